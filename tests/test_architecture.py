@@ -362,7 +362,7 @@ KEEP_EVERY_EXCEPTION = {
         "service.serving.loop.Loop.run", "service.stream.stream.Stream._open",
         "service.stream.stream.Stream.take", "tf1.coordination.members.Ending._wait", "tf1.queues.hub.Hub._fail",
         "worker.concurrency.async_iterators._drive", "worker.concurrency.event_loop._serve", "worker.concurrency.helper_threads.HelperCall.compute",
-        "backends.threads.ThreadBackend._compute", "backends.threads.ThreadBackend._initialise",
+        "backends.threads._Computation.compute", "backends.threads._Computation.initialise",
         "backends.threads.ThreadBackend._take",
     },
     "it runs in a worker, a fork server, or a process that ends": {
@@ -376,7 +376,7 @@ KEEP_EVERY_EXCEPTION = {
     "the exception is raised afterwards": {
         "engine.async_batches._take", "system.signals.interrupts._replace", "system.signals.interrupts.allow_signals",
         "system.signals.interrupts.restore", "tf1.coordinator.Coordinator.stop_on_exception",
-        "backends.threads.ThreadBackend._sleep",
+        "backends.waiting_consumers.WaitingConsumers.sleep",
     },
 }  # fmt: skip
 _ASKS = {"is_interrupt", "ends_iterator", "unreadable"}  # the other ones ask the first one

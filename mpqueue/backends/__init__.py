@@ -8,6 +8,7 @@ A module imports only from its own line and the lines above it::
     processes/          the pool of worker processes
     ray/
     active_iterators.py iterators that threads of a stopped enqueuer still use
+    waiting_consumers.py the consumers that wait for worker threads
     in_process.py       the common part of the two backends without worker processes
     threads.py          the backend of threads
     inline.py           the backend without workers

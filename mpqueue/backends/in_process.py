@@ -26,6 +26,64 @@ from mpqueue.worker.runners.runner import BeginBatch, Parts, SourceRunner, Strea
 from mpqueue.worker.runners.runners import make_runner
 
 
+class LocalWork:
+    """The work items of a job that this process computes from the caller's own source.
+
+    Args:
+        ledger: The ledger of the work items.
+        job: The job.
+    """
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self._ledger, self._job = ledger, job
+
+    def make_runner(self, info: WorkerInfo, begin: BeginBatch, **options: Any) -> SourceRunner:
+        """Return a runner of the caller's own source; ``options`` are further `Parts`."""
+        job, share = self._job, self._ledger.cursor.lane_share
+        parts = Parts(
+            job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
+            skips=job.plan.skips, coroutines=job.coroutines, **options,
+        )  # fmt: skip
+        return make_runner(job.form, parts)
+
+    def arguments(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
+        """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
+        if work_item.lane < 0:
+            return work_item.unit, work_item.listed
+        ledger = self._ledger
+        unit = ledger.cursor.element(work_item)
+        if work_item.unit and runner.is_at(work_item.epoch, unit):
+            return unit, None
+        # Also for a first element: samples of its lane may have been given up.
+        start = ledger.lanes.start(work_item.lane, work_item.unit)
+        return unit, start if work_item.unit or start.state is not None else None
+
+    def outcome(self, value: Any) -> Result:
+        """Return the outcome for the return value of a runner."""
+        return Result.of(_copied(value) if self._job.options.copy else value)
+
+    def ended(self, work_item: WorkItem, runner: SourceRunner, end: StreamEnd) -> Result:
+        """Return the outcome of a work item after the end of its lane."""
+        if not runner.is_shared:
+            self._ledger.unsharded.add(work_item.lane)
+        left_out = Partial(None, list(end.skipped), True) if end.skipped else None
+        return Result(left_out, is_end=True, rows=end.rows)
+
+    def failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
+        """Return the outcome of a work item after an error of the source."""
+        if type(error) is SampleHung:  # a thread, or this one, cannot be replaced: the batch is not tried again
+            error = error.as_timeout(work_item.unit, work_item.epoch)
+        note = runner.note(unit, work_item.epoch)
+        if matches(error, SystemExit):  # unchanged, it would end the program silently
+            error = never_an_exit(error, note)
+        else:
+            add_note(error, note)
+        if self._job.plan.skips and may_skip(error):
+            # Its text is made here: the exception's own code may hang, which `batch_timeout` ends in a worker thread.
+            return Result(Partial(None, [Skipped.because_of(error, work_item.unit)], True))
+        return Result.failed(error)
+
+
 class InProcessBackend:
     """A backend that computes in this process.
 
@@ -41,6 +99,7 @@ class InProcessBackend:
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger, self._job = ledger, job
+        self._work = LocalWork(ledger, job)
         self.may_change_unseen = job.may_change_unseen()
         # A plain iterator: an interrupt in the middle of an element loses that element.
         self._gives_once = ledger.is_stream and not job.can_replay
@@ -79,15 +138,6 @@ class InProcessBackend:
         for runner in self._runners():
             runner.reopen()
 
-    def _make_runner(self, info: WorkerInfo, begin: BeginBatch, **options: Any) -> SourceRunner:
-        """Return a runner of the caller's own source; ``options`` are further `Parts`."""
-        job, share = self._job, self._ledger.cursor.lane_share
-        parts = Parts(
-            job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
-            skips=job.plan.skips, coroutines=job.coroutines, **options,
-        )  # fmt: skip
-        return make_runner(job.form, parts)
-
     def _runners(self) -> Iterable[SourceRunner]:
         """Return the runners of all workers."""
         raise NotImplementedError
@@ -109,43 +159,6 @@ class InProcessBackend:
         if timeline is None or not timeline.batch(worker, place, began_ns, times):
             return None
         return partial(timeline.take, place)
-
-    def _work_of(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
-        """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
-        if work_item.lane < 0:
-            return work_item.unit, work_item.listed
-        ledger = self._ledger
-        unit = ledger.cursor.element(work_item)
-        if work_item.unit and runner.is_at(work_item.epoch, unit):
-            return unit, None
-        # Also for a first element: samples of its lane may have been given up.
-        start = ledger.lanes.start(work_item.lane, work_item.unit)
-        return unit, start if work_item.unit or start.state is not None else None
-
-    def _outcome(self, value: Any) -> Result:
-        """Return the outcome for the return value of a runner."""
-        return Result.of(_copied(value) if self._job.options.copy else value)
-
-    def _ended(self, work_item: WorkItem, runner: SourceRunner, end: StreamEnd) -> Result:
-        """Return the outcome of a work item after the end of its lane."""
-        if not runner.is_shared:
-            self._ledger.unsharded.add(work_item.lane)
-        left_out = Partial(None, list(end.skipped), True) if end.skipped else None
-        return Result(left_out, is_end=True, rows=end.rows)
-
-    def _failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
-        """Return the outcome of a work item after an error of the source."""
-        if type(error) is SampleHung:  # a thread, or this one, cannot be replaced: the batch is not tried again
-            error = error.as_timeout(work_item.unit, work_item.epoch)
-        note = runner.note(unit, work_item.epoch)
-        if matches(error, SystemExit):  # unchanged, it would end the program silently
-            error = never_an_exit(error, note)
-        else:
-            add_note(error, note)
-        if self._job.plan.skips and may_skip(error):
-            # Its text is made here: the exception's own code may hang, which `batch_timeout` ends in a worker thread.
-            return Result(Partial(None, [Skipped.because_of(error, work_item.unit)], True))
-        return Result.failed(error)
 
 
 def _copied(value: Any) -> Any:

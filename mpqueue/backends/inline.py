@@ -69,7 +69,7 @@ class InlineBackend(InProcessBackend):
     def _own_runner(self) -> SourceRunner:
         if self._ledger.cursor.lane_share.total > 1:
             torch_info.answer()  # reports the running lane: without workers, torch has only one and cannot report it
-        return self._make_runner(self._info, self._begin, seeding=self._seeding)
+        return self._work.make_runner(self._info, self._begin, seeding=self._seeding)
 
     def start(self) -> None:
         """Deal the first work item."""
@@ -141,7 +141,7 @@ class InlineBackend(InProcessBackend):
         if shared is not None:
             saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.saved_states()]
         stages = self._stages
-        unit, argument = self._work_of(work_item, self._runner)
+        unit, argument = self._work.arguments(work_item, self._runner)
         # The caller may itself compute a batch of an outer loader, whose context must be restored.
         restore_thread = context.keep_thread()
         # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
@@ -159,13 +159,13 @@ class InlineBackend(InProcessBackend):
             else:
                 self._note_stages(stages)
                 value = run_timed(self._job.source, stages, run, work_item.epoch, unit, argument)
-            return self._outcome(value)
+            return self._work.outcome(value)
         except StreamEnd as ended:
-            return self._ended(work_item, self._runner, ended)
+            return self._work.ended(work_item, self._runner, ended)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            return self._failed(work_item, unit, self._runner, error)
+            return self._work.failed(work_item, unit, self._runner, error)
         finally:
             try:
                 self._put_back(restore_thread, stages, saved)

@@ -17,20 +17,21 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from itertools import starmap
 from typing import Any, NamedTuple
 
 from mpqueue.backends import active_iterators
-from mpqueue.backends.in_process import InProcessBackend
+from mpqueue.backends.in_process import InProcessBackend, LocalWork
 from mpqueue.backends.job import Job
 from mpqueue.backends.processes.hang import Looks, SlowBatch
+from mpqueue.backends.waiting_consumers import WaitingConsumers
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import NotifyingResult, Result
 from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.exit import leave_as_child
-from mpqueue.system.processes.own_process import make_mark
+from mpqueue.system.processes.own_process import ProcessMark, make_mark
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.signals.interrupts import allow_signals
 from mpqueue.system.signals.joined_threads import start_thread
@@ -59,6 +60,63 @@ class _Task(NamedTuple):
     is_wanted: bool
 
 
+class _Computation:
+    """The computation of a thread's work items, without the lock of the pipeline.
+
+    Args:
+        worker: The number of the worker.
+        runner: The runner of the worker, or of all workers if they share an iterator.
+        work: The work items.
+        job: The job.
+        own: The mark of this process.
+        has_stopped: Returns whether the backend was stopped. It must not refer to the backend.
+    """
+
+    def __init__(
+        self, worker: int, runner: SourceRunner, work: LocalWork, job: Job, own: ProcessMark,
+        has_stopped: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.worker, self.runner, self._info = worker, runner, job.info(worker)
+        self._work, self._job, self._own, self._has_stopped = work, job, own, has_stopped
+
+    def initialise(self, loops: list[Any]) -> BaseException | None:
+        """Call `worker_init`, which adds the event loop to the list; return its error."""
+        init = self._job.init
+        if init is None:
+            return None
+        context.enter_thread(self._info, self._job.source, has_stopped=self._has_stopped)
+        try:
+            loops.append(init())
+        except BaseException as error:
+            if not self._own[0]:
+                leave_as_child(error)
+            return failures.never_an_exit(error) if matches(error, SystemExit) else error
+        finally:
+            context.enter_thread(None)
+        return None
+
+    def compute(self, work_item: WorkItem, stages: Stages | None, looks: BlockedLooks) -> Result:
+        """Return the outcome of a work item; ``stages`` receives its times if it is a timed one."""
+        job, runner, work = self._job, self.runner, self._work
+        unit, argument = work.arguments(work_item, runner)
+        context.enter_thread(
+            self._info, job.source, is_seed_given=job.plan.seed_given, own=self._own, has_stopped=self._has_stopped
+        )
+        try:
+            if stages is None:
+                return work.outcome(runner.run(work_item.epoch, unit, argument))
+            with looks.at(stages), stages.of(runner):
+                return work.outcome(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
+        except StreamEnd as ended:
+            return work.ended(work_item, runner, ended)
+        except BaseException as error:
+            if not self._own[0]:
+                leave_as_child(error)
+            return work.failed(work_item, unit, runner, error)
+        finally:
+            context.enter_thread(None)
+
+
 class ThreadBackend(InProcessBackend):
     """Worker threads.
 
@@ -70,10 +128,9 @@ class ThreadBackend(InProcessBackend):
 
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         super().__init__(ledger, job)
-        self._lock: Any = lock
+        self._lock = lock
         self._condition = threading.Condition(lock)  # threads wait on it for work
-        # Threads in `wait`: the lock that wakes each, and its work item.
-        self._consumers: dict[threading.Lock, int] = {}
+        self._consumers = WaitingConsumers(ledger, lock)
         self._own = make_mark()
         self._has_lanes = ledger.is_stream and not self._gives_once
         # Work items by worker if each lane has an owner; otherwise all workers share one queue.
@@ -117,7 +174,7 @@ class ThreadBackend(InProcessBackend):
             self.pump()
 
     def _runner_for(self, worker: int) -> SourceRunner:
-        return self._make_runner(self._job.info(worker), context.begin_batch)
+        return self._work.make_runner(self._job.info(worker), context.begin_batch)
 
     def _runners(self) -> list[SourceRunner]:
         return list(self._runner_of.values())
@@ -126,7 +183,8 @@ class ThreadBackend(InProcessBackend):
         self._runner_of[worker] = runner
         # Not in an executor: its threads are joined when the interpreter exits, and user code may hang.
         name = f"mpqueue-worker-{worker}"
-        thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
+        computation = _Computation(worker, runner, self._work, self._job, self._own, self._stopped.is_set)
+        thread = threading.Thread(target=self._run, args=(computation,), name=name, daemon=True)
         with self._condition:  # under the lock, because the thread looks itself up in `_threads`
             start_thread(thread)
             self._threads[worker] = thread  # only now: a thread that was not started cannot be joined
@@ -174,7 +232,7 @@ class ThreadBackend(InProcessBackend):
 
     def wait(self, head: int, timeout_s: float | None) -> None:
         """Sleep until a batch is ready, the timeout or `wake`."""
-        self._sleep(head, timeout_s)
+        self._consumers.sleep(head, timeout_s)
 
     def timeout_s(self) -> float | None:
         """Return the seconds until the first timeout; None if no timeout is set."""
@@ -207,44 +265,6 @@ class ThreadBackend(InProcessBackend):
     def _stack_of(self, worker: int) -> str:
         frame = sys._current_frames().get(self._threads[worker].ident or 0)
         return "".join(traceback.format_stack(frame))
-
-    def _sleep(self, head: int, timeout_s: float | None) -> None:
-        """Release the lock until this work item (without an order: any) has an outcome, or until `wake`.
-
-        A condition would not suffice: it would miss a `stop` in a signal handler that runs just before the wait.
-        """
-        # Release all levels of the re-entrant lock, as `threading.Condition` does. In C, so that the state is stored
-        # without a gap for a signal.
-        states: list[Any] = []
-        # Takes the states as they are then, so only a released lock is acquired again.
-        take_back = map(self._lock._acquire_restore, states)
-        struck: list[BaseException] = []
-        # A lock per consumer: releasing it wakes exactly that consumer.
-        waker = threading.Lock()
-        waker.acquire()
-        self._consumers[waker] = head
-        try:
-            if not self._ledger.is_closed:
-                states.extend(starmap(self._lock._release_save, ((),)))
-                waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
-        except BaseException as error:
-            struck = [error]
-        # Between the `except` and this line, and within it, Python handles no signals: every exit holds the lock.
-        _ = [*take_back]
-        self._consumers.pop(waker, None)
-        if struck:
-            # Pop it from the list: a local variable would create a cycle of error, frame and backend.
-            raise struck.pop()
-
-    def _wake_consumers(self, number: int | None = None) -> None:
-        """Wake the consumers of this work item, or all: a needless wake-up costs two thread switches."""
-        if self._wakeup is not None:
-            self._wakeup.wake()
-        for waker, head in list(self._consumers.items()):
-            if number is not None and number != head and self._ledger.is_ordered:
-                continue
-            with contextlib.suppress(RuntimeError):  # another thread has released it
-                waker.release()
 
     def _look(self) -> float:
         """Exclude the time since the last look that does not count for `batch_timeout`; return the time."""
@@ -280,7 +300,7 @@ class ThreadBackend(InProcessBackend):
         for queue in self._queues:
             queue.clear()
         self._working = {worker: task._replace(is_wanted=False) for worker, task in self._working.items()}
-        self._wake_consumers()  # their work items will get no outcome
+        self.wake()  # their work items will get no outcome
 
     def reset(self, *, anew: bool = False) -> None:
         """Discard the dealt work items and wake all threads, because the count of woken ones may be wrong.
@@ -298,9 +318,11 @@ class ThreadBackend(InProcessBackend):
         """Return True: the caller may have changed the source since threads computed ahead."""
         return True
 
-    def wake(self) -> None:
-        """End each `wait`, and make `fileno` readable."""
-        self._wake_consumers()
+    def wake(self, number: int | None = None) -> None:
+        """End each `wait`, or that for one work item, and make `fileno` readable."""
+        if self._wakeup is not None:
+            self._wakeup.wake()
+        self._consumers.wake(number)
 
     def stop(self, timeout_s: float | None) -> None:
         """End the idle threads. Busy ones exit after their item; wait for them at most for the timeout."""
@@ -332,30 +354,27 @@ class ThreadBackend(InProcessBackend):
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 
-    def _run(self, worker: int, runner: SourceRunner) -> None:
+    def _run(self, computation: _Computation) -> None:
         try:
-            self._serve(worker, runner)
+            self._serve(computation)
         finally:
-            runner.end()
+            computation.runner.end()
             active_iterators.end(threading.current_thread())
 
-    def _serve(self, worker: int, runner: SourceRunner) -> None:
-        broken, time_at, done = None, 0, clock_ns()
+    def _serve(self, computation: _Computation) -> None:
+        worker, broken, time_at, done = computation.worker, None, 0, clock_ns()
         tally, looks = self._tallies[worker], BlockedLooks(partial(len, self._busy))
         work_item, is_new = self._await_work_item(worker), True
         while work_item is not None:
             waited_ns, started = clock_ns() - done, clock_ns()
             if is_new:  # only now, so that `batch_timeout` covers a hanging `worker_init`
-                is_new, broken = False, self._initialise(worker)
+                is_new, broken = False, computation.initialise(self._loops)
                 if self._gives_once:
                     active_iterators.await_end(self._job.source)
                     if self._stopped.is_set():
                         return  # without taking an element
             stages = Stages() if started >= time_at else None  # see `mpqueue.telemetry.recorder`
-            if broken is None:
-                outcome = self._compute(runner, worker, work_item, stages, looks)
-            else:
-                outcome = Result.failed(broken)
+            outcome = computation.compute(work_item, stages, looks) if broken is None else Result.failed(broken)
             if not self._own[0]:  # before the lock, which another thread may have held at the time of the fork
                 leave_as_child()
             done = clock_ns()
@@ -396,7 +415,7 @@ class ThreadBackend(InProcessBackend):
         if outcome.parts:
             ledger.counts.parts.note(work_item, outcome.parts)
         ledger.ready[work_item.number] = outcome
-        self._wake_consumers(work_item.number)
+        self.wake(work_item.number)
 
     def _await_work_item(self, worker: int) -> WorkItem | None:
         """Wait for work; return None if there will be none, or another thread has replaced this one."""
@@ -421,44 +440,6 @@ class ThreadBackend(InProcessBackend):
                 self._wake_worker()
             return work_item
 
-    def _compute(
-        self, runner: SourceRunner, worker: int, work_item: WorkItem, stages: Stages | None, looks: BlockedLooks
-    ) -> Result:
-        job = self._job
-        unit, argument = self._work_of(work_item, runner)
-        context.enter_thread(
-            job.info(worker), job.source, is_seed_given=job.plan.seed_given, own=self._own,
-            has_stopped=self._stopped.is_set,
-        )  # fmt: skip
-        try:
-            if stages is None:
-                return self._outcome(runner.run(work_item.epoch, unit, argument))
-            with looks.at(stages), stages.of(runner):
-                return self._outcome(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
-        except StreamEnd as ended:
-            return self._ended(work_item, runner, ended)
-        except BaseException as error:
-            if not self._own[0]:
-                leave_as_child(error)
-            return self._failed(work_item, unit, runner, error)
-        finally:
-            context.enter_thread(None)
-
-    def _initialise(self, worker: int) -> BaseException | None:
-        init = self._job.init
-        if init is None:
-            return None
-        context.enter_thread(self._job.info(worker), self._job.source, has_stopped=self._stopped.is_set)
-        try:
-            self._loops.append(init())
-        except BaseException as error:
-            if not self._own[0]:
-                leave_as_child(error)
-            return failures.never_an_exit(error) if matches(error, SystemExit) else error
-        finally:
-            context.enter_thread(None)
-        return None
-
     def _take(self, worker: int) -> WorkItem | None:
         if self._stopped.is_set():
             return None
@@ -477,5 +458,5 @@ class ThreadBackend(InProcessBackend):
         except BaseException as error:
             # User code: a sampler, or the length of the source. The consumer gets the error, and this thread waits on.
             self._ledger.fail(error)
-            self._wake_consumers()
+            self.wake()
             return None

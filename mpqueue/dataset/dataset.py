@@ -268,7 +268,7 @@ class Dataset(Generic[Item_co]):
         for number, root in enumerate(roots):
             # A list may have grown since its length was first read.
             is_read = any(each[number] for _, each in schedule)
-            if is_read and root.is_indexed and 0 == root.length_when_described() == root.length():
+            if is_read and root.is_indexed and 0 == nodes.length_when_described(root) == root.length():
                 name = node.part_name(number)
                 raise ValueError(f"mix: dataset {name!r} is empty: leave it out, or set its weight to 0")
         made: Dataset[Any] = caller.of(node)
@@ -525,7 +525,7 @@ class Dataset(Generic[Item_co]):
                 f"{stage}() needs an indexed dataset, and {found.named()} makes this one a stream: {remedy}put "
                 f"{stage}() before that stage"
             )
-        if self._root.length_when_described() is None and self._root.length() is None:
+        if nodes.length_when_described(self._root) is None and self._root.length() is None:
             raise ValueError(f"{stage}() needs a finite dataset, and this one is endless: put it before repeat()")
 
     def _require_one_order(self, stage: str) -> None:

@@ -14,7 +14,7 @@ from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
 
 import mpqueue
-from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes import lane_dispatcher
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
@@ -100,7 +100,7 @@ def test_moved_lane_is_released_by_its_old_worker(tmp_path, monkeypatch):
         source.dropped = str(fifo)
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
             with monkeypatch.context() as patch:  # a slow machine moves lanes before they are opened
-                patch.setattr(dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
+                patch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
                 found = [pipeline.next().tolist() for _ in range(4)]
             later = pool.submit(rest, pipeline)
             arrivals = {arrival.pid: arrival for arrival in (gate.arrival(), gate.arrival())}

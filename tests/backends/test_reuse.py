@@ -6,7 +6,7 @@ import pytest
 from helpers import simulated
 from helpers.simulated import endless_epoch, word_of
 
-from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes import dispatcher, slot_reuse
 from mpqueue.memory.slots import LARGE_BYTES
 
 WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
@@ -14,7 +14,7 @@ WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
 
 @pytest.fixture(autouse=True)
 def always_worth_it(monkeypatch):
-    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES // 64)
+    monkeypatch.setattr(slot_reuse, "_WORTH_BYTES", LARGE_BYTES // 64)
     monkeypatch.setattr(dispatcher, "_CHEAP_NS", 1)  # no chunks
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.aiming import run_and_require
 from helpers.simulated import MachineOfAWorld, Source, World
 
-from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes import lane_dispatcher, slot_reuse
 from mpqueue.backends.processes.handle import Work
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
@@ -285,8 +285,8 @@ class Unordered(Dispatching):
 )  # fmt: skip
 def test_any_interleaving_delivers_every_work_item_once(machine, arrows, monkeypatch):
     monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # some batches are larger, some are smaller
-    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", 1)
-    monkeypatch.setattr(dispatcher, "_MOVE_AFTER_NS", 1)
-    monkeypatch.setattr(dispatcher, "_MOVE_PAUSE_NS", 1)
-    monkeypatch.setattr(dispatcher, "_WORTH_MOVING", 0)
+    monkeypatch.setattr(slot_reuse, "_WORTH_BYTES", 1)
+    monkeypatch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 1)
+    monkeypatch.setattr(lane_dispatcher, "_MOVE_PAUSE_NS", 1)
+    monkeypatch.setattr(lane_dispatcher, "_WORTH_MOVING", 0)
     run_and_require(machine, [*WORLD, *arrows], at_least=3, examples=120, steps=70, shrinks=False)

@@ -20,7 +20,7 @@ import numpy as np
 from helpers.aiming import AimingMachine
 
 from mpqueue.backends.job import LOCAL, Job
-from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes import dispatcher, lane_dispatcher
 from mpqueue.backends.processes.process import ProcessBackend
 from mpqueue.backends.processes.source_sync import SourceSync
 from mpqueue.backends.sending.source_send import find_digests, make_patch
@@ -443,8 +443,9 @@ class World:
         plan = BatchesPlan(source=Items(source), options=Options(), ranks=Ranks(), seed=0, seed_given=True)
         self.job = Job(plan=plan, workers=num_workers, options=options, ring=ring)
         self.now_ns = 0
-        self._clock = mock.patch.object(dispatcher, "_clock", self.clock)
-        self._clock.start()
+        self._clocks = [mock.patch.object(module, "_clock", self.clock) for module in (dispatcher, lane_dispatcher)]
+        for clock in self._clocks:
+            clock.start()
         with small_segments(max_pages):
             self.backend = Backend(self.pipeline.ledger, Sync(self.job.payload, self), self.job, self)
             self.pipeline.start(self.backend)
@@ -528,7 +529,8 @@ class World:
         try:
             self.pipeline.stop()
         finally:
-            self._clock.stop()
+            for clock in self._clocks:
+                clock.stop()
         assert not self.workers
         assert self.fork_server is None
 

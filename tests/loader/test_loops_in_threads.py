@@ -41,7 +41,7 @@ def asleep():
 
         def ask(batches):
             asking = pool.submit(next, batches)
-            until(lambda: batches.pipeline.backend._consumers, "no thread waits")
+            until(lambda: batches.pipeline.backend._consumers.heads, "no thread waits")
             return asking
 
         yield ask

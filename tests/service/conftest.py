@@ -30,14 +30,14 @@ def puppets(puppet_interpreter):
 _SERVER = """
 import json, os, sys
 import mpqueue
-from mpqueue.service.serving import checkpoints, loop
+from mpqueue.service.serving import checkpoints, consumers
 sys.path.insert(0, sys.argv[1])
 from helpers.laned import Counted
 from helpers.puppets import Indices
 
 checkpoints.BETWEEN_S = 0
 folder, options = sys.argv[2], json.loads(sys.argv[3])
-loop._AT_ONCE = options.pop("at_once", loop._AT_ONCE)
+consumers._AT_ONCE = options.pop("at_once", consumers._AT_ONCE)
 length, is_stream = options.pop("length"), options.pop("is_stream")
 source = Counted(os.path.join(folder, "log"), length) if is_stream else Indices(length)
 source.is_always_saved = True

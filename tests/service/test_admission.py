@@ -12,8 +12,10 @@ from mpqueue.service.protocol.handshake import Hello, Resume
 from mpqueue.service.serving import checkpoints
 from mpqueue.service.serving.admission import Admission
 from mpqueue.service.serving.connections import Handlers
+from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.service.serving.journal import Journal, Survivor, read_journal, started_at
-from mpqueue.service.serving.loop import Deliveries
+
+NO_SLOTS = SimpleNamespace(share=None, release=None)
 
 
 def test_exit_of_process_with_two_consumers_is_handled_once():
@@ -69,7 +71,7 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
     journal = Journal(str(tmp_path / "journal"), "job", 7)
     journal.begin(4, None)
     places = iter([Place(4, 1), Place(4, 4)])
-    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), release=None, share=None)
+    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), slots=NO_SLOTS)
     kept = checkpoints.Checkpoints(journal, stream, simulation.core.rules.mode)
     deliveries = Deliveries(stream, journal, checkpoints=kept)
     seat(simulation, journal, deliveries.journal_taken, Resume(job="job", epoch=4, taken=(2,), count=2))

@@ -15,7 +15,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.plan.position.cursors import EpochCursor
-from mpqueue.service.routing.core import Holders
+from mpqueue.service.routing.holders import Holders
 from mpqueue.service.routing.routing import Failure
 from mpqueue.service.stream.making import make_stream
 from mpqueue.service.stream.stream import PendingHandle, Stashed
@@ -51,7 +51,7 @@ class Serving(MachineOfAWorld):
             ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), PendingHandle),
         )  # fmt: skip
         self.stream = make_stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
-        self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
+        self.holders = Holders(SimpleNamespace(share=self.stream.slots.share, free=self.stream.slots.release))
         self.stream._session.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)
         self.held = []
@@ -146,7 +146,7 @@ class Serving(MachineOfAWorld):
 
     def opened(self, handle):
         """Return the repeated word of a batch, and its size."""
-        memory, start = self.world.ring.segment.memory, handle.slot.number * self.stream.ring.stride
+        memory, start = self.world.ring.segment.memory, handle.slot.number * self.stream.slots.ring.stride
         spec = ReadSpec(handle.spec)
         recipe = spec.recipes[bytes(memory[start + handle.header_offset : start + handle.nbytes])]
         batch = spec.rebuild(recipe, base_over(memory, start, handle.header_offset, recipe.structure))

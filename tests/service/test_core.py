@@ -271,13 +271,13 @@ def test_wait_with_latest_batch_in_hand_is_not_silence():
     simulation.next(1)  # requests the next batch, which is not ready, and still holds the first one
     assert simulation.holders[turn] == {1}
     simulation.core.advance(50.0)
-    assert not simulation.core.silent(50.0)
-    assert simulation.core.due_at(50.0) is None
+    assert not simulation.core.patience.silent(50.0)
+    assert simulation.core.patience.due_at(50.0) is None
     simulation.give()
     simulation.core.advance(50.1)
-    assert not simulation.core.silent(52.0), "the lease begins with the offer"
-    assert simulation.core.due_at(52.0) == pytest.approx(52.1)
-    assert list(simulation.core.silent(52.2)) == [1]
+    assert not simulation.core.patience.silent(52.0), "the lease begins with the offer"
+    assert simulation.core.patience.due_at(52.0) == pytest.approx(52.1)
+    assert list(simulation.core.patience.silent(52.2)) == [1]
 
 
 def resumed(
@@ -486,7 +486,7 @@ def test_rank_that_crashed_with_server_is_not_waited_for_forever():
     simulation.core.advance(101.0)
     simulation.core.advance(105.9)
     assert simulation.consumers[1].cut is None, "it may attach soon"
-    assert simulation.core.due_at(105.9) == 106.0
+    assert simulation.core.patience.due_at(105.9) == 106.0
     simulation.core.advance(106.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 left and was not replaced within grace_s")
 

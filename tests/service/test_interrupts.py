@@ -191,7 +191,7 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
             getattr(server, method)()
         server.stop()
         assert not os.path.exists(server.folder), after
-        assert server._stream.ring is None, after
+        assert server._stream.slots.ring is None, after
         assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
 
 

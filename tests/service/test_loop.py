@@ -9,9 +9,11 @@ import pytest
 
 from mpqueue.service.protocol.records import LOST, Text, ToConsumer, unpack_down
 from mpqueue.service.serving.connections import Peer, Stage
-from mpqueue.service.serving.loop import Deliveries
+from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.credentials import Credentials
+
+NO_SLOTS = SimpleNamespace(share=None, release=None)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_messages_are_kept_while_socket_is_full(pair: Any):
 
 def test_writable_socket_is_not_watched_anymore(pair: Any):
     peer, theirs = pair
-    no_stream: Any = SimpleNamespace(share=None, release=None)  # no batch is routed
+    no_stream: Any = SimpleNamespace(slots=NO_SLOTS)  # no batch is routed
     deliveries = Deliveries(no_stream, None)
     deliveries.peers[1] = peer
     while not peer.is_full:
@@ -80,7 +82,7 @@ def test_end_of_an_epoch_is_sent_before_the_next_one_is_journaled(pair: Any):
             received.append((epoch, [(end.kind, end.epoch) for end in unpack_down(theirs.recv(1 << 14))]))
 
     hooks: dict[str, Any] = {"finish_epoch": lambda: None, "next_place": lambda: None, "source_state": lambda: None}
-    stream: Any = SimpleNamespace(share=None, release=None, **hooks)
+    stream: Any = SimpleNamespace(slots=NO_SLOTS, **hooks)
     journal: Any = SimpleNamespace(begin=begin)
     deliveries = Deliveries(stream, journal)
     deliveries.peers[1] = peer

@@ -29,7 +29,7 @@ from mpqueue.service.protocol.handshake import Hello
 from mpqueue.service.protocol.records import OFFER, ToConsumer, ToServer, pack_request
 from mpqueue.service.routing.core import Core
 from mpqueue.service.serving.connections import Peer, Stage
-from mpqueue.service.serving.loop import Loop
+from mpqueue.service.serving.consumers import Consumers
 from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.credentials import Credentials
 
@@ -227,14 +227,14 @@ class Trainer:
         self.sock.close()
 
 
-class ModelLoop(Loop):
+class ModelConsumers(Consumers):
     """A server with its real core, peers and message handling; its stream yields all requested batches at once."""
 
     def __init__(self, length, window, socks, words, **rules):
         self._length, self._position = length, 0
         self._turn, self.taken = 0, Counter()
-        self.core = Core(rules_of(window=window, **rules), self)
-        self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
+        self._core = Core(rules_of(window=window, **rules), self)
+        self._handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self.peers = {}
         self.actor = Actor(self.serve)
@@ -243,11 +243,11 @@ class ModelLoop(Loop):
             peer.stage = Stage.ATTACHED
             peer.taken = words[number - 1] or (0,)
             self.peers[number] = peer
-            self.core.attach(number, Hello(rank=number - 1 if self.core.rules.mode.num_ranks else None), now=0.0)
+            self._core.attach(number, Hello(rank=number - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
 
     def has_events(self):
         socks = [peer.sock.fileno() for peer in self.peers.values() if peer.sock is not None]
-        return bool(select.select(socks, [], [], 0)[0] or self.core.group.unasked())
+        return bool(select.select(socks, [], [], 0)[0] or self._core.group.unasked())
 
     def serve(self, actor):
         goes_on = False
@@ -261,17 +261,17 @@ class ModelLoop(Loop):
                     self._hear(peer)
                 if peer.sock is None and peer.number in self.peers:
                     self._note_death(peer)  # the views of its batches are released
-            self._settle_all()
-            while self.core.wants_batch():
+            self.settle_all()
+            while self._core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
-                    epoch, position, self._turn = self.core.epoch, self._position - 1, self._turn + 1
-                    self.core.arrived(SimpleNamespace(epoch=epoch, position=position, turn=self._turn))
+                    epoch, position, self._turn = self._core.epoch, self._position - 1, self._turn + 1
+                    self._core.arrived(SimpleNamespace(epoch=epoch, position=position, turn=self._turn))
                 else:
-                    self.core.ended()
+                    self._core.ended()
             for peer in list(self.peers.values()):
                 peer.flush()
-            while self._recall(math.inf):
+            while self.recall(math.inf):
                 goes_on = True
                 for peer in list(self.peers.values()):
                     peer.flush()
@@ -322,7 +322,7 @@ class Model:
             theirs.setblocking(True)
             descriptors.own_object(theirs)
         words = [Word([0]) if shares else None for _ in pairs]
-        self.server = ModelLoop(length, window, [ours for ours, _ in pairs], words, **rules)
+        self.server = ModelConsumers(length, window, [ours for ours, _ in pairs], words, **rules)
         self.trainers = [Trainer(theirs, num_epochs, word) for (_, theirs), word in zip(pairs, words, strict=True)]
         self.pairs = pairs
 
@@ -388,7 +388,7 @@ def test_each_batch_is_delivered_once_in_any_interleaving(shares, rules, steps, 
         number = 2 if "mode" in rules else 1
         everything = Counter(dict.fromkeys(itertools.product(range(2), range(length)), number))
         assert model.handed() == model.server.taken == everything
-        assert not model.server.core.holders.by_turn
+        assert not model.server._core.holders.by_turn
     finally:
         model.close()
 
@@ -496,7 +496,7 @@ def test_number_in_memory_that_changes_at_any_moment_harms_only_its_consumer(rul
     try:
         liar, other = model.trainers
         model.server.peers[1].taken = Forged(random.Random(seed))
-        model.server._cut_off = partial(Loop._cut_off, model.server)
+        model.server._cut_off = partial(Consumers._cut_off, model.server)
         liar.sock.send(pack_request(ToServer.BEGIN, 0))
         liar.sock.send(pack_request(ToServer.ASK, 0))
         for which in steps:
@@ -526,11 +526,11 @@ def test_number_that_is_forged_at_a_recall_keeps_no_batch_from_the_others(number
     try:
         liar, other = model.trainers
         model.server.peers[1].taken = LiesAtRecalls(number)
-        model.server._cut_off = partial(Loop._cut_off, model.server)
+        model.server._cut_off = partial(Consumers._cut_off, model.server)
         liar.sock.send(pack_request(ToServer.BEGIN, 0))
         for _ in range(6):
             model.step(0)
-        assert model.server.core.group.by_consumer[1].untaken
+        assert model.server._core.group.by_consumer[1].untaken
         assert model.run_to_end(other)
         assert model.server.taken == Counter((0, position) for position in range(8))
     finally:

@@ -24,8 +24,8 @@ from helpers.waits import until
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.protocol import server_directory, specs
+from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.service.serving.journal import read_journal
-from mpqueue.service.serving.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
@@ -735,7 +735,7 @@ def test_changing_structure_of_batches_uses_bounded_memory(monkeypatch):
             assert [{key: int(rows[0])} for batch in consumer for key, rows in batch.items()] == [
                 {f"sample {index}": index} for index in range(30)
             ]
-        (peer,) = server._loop.peers.values()
+        (peer,) = server._loop.consumers.peers.values()
         assert len(peer.specs) <= 4
         assert len(consumer._attachment.ring._specs) <= 4
 

@@ -18,7 +18,7 @@ from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected,
 from mpqueue.service.protocol.handshake import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.protocol.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer
 from mpqueue.service.serving.connections import MAX_STRANGERS
-from mpqueue.service.serving.loop import MAX_OF_PROCESS
+from mpqueue.service.serving.consumers import MAX_OF_PROCESS
 from mpqueue.system.descriptors import descriptors
 
 pytestmark = pytest.mark.slow

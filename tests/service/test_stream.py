@@ -26,8 +26,8 @@ class Reader:
     """A consumer's part: maps the ring for reading, and rebuilds batches."""
 
     def __init__(self, stream):
-        self.ring = stream.ring
-        self.memory = mmap.mmap(stream.ring_fd, stream.ring.segment.size, prot=mmap.PROT_READ)
+        self.ring = stream.slots.ring
+        self.memory = mmap.mmap(stream.ring_fd, stream.slots.ring.segment.size, prot=mmap.PROT_READ)
 
     def read(self, handle):
         """Return a private copy of a handle's tree."""
@@ -64,8 +64,8 @@ class Server:
         if isinstance(outcome, Failure):
             return outcome.error
         batch = self.reader.read(outcome)
-        self.stream.share(outcome)
-        self.stream.release(outcome)
+        self.stream.slots.share(outcome)
+        self.stream.slots.release(outcome)
         return int(np.asarray(batch).flat[0])
 
     def epoch(self, number):
@@ -133,12 +133,12 @@ def test_all_slots_held_by_waiting_holders_is_an_error():
         server.stream.open_epoch(0)
         held = []
         while not isinstance(yielded := server.take(may_fail=True), Failure):
-            server.stream.share(yielded)
+            server.stream.slots.share(yielded)
             held.append(yielded)
         assert isinstance(yielded.error, SharedMemoryFull)
         assert len(held) == server.stream.statistics().num_slots
         for handle in held:
-            server.stream.release(handle)
+            server.stream.slots.release(handle)
         assert server.take().position == yielded.position + 1
 
 
@@ -154,7 +154,7 @@ def test_empty_batches_are_skipped(caplog):
             handles = [server.take() for _ in range(4)]
             assert [handle.position for handle in handles] == [0, 1, 3, 4]
             for handle in handles:
-                server.stream.release(handle)
+                server.stream.slots.release(handle)
             assert server.take() is None
             assert server.stream.statistics().slots_in_use == 0
 

@@ -19,7 +19,7 @@ from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
 
 import mpqueue
-from mpqueue.backends.threads import ThreadBackend
+from mpqueue.backends.waiting_consumers import WaitingConsumers
 from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import StreamEnd
@@ -271,7 +271,7 @@ def test_error_of_batch_is_raised_or_is_the_context_of_the_interrupt():
 
 def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
     """It has released the lock: the main thread may be anywhere when a handler raises."""
-    sleep = ThreadBackend._sleep
+    sleep = WaitingConsumers.sleep
 
     class Later(Numbers):
         may_begin, has_two = threading.Event(), threading.Event()
@@ -282,17 +282,17 @@ def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
                 self.has_two.set()
             return super().__getitem__(index)
 
-    def sleep_until_awake(backend, head, timeout_s):
+    def sleep_until_awake(consumers, head, timeout_s):
         if threading.current_thread() is threading.main_thread():
-            sleep(backend, head, timeout_s)
+            sleep(consumers, head, timeout_s)
             return
-        lock = backend._condition._lock
+        lock = consumers._lock
         lock.release()
         asleep.set()
         awake.wait()
         lock.acquire()
 
-    monkeypatch.setattr(ThreadBackend, "_sleep", sleep_until_awake)
+    monkeypatch.setattr(WaitingConsumers, "sleep", sleep_until_awake)
     for after, strike in each_strike(least=5):
         asleep, awake, found = threading.Event(), threading.Event(), []
         Later.may_begin.clear()
@@ -449,7 +449,7 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
             return super().__getitem__(index)
 
     def strike(_number, frame):
-        while frame is not None and frame.f_code.co_name != "_sleep":
+        while frame is not None and frame.f_code.co_name != "sleep":
             frame = frame.f_back
         if is_armed and frame is not None:
             struck.append(True)

@@ -134,7 +134,7 @@ class Gated(Slow):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize(("backend", "sleeps_in"), [("process", "_poll"), ("thread", "_sleep")])
+@pytest.mark.parametrize(("backend", "sleeps_in"), [("process", "_poll"), ("thread", "sleep")])
 def test_trace_shows_when_the_consumer_waits(tmp_path, backend, sleeps_in):
     def open_while_the_consumer_sleeps():
         arrival = gate.arrival()

@@ -10,7 +10,10 @@ The modules are listed bottom up. A module imports only modules on its own line 
     incidents.py         warnings about starts, exits, crashes and the ring
     memory_pressure.py   memory for workers that lack it
     hang.py              batch timeouts, and workers that hang
+    notices.py           reports of workers that are not outcomes
+    slot_reuse.py        exchanges slots of unread grants for released ones
     dispatcher.py        the hot path: grants and reports
+    lane_dispatcher.py   grants the elements of a stream to the owners of their lanes
     crash_attribution.py which work item a crash is counted against
     supervision.py       replaces crashed workers
     autosize.py          chooses the number of workers

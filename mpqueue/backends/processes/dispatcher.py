@@ -14,9 +14,8 @@ granting is worthwhile; it is spread over the workers.
 *Reuse.* A large slot that becomes free replaces an unused slot without memory, whose grant is still unread, see
 `Reuse`. So the ring grows only to the size that the queue needs.
 
-*Lanes.* An element of a stream goes to the worker that owns its lane (`mpqueue.backends.processes.lane_owners`), with a
-start position if that worker is elsewhere. Snapshots arrive after batches and are copied out of the slot at once. While
-the consumer waits, a lane moves from the busiest worker to an idle one, if the wait exceeds the cost of the move.
+*Lanes.* `mpqueue.backends.processes.lane_dispatcher` grants the elements of a stream. Snapshots arrive after batches
+and are copied out of the slot at once.
 
 *Reports.* Reports are validated, because user code may write to the wrong file descriptor. A report must name a turn
 granted to this worker and its slot, and stay within the bounds of the slot. Otherwise the worker is killed, and its
@@ -27,7 +26,6 @@ last step of processing its report.
 """
 
 import os
-import struct
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -37,26 +35,23 @@ import numpy as np
 
 from mpqueue.backends.processes import incidents
 from mpqueue.backends.processes.handle import Cause, Work, WorkerHandle
-from mpqueue.backends.processes.lane_owners import LaneOwners
 from mpqueue.backends.processes.memory_pressure import MemoryPressure
+from mpqueue.backends.processes.notices import Notice, Notices
 from mpqueue.backends.processes.pool import WorkerPool
+from mpqueue.backends.processes.slot_reuse import Reuse
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
-from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState
+from mpqueue.memory.slots import SlotError
 from mpqueue.plan.position.cursors import WorkItem
-from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
-from mpqueue.worker.concurrency.stuck import tell_blocked
 from mpqueue.worker.failures import LateSpec, unreadable
-from mpqueue.worker.random_state.shuffle_detection import OrderFingerprint
 from mpqueue.worker.records import (
     GRANT,
     HELD,
     HUNG,
     MAGIC,
     NEW_SPEC,
-    OF_GROUP,
     OUTCOMES,
     PARTIAL,
     REPORT,
@@ -65,75 +60,8 @@ from mpqueue.worker.records import (
     GrantKind,
     ReportKind,
     pack_listed,
-    pack_start,
     unpack_tail,
 )
-
-Grant = Callable[[WorkerHandle, list[WorkItem]], int]  # returns the number of work items that got a slot
-
-# Measured: taking a grant back and granting it again costs 3 µs, new memory of this size some 500 µs.
-_WORTH_BYTES = LARGE_BYTES
-_NEVER = 1 << 30
-
-
-class Reuse:
-    """The exchange of slots in one pool.
-
-    At the start, a pool has granted a slot without memory for each batch of its queue. Finding, zeroing and mapping new
-    pages takes two to five times as long as writing to used ones. So while such grants are unread, a large slot that
-    becomes free is exchanged for the next of them: the grants of its worker are taken back and granted again, in
-    order::
-
-        worker's pipe:  5 -> new slot, 7 -> new slot      the consumer drops a batch and so frees its slot
-                        5 -> that slot, 7 -> new slot     after `Reuse.apply`
-
-    A worker writes to new memory only if it is so far ahead of the consumer that no slot is free. Only
-    then do more slots help.
-
-    Args:
-        pool: The pool.
-
-    Attributes:
-        num_exchanged: Number of times that grants were taken back.
-    """
-
-    def __init__(self, pool: WorkerPool) -> None:
-        self.num_exchanged = 0
-        self._pool = pool
-
-    def apply(self, grant: Grant) -> None:
-        """Exchange the free large slots; ``grant`` grants work items to a worker."""
-        workers = self._pool.roster.workers
-        for slot in self._pool.ring.slots.free_large_slots():
-            if slot.state is not SlotState.FREE:
-                continue  # an exchange before has used it
-            # The worker that reaches a slot without memory first. Among equals, the one that wrote to this slot before:
-            # it has the pages mapped.
-            places = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
-            distance, _, number = min(places, default=(_NEVER, True, 0))
-            if distance == _NEVER:
-                return
-            self._exchange(workers[number], grant)
-
-    def _distance(self, worker: WorkerHandle) -> int:
-        """Return the number of grants before the first unread one with a slot without memory."""
-        in_flight = worker.in_flight
-        # All unread grants are taken back and sent again. That must cost less than new memory.
-        if len(in_flight) * _WORTH_BYTES > self._pool.ring.recent_bytes or not worker.is_stealable:
-            return _NEVER
-        works = iter(in_flight.values())
-        next(works)  # probably being computed
-        return next((place for place, work in enumerate(works) if not work.slot.is_large), _NEVER)
-
-    def _exchange(self, worker: WorkerHandle, grant: Grant) -> None:
-        work_items = [work.work_item for work in self._pool.take_unread(worker)]
-        count = grant(worker, work_items) if work_items else 0
-        # No slot for the rest: the items are due first, so they go to the front.
-        if count < len(work_items):
-            self._pool.put_back(work_items[count:])
-        worker.flush()
-        self.num_exchanged += bool(work_items)
-
 
 # Work of up to this duration may go to one worker in a row: waking a sleeping process for a grant or a report costs
 # some 5 to 20 µs. Chunks double or triple the rate of the smallest batches.
@@ -143,14 +71,8 @@ _CHEAP_NS = 300_000
 _BUSY_WORKERS, _MOST_BUSY = 16, 4
 _MAX_CHUNK = 50  # fits into the smallest pipes, which unprivileged users with many pipes get
 _STEAL_AFTER_NS = 300_000  # taking back costs about 5 µs, too much for work that is nearly done
-_STEAL_WAIT_S = 0.001
-# A lane moves if its owner will not reach the work for this time, and for this multiple of the work that the new owner
-# has to repeat: the elements after the last snapshot, and the contents of buffers, estimated by the time of a first
-# element. Then no lane moves for this pause, and for this multiple of that cost.
-_MOVE_AFTER_NS, _WORTH_MOVING = 100_000_000, 4
-_MOVE_PAUSE_NS, _PAUSE_AFTER_MOVE = 1_000_000_000, 10
+STEAL_WAIT_S = 0.001
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # pause per worker: examining one costs a tenth of it
-_ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
 
 _WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
@@ -180,18 +102,12 @@ class Dispatcher:
         self._pool, self._pressure = pool, pressure
         self._work: Callable[..., Work] = pool.job.ring.work or Work
         self._reuse = Reuse(pool)
-        self._owners = pool.owners
-        if self._owners is not None and not pool.ledger.is_ordered:
-            pool.ledger.owner_of = self._owners.owner
         self._max_chunk = max(1, min(pool.ledger.credit // 2, _MAX_CHUNK))
         self.resize(pool.job.workers)
         self._item_ns = _CHEAP_NS  # recent average per batch
         self._fill_ns = 0  # maximum for the first element of a lane
         self._rotation = -1  # the first work item is for worker 0, which runs first
-        # Attributes that the first item of a worker has bound, by name and elements: for each row, whether a worker
-        # kept it.
-        self._orders: dict[tuple[str, int], dict[int, bool]] = {}
-        self._warned: set[str] = set()
+        self._notices = Notices(pool, pressure)
         self.may_retry: Callable[[WorkItem], bool] = lambda _: False
         self._look_at = 0  # earliest time of the next look for idle workers
 
@@ -228,8 +144,8 @@ class Dispatcher:
         ring = self._pool.ring
         ring.collect()
         # Under memory pressure, free slots return their memory instead.
-        if ring.recent_bytes >= _WORTH_BYTES and not self._pressure.is_known:
-            self._reuse.apply(self._grant if self._owners is None else self._grant_lanes)
+        if ring.recent_bytes >= self._reuse.worth_bytes and not self._pressure.is_known:
+            self._reuse.apply(self._grant)
 
     def _next_work_items(self) -> list[WorkItem]:
         pending = self._pool.pending
@@ -241,26 +157,20 @@ class Dispatcher:
 
     def _grant_all(self, work_items: list[WorkItem], touched: set[WorkerHandle]) -> int:
         """Grant work items, a chunk to each worker; return the number that got a worker and a slot."""
-        # Elements of lanes go one by one, because neighbours belong to different workers.
-        size, grant = self.chunk, self._grant
-        if self._owners is not None:
-            size, grant = 1, self._grant_lanes
+        size = self.chunk
         for start in range(0, len(work_items), size):
             chunk = work_items[start : start + size]
-            worker = self._choose(chunk[0])
-            count = grant(worker, chunk) if worker is not None else 0
+            worker = self._choose()
+            count = self._grant(worker, chunk) if worker is not None else 0
             if worker is not None and count:
                 touched.add(worker)
             if count < len(chunk):
                 return start + count
         return len(work_items)
 
-    def _choose(self, work_item: WorkItem) -> WorkerHandle | None:
-        """Return the owner's worker, or the less busy of the next two; None if that is full or has exited."""
+    def _choose(self) -> WorkerHandle | None:
+        """Return the less busy of the next two workers; None if that is full or has exited."""
         workers = self._pool.roster.workers
-        if self._owners is not None:
-            worker = workers.get(self._owners.owner(work_item.lane))
-            return None if worker is None or len(worker.in_flight) >= worker.room else worker
         # Of two, not of all: examining thousands of workers for each chunk would cost more than the grants.
         count = self._num_workers
         self._rotation = first = (self._rotation + 1) % count
@@ -312,56 +222,11 @@ class Dispatcher:
             )
         return len(work_items)
 
-    def _grant_lanes(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
-        """Grant elements of lanes, each with a start position if the worker is not at it."""
-        ring, owners = self._pool.ring, self._owners
-        assert owners is not None
-        if not worker.in_flight:
-            worker.busy_since = _clock()
-        for count, work_item in enumerate(work_items):
-            slot = ring.grant(worker.number)
-            if slot is None:
-                return count
-            goes_on = owners.goes_on(worker.key, work_item)
-            start = None if goes_on else owners.start_for(work_item)
-            if start is not None:
-                data = pack_start(start)
-                if not ring.reserve(slot, len(data)):
-                    ring.slots.release(slot)
-                    # The start travels in the slot, because a record in the pipe has a fixed size.
-                    return count
-                ring.memory[slot.offset : slot.offset + len(data)] = data
-            worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
-            if not goes_on:
-                # The previous owner may still run and have the lane open.
-                holder = owners.holder(work_item.lane)
-                if holder is not None and holder != worker.key:
-                    self._close_lane(holder, work_item.lane)
-                owners.note_granted(worker.key, work_item)
-            worker.outbox += GRANT.pack(
-                MAGIC, _WORK if start is None else GrantKind.LANE, slot.number, slot.turn, owners.element(work_item),
-                work_item.epoch, slot.high_water,
-            )  # fmt: skip
-        return len(work_items)
-
-    def _close_lane(self, key: int, lane: int) -> None:
-        """Tell a worker to close a lane that has moved; it would keep the buffers until the next epoch.
-
-        The message precedes any grant with which the lane may return.
-        """
-        for worker in self._pool.roster.workers.values():
-            if worker.key == key:
-                number = self._pool.ledger.cursor.lane_share.lane(lane)
-                worker.outbox += GRANT.pack(MAGIC, GrantKind.CLOSE, 0, 0, number, 0, 0)
-                worker.flush()
-
     def balance(self) -> float | None:
         """Move unread work from the busiest worker to idle ones; return the seconds until the next try is worthwhile.
 
         Examining thousands of workers takes the time of dozens of batches, so a pause follows.
         """
-        if self._owners is not None:
-            return self._move_lane(self._owners)
         workers, now = self._pool.roster.workers.values(), _clock()
         if now < self._look_at:
             return (self._look_at - now) / 1e9
@@ -370,58 +235,16 @@ class Dispatcher:
         num_idle = sum(not worker.in_flight for worker in workers)
         if not num_idle or num_idle == len(workers):
             return None
-        victim = _busiest(workers)
+        victim = busiest(workers)
         if victim is None:
             return None
         if now - victim.busy_since + len(victim.in_flight) * self._item_ns < _STEAL_AFTER_NS:
-            return _STEAL_WAIT_S
+            return STEAL_WAIT_S
         # Equal shares for it and the idle workers. Its present item remains with it.
         count = -(-(len(victim.in_flight) - 1) // (num_idle + 1))
         if self._pool.recall(victim, count):
             self.pump()
         return None
-
-    def _move_lane(self, owners: LaneOwners) -> float | None:
-        """Give an idle worker a lane that the busiest one will not reach for long; return the same as `balance`."""
-        if not owners.may_move:
-            return None
-        workers, now = self._pool.roster.workers.values(), _clock()
-        idle = [worker for worker in workers if not worker.in_flight]
-        if not idle or len(idle) == len(workers):
-            return None
-        victim = _busiest(workers)
-        if victim is None:
-            return None
-        worth_ns = now - victim.busy_since + (len(victim.in_flight) - 1) * self._item_ns
-        wait_ns = max(self._look_at - now, _MOVE_AFTER_NS - worth_ns)
-        if wait_ns > 0:
-            return max(_STEAL_WAIT_S, wait_ns / 1e9)
-        self._look_at = now + _MOVE_PAUSE_NS
-        # Take back all: the elements of its other lanes must be granted in order, too.
-        work_items = [work.work_item for work in self._pool.take_unread(victim)]
-        victim.flush()
-        # A lane with an element in progress remains: two processes never run the same lane.
-        active = {work.work_item.lane for work in victim.in_flight.values()}
-        seen: set[int] = set()
-        again_s = None
-        for work_item in work_items:
-            if work_item.lane in active or work_item.lane in seen:
-                continue
-            seen.add(work_item.lane)
-            distance = owners.distance(work_item)
-            # Without a snapshot the cost is unknown, and may be the whole epoch.
-            if distance is None:
-                continue
-            cost_ns = distance * self._item_ns + self._fill_ns if work_item.unit else 0
-            again_s = _MOVE_PAUSE_NS / 1e9  # no event will signal that the move is worthwhile by then
-            if cost_ns * _WORTH_MOVING < worth_ns:
-                owners.move(work_item.lane, idle[0].number)
-                self._look_at = max(self._look_at, now + cost_ns * _PAUSE_AFTER_MOVE)
-                again_s = None  # a report will follow
-                break
-        self._pool.put_back(work_items)
-        self.pump()
-        return again_s
 
     # -- Reports
 
@@ -464,22 +287,8 @@ class Dispatcher:
                 if kind == ReportKind.TIMES:
                     self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec, number)
                     continue
-                if kind == ReportKind.MARK:
-                    # A turn that was not granted raises `KeyError`, as below.
-                    worker.mark = (in_flight[turn].slot.turn, (header, nbytes, high_water)) if flags else None
-                    continue
-                if kind in (ReportKind.BLOCKED, ReportKind.AWAITS):
-                    self._enter_text(
-                        worker, kind, _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait), flags
-                    )
-                    continue
-                if kind == ReportKind.ORDER:
-                    self._enter_order(
-                        OrderFingerprint(turn, spec, bool(flags)),
-                        _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait),
-                    )
-                    continue
-                self._enter_notice(worker, kind, number, turn, high_water, flags)
+                words = header, nbytes, high_water, compute, copy, wait
+                self._notices.enter(worker, Notice(kind, flags, number, turn, spec, words))
                 continue
             # A turn that was not granted, or was reported already, raises `KeyError`: see `drain`
             work = in_flight[turn]
@@ -547,22 +356,6 @@ class Dispatcher:
         self._pool.put_back([work.work_item], is_retry=True)
         return True
 
-    def _enter_text(self, worker: WorkerHandle, kind: int, part: bytes, is_last: int) -> None:
-        """Process a part of a text: what a worker waits for, or a call that blocks an event loop.
-
-        Such a call is logged once for each line of code.
-        """
-        worker.told += part.rstrip(b"\0") if is_last else part
-        if is_last:
-            text, worker.told = worker.told.decode(errors="replace"), bytearray()
-            if kind == ReportKind.AWAITS:
-                worker.awaited = text
-                return
-            line = text.partition(" ")[0]
-            if line not in self._warned:
-                self._warned.add(line)
-                tell_blocked(text)
-
     def _enter_times(
         self, worker: WorkerHandle, turn: int, began_ns: int, stages_ns: tuple[int, int, int, int, int], blocked: int,
         beside_us: int,
@@ -621,40 +414,6 @@ class Dispatcher:
         self.chunk = min(self._max_chunk, max(1, row_ns // item_ns))
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
-    def _enter_notice(
-        self, worker: WorkerHandle, kind: int, number: int, turn: int, high_water: int, flags: int
-    ) -> None:
-        """Process a report that is not an outcome."""
-        slots = self._pool.ring.slots
-        if kind == ReportKind.FULL:
-            work = worker.in_flight[turn]
-            work.slot.high_water = max(work.slot.high_water, min(high_water, self._pool.ring.stride))
-            if worker.life.starve():
-                self._pressure.note(worker, work, is_of_group=bool(flags & OF_GROUP))
-        elif kind == ReportKind.LOADED and turn in worker.loading:
-            self._pool.sync.note_loaded(self._pool.ring, worker, turn)
-        elif kind == ReportKind.LET_GO and number < slots.num_slots and slots.slots[number].owner == worker.number:
-            slots.let_go(number)
-        else:
-            raise ProtocolError(
-                f"worker {worker.number} cannot send a report of kind {kind} for slot {number} and turn {turn}"
-            )
-
-    def _enter_order(self, fingerprint: OrderFingerprint, name: bytes) -> None:
-        """Process an order that the first item of a worker has bound; warn if another worker has a different one."""
-        shown = name.rstrip(b"\0").decode(errors="replace")
-        rows = self._orders.setdefault((shown, fingerprint.elements), {})  # of other elements: it differs by item
-        rows[fingerprint.row] = fingerprint.is_kept or rows.get(fingerprint.row, False)
-        if len(rows) < 2 or not any(rows.values()) or shown in self._warned:
-            return
-        self._warned.add(shown)
-        warn_caller(
-            f"{shown} was created by the first item in each worker process, with a different order in each, so some "
-            f"items are repeated and others are missing. Create it in {shown.partition('.')[0]}.__init__ and in "
-            "on_epoch_end, which run in the main process",
-            UserWarning,
-        )
-
     def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:
         """Read the spec from the slot of its first batch; the batch's own header follows its place."""
         memory, start, header = self._pool.ring.memory, work.slot.offset, work.header_offset
@@ -678,7 +437,7 @@ class Dispatcher:
             worker.specs[number] = work.read
 
 
-def _busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:
+def busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:
     """Return the worker with the longest queue that can be taken back; None if there is none."""
     stealable = (worker for worker in workers if worker.is_stealable)
     return max(stealable, key=lambda worker: len(worker.in_flight), default=None)

@@ -8,7 +8,10 @@ The parts receive the pool, and each knows only those above it in this list:
 
     memory_pressure  memory for workers that lack it
     hang             kills workers that hang
-    dispatcher       grants work items, processes reports, exchanges slots of grants
+    notices          reports that are not outcomes
+    slot_reuse       exchanges slots of grants
+    dispatcher       grants work items, processes reports
+    lane_dispatcher  the same for a stream
     supervision      starts workers, replaces crashed ones, gives up work items
     process          the backend, which calls all of them
 

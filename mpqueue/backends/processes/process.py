@@ -119,7 +119,7 @@ class ProcessBackend:
         roster.poller.register(self._wakeup.fd, READABLE)
         self.pool = WorkerPool(self.ledger, ring, roster, self.sync, job)
         self.pressure = MemoryPressure(self.pool)
-        self.dispatcher = Dispatcher(self.pool, self.pressure)
+        self.dispatcher = self._make_dispatcher()
         self.pump = self.dispatcher.pump
         begins_ahead = self.may_begin_ahead and job.has_threads and options.restarts > 0
         self.supervision = Supervision(self.pool, self.dispatcher, self.pressure, begins_ahead=begins_ahead)
@@ -134,6 +134,13 @@ class ProcessBackend:
             self.dispatcher.resize(1)
         self._slow = SlowBatch(self.ledger, job.samples_of)
         self._hang = None if job.patience_s is None else HangWatch(roster, job.patience_s)
+
+    def _make_dispatcher(self) -> Dispatcher:
+        if self.pool.owners is None:
+            return Dispatcher(self.pool, self.pressure)
+        from mpqueue.backends.processes.lane_dispatcher import LaneDispatcher
+
+        return LaneDispatcher(self.pool, self.pressure, self.pool.owners)
 
     def _configure(self, ring: Ring) -> WorkerConfig:
         """Return the configuration of worker 0."""

@@ -65,6 +65,49 @@ class Numbered(NamedTuple):
         return f"stage {self.number}, {self.node.line()},"
 
 
+class Traits(NamedTuple):
+    """The effect of a stage on the elements of its inputs, apart from what it computes.
+
+    Attributes:
+        makes_stream: Whether the stage turns an indexed dataset into a stream.
+        reads_stream: Whether the stage is a source that is itself a stream.
+        passes_elements: Whether its elements are unchanged elements of its inputs. Other stages call functions that can
+            split batches.
+        takes_apart: Whether its elements are parts of the elements of its input.
+        merges: Whether an element is made of several elements of its inputs.
+        makes_batches: Whether its elements are batches of the elements of its input.
+        draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
+        repeats_first_epoch: Whether each epoch has the elements of epoch 0, in their order.
+        is_mix: Whether the stage takes elements of its inputs by weight.
+        flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
+        keeps_order: Whether this stage uses the elements of its input in their order, once per epoch of its own.
+        keeps_places: Whether an element depends only on its index, even if the source grows.
+        keeps_prefix: Whether a longer source has the same first elements.
+        keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
+        varies: Whether the number of elements differs between epochs, and depends on the seed; see
+            `StageNode.length_in`.
+        is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
+            statistics. Other indexed stages are computed by the root of the lane.
+    """
+
+    makes_stream: bool = False
+    reads_stream: bool = False
+    passes_elements: bool = False
+    takes_apart: bool = False
+    merges: bool = False
+    makes_batches: bool = False
+    draws_order: bool = False
+    repeats_first_epoch: bool = False
+    is_mix: bool = False
+    flows: bool = False
+    keeps_order: bool = True
+    keeps_places: bool = False
+    keeps_prefix: bool = False
+    keeps_whole: bool = False
+    varies: bool = False
+    is_opened_in_lanes: bool = False
+
+
 class NodeProperties(NamedTuple):
     """The facts about a node that are known when it is created.
 
@@ -100,6 +143,40 @@ class NodeProperties(NamedTuple):
         """True if no stage has several inputs."""
         return self.depth == self.size
 
+    @classmethod
+    def of(cls, node: "StageNode") -> Self:
+        """Return the facts that follow from the traits of a stage and the facts of its inputs."""
+        traits, inputs = node.traits, [each.facts for each in node.inputs]
+        size = 1 + sum(facts.size for facts in inputs)
+        is_indexed = not traits.makes_stream and all(facts.is_indexed for facts in inputs)
+
+        def found(fact: Callable[[NodeProperties], Numbered | None]) -> Numbered | None:
+            """Return the fact of the first input with this fact, with its number in this tree."""
+            for start, facts in zip(node.starts, inputs, strict=True):
+                known = fact(facts)
+                if known is not None:
+                    return Numbered(start + known.number, known.node)
+            return None
+
+        this = Numbered(size - 1, node)
+        batching = this if traits.makes_batches else None
+        drawing = this if traits.draws_order else found(lambda facts: facts.drawing)
+        return cls(
+            size=size,
+            depth=1 + max((facts.depth for facts in inputs), default=0),
+            is_indexed=is_indexed,
+            has_stream=traits.reads_stream or any(facts.has_stream for facts in inputs),
+            batching=batching or (found(lambda facts: facts.batching) if traits.passes_elements else None),
+            batched=batching or (None if traits.takes_apart else found(lambda facts: facts.batched)),
+            merged=found(lambda facts: facts.merged) or (this if traits.merges else None),
+            varies=traits.varies or any(facts.varies for facts in inputs),
+            drawing=None if traits.repeats_first_epoch else drawing,
+            num_mixes=traits.is_mix + sum(facts.num_mixes for facts in inputs),
+            # Other indexed stages are computed by the root of a lane, whatever is before them.
+            flows=(is_indexed and not traits.is_opened_in_lanes)
+            or (traits.flows and all(facts.flows for facts in inputs)),
+        )
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StageNode:
@@ -107,74 +184,23 @@ class StageNode:
 
     Attributes:
         name: The public name of the stage.
-        makes_stream: Whether the stage turns an indexed dataset into a stream.
-        reads_stream: Whether the stage is a source that is itself a stream.
-        passes_elements: Whether its elements are unchanged elements of its inputs. Other stages call functions that can
-            split batches.
-        takes_apart: Whether its elements are parts of the elements of its input.
-        merges: Whether an element is made of several elements of its inputs.
-        draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
-        is_mix: Whether the stage takes elements of its inputs by weight.
-        flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
-        keeps_places: Whether an element depends only on its index, even if the source grows.
-        keeps_prefix: Whether a longer source has the same first elements.
-        keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
-        is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
-            statistics. Other indexed stages are computed by the root of the lane.
+        traits: The effect of the stage on the elements of its inputs.
         reader: The class that computes elements by index; None if the stage is always a stream.
         facts: The facts about the node.
     """
 
     name: ClassVar[str] = ""
-    makes_stream: ClassVar[bool] = False
-    reads_stream: ClassVar[bool] = False
-    passes_elements: ClassVar[bool] = False
-    takes_apart: ClassVar[bool] = False
-    merges: ClassVar[bool] = False
-    draws_order: ClassVar[bool] = False
-    is_mix: ClassVar[bool] = False
-    flows: ClassVar[bool] = False
-    keeps_places: ClassVar[bool] = False
-    keeps_prefix: ClassVar[bool] = False
-    keeps_whole: ClassVar[bool] = False
-    is_opened_in_lanes: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits()
     reader: ClassVar[Any] = None
     facts: NodeProperties = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        vars(self)["facts"] = self._facts()  # the class is frozen
+        vars(self)["traits"] = self.own_traits()  # the class is frozen
+        vars(self)["facts"] = NodeProperties.of(self)
 
-    def _facts(self) -> NodeProperties:
-        of_inputs = [node.facts for node in self.inputs]
-        size = 1 + sum(facts.size for facts in of_inputs)
-        is_indexed = self._is_indexed() and all(facts.is_indexed for facts in of_inputs)
-        return NodeProperties(
-            size=size,
-            depth=1 + max((facts.depth for facts in of_inputs), default=0),
-            is_indexed=is_indexed,
-            has_stream=self.reads_stream or any(facts.has_stream for facts in of_inputs),
-            batching=self._found(lambda facts: facts.batching) if self.passes_elements else None,
-            batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
-            merged=self._found(lambda facts: facts.merged) or (Numbered(size - 1, self) if self.merges else None),
-            varies=self.varies or any(facts.varies for facts in of_inputs),
-            drawing=Numbered(size - 1, self) if self.draws_order else self._found(lambda facts: facts.drawing),
-            num_mixes=self.is_mix + sum(facts.num_mixes for facts in of_inputs),
-            # Other indexed stages are computed by the root of a lane, whatever is before them.
-            flows=(is_indexed and not self.is_opened_in_lanes)
-            or (self.flows and all(facts.flows for facts in of_inputs)),
-        )
-
-    def _found(self, of: Callable[[NodeProperties], Numbered | None]) -> Numbered | None:
-        """Return the fact of the first input with this fact, with its number in this tree."""
-        for start, node in zip(self.starts, self.inputs, strict=True):
-            found = of(node.facts)
-            if found is not None:
-                return Numbered(start + found.number, found.node)
-        return None
-
-    def _is_indexed(self) -> bool:
-        """Return whether elements can be computed by index if the inputs' elements can."""
-        return not self.makes_stream
+    def own_traits(self) -> Traits:
+        """Return the traits of a stage with these arguments."""
+        return self.traits
 
     @property
     def number(self) -> int:
@@ -185,16 +211,6 @@ class StageNode:
     def is_indexed(self) -> bool:
         """True if each element can be computed by index."""
         return self.facts.is_indexed
-
-    @property
-    def keeps_order(self) -> bool:
-        """True if this stage uses the elements of its input in their order, once per epoch of its own."""
-        return True
-
-    @property
-    def varies(self) -> bool:
-        """True if the number of elements differs between epochs, and depends on the seed; see `length_in`."""
-        return False
 
     @property
     def inputs(self) -> "tuple[StageNode, ...]":
@@ -237,13 +253,6 @@ class StageNode:
             lengths: The numbers of elements of the inputs.
         """
         return place
-
-    def length_when_described(self) -> int | None:
-        """Return the number of elements at the time of the first call.
-
-        A traversal of all stages for each new stage would make long pipelines slow to describe.
-        """
-        return _lengths_when_described(self)
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
         """Open this stage and those before it in a lane.
@@ -480,12 +489,6 @@ class LinkNode(StageNode):
         return lengths[0]
 
 
-def with_batches(node: StageNode, facts: NodeProperties) -> NodeProperties:
-    """Return the facts of a stage that makes batches."""
-    batching = Numbered(facts.size - 1, node)
-    return facts._replace(batching=batching, batched=batching)
-
-
 def order_of(root: StageNode) -> str:
     """Return a description of the order of an indexed dataset.
 
@@ -493,8 +496,8 @@ def order_of(root: StageNode) -> str:
     order" if a longer source has the same elements at the same indices.
     """
     if root.facts.is_chain:
-        others = [node for _, node in root.stages() if not node.keeps_places]
-        if all(node.keeps_prefix for node in others):
+        others = [node for _, node in root.stages() if not node.traits.keeps_places]
+        if all(node.traits.keeps_prefix for node in others):
             return ": ".join(["in order", *([", ".join(str(node.order_line()) for node in others)] if others else [])])
     # The order of a shuffle or a mix depends on its stage number.
     lines = []
@@ -515,7 +518,12 @@ def lengths_of(root: StageNode, seed: int = 0, epoch: int = 0) -> Lengths:
     """
     if "_order" not in vars(root):
         vars(root)["_order"] = [
-            (id(node), node.length_by, [id(each) for each in node.inputs], (number, node) if node.varies else None)
+            (
+                id(node),
+                node.length_by,
+                [id(each) for each in node.inputs],
+                (number, node) if node.traits.varies else None,
+            )
             for number, node in root.stages()
             if node.is_indexed
         ]
@@ -538,7 +546,11 @@ def num_samples(root: StageNode) -> int:
     return counts[id(root)]
 
 
-def _lengths_when_described(root: StageNode) -> int | None:
+def length_when_described(root: StageNode) -> int | None:
+    """Return the number of elements at the time of the first call.
+
+    A traversal of all stages for each new stage would make long pipelines slow to describe.
+    """
     stack = [root]
     while stack:
         node = stack[-1]

@@ -31,7 +31,7 @@ import numpy as np
 
 from mpqueue.dataset.description import nodes
 from mpqueue.dataset.description.ids import Keep, SampleIds, prefixed, within
-from mpqueue.dataset.description.nodes import Lengths, StageNode, salted
+from mpqueue.dataset.description.nodes import Lengths, StageNode, Traits, salted
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.engine.skips import Skipped
 from mpqueue.system.signals.exceptions import add_note
@@ -265,7 +265,7 @@ class SourceNode(StageNode):
     """
 
     name: ClassVar[str] = "source"
-    keeps_places: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(keeps_places=True)
     reader: ClassVar[Any] = SourceReader
     source: Any
 

@@ -29,7 +29,7 @@ class Applied(LinkStage):
         self._tokens: list[Token] = []
         self._error: BaseException | None = None
         # After an error, elements wait behind the entry that a request one by one would not have read.
-        self._is_entered = source.node.facts.flows and not node.flows
+        self._is_entered = source.node.facts.flows and not node.traits.flows
 
     def _take(self, count: int) -> Block:
         """Return the next elements of the input, or raise the error of the first of them."""

@@ -44,7 +44,7 @@ class StreamLane:
         open_stages: A function that opens the stages of a lane and returns the last one.
         run: The run that the lane is opened with.
         changes: The changes of the run.
-        keeps_whole: Some roots read excluded samples in each epoch, see `StageNode.keeps_whole`.
+        keeps_whole: Some roots read excluded samples in each epoch, see `Traits.keeps_whole`.
 
     Raises:
         Exception: A user function raised while elements of the saved state were computed again.

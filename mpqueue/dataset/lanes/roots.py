@@ -20,7 +20,7 @@ from itertools import compress
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleId, SampleIds
-from mpqueue.dataset.description.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
+from mpqueue.dataset.description.nodes import LaneOpening, StageNode, Traits, lengths_of, num_samples, shown
 from mpqueue.dataset.indexed.readers import IndexedRun, NothingLeft, ReaderMaker
 from mpqueue.dataset.lanes.gates import is_excluded
 from mpqueue.dataset.lanes.stage_work import LEAST_FRUITLESS
@@ -475,9 +475,7 @@ class StreamNode(StageNode):
     """
 
     name: ClassVar[str] = "stream"
-    flows: ClassVar[bool] = True
-    makes_stream: ClassVar[bool] = True
-    reads_stream: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(flows=True, makes_stream=True, reads_stream=True)
     source: Any
 
     def line(self) -> str:

@@ -52,12 +52,12 @@ def mixture_of(root: StageNode) -> Mixture:
     path = list(_path_to_mix(root))
     # From the mix to the last stage, so that the message names the first stage that is out of order.
     for base, node in reversed(path):
-        if not node.keeps_order:
+        if not node.traits.keeps_order:
             raise ValueError(
                 f"the samples of the mixture are not used in their order: stage {base + node.number}, {node.line()}, "
                 "comes after it. Put that stage before the mix, on its datasets"
             )
-        if node.is_indexed and not (node.is_opened_in_lanes or root.is_indexed):
+        if node.is_indexed and not (node.traits.is_opened_in_lanes or root.is_indexed):
             raise ValueError(
                 f"the virtual shards do not pick the samples of the mixture: stage {base + node.number}, "
                 f"{node.line()}, reads them by index. Put that stage before the mix, on its datasets, or after the "
@@ -71,7 +71,7 @@ def _path_to_mix(root: StageNode) -> Iterator[tuple[int, StageNode]]:
     """Yield the stages from the last one to the only mix, each with the number of stages before its subtree."""
     base, node = 0, root
     yield base, node
-    while not node.is_mix:
+    while not node.traits.is_mix:
         start, node = next(
             (start, each) for start, each in zip(node.starts, node.inputs, strict=True) if each.facts.num_mixes
         )

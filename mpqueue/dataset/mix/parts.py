@@ -31,8 +31,8 @@ class _Level:
 
     def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
         self._node, self._base, self._has_numbers = node, base, has_numbers
-        self.number, self.is_mix = base + node.number, node.is_mix
-        self.mixes_samples = node.is_mix and all(each.facts.merged is None for each in node.inputs)
+        self.number, self.is_mix = base + node.number, node.traits.is_mix
+        self.mixes_samples = node.traits.is_mix and all(each.facts.merged is None for each in node.inputs)
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
 

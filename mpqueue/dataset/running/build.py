@@ -67,7 +67,7 @@ class DatasetLanes(RunnableDataset):
         # In an endless stream, the next elements may belong to an epoch that is not requested yet.
         runs_ahead = not (run.endless and self._may_change_unseen)
         opens = partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers)
-        keeps_whole = any(stage.node.keeps_whole and not stage.node.is_indexed for stage in self.root.stages())
+        keeps_whole = any(stage.node.traits.keeps_whole and not stage.node.is_indexed for stage in self.root.stages())
         return StreamLane(opens, run._replace(runs_ahead=runs_ahead), self.changes, keeps_whole=keeps_whole)
 
     def shape(self) -> list[str]:
@@ -130,7 +130,7 @@ class Opening:
 
     def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open a stage and those before it."""
-        if node.is_indexed and not node.is_opened_in_lanes:
+        if node.is_indexed and not node.traits.is_opened_in_lanes:
             return IndexedRoot(node, run, self._maker)
         stage: LaneStage = node.open(self, run, is_last=is_last)
         return stage
@@ -139,7 +139,7 @@ class Opening:
         """Open the input of a stage."""
         stage, before = self.open(node.input, run), node.input
         # The first stage that holds, counts or merges elements reads ahead. A mix does so itself.
-        return AheadStage(stage, before, run) if before.facts.flows and not node.flows else stage
+        return AheadStage(stage, before, run) if before.facts.flows and not node.traits.flows else stage
 
     def inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
         """Return the inputs of a stage with several, which are opened when they are read."""
@@ -150,7 +150,7 @@ class Opening:
 
         def open_input(at: int) -> LaneStage:
             branch = node.branches[at]
-            if node.keeps_whole:  # without their excluded elements, the inputs of a `zip` would be paired differently
+            if node.traits.keeps_whole:  # without excluded elements, a `zip` would pair its inputs differently
                 inner = run._replace(base=run.base + starts[at], keep=None, gate=CLOSED)
             else:
                 part = node.part_name(at)
@@ -159,7 +159,7 @@ class Opening:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             stage = self.open(branch, inner)
             # A `concatenate` flows if all of its inputs do. Otherwise the inputs that do have an entry each.
-            is_entry = node.flows and branch.facts.flows and not node.facts.flows
+            is_entry = node.traits.flows and branch.facts.flows and not node.facts.flows
             return AheadStage(stage, branch, inner) if is_entry else stage
 
         def bound(at: int) -> int | None:

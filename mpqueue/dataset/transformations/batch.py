@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Collate, LaneOpening, LinkNode, NodeProperties, with_batches
+from mpqueue.dataset.description.nodes import Collate, LaneOpening, LinkNode, Traits
 from mpqueue.dataset.indexed.merged import MergingReader
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.merging import OfTuples
@@ -193,15 +193,11 @@ class BatchNode(LinkNode):
     """
 
     name: ClassVar[str] = "batch"
-    merges: ClassVar[bool] = True
-    keeps_prefix: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(merges=True, makes_batches=True, keeps_prefix=True)
     reader: ClassVar[Any] = BatchReader
     size: int
     drop_last: bool = False
     collate: Collate | Choice | None = None
-
-    def _facts(self) -> NodeProperties:
-        return with_batches(self, super()._facts())
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the number of batches."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Collate, Function, LaneOpening, LinkNode, NodeProperties, with_batches
+from mpqueue.dataset.description.nodes import Collate, Function, LaneOpening, LinkNode, Traits
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.merging import OfTuples
@@ -204,17 +204,13 @@ class BucketNode(LinkNode):
     """
 
     name: ClassVar[str] = "bucket"
-    makes_stream: ClassVar[bool] = True
-    merges: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(makes_stream=True, merges=True, makes_batches=True)
     length_of: Function
     boundaries: tuple[int, ...]
     batch_sizes: tuple[int, ...] | None = None
     max_tokens: int | None = None
     drop_last: bool = False
     collate: Collate | Choice | None = None
-
-    def _facts(self) -> NodeProperties:
-        return with_batches(self, super()._facts())
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeVar
 from mpqueue.dataset.caching.caches import Cache
 from mpqueue.dataset.caching.record_files import MISSING
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, NodeProperties, StageNode
+from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, StageNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.lanes.gates import CLOSED
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
@@ -337,19 +337,11 @@ class CacheNode(LinkNode):
     """
 
     name: ClassVar[str] = "cache"
-    passes_elements: ClassVar[bool] = True
-    keeps_places: ClassVar[bool] = True
-    keeps_whole: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(
+        passes_elements=True, keeps_places=True, keeps_whole=True, keeps_order=False, repeats_first_epoch=True
+    )
     reader: ClassVar[Any] = CacheReader
     cache: Cache
-
-    def _facts(self) -> NodeProperties:
-        return super()._facts()._replace(drawing=None)  # a cache keeps the order of epoch 0
-
-    @property
-    def keeps_order(self) -> bool:
-        """False: the elements belong to epoch 0."""
-        return False
 
     def order_line(self) -> str:
         """Return the stage without its folder."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mpqueue.dataset.description.nodes import Traits
 from mpqueue.dataset.transformations.map import MapNode
 
 
@@ -107,7 +108,7 @@ class ColumnsNode(MapNode):
     """Samples with other columns; the function is a `ColumnsFunction`."""
 
     name: ClassVar[str] = "columns"
-    passes_elements: ClassVar[bool] = True  # batches remain batches
+    traits: ClassVar[Traits] = MapNode.traits._replace(passes_elements=True)  # batches remain batches
 
     def line(self) -> str:
         """Return the name of the stage and the columns."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import JoinNode
+from mpqueue.dataset.description.nodes import JoinNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.lanes.joining import BranchedStage, JoinedInputs
 from mpqueue.dataset.lanes.stages import Block, Token
@@ -81,8 +81,7 @@ class ConcatenateNode(JoinNode):
     """The elements of one input after another."""
 
     name: ClassVar[str] = "concatenate"
-    flows: ClassVar[bool] = True
-    passes_elements: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(flows=True, passes_elements=True)
     reader: ClassVar[Any] = ConcatenateReader
     lane_stage: ClassVar[Any] = ConcatenateStage
 

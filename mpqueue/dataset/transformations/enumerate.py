@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import LinkNode
+from mpqueue.dataset.description.nodes import LinkNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places
 from mpqueue.dataset.lanes.counting import CountedStage
 from mpqueue.dataset.lanes.stages import Block, Token
@@ -53,7 +53,7 @@ class EnumerateNode(LinkNode):
     """Pairs of an index, from 0, and the element."""
 
     name: ClassVar[str] = "enumerate"
-    keeps_places: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(keeps_places=True)
     reader: ClassVar[Any] = EnumerateReader
     lane_stage: ClassVar[Any] = EnumerateStage
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Function, LaneOpening, LinkNode
+from mpqueue.dataset.description.nodes import Function, LaneOpening, LinkNode, Traits
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
@@ -87,9 +87,7 @@ class FilterNode(LinkNode):
     """
 
     name: ClassVar[str] = "filter"
-    flows: ClassVar[bool] = True
-    makes_stream: ClassVar[bool] = True
-    passes_elements: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(flows=True, makes_stream=True, passes_elements=True)
     function: Function
     threads: int = 1
     concurrency: int = 0

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import Function, LinkNode
+from mpqueue.dataset.description.nodes import Function, LinkNode, Traits
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import is_excluded
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, token_of
@@ -290,8 +290,6 @@ class FlatMapNode(LinkNode):
     """
 
     name: ClassVar[str] = "flat_map"
-    flows: ClassVar[bool] = True
-    makes_stream: ClassVar[bool] = True
-    takes_apart: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(flows=True, makes_stream=True, takes_apart=True)
     lane_stage: ClassVar[Any] = FlatMapStage
     function: Function

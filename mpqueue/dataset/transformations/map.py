@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleId, with_ids
-from mpqueue.dataset.description.nodes import Function, LaneOpening, LinkNode, returned_none
+from mpqueue.dataset.description.nodes import Function, LaneOpening, LinkNode, Traits, returned_none
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.lanes.applied import Applied
@@ -142,9 +142,7 @@ class MapNode(LinkNode):
     """
 
     name: ClassVar[str] = "map"
-    flows: ClassVar[bool] = True
-    keeps_places: ClassVar[bool] = True
-    is_opened_in_lanes: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(flows=True, keeps_places=True, is_opened_in_lanes=True)
     reader: ClassVar[Any] = MapReader
     function: Function
     threads: int = 1

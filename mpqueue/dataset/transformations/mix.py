@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.description.ids import Keep, SampleIds
-from mpqueue.dataset.description.nodes import JoinNode, Stop, inner_epoch
+from mpqueue.dataset.description.nodes import JoinNode, Stop, Traits, inner_epoch
 from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.lanes.joining import Branch, BranchedStage, JoinedInputs
 from mpqueue.dataset.lanes.repeating import RepeatStage
@@ -337,10 +337,7 @@ class MixNode(JoinNode):
     """
 
     name: ClassVar[str] = "mix"
-    passes_elements: ClassVar[bool] = True
-    draws_order: ClassVar[bool] = True
-    is_mix: ClassVar[bool] = True
-    is_opened_in_lanes: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, draws_order=True, is_mix=True, is_opened_in_lanes=True)
     reader: ClassVar[Any] = MixReader
     lane_stage: ClassVar[Any] = MixStage
     weights: Weights
@@ -349,10 +346,9 @@ class MixNode(JoinNode):
     later: Schedule = ()
     changes: tuple[Change, ...] = ()
 
-    @property
-    def varies(self) -> bool:
-        """True if the length differs between epochs, and depends on the seed."""
-        return bool(self.changes)
+    def own_traits(self) -> Traits:
+        """Return the traits: with changed weights, the length differs between epochs, and depends on the seed."""
+        return self.traits._replace(varies=bool(self.changes))
 
     @property
     def schedule(self) -> Schedule:

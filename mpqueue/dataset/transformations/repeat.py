@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, inner_epoch
+from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, Traits, inner_epoch
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.lanes.repeating import RepeatStage
 from mpqueue.dataset.lanes.stages import LaneStage
@@ -55,14 +55,9 @@ class RepeatNode(LinkNode):
     """
 
     name: ClassVar[str] = "repeat"
-    passes_elements: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_order=False)  # each pass is a separate epoch
     reader: ClassVar[Any] = RepeatReader
     times: int | None = None
-
-    @property
-    def keeps_order(self) -> bool:
-        """False: each pass is a separate epoch."""
-        return False
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the length of all passes; an empty input remains empty."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import LinkNode, shown
+from mpqueue.dataset.description.nodes import LinkNode, Traits, shown
 from mpqueue.dataset.lanes.applied import InTurnStage
 from mpqueue.dataset.lanes.stages import LaneStage, Token, token_of
 from mpqueue.dataset.lanes.state_codes import Code, code_of, state_of
@@ -84,7 +84,7 @@ class ScanNode(LinkNode):
     """
 
     name: ClassVar[str] = "scan"
-    makes_stream: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(makes_stream=True)
     lane_stage: ClassVar[Any] = ScanStage
     initial: Any
     function: Callable[[Any, Any], Any]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import LinkNode
+from mpqueue.dataset.description.nodes import LinkNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.dataset.lanes.ahead import AheadStage
@@ -249,17 +249,12 @@ class ShuffleNode(LinkNode):
     """
 
     name: ClassVar[str] = "shuffle"
-    passes_elements: ClassVar[bool] = True
-    draws_order: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, draws_order=True)
     reader: ClassVar[Any] = ShuffleReader
     lane_stage: ClassVar[Any] = ShuffleStage
     buffer: int | None = None
 
-    @property
-    def keeps_order(self) -> bool:
-        """False for a permutation; a buffer reads the input in order."""
-        return self.buffer is not None
-
-    def _is_indexed(self) -> bool:
-        """Return whether this is a permutation."""
-        return self.buffer is None
+    def own_traits(self) -> Traits:
+        """Return the traits: a buffer reads its input in order and makes a stream, a permutation does neither."""
+        has_buffer = self.buffer is not None
+        return self.traits._replace(keeps_order=has_buffer, makes_stream=has_buffer)

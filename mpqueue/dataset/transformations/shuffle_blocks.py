@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import LinkNode, StageNode
+from mpqueue.dataset.description.nodes import LinkNode, StageNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker, SourceNode, SourceReader
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
@@ -260,16 +260,10 @@ class BlockShuffleNode(LinkNode):
     """
 
     name: ClassVar[str] = "shuffle"
-    passes_elements: ClassVar[bool] = True
-    draws_order: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, draws_order=True, keeps_order=False)
     reader: ClassVar[Any] = staticmethod(reader_of)
     block: int | str
     blocks: int
-
-    @property
-    def keeps_order(self) -> bool:
-        """False: the order is different."""
-        return False
 
     def _shown(self) -> Iterator[str]:
         yield f"block={self.block!r}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import Function, LinkNode, lengths_of, salted
+from mpqueue.dataset.description.nodes import Function, LinkNode, Traits, lengths_of, salted
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.dataset.indexed.aside import aside
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
@@ -113,7 +113,7 @@ class SortNode(LinkNode):
     """
 
     name: ClassVar[str] = "sort"
-    passes_elements: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True)
     reader: ClassVar[Any] = SortReader
     function: Function
     order: SortOrder = field(default_factory=SortOrder)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from mpqueue.dataset.description.nodes import LinkNode
+from mpqueue.dataset.description.nodes import LinkNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.seeds import sequence_of
@@ -133,8 +133,7 @@ class SplitNode(LinkNode):
     """
 
     name: ClassVar[str] = "split"
-    passes_elements: ClassVar[bool] = True
-    keeps_prefix: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_prefix=True)
     reader: ClassVar[Any] = SplitReader
     low: float
     high: float

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpqueue.dataset.description.nodes import LinkNode
+from mpqueue.dataset.description.nodes import LinkNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.dataset.lanes.counting import CountedStage
@@ -49,8 +49,7 @@ class TakeNode(LinkNode):
     """
 
     name: ClassVar[str] = "take"
-    passes_elements: ClassVar[bool] = True
-    keeps_places: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_places=True)
     reader: ClassVar[Any] = LinkReader
     lane_stage: ClassVar[Any] = TakeStage
     count: int
@@ -97,8 +96,7 @@ class SkipNode(LinkNode):
     """
 
     name: ClassVar[str] = "skip"
-    passes_elements: ClassVar[bool] = True
-    keeps_prefix: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_prefix=True)
     reader: ClassVar[Any] = SkipReader
     lane_stage: ClassVar[Any] = SkipStage
     count: int

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpqueue.dataset.description.nodes import Function, LinkNode, StageNode
+from mpqueue.dataset.description.nodes import Function, LinkNode, StageNode, Traits
 from mpqueue.dataset.lanes.applied import InTurnStage
 from mpqueue.dataset.lanes.stages import LaneStage, Token
 from mpqueue.dataset.lanes.user_calls import VERDICTS, no_verdict
@@ -51,7 +51,6 @@ class TakeWhileNode(LinkNode):
     """
 
     name: ClassVar[str] = "take_while"
-    makes_stream: ClassVar[bool] = True
-    passes_elements: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(makes_stream=True, passes_elements=True)
     lane_stage: ClassVar[Any] = TakeWhileStage
     function: Function

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
-from mpqueue.dataset.description.nodes import LinkNode
+from mpqueue.dataset.description.nodes import LinkNode, Traits
 from mpqueue.dataset.indexed.merged import MergingReader
 from mpqueue.dataset.lanes.merging import Merging
 from mpqueue.dataset.lanes.stages import Block, Token
@@ -77,8 +77,7 @@ class WindowNode(LinkNode):
     """
 
     name: ClassVar[str] = "window"
-    merges: ClassVar[bool] = True
-    keeps_prefix: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(merges=True, keeps_prefix=True)
     reader: ClassVar[Any] = WindowReader
     lane_stage: ClassVar[Any] = WindowStage
     collate: ClassVar[Any] = list
@@ -86,10 +85,9 @@ class WindowNode(LinkNode):
     stride: int
     drop_last: bool = False
 
-    @property
-    def keeps_order(self) -> bool:
-        """True if no element is in two windows."""
-        return self.stride == self.size
+    def own_traits(self) -> Traits:
+        """Return the traits: the order is kept if no element is in two windows."""
+        return self.traits._replace(keeps_order=self.stride == self.size)
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the number of windows."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds, concatenated, prefixed
-from mpqueue.dataset.description.nodes import JoinNode
+from mpqueue.dataset.description.nodes import JoinNode, Traits
 from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, whole_or_none
 from mpqueue.dataset.lanes.joining import JoiningStage
 from mpqueue.dataset.lanes.stages import Block, Token
@@ -84,15 +84,10 @@ class ZipNode(JoinNode):
     """Tuples of one element of each input, as many as in the shortest input."""
 
     name: ClassVar[str] = "zip"
-    merges: ClassVar[bool] = True
-    keeps_whole: ClassVar[bool] = True
+    # A shorter input ends the tuples, and elements of the other inputs are read and not used.
+    traits: ClassVar[Traits] = Traits(merges=True, keeps_whole=True, keeps_order=False)
     reader: ClassVar[Any] = ZipReader
     lane_stage: ClassVar[Any] = ZipStage
-
-    @property
-    def keeps_order(self) -> bool:
-        """False: a shorter input ends the tuples, and elements of the other inputs are read and not used."""
-        return False
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the minimum length."""

@@ -32,153 +32,16 @@ epoch opens before.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
 
-from mpqueue.memory.slots import SlotError
 from mpqueue.service.protocol.handshake import Hello, Resume
-from mpqueue.service.protocol.records import LOST
 from mpqueue.service.protocol.refusals import Misbehaved, Refused
+from mpqueue.service.routing.holders import Holders
 from mpqueue.service.routing.modes import Arrival
+from mpqueue.service.routing.outside import Outside
+from mpqueue.service.routing.patience import Patience
+from mpqueue.service.routing.recalls import Recalls
 from mpqueue.service.routing.routing import GROUP, Seat, SeatBatch
 from mpqueue.service.routing.rules import Rules
-
-
-class Outside(Protocol):
-    """The actions that the core decides on. They never call back into the core."""
-
-    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
-        """Offer a batch to a consumer under this number."""
-
-    def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
-        """Record that an offer was withdrawn from a consumer, and whether it has other offers."""
-
-    def miss(self, consumer: int, count: int) -> None:
-        """Notify a consumer how many batches it has missed since it attached, because it was slow."""
-
-    def end(self, consumer: int, epoch: int, count: int) -> None:
-        """Notify a consumer of the end of an epoch, after its last offer."""
-
-    def cut(self, consumer: int, flag: int, text: str) -> None:
-        """Notify a consumer that it is detached, with the reason."""
-
-    def share(self, batch: SeatBatch) -> None:
-        """Record that a batch in a slot has its first holder."""
-
-    def free(self, batch: SeatBatch) -> None:
-        """Free the slot of a batch, which has no holder anymore."""
-
-    def open_epoch(self, epoch: int) -> int | None:
-        """Open an epoch of the stream; return the number of its positions, None if it is unknown."""
-
-    def finish_epoch(self, epoch: int) -> None:
-        """Run the end of an epoch after all batches were taken."""
-
-    def abandon(self, epoch: int) -> None:
-        """Drop the rest of an epoch, which has no consumers left."""
-
-    def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
-        """Record that a batch was taken."""
-
-
-class Holders:
-    """The holders of each slot: the seat until the batch is taken, and each consumer that may have views of it.
-
-    Args:
-        outside: Notified of the first holder of a slot, and when the slot has no holder anymore.
-
-    Attributes:
-        by_turn: The holders of each held slot, by its turn: consumers are positive, seats negative.
-    """
-
-    def __init__(self, outside: Outside) -> None:
-        # Two kinds of holders, because the two ends are independent: a consumer may keep views after the batch was
-        # taken, and a seat keeps the batch after its consumer crashed. A slot is written again only without both.
-        self._outside = outside
-        self.by_turn: dict[int, set[int]] = {}
-        self._views: dict[int, dict[int, SeatBatch]] = {}  # of each consumer, by turn
-
-    def hold(self, batch: SeatBatch, holder: int) -> None:
-        """Add a holder of a slot.
-
-        Raises:
-            SlotError: The holder has the slot already.
-        """
-        turn = batch.turn
-        if not turn:  # an exception has no slot
-            return
-        holders = self.by_turn.get(turn)
-        if holders is None:
-            self.by_turn[turn] = {holder}
-            self._outside.share(batch)
-        elif holder in holders:
-            raise SlotError(f"{holder} has {batch} already")
-        else:
-            holders.add(holder)
-
-    def let_go(self, batch: SeatBatch, holder: int) -> None:
-        """Remove a holder of a slot; without holders the slot is free.
-
-        Raises:
-            SlotError: The holder does not have the slot.
-        """
-        turn = batch.turn
-        if not turn:
-            return
-        # Check instead of ignoring: a holder removed twice would free a slot that another consumer still reads.
-        holders = self.by_turn.get(turn, ())
-        if holder not in holders:
-            raise SlotError(f"{holder} does not have {batch}")
-        if len(holders) > 1:
-            holders.remove(holder)
-        else:
-            del self.by_turn[turn]
-            self._outside.free(batch)
-
-    # -- Views of consumers
-
-    def open(self, consumer: int) -> None:
-        """Add a consumer without views."""
-        self._views[consumer] = {}
-
-    def view(self, consumer: int, batch: SeatBatch) -> bool:
-        """Record that a consumer may open a batch, which its seat holds; return True if it had no views before."""
-        views = self._views[consumer]
-        is_first = not views
-        if turn := batch.turn:
-            # Like `hold`, without its checks, since each batch passes here: the seat holds the slot already, and no
-            # batch is offered twice to a consumer.
-            views[turn] = batch
-            self.by_turn[turn].add(consumer)
-        return is_first
-
-    def withdraw(self, consumer: int, batch: SeatBatch) -> None:
-        """Record that a consumer has dropped an offer."""
-        if self._views[consumer].pop(batch.turn, None) is not None:
-            self.let_go(batch, consumer)
-
-    def release(self, consumer: int, turns: Iterable[int]) -> None:
-        """Record that a consumer has no views of these turns anymore.
-
-        Raises:
-            Misbehaved: The consumer does not hold one of these turns.
-        """
-        views = self._views.get(consumer, {})
-        for turn in turns:
-            # Turns are never reused: an unknown turn was released before, or never belonged to this consumer. Its slot
-            # may belong to other readers, so freeing it would overwrite their memory.
-            batch = views.pop(turn, None)
-            if batch is None:
-                raise Misbehaved(f"it released turn {turn}, which it does not hold")
-            self.let_go(batch, consumer)
-
-    def count(self, consumer: int) -> int:
-        """Return the number of slots that a consumer may have views of."""
-        return len(self._views.get(consumer, ()))
-
-    def close(self, consumer: int) -> None:
-        """Release all slots of a consumer: it has disconnected after LEAVE, or its process has exited."""
-        for batch in self._views.pop(consumer, {}).values():
-            self.let_go(batch, consumer)
 
 
 class Core:
@@ -197,6 +60,7 @@ class Core:
         epoch: The running epoch, or the next one.
         group: The consumers and their seats.
         holders: The holders of slots.
+        patience: Decides which consumers are detached.
         awaited: How many consumers of a process were attached to the previous server and are not yet again, by process
             id, until that has exited.
         is_running: True if the epoch was opened and is not finished.
@@ -216,20 +80,19 @@ class Core:
         self.rules, self._outside, self.epoch = rules, outside, epoch
         self._mode = mode = rules.mode
         self.is_running = self._has_ended = False
-        self._has_opened = self._may_miss_ranks = has_opened
+        self._has_opened = has_opened
         self.frontier = frontier
-        # Consumers without batches that were offered one since the latest `advance`. Their lease timeout starts
-        # there, because only `advance` knows the time.
-        self._fresh: set[int] = set()
         self._known: set[int] = set()  # positions that consumers reported as taken when they attached
         self.awaited: Counter[int] = Counter()
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
+        self.patience = Patience(rules, self.group, self.holders, outside, may_miss_ranks=has_opened)
+        self._recalls = Recalls(self.group, self.holders, outside)
         self._routing = mode.routing(
             self.group, self.holders.hold, self.holders.let_go, skips=rules.slow == "skip",
             is_ordered=rules.is_ordered,
         )  # fmt: skip
         # Look these up once, since each batch passes here several times.
-        self._turns, self._ranks = self.group.turns, self.group.ranks
+        self._turns, self._has_ranks = self.group.turns, bool(self.group.ranks)
         self._settles_early = self._routing.settles_early
 
     # -- Events of consumers
@@ -348,48 +211,12 @@ class Core:
             reports: For each consumer, the number of taken batches in the last `ASK` that had arrived when the `RECALL`
                 was sent. `ask` is called with it afterwards. None if there was no `ASK`.
         """
-        self._take_back(reports)
+        self._recalls.take_back(reports, self.epoch)
         for consumer in reports:
             seat = self.group.by_consumer[consumer]
             self._routing.regain(seat)
             self._note(seat)
         self._go_on()
-
-    def _take_back(self, reports: Mapping[int, int | None]) -> None:
-        for consumer, taken in reports.items():
-            seat = self.group.by_consumer[consumer]
-            # An `ASK` allows the consumer to open one batch. So the consumer keeps the batch of its latest `ASK`,
-            # whether that arrived before the `RECALL` or together with it.
-            num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
-            num_before = len(seat.untaken)
-            while len(seat.untaken) > num_kept:
-                self._withdraw(seat)
-            self._take_back_end(seat, is_certain=len(seat.untaken) < num_before)
-            if taken is not None and len(seat.untaken) == num_kept:
-                # The server cannot know whether the consumer has opened this batch or dropped it. Offer it again under
-                # its old number: a consumer that has opened it ignores the repeated number.
-                batch = seat.untaken[-1]
-                self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
-                self._outside.offer(consumer, seat.num_taken + num_kept, batch)
-            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again.
-            seat.is_idle = True
-
-    def _take_back_end(self, seat: Seat, *, is_certain: bool) -> None:
-        """Take back the end of the epoch after a `RECALL`; ``is_certain``: the consumer has not processed it."""
-        if not seat.has_end:
-            return
-        if is_certain:  # it followed an offer that the consumer has dropped
-            seat.has_end = False
-            return
-        # The consumer may have dropped it or left its loop. A second one is ignored, because it has an old epoch.
-        self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))
-
-    def _withdraw(self, seat: Seat) -> None:
-        batch = seat.untaken.pop()
-        seat.num_recalled += 1
-        seat.queue.appendleft(batch)  # before those that were never offered
-        self.holders.withdraw(seat.consumer, batch)
-        self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))
 
     def leave(self, consumer: int, now: float, *, died: bool) -> None:
         """Remove a consumer from its seat; it may keep views. A crashed rank's seat is kept for another consumer."""
@@ -515,7 +342,7 @@ class Core:
         # Record the view before sending the offer: from then on the slot must not be overwritten, whatever happens to
         # the seat.
         if self.holders.view(seat.consumer, batch) or is_waiting:
-            self._fresh.add(seat.consumer)
+            self.patience.note_offer(seat.consumer)
         if self._turns is not None:
             self._turns.note(seat, self.epoch)
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
@@ -551,7 +378,7 @@ class Core:
         is_empty = not seat.had.num if seat.rank is not None else not self.frontier
         return is_empty and self._routing.waits_for_all and not (seat.has_begun or seat.is_midway)
 
-    # -- Slow and crashed consumers
+    # -- Passing of time
 
     def await_back(self, pid: int, taken: Collection[Collection[int]]) -> None:
         """Wait for consumers of the previous server.
@@ -580,64 +407,4 @@ class Core:
 
     def advance(self, now: float) -> None:
         """Detach the group if a needed rank is lost; start the leases of consumers that were just offered a batch."""
-        if self._ranks:  # saves a call per batch
-            self._tell_of_loss(now)
-        # These consumers were waiting for a batch, which is not silence. Their lease begins with the offer.
-        for consumer in self._fresh:
-            if consumer in self.group.last_seen:  # it may have left since
-                self.group.last_seen[consumer] = now
-        self._fresh.clear()
-
-    def due_at(self, now: float) -> float | None:
-        """Return the time at which the next rank is overdue or consumer silent for too long; None if no time is due."""
-        group, timeout = self.group, self.rules.lease_timeout
-        dues = [seat.overdue_at for seat in self._ranks if seat.overdue_at is not None] if self._ranks else []
-        if timeout is not None:
-            dues += [seen + timeout for consumer, seen in group.last_seen.items() if self._may_be_silent(consumer)]
-        # Leave out times in the past: an overdue rank matters only when an epoch needs it, and until then the loop
-        # would spin.
-        return min((due for due in dues if due > now), default=None)
-
-    def silent(self, now: float) -> dict[int, str]:
-        """Return the consumers to detach that were silent for too long, each with the reason."""
-        timeout = self.rules.lease_timeout
-        if timeout is None:
-            return {}
-        silent = (consumer for consumer, seen in self.group.last_seen.items() if seen + timeout <= now)
-        text = f"this consumer sent no request for {timeout:g} s while it had batches (lease_timeout)"
-        return {consumer: text for consumer in silent if self._may_be_silent(consumer)}
-
-    def _may_be_silent(self, consumer: int) -> bool:
-        """Return whether a request of a consumer is due: it has batches and does not wait for one."""
-        seat = self.group.by_consumer[consumer]
-        # While a ``for`` loop waits for the next batch, it still holds the latest one and has already requested the
-        # next.
-        is_waiting = seat.has_asked and not seat.untaken
-        return not is_waiting and self.holders.count(consumer) > 0
-
-    def slow(self) -> dict[int, str]:
-        """Return the slow consumers to detach with ``slow="detach"`` when the ring is full, each with the reason."""
-        slow = (seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window)
-        text = 'this consumer was so slow that the others had to wait (slow="detach")'
-        return {seat.consumer: text for seat in slow}
-
-    def _tell_of_loss(self, now: float) -> None:
-        """Detach the group if the running epoch needs a lost rank that was not replaced."""
-        # The consumer of a rank may have crashed together with the previous server: wait for each vacant rank.
-        if self._may_miss_ranks and self.is_running:
-            self._may_miss_ranks = False
-            for seat in self.group.seats:
-                if not seat.consumer and seat.overdue_at is None:
-                    seat.overdue_at = now + self.rules.grace_s
-        for seat in self.group.seats:
-            is_overdue = seat.overdue_at is not None and seat.overdue_at <= now
-            if is_overdue and self.is_running and seat.epoch == self.epoch:
-                self._cut_all(LOST, f"rank {seat.rank} left and was not replaced within grace_s")
-                return
-
-    def _cut_all(self, flag: int, text: str) -> None:
-        for consumer in list(self.group.by_consumer):
-            self._outside.cut(consumer, flag, text)
-            self.group.rise(consumer)
-        for seat in self.group.seats:
-            seat.overdue_at = None
+        self.patience.advance(now, self.epoch if self.is_running and self._has_ranks else None)

@@ -7,6 +7,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     checkpoints.py journaled stream positions with lane snapshots
     tracing.py     consumers in the server's timeline
     admission.py   assigns seats to consumers
+    deliveries.py  carries out the decisions of the core
+    consumers.py   arrivals, requests, departures and exits of consumers
     loop.py        the server's thread: I/O around the core
     reports.py     statistics of a server
     server.py      `Server`

@@ -194,8 +194,8 @@ class Peer:
 
         The module docstring of `mpqueue.service.protocol.records` explains why the order of these steps is safe.
 
-        Returns: The messages, for `Loop` to process; None if the `RECALL` cannot be sent now. The consumer does not
-            know of it then.
+        Returns: The messages, for `Consumers` to process; None if the `RECALL` cannot be sent now. The consumer does
+            not know of it then.
         """
         if self._offers or self._messages or self.sock is None:
             return None  # queued offers would arrive after the `RECALL`, and would not be dropped

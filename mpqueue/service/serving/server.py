@@ -26,8 +26,9 @@ from mpqueue.service.routing.routing import Seat
 from mpqueue.service.routing.rules import Rules
 from mpqueue.service.serving.admission import Admission
 from mpqueue.service.serving.checkpoints import Checkpoints
+from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.service.serving.journal import Journal, Recovered, job_of, lock_journal, place_in, read_journal
-from mpqueue.service.serving.loop import Deliveries, Loop
+from mpqueue.service.serving.loop import Loop
 from mpqueue.service.serving.reports import ServerStatistics, statistics_of
 from mpqueue.service.stream.lane_stream import LaneStream
 from mpqueue.service.stream.making import make_stream
@@ -224,7 +225,7 @@ class Server(Redirected, Fixed):
     def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
             return None
-        journal = Journal(self._journal_path, self._job, self._stream.seed, self._stream.history)
+        journal = Journal(self._journal_path, self._job, self._stream.plan.seed, self._stream.history)
         undo.callback(journal.close)
         journal.await_back(recovered.survivors)
         state = recovered.state if recovered.job else self._stream.source_state()
@@ -330,10 +331,10 @@ class Server(Redirected, Fixed):
         if loop is None:
             return self._latest
         # Copy the dict in one step: the server's thread changes it without a lock.
-        return statistics_of(self._stream.statistics(), loop.core, dict(loop.peers))
+        return statistics_of(self._stream.statistics(), loop.core, dict(loop.consumers.peers))
 
     def _welcome(self, seat: Seat) -> Welcome:
-        rules, ring = self._rules, self._stream.ring
+        rules, ring = self._rules, self._stream.slots.ring
         assert ring is not None
         return Welcome(
             name=self.name,

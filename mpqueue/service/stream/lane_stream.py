@@ -97,7 +97,7 @@ class LaneStream(Stream):
             return outcome
         # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
         if isinstance(outcome, BatchHandle):
-            self.release(outcome)
+            self.slots.release(outcome)
         return None
 
     def _is_given(self, position: int) -> bool:

@@ -2,12 +2,12 @@
 
     open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
                      |
-                     +--> BatchHandle: share(handle) for the first holder, release(handle) after the last one
+                     +--> BatchHandle: slots.share(handle) for the first holder, slots.release(handle) after the last
                      +--> Failure: an exception in place of a batch
 
 One thread calls all methods: `take` to get a batch, `advance` when `fileno` is readable or `timeout_s` has
 passed. A handle belongs to the server until it is shared; the server counts the holders
-(`mpqueue.service.serving.loop.Deliveries`). As in a `Loader`, ``max_queue_size`` bounds the batches computed ahead.
+(`mpqueue.service.routing.holders.Holders`). As in a `Loader`, ``max_queue_size`` bounds the batches computed ahead.
 ``num_kept`` is the number of additional slots for batches that holders keep.
 
     worker --report--> PendingHandle --open--> BatchHandle (its slot is READY) --share, release--> FREE
@@ -181,6 +181,49 @@ class StreamStart(NamedTuple):
     history: History = NO_HISTORY
 
 
+class SharedSlots:
+    """The slots of the batches that a stream has yielded.
+
+    Attributes:
+        ring: The memory of the batches, from the start of the stream to its stop.
+        has_freed: A slot has become free since the latest `Stream.advance`.
+    """
+
+    def __init__(self) -> None:
+        self.ring: Ring | None = None
+        self.has_freed = False
+
+    def share(self, handle: BatchHandle) -> None:
+        """Record that a batch has its first holder.
+
+        Raises:
+            SlotError: The batch is free, or shared already.
+        """
+        slot = handle.slot
+        if self.ring is not None:
+            if slot.turn != handle.turn:  # the slot contains another batch by now, which consumers would read
+                raise _stale(handle)
+            self.ring.share(slot, handle.header_offset)
+
+    def release(self, handle: BatchHandle) -> None:
+        """Free the slot of a batch without holders, shared or not.
+
+        Raises:
+            SlotError: The slot was freed before.
+        """
+        slot = handle.slot
+        if self.ring is not None:
+            if slot.turn != handle.turn:
+                raise _stale(handle)
+            self.ring.release(slot)
+            # If code in the worker still references an array in the slot, the slot keeps its turn and is not free yet.
+            self.has_freed = self.has_freed or not slot.turn
+
+
+def _stale(handle: BatchHandle) -> SlotError:
+    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
+
+
 class Stream:
     """A stream of batch handles from a source with an index: the position of a batch determines its samples.
 
@@ -193,7 +236,7 @@ class Stream:
         plan: Its plan.
         epoch: The epoch opened last.
         has_ended: All of its batches were taken; also before the first epoch is opened.
-        ring: The memory of the batches, from `start` to `stop`.
+        slots: The slots of its batches.
         ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
         history: The exclusions, also those that begin with the next epoch.
         is_ordered: The positions of an epoch are yielded in order.
@@ -207,26 +250,17 @@ class Stream:
         self.job, self._place, self.history = job, start.place, start.history
         self._follow(self.history)
         self.epoch, self.has_ended = self._place.epoch, True
-        self.ring: Ring | None = None
+        self.slots = SharedSlots()
         self.ring_fd = -1
         self._session = Session(ends_epochs=False)
         self._unopened: BaseException | None = None
-        self._is_open = self._has_freed = False
+        self._is_open = False
         self._retry_at: float | None = None
 
     def _follow(self, history: History) -> None:
         self.plan = self.job.plan.with_history(history)
         self.plan.prepare()
         self.job = replace(self.job, plan=self.plan)
-
-    @property
-    def seed(self) -> int:
-        """The seed of the order and of random numbers."""
-        return self.plan.seed
-
-    def identity(self) -> list[Any]:
-        """Return the values that identify the stream, as plain data: equal streams yield the same batches."""
-        return self.plan.identity()
 
     def length(self) -> int | None:
         """Return the number of batches of the epoch over all ranks; None if it is endless or unknown."""
@@ -288,9 +322,9 @@ class Stream:
         # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
         # reference to the stream is dropped.
         pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
-        self.ring = self._backend.pool.ring
+        self.slots.ring = ring = self._backend.pool.ring
         # Consumers get this read-only descriptor, so none of them can change a batch of the others.
-        self.ring_fd = descriptors.own(self.ring.segment.open_read_only())
+        self.ring_fd = descriptors.own(ring.segment.open_read_only())
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers and release the ring; idempotent. Mappings of other processes remain valid.
@@ -298,7 +332,7 @@ class Stream:
         Raises:
             StopTimeout: A worker was still running after the timeout; the message names it.
         """
-        fd, self.ring_fd, self.ring = self.ring_fd, -1, None
+        fd, self.ring_fd, self.slots.ring = self.ring_fd, -1, None
         if fd >= 0:
             # Consumers have duplicates of this descriptor, and their mappings remain valid.
             descriptors.close(fd)
@@ -323,7 +357,7 @@ class Stream:
         """Return the seconds after which `advance` must be called at the latest; None for no limit."""
         waits = [self._backend.timeout_s()]
         # A worker waits for memory, and some was freed: only `advance` grants it, and no descriptor becomes readable.
-        if self._has_freed and self._backend.has_waiting:
+        if self.slots.has_freed and self._backend.has_waiting:
             waits.append(0.0)
         if self._retry_at is not None:
             waits.append(max(0.0, self._retry_at - time.monotonic()))
@@ -331,7 +365,7 @@ class Stream:
 
     def advance(self) -> None:
         """Process the reports of the workers and replace crashed ones; `take` may return a batch afterwards."""
-        self._has_freed = False
+        self.slots.has_freed = False
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
         self._pipeline.look()
@@ -445,38 +479,6 @@ class Stream:
             return Failure(self.epoch, -1, error)
         # The failure counts as a batch: consumers raise it and continue after it.
         return self._counted(Failure(self.epoch, work_item.position, error))
-
-    # -- Holders
-
-    def share(self, handle: BatchHandle) -> None:
-        """Record that a batch has its first holder.
-
-        Raises:
-            SlotError: The batch is free, or shared already.
-        """
-        slot = handle.slot
-        if self.ring is not None:
-            if slot.turn != handle.turn:  # the slot contains another batch by now, which consumers would read
-                raise _stale(handle)
-            self.ring.share(slot, handle.header_offset)
-
-    def release(self, handle: BatchHandle) -> None:
-        """Free the slot of a batch without holders, shared or not.
-
-        Raises:
-            SlotError: The slot was freed before.
-        """
-        slot = handle.slot
-        if self.ring is not None:
-            if slot.turn != handle.turn:
-                raise _stale(handle)
-            self.ring.release(slot)
-            # If code in the worker still references an array in the slot, the slot keeps its turn and is not free yet.
-            self._has_freed = self._has_freed or not slot.turn
-
-
-def _stale(handle: BatchHandle) -> SlotError:
-    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
 
 
 def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkItem, Outcome], bool]:

@@ -25,7 +25,7 @@ from itertools import compress
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds, concatenated
-from mpqueue.dataset.description.nodes import LinkNode, Long, Strategy
+from mpqueue.dataset.description.nodes import LinkNode, Long, Strategy, Traits
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import admitted
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, token_of
@@ -223,8 +223,7 @@ class PackNode(LinkNode):
     """
 
     name: ClassVar[str] = "pack"
-    makes_stream: ClassVar[bool] = True
-    merges: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(makes_stream=True, merges=True)
     lane_stage: ClassVar[Any] = PackStage
     row_length: int
     strategy: Strategy = "best_fit"
