@@ -13,8 +13,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     gauntlet/        the parts of ``scripts/gauntlet``
     mutants/         the parts of ``scripts/mutants``
     pictures/        the parts of ``scripts/pictures``
-    pinned/          the parts of ``scripts/pinned``
-    slow/            the parts of ``scripts/slow``
     soak/            the parts of ``scripts/soak``
     stubs/           the parts of ``scripts/stubs``
     trainers/        the parts of ``scripts/trainers``

@@ -1,4 +1,4 @@
-"""The picture of ``scripts/rewind``: the loss of the repaired run, and the steps where it was not a number."""
+"""The picture of a training that was repaired: its loss, and the steps where it was not a number."""
 
 import json
 
