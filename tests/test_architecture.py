@@ -40,7 +40,10 @@ PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
     *(f"mpqueue.plan.options.{name}" for name in ("batching", "validation")),
-    *(f"mpqueue.plan.position.{name}" for name in ("cursors", "draws", "lanes", "sampler_fingerprint")),
+    *(
+        f"mpqueue.plan.position.{name}"
+        for name in ("cursors", "drawn_cursor", "draws", "lanes", "sampler_fingerprint", "stream_cursor")
+    ),
     *(
         f"mpqueue.plan.{name}"
         for name in ("order.plans", "order.resolve", "order.rules", "sources.sources", "states.lane_states")
@@ -126,6 +129,7 @@ def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     assert {target for target in known["engine"] if target.startswith("plan")} == {
         "plan.position.cursors",
         "plan.position.lanes",
+        "plan.position.stream_cursor",
     }
     assert not folders["engine"] & {*frontends, *backends, *worker, "dataset"}
     assert not folders["backends"] & {*frontends, "dataset"}

@@ -17,8 +17,9 @@ from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import StreamPlan
-from mpqueue.plan.position.cursors import Place, StreamCursor, WorkItem
+from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart, ends_at_change, with_change
+from mpqueue.plan.position.stream_cursor import StreamCursor
 
 
 class LaneCursor(OneWorkItem, StreamCursor):

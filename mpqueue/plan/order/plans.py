@@ -35,15 +35,12 @@ from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
     BatchSamples,
     Cursor,
-    DrawnCursor,
     DrawnRound,
-    DrawsEpochs,
     Edit,
     EpochCursor,
     Others,
     Place,
     RankStart,
-    StreamCursor,
     WorkItem,
 )
 from mpqueue.plan.position.lanes import LaneShare
@@ -53,6 +50,7 @@ from mpqueue.seeding.seeds import permutation
 from mpqueue.system.units import count_text
 
 if TYPE_CHECKING:
+    from mpqueue.plan.position.drawn_cursor import DrawsEpochs
     from mpqueue.plan.position.draws import Draws
     from mpqueue.plan.position.exclusions import Round, Without
 
@@ -222,7 +220,7 @@ class Plan(ABC):
         return None
 
     @abstractmethod
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
+    def cursor(self, workers: int, backend: BackendName, draws: "DrawsEpochs | None" = None) -> Cursor:
         """Return a cursor at the beginning of the order.
 
         Args:
@@ -549,7 +547,7 @@ class IndexPlan(Plan):
         """Return the unit of a batch, by its number over all ranks in an epoch of this many batches."""
         return number
 
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
+    def cursor(self, workers: int, backend: BackendName, draws: "DrawsEpochs | None" = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
         return EpochCursor(
             self.total, self.seed, barrier=self.epoch_end is not None, order_of=self.units, edit=self.editor(),
@@ -723,8 +721,10 @@ class DrawnPlan(IndexPlan):
         assert sampler is not None
         return Draws(sampler, options.batch_size, self.ranks, self.source.runs, are_lists=are_lists)
 
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
+    def cursor(self, workers: int, backend: BackendName, draws: "DrawsEpochs | None" = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
+        from mpqueue.plan.position.drawn_cursor import DrawnCursor
+
         assert draws is not None
         return DrawnCursor(draws.draw, barrier=self.epoch_end is not None, edit=self.editor())
 
@@ -925,8 +925,10 @@ class StreamPlan(Plan):
         """Return the number of batches per epoch that are dealt here; None: unknown."""
         return self.epoch_batches
 
-    def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
+    def cursor(self, workers: int, backend: BackendName, draws: "DrawsEpochs | None" = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
+        from mpqueue.plan.position.stream_cursor import StreamCursor  # imported here: most loaders have an index
+
         return StreamCursor(self.share(workers, backend), epoch_batches=self.epoch_batches)
 
     def _state_of(self, place: Place) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Round(NamedTuple):
     first: Callable[[], Sequence[WorkItem]]
 
 
-class Order(Protocol):
+class Excludable(Protocol):
     """The order of the batches: a `mpqueue.plan.order.plans.IndexPlan`."""
 
     @property
@@ -62,7 +62,7 @@ class EqualRanks:
             the round, because some ranks have returned their batches. None: no sample is excluded there.
     """
 
-    def __init__(self, order: Order, without: Without, without_at_start: Without | None) -> None:
+    def __init__(self, order: Excludable, without: Without, without_at_start: Without | None) -> None:
         self._order, self._without, self._without_at_start = order, without, without_at_start
 
     def __call__(self, work_item: WorkItem, others: Others) -> WorkItem:
