@@ -43,7 +43,7 @@ from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.order.questions import editor_of
 from mpqueue.frameworks.torch.source.iterated import starts_after
 from mpqueue.frameworks.torch.source.samples import ids_of, num_places
-from mpqueue.frameworks.torch.source.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
+from mpqueue.frameworks.torch.source.streams import IterableOrder, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.source.worker import (
     INIT_NOTE,
     LoaderParts,
@@ -59,7 +59,11 @@ from mpqueue.loader.undelivered import Held
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.options import Options, StartMethod
-from mpqueue.plan.order.plans import DrawnPlan, Plan, StreamPlan
+from mpqueue.plan.order.drawn import DrawnOrder
+from mpqueue.plan.order.orders import Order
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.rules import check_workers
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Cursor, Drawn, Edit, Place, RankStart, WorkItem
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
@@ -159,10 +163,10 @@ class _PassDraws(dict[int, _SamplerDraw]):
         return self[epoch]
 
 
-class PassPlan(DrawnPlan):
-    """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
+class PassOrder(DrawnOrder):
+    """The order of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
 
-    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other plans
+    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other orders
         """Return None: torch's loader determines the length."""
         return None
 
@@ -224,25 +228,25 @@ class _WorkerBatches:
         last = self._pipeline.last() if self.num_returned else None
         if last is None:
             return None
-        plan = self._job.plan
-        if not isinstance(plan, StreamPlan):
-            return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
-        return state.ReturnedBatch(last.position, partial(self._ids, plan, last))
+        order = self._job.plan.order
+        if not isinstance(order, StreamOrder):
+            return state.ReturnedBatch(last.position, partial(order.samples_of, last.work_item))
+        return state.ReturnedBatch(last.position, partial(self._ids, order, last))
 
-    def _ids(self, plan: StreamPlan, returned: DeliveredBatch) -> SampleIds:
+    def _ids(self, order: StreamOrder, returned: DeliveredBatch) -> SampleIds:
         # Imported for the first question.
         from mpqueue.loader.stream_questions import ids_again
 
         workers = self._job.workers
-        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
-            return plan.ids_of(returned.work_item, None, plan.share(workers, "process"))
+        if isinstance(order, IterableOrder) and not self._may_be_short(order, returned.work_item):
+            return order.ids_of(returned.work_item, None, order.share(workers, "process"))
         # Without `worker_init_fn`, which is for workers.
-        job = Job(plan=plan.identified(), workers=workers, options=Options())
-        return ids_again(job, "process", returned, type(plan.source.runs.parts.dataset).__name__)
+        job = Job(plan=Plan(order=order.identified()), workers=workers, options=Options())
+        return ids_again(job, "process", returned, type(order.source.runs.parts.dataset).__name__)
 
-    def _may_be_short(self, plan: IterablePlan, work_item: WorkItem) -> bool:
+    def _may_be_short(self, order: IterableOrder, work_item: WorkItem) -> bool:
         """Return whether an iterable-style dataset may have ended within a batch."""
-        parts, pipeline = plan.source.runs.parts, self._pipeline
+        parts, pipeline = order.source.runs.parts, self._pipeline
         if parts.batch_size is None or parts.drop_last:
             return False
         with pipeline.lock:
@@ -262,7 +266,7 @@ class _WorkerBatches:
         """Return a batch, computed by this thread with the random numbers of the workers."""
         job = self._job
         source = MapSource(job.source.parts._replace(num_workers=0))
-        plan = replace(job.plan, source=Items(source))
+        plan = replace(job.plan, order=replace(job.plan.order, source=Items(source)))
         try:
             return computed(Job(plan=plan, workers=job.workers, options=Options()), WorkItem(0, 0, 0, 0, -1, listed))
         finally:
@@ -357,7 +361,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
-        self._stream_plan: StreamPlan | None = getattr(loader, "stream_plan", None)
+        self._stream_order: StreamOrder | None = getattr(loader, "stream_order", None)
         self._draws = (
             _PassDraws()
         )  # refers to the draws, not to this object, which must be collected to end the workers
@@ -370,7 +374,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._drop_last, self._auto_collation, getattr(loader, "threads", 1), coroutines_of(loader), self._returned,
         )  # fmt: skip
         plan = self._make_plan(loader, parts)
-        plan.check_workers(workers, self._backend, self._start_method)
+        check_workers(plan.source, workers, self._backend, self._start_method)
         source: LoaderSource = plan.source.runs
         options = Options(
             ordered=bool(self._in_order), start_method=self._start_method,
@@ -388,16 +392,16 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _make_plan(self, loader: Any, parts: LoaderParts) -> Plan:
         if not self._is_stream:
-            plan: Plan = PassPlan(source=Items(MapSource(parts)), options=Options(), ranks=Ranks())
-        elif self._stream_plan is not None:
-            plan = replace(self._stream_plan, source=LoaderStream(LanedSource(parts)))
+            order: Order = PassOrder.of(source=Items(MapSource(parts)), options=Options(), ranks=Ranks())
+        elif self._stream_order is not None:
+            order = replace(self._stream_order, source=LoaderStream(LanedSource(parts)))
         else:
             is_laned, lanes = isinstance(self._dataset, StreamDataset), state.lanes_of(loader)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
-            kind = StreamPlan if is_laned else IterablePlan
+            kind = StreamOrder if is_laned else IterableOrder
             options = Options(drop_last=bool(self._drop_last))
-            plan = kind(source=source, options=options, ranks=Ranks(), lanes=lanes)
-        return plan.with_seed(parts.base_seed)
+            order = kind(source=source, options=options, ranks=Ranks(), lanes=lanes)
+        return Plan(order=order).with_seed(parts.base_seed)
 
     # -- The beginning of a pass
 
@@ -419,7 +423,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                     # Streams that have ended are opened, too: their datasets continue to count.
                     resumed = resumed._replace(place=resumed.place._replace(ends=()))
                 # The number of lanes of the stream in the state, unless the plan of the stream determines it.
-                if self._stream_plan is None and resumed.place.counts:
+                if self._stream_order is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
         if getattr(loader, "resumed", None) is not None:
@@ -437,10 +441,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
             if facts is None and resumed is None:
                 warn_of_skipping(loader)
-            if self._stream_plan is not None:
-                plan = self._stream_plan
+            if self._stream_order is not None:
+                order = self._stream_order
                 beginning = beginning._replace(
-                    lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches
+                    lanes=order.share().total, shard=order.ranks.shard, epoch_batches=order.epoch_batches
                 )
             # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
@@ -467,7 +471,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
         begun = DrawnBatches() if resumed is None else resumed.drawn
         batches = _WorkerBatches(self._job, self._cursor, self._session, epoch, first, watch, begun)
-        self._pass = state.Pass(beginning, batches, self._stream_plan)
+        self._pass = state.Pass(beginning, batches, self._stream_order)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
 
@@ -503,7 +507,9 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 with contextlib.suppress(Stopped):
                     pipeline.restart_at(place)
         else:
-            if isinstance(self._job.plan, IterablePlan) and not (self._counts_epochs or pipeline.is_inconsistent):
+            if isinstance(self._job.plan.order, IterableOrder) and not (
+                self._counts_epochs or pipeline.is_inconsistent
+            ):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
                 # before its worker had begun it.
                 pipeline.await_first_units()
@@ -565,7 +571,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     @property
     def _is_endless(self) -> bool:
-        return self._stream_plan is not None and self._stream_plan.ends_by_count
+        return self._stream_order is not None and self._stream_order.epoch_batches is not None
 
     def _start(self, place: Place) -> Pipeline:
         # As many batches ahead as torch: an endless sampler is not iterated further.
@@ -688,13 +694,13 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         Args:
             place: The place after the pass.
         """
-        plan, title = cast("StreamPlan", self._job.plan), name_of(self._dataset)
+        order, title = cast("StreamOrder", self._job.plan.order), name_of(self._dataset)
         if not self._is_endless:
-            warning = plan.no_batches(place, title)
+            warning = order.no_batches(place, title)
             if warning:
                 warn_caller(warning, UserWarning)
         elif place.epoch == self._epoch:
-            raise plan.impossible_epoch(place, title) from None
+            raise order.impossible_epoch(place, title) from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:
