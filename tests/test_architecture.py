@@ -40,10 +40,20 @@ PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
     *(f"mpqueue.plan.options.{name}" for name in ("batching", "validation")),
-    *(f"mpqueue.plan.position.{name}" for name in ("cursors", "draws", "lanes", "sampler_fingerprint")),
+    *(
+        f"mpqueue.plan.position.{name}"
+        for name in ("cursors", "drawn_cursor", "draws", "lanes", "sampler_fingerprint", "stream_cursor")
+    ),
     *(
         f"mpqueue.plan.{name}"
-        for name in ("order.plans", "order.resolve", "order.rules", "sources.sources", "states.lane_states")
+        for name in (
+            "order.orders",
+            "order.plans",
+            "order.resolve",
+            "order.rules",
+            "sources.sources",
+            "states.lane_states",
+        )
     ),
     "mpqueue.seeding.seeds",
     *(f"mpqueue.tf1.queues.{name}" for name in ("arena", "machine", "blocks")),
@@ -126,6 +136,7 @@ def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     assert {target for target in known["engine"] if target.startswith("plan")} == {
         "plan.position.cursors",
         "plan.position.lanes",
+        "plan.position.stream_cursor",
     }
     assert not folders["engine"] & {*frontends, *backends, *worker, "dataset"}
     assert not folders["backends"] & {*frontends, "dataset"}
@@ -257,7 +268,7 @@ def test_the_path_of_a_state_goes_down_only():
     files = [step.file for step in structure.walk(DOCS / "internals/paths.md", "A state of a loader")]
     edges, below = structure.graph(PACKAGE), set(PACKAGE)
     for name in map(names.get, files):
-        if name == "mpqueue.plan.order.plans":  # called by the loader, not by the place before it
+        if name == "mpqueue.plan.states.states":  # called by the loader, not by the place before it
             below = reached(edges, "mpqueue.loader.loader")
         assert name in below, f"{name} is not below the step before it"
         below = reached(edges, name)

@@ -172,10 +172,10 @@ class Job:
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
         try:
-            return self.plan.samples_of(work_item)
+            return self.plan.order.samples_of(work_item)
         except Exception:  # of the source: the message is more important
             return ()
 
     def info(self, worker: int) -> WorkerInfo:
         """Return the value of `mpqueue.worker_info` in a worker."""
-        return WorkerInfo(worker, max(1, self.workers), self.plan.seed, *self.plan.worker_shard)
+        return WorkerInfo(worker, max(1, self.workers), self.plan.seed, *self.plan.order.ranks.lane_shard)

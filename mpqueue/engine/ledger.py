@@ -10,13 +10,17 @@ work items.
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from mpqueue.engine.counts import BatchCounts
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.progress import Progress
-from mpqueue.plan.position.cursors import Cursor, Place, StreamCursor, WorkItem
+from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.exception_texts import raised_ahead
+
+if TYPE_CHECKING:
+    from mpqueue.plan.position.stream_cursor import StreamCursor  # only a stream imports it
 
 
 class Ledger:
@@ -102,10 +106,10 @@ class Ledger:
         return dealt
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[WorkItem]:
-        assert isinstance(self.cursor, StreamCursor)
+        cursor = cast("StreamCursor", self.cursor)  # another one has no lanes, which workers own
         # Counted at each call: the credit bounds the number of outstanding work items.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
-        return self.cursor.deal_fairly(limit, self.credit, held, owner)
+        return cursor.deal_fairly(limit, self.credit, held, owner)
 
     def _record_deal_error(self, error: BaseException) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""

@@ -123,7 +123,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         from mpqueue.loader.session import Session
         from mpqueue.plan.ids.sample_ids import SampleSet
         from mpqueue.plan.order.resolve import resolve
-        from mpqueue.plan.order.rules import check_backend, check_inline
+        from mpqueue.plan.order.rules import check_auto, check_backend, check_inline, check_workers
 
         check_backend(chosen.backend, chosen)
         seed = int(chosen.seed) if chosen.seed is not None else fresh_seed(next(_uids), 0)
@@ -139,14 +139,14 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             num_cpus() if workers is None else workers, chosen.max_queue_size, self.backend
         )
         if is_auto:
-            plan.check_auto()
-        plan.check_workers(self.workers, self.backend, chosen.start_method)
+            check_auto(plan.source, plan.order.lanes)
+        check_workers(plan.source, self.workers, self.backend, chosen.start_method)
         job = Job(plan=plan, workers=self.workers, options=chosen, is_auto=is_auto)
         if not self.workers:
             check_inline(chosen, is_asynchronous=job.coroutines is not None)
-        self._run = Run(job, self.backend, plan.draws())
+        self._run = Run(job, self.backend, plan.order.draws())
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
-        plan.check_ids(excluded)
+        plan.order.check_ids(excluded)
         self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
         self._session = Session(kind="Loader")
         self._passes = Passes(self._run, self._session, self.max_queue_size)
@@ -160,7 +160,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             TypeError: The source is a generator or endless, or the sampler has no length.
         """
         plan = self._run.plan
-        length = plan.length(self._run.epoch)
+        length = plan.order.length(self._run.epoch)
         if length is None:
             raise TypeError(plan.source.no_length())
         return length
@@ -385,7 +385,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         from mpqueue.plan.ids.sample_ids import SampleSet
 
         samples = SampleSet.of(ids)
-        self._run.plan.check_ids(samples)
+        self._run.plan.order.check_ids(samples)
         with self._passes.lock:
             self._exclude(samples)
 
@@ -467,7 +467,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def statistics(self) -> "Statistics":
         """Return a `Statistics` with counters since the start of the workers. They are kept after `stop`."""
         counted, plan = self._session.statistics(), self._run.plan
-        balance = plan.inequality()
+        balance = plan.order.inequality()
         if balance is None:
             return counted
         return replace(counted, balance=balance)

@@ -19,7 +19,8 @@ from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
 from mpqueue.plan.ids.history import At
 from mpqueue.plan.options.backend_kinds import kind_of
-from mpqueue.plan.order.plans import Plan, StreamPlan
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.rules import warn_of_idle
 from mpqueue.plan.position.cursors import Place
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import matches
@@ -28,6 +29,7 @@ from mpqueue.system.signals.locks import RLock
 
 if TYPE_CHECKING:
     from mpqueue.loader.epoch_iterator import EpochIterator
+    from mpqueue.plan.order.streams import StreamOrder
 
 
 class Passes:
@@ -81,7 +83,7 @@ class Passes:
         # Answers about the epoch must not depend on later changes of the source. An error of its length is raised by
         # the pipeline.
         try:
-            run.plan.note_length(run.place.epoch)
+            run.plan.order.note_length(run.place.epoch)
         except BaseException as error:
             if is_interrupt(error):
                 raise
@@ -160,7 +162,7 @@ class Passes:
         plan, job, place = run.plan, run.job, run.place
         if not self._has_warned_of_idle:
             self._has_warned_of_idle = True
-            plan.warn_of_idle(job.workers, run.backend)
+            warn_of_idle(plan.order.lanes, plan.order.ranks, job.workers)
         run.cursor = cursor = plan.cursor(job.workers, run.backend, run.draws)
         cursor.last_epoch = place.epoch
         return self._session.start(job, cursor, run.backend, self._max_queue_size, place)
@@ -194,24 +196,26 @@ class Passes:
             if is_empty and self._is_iterator:
                 raise self._spent()
             if is_empty:
-                plan = cast("StreamPlan", run.plan)
-                raise plan.impossible_epoch(where, plan.source.title)
+                order = cast("StreamOrder", run.plan.order)
+                raise order.impossible_epoch(where, order.source.title)
 
     def _no_batches(self, where: Place) -> str | None:
         # An interrupted call is repeated. After the end was recorded, `where` is the place of the next epoch.
         if self._has_warned_of_no_batches or not self._run.is_counting:
             return None
-        plan = cast("StreamPlan", self._run.plan)
+        order = cast("StreamOrder", self._run.plan.order)
         # Others may have read the elements of an iterator, and an interrupt may have lost the last ones.
-        if self._is_iterator and not plan.source.dropping(plan.options):
+        if self._is_iterator and not order.source.dropping(order.options):
             return None
-        return plan.no_batches(where, plan.source.title)
+        return order.no_batches(where, order.source.title)
 
     def _warn_of_copies(self, pipeline: Pipeline) -> None:
         if pipeline.ledger.has_unsharded() and not self._has_warned_of_copies:
             self._has_warned_of_copies = True
             plan = self._run.plan
-            count, which = (self._run.job.workers, "workers") if plan.lanes is None else (plan.lanes, "lanes")
+            count, which = (
+                (self._run.job.workers, "workers") if plan.order.lanes is None else (plan.order.lanes, "lanes")
+            )
             warn_caller(
                 plan.source.copies_warning(count, which),
                 UserWarning,

@@ -6,6 +6,7 @@ the run, and changes nothing. A stream answers for its last batch, see `mpqueue.
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.history import At
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import integer
-from mpqueue.plan.order.plans import IndexPlan, Plan
+from mpqueue.plan.order.orders import IndexOrder, Order
+from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import Place, RankStart, WorkItem
 
 # The remedy where a stream has no batch at any place, for an error.
@@ -32,16 +34,16 @@ class BatchLookup:
         run: The run.
     """
 
-    _plan: Plan
+    _order: Order
 
     def __init__(self, run: Run) -> None:
         # The answers are about the present plan, whatever changes later.
-        self._run, self._job, self._plan = run, run.job, run.plan
+        self._run, self._job, self._order, self._history = run, run.job, run.plan.order, run.plan.history
 
     def here(self) -> At:
         """Return the place, as the history names it."""
         where = self._run.where()
-        return At(where.epoch, where.position, self._plan.shard.world)
+        return At(where.epoch, where.position, self._order.ranks.shard.world)
 
     def changing(self, kind: str) -> Place:  # noqa: ARG002 - of a stream
         """Return the place, where the lanes of a stream begin one more change of a kind of `Changes`."""
@@ -49,12 +51,12 @@ class BatchLookup:
 
     @staticmethod
     def _info(
-        plan: Plan, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
+        order: Order, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
         step: int | None = None, skipped: SampleIds = (), more: Mapping[str, Any] = MappingProxyType({}),
     ) -> BatchInfo:  # fmt: skip
-        rank, world = plan.own_rank
+        rank, world = order.ranks.own
         return BatchInfo(
-            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped,
+            epoch, batch, step=step, rank=rank, world_size=world, seed=order.seed, samples=samples, skipped=skipped,
             **more,
         )  # fmt: skip
 
@@ -62,35 +64,35 @@ class BatchLookup:
 class IndexQuestions(BatchLookup):
     """Answers about the places of a run with an index."""
 
-    _plan: IndexPlan
+    _order: IndexOrder
 
     def info_of(self, returned: DeliveredBatch) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
-        plan, work_item, epoch = self._plan, returned.work_item, returned.epoch
-        listed, left_out = plan.listed(work_item), list(returned.skipped.indices)
+        order, work_item, epoch = self._order, returned.work_item, returned.epoch
+        listed, left_out = order.listed(work_item), list(returned.skipped.indices)
         kept, skipped = list[Any](), list[Any]()
         for index in listed.indices:
             (skipped if _take(left_out, index) else kept).append(index)
         samples, missing = returned.skipped.sort(
-            plan.ids_of(listed._replace(indices=kept), epoch), plan.ids_of(listed._replace(indices=skipped), epoch)
+            order.ids_of(listed._replace(indices=kept), epoch), order.ids_of(listed._replace(indices=skipped), epoch)
         )
-        costs = plan.costs_of(work_item, self._run.where().base.of(epoch))
-        return self._info(plan, epoch, returned.position, samples, step=returned.step, skipped=missing, more=costs)
+        costs = order.costs_of(work_item, self._run.where().base.of(epoch), self._history)
+        return self._info(order, epoch, returned.position, samples, step=returned.step, skipped=missing, more=costs)
 
     def explain(self, epoch: int, batch: int, rank: int | None) -> BatchInfo:
         """Return the samples of any batch of any rank; see `Loader.explain`."""
-        plan = self._plan
+        order = self._order
         if rank is not None:
-            plan = plan.of_rank(checked_rank(rank, plan.own_rank.world))
-        work_item = self._work_at(plan, epoch, batch)
-        costs = plan.costs_of(work_item, self._base_at(epoch, batch))
-        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item), epoch), more=costs)
+            order = replace(order, ranks=order.ranks.of_rank(checked_rank(rank, order.ranks.own.world)))
+        work_item = self._work_at(order, epoch, batch)
+        costs = order.costs_of(work_item, self._base_at(epoch, batch), self._history)
+        return self._info(order, epoch, batch, order.ids_of(order.listed(work_item), epoch), more=costs)
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""
         from mpqueue.loader.replay import computed
 
-        return computed(self._job, self._work_at(self._plan, epoch, batch))
+        return computed(self._job, self._work_at(self._order, epoch, batch))
 
     def place_of(self, epoch: int, batch: int) -> Place:
         """Return the place before a batch of this rank.
@@ -99,12 +101,12 @@ class IndexQuestions(BatchLookup):
             LookupError: As for `Loader.seek`.
         """
         epoch, batch = checked_place(epoch, batch)
-        return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
+        return self._order.place_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
-    def _work_at(self, plan: IndexPlan, epoch: int, batch: int) -> WorkItem:
+    def _work_at(self, order: IndexOrder, epoch: int, batch: int) -> WorkItem:
         epoch, batch = checked_place(epoch, batch)
         self._check_unchanged(epoch)
-        return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
+        return order.work_at(epoch, batch, self._history, self._base_at(epoch, batch), self._run.draws)
 
     def _base_at(self, epoch: int, batch: int) -> RankStart:
         """Return the base of the order that has a batch.
@@ -122,7 +124,7 @@ class IndexQuestions(BatchLookup):
 
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""
-        source, current = self._plan.source, self._run.epoch
+        source, current = self._order.source, self._run.epoch
         # The source itself is at its current epoch. What its hook has changed since, or will change, is unknown.
         if source.epoch_end() is not None and epoch != current:
             raise LookupError(
@@ -177,7 +179,7 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
         ValueError: The sample ``at`` was returned already, or the source is a stream.
     """
     place = questions.changing("weights")
-    history = plan.history.with_weights(questions.here(), weights, plan.first_sample(place, at))
+    history = plan.history.with_weights(questions.here(), weights, plan.order.first_sample(place, at))
     return PlanChange(plan.with_history(history), place)
 
 

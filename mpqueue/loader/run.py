@@ -5,7 +5,6 @@ run does not refer to the session of the workers, so that answers about batches 
 workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
 """
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkIte
 if TYPE_CHECKING:
     from mpqueue.plan.ids.batch_info import BatchInfo
     from mpqueue.plan.position.draws import Draws  # only a plan with a sampler imports it
+    from mpqueue.plan.states.states import States
 
 
 class Run:
@@ -72,14 +72,14 @@ class Run:
 
     def use(self, plan: Plan) -> None:
         """Continue with another plan of the same source."""
-        plan.prepare()
+        plan.source.follow(plan.history)
         self.follow(plan)
 
     def follow(self, plan: Plan) -> None:
         """Continue with the present plan of the same source."""
         self.job = replace(self.job, plan=plan)
         if self.cursor is not None:
-            self.cursor.edit = plan.editor()
+            self.cursor.edit = plan.edit()
 
     def where(self) -> Place:
         """Return the current place of the loops."""
@@ -212,35 +212,26 @@ class Run:
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        from mpqueue.plan.states.lane_states import plain
-        from mpqueue.plan.states.saved_states import sealed
+        from mpqueue.plan.states.states import RunPosition
 
-        plan, source, where = self.plan, self.plan.source, self.where()
-        place = plan.state(where, self.draws, self.cursor, ordered=self.job.options.ordered)
-        place |= {"step": self.steps, "world_size": plan.shard.world}
-        if source.part_names:
-            counts = self.parts_at(where)
-            place |= {"rank": plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
-        state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
-        if plan.history:
-            state["history"] = plan.history.plain()
-        if source.has_state:
-            state["source"] = source.given.state_dict()
-        elif where.epoch and plan.epoch_end is not None:
-            raise RuntimeError(
-                f"{type(source.given).__name__} changes itself in on_epoch_end, so epoch {where.epoch} cannot be "
-                "resumed without its state: define state_dict() and load_state_dict(state)"
-            )
-        return sealed(state)
+        where = self.where()
+        is_ordered = bool(self.job.options.ordered)
+        at = RunPosition(where, self.steps, self.parts_at(where), self.draws, self.cursor, is_ordered)
+        return self._states().saved(at)
+
+    def _states(self) -> "States":
+        from mpqueue.plan.states.of_plan import states_of
+
+        return states_of(self.plan, self.job.workers, self.backend)
 
     def check_states(self, states: Sequence[Any]) -> None:
         """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
-        from mpqueue.plan.states.saved_states import earliest, history_in
+        from mpqueue.plan.states.saved_states import earliest, has_source, history_in
 
-        source = self.plan.source
-        self.plan.place(states, self.job.workers, self.backend)
-        states = self.plan.states_here(states)
-        if "source" in earliest(states) and not source.can_resume:
+        source, of_plan = self.plan.source, self._states()
+        of_plan.place(states)
+        states = of_plan.here(states)
+        if has_source(earliest(states)) and not source.can_resume:
             raise ValueError(
                 f"the state contains the state of its source, but {type(source.given).__name__} has no "
                 "load_state_dict(state): load it with the same source"
@@ -249,21 +240,29 @@ class Run:
 
     def load(self, states: Sequence[Any]) -> None:
         """Make the next loop continue the run of other states, which `check_states` has accepted; without workers."""
-        from mpqueue.plan.states.saved_states import earliest, history_in, parts_in, steps_in
+        from mpqueue.plan.states.saved_states import (
+            earliest,
+            has_source,
+            history_in,
+            parts_in,
+            seed_in,
+            source_in,
+            steps_in,
+        )
 
-        all_states, states = states, self.plan.states_here(states)
+        all_states, states = states, self._states().here(states)
         first = earliest(states)
         # The cursor knows the fingerprints of the sampler in the run that ends here.
         self.cursor = None
-        if "source" in first:
-            self.plan.source.given.load_state_dict(first["source"])
-        plan = self.plan.with_seed(operator.index(first["seed"])).with_history(history_in(states))
-        self.use(plan)
+        if has_source(first):
+            self.plan.source.given.load_state_dict(source_in(first))
+        self.use(self.plan.with_seed(seed_in(first)).with_history(history_in(states)))
         # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
-        place = plan.begun_at(first, plan.place(states, self.job.workers, self.backend), self.draws)
-        self._move_to(place)
+        plan, of_plan = self.plan, self._states()
+        self._move_to(of_plan.begun_at(first, of_plan.place(states), self.draws))
         # Afterwards, because it keeps the steps that this run has counted so far.
-        self._steps, self._parts = steps_in(first), dict(parts_in(all_states, plan.source.part_names, plan.shard))
+        parts = parts_in(all_states, plan.source.part_names, plan.order.ranks.shard)
+        self._steps, self._parts = steps_in(first), dict(parts)
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""

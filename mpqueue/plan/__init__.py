@@ -9,6 +9,6 @@ Modules, from the ground up. A module imports only from its own line and the lin
     options/  the options: types, defaults, checks and descriptions
     position/ where a run is: cursors, ranks, lanes, samplers
     sources/  sources: what an object is, and its batches
-    states/   saved states
     order/    the order of batches, and the plans
+    states/   saved states
 """

@@ -6,8 +6,8 @@ generator state. Picks are raw bits, which are the same in all versions of NumPy
 million elements, the probabilities of two elements differ by at most a 4,000th.
 """
 
-from collections.abc import Sequence
-from typing import Any, Self, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _BLOCK = 1 << 11
 _PICKS = 0x7069636B73  # separates these numbers from those for samples
 _DRAIN = 1 << 62  # a block after all picks
+
+ELEMENTS = "held"  # the key of the elements in the saved state of a buffer
 
 
 class Picks:
@@ -95,16 +97,48 @@ class Picks:
         return np.concatenate(blocks)[first - start : end - start]
 
 
-def arrivals(state: dict[str, Any], count: int) -> Numbers:
-    """Return the arrival numbers of the elements in a buffer.
+class SavedBuffer(NamedTuple):
+    """The state of a shuffle buffer, as it is saved.
 
-    Args:
-        state: The item of a `ShuffleStage` in a snapshot.
-        count: Number of elements in the buffer.
+    Attributes:
+        held: The elements, in their order in the buffer.
+        pick: The number of the next pick.
+        draining: The input has ended, and the buffer has the first elements of its last order left.
+        key: The key of the picks.
+        size: The number of elements that the buffer can have, or had when its input ended.
     """
-    picks, size, num_picks = Picks.of(state["key"]), state["size"], state["pick"]
-    latest = picks.latest(num_picks, size)
-    arrived = np.where(latest < 0, np.arange(size), size + latest)
-    if state["draining"]:  # the buffer has the first elements of its draining order left
-        arrived = arrived[picks.order(size)]
-    return arrived[:count]
+
+    held: Sequence[Any]
+    pick: int
+    draining: bool
+    key: Sequence[int]
+    size: int
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self | None:
+        """Return the buffer in plain data; None: it is not the state of a buffer."""
+        return cls(*map(state.__getitem__, cls._fields)) if state.keys() >= set(cls._fields) else None
+
+    @property
+    def has_picked(self) -> bool:
+        """True if the picks determine the order of the elements."""
+        return (self.size or 0) >= len(self.held)
+
+    def by_arrival(self) -> list[int]:
+        """Return the elements, which are integers, in the order of their arrival."""
+        return list(np.array(self.held, np.int64)[self._arrivals(len(self.held))].tolist())
+
+    def by_place(self, arrived: Sequence[int]) -> list[int]:
+        """Return elements in their order in the buffer: the inverse of `by_arrival`."""
+        held = np.empty(len(arrived), np.int64)
+        held[self._arrivals(len(arrived))] = arrived
+        return list(held.tolist())
+
+    def _arrivals(self, count: int) -> Numbers:
+        """Return the places of the first ``count`` elements in the buffer, in the order of their arrival."""
+        picks = Picks.of(self.key)
+        latest = picks.latest(self.pick, self.size)
+        arrived = np.where(latest < 0, np.arange(self.size), self.size + latest)
+        if self.draining:
+            arrived = arrived[picks.order(self.size)]
+        return np.argsort(arrived[:count], kind="stable")

@@ -19,7 +19,8 @@ from mpqueue.backends.processes.roster import Roster
 from mpqueue.backends.start.forker import Forker
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.transport.poller import make_poller
 from mpqueue.worker.config import Payload, WorkerEnds
 

@@ -5,7 +5,8 @@ from helpers.simulated import endless_epoch, word_of
 
 from mpqueue.backends.processes.handle import Cause
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes.processes import Process
 

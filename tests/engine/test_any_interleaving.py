@@ -14,7 +14,8 @@ from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import EpochCursor, Place, StreamCursor
+from mpqueue.plan.position.cursors import EpochCursor, Place
+from mpqueue.plan.position.stream_cursor import StreamCursor
 
 SIZES = [1, 100, 3000, 20_000]  # int64 values: from one word to more than twice the first memory of a slot
 WORLD = [

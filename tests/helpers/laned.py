@@ -14,7 +14,8 @@ from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.session import Session
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.resolve import resolve
-from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.worker import context
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import StreamEnd

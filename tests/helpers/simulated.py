@@ -33,7 +33,8 @@ from mpqueue.memory.segment import Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.plans import BatchesPlan
+from mpqueue.plan.order.orders import BatchesOrder
+from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import EpochCursor
 from mpqueue.plan.position.lanes import RetryStart
 from mpqueue.plan.position.ranks import Ranks
@@ -440,7 +441,8 @@ class World:
         ledger = Ledger(schedule, credit, ordered=ordered)
         self.pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs)
         options = Options(restarts=restarts, copy=copy)
-        plan = BatchesPlan(source=Items(source), options=Options(), ranks=Ranks(), seed=0, seed_given=True)
+        order = BatchesOrder.of(source=Items(source), options=Options(), ranks=Ranks())
+        plan = Plan(order=order, seed_given=True)
         self.job = Job(plan=plan, workers=num_workers, options=options, ring=ring)
         self.now_ns = 0
         self._clocks = [mock.patch.object(module, "_clock", self.clock) for module in (dispatcher, lane_dispatcher)]

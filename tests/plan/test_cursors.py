@@ -4,7 +4,9 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.position.cursors import Cursor, Drawn, DrawnCursor, EpochCursor, Place, StreamCursor
+from mpqueue.plan.position.cursors import Cursor, Drawn, EpochCursor, Place
+from mpqueue.plan.position.drawn_cursor import DrawnCursor
+from mpqueue.plan.position.stream_cursor import StreamCursor
 
 LENGTH = 4  # batches per epoch
 START = Place()

@@ -3,7 +3,8 @@
 import pytest
 
 from mpqueue.engine.progress import Progress
-from mpqueue.plan.position.cursors import Drawn, DrawnCursor, Place
+from mpqueue.plan.position.cursors import Drawn, Place
+from mpqueue.plan.position.drawn_cursor import DrawnCursor
 
 
 class Draw:

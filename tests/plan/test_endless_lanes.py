@@ -5,7 +5,8 @@ import pytest
 from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.stream_cursor import StreamCursor
 
 
 def ledger_of(num_lanes, epoch_batches, *, ordered=True):

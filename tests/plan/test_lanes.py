@@ -9,8 +9,9 @@ from mpqueue.backends.processes.lane_owners import LaneOwners
 from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.position.cursors import Place, StreamCursor
+from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
+from mpqueue.plan.position.stream_cursor import StreamCursor
 
 
 def ledger_of(num_lanes=2, credit=8):

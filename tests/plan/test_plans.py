@@ -1,7 +1,7 @@
-"""Plans without processes: the class of each source."""
+"""Plans without processes: the order of each source."""
 
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.plans import SamplesPlan
+from mpqueue.plan.order.orders import SamplesOrder
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.sources.sources import Items
 
@@ -17,7 +17,7 @@ def test_frontend_may_pass_its_own_source():
         def length(self):
             return super().length() + 1
 
-    assert plan_of(Own([1, 2])).length() == 3
+    assert plan_of(Own([1, 2])).order.length() == 3
 
 
 def test_an_object_may_provide_its_source_and_the_options_that_remain():
@@ -32,5 +32,5 @@ def test_an_object_may_provide_its_source_and_the_options_that_remain():
 
     calls = []
     plan = plan_of(Provides(), shuffle=True)
-    assert type(plan) is SamplesPlan
-    assert (plan.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])
+    assert type(plan.order) is SamplesOrder
+    assert (plan.order.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.commands.frame import aligned
+from mpqueue.plan.ids.history import NO_HISTORY
 from mpqueue.plan.options.balance import Balance
 from mpqueue.plan.options.options import LoaderOptions, Options
-from mpqueue.plan.order.balanced import BalancedPlan
+from mpqueue.plan.order.balanced import WindowOrder
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import FROM_BEGINNING, WorkItem
 from mpqueue.system.units import count_text, share_text
@@ -87,15 +88,15 @@ def compare(source: Any, cost: str, world: int, made: dict[str, Any]) -> RankRep
     for setting in _SETTINGS:
         balance = Balance(given, **setting)
         options = Options.of(LoaderOptions, made | {"shard": (0, world), "balance": balance}, "mpqueue bench")
-        plan = resolve(source, options, seed=made.get("seed", 0))
-        assert isinstance(plan, BalancedPlan)
+        order = resolve(source, options, seed=made.get("seed", 0)).order
+        assert isinstance(order, WindowOrder)
         most = max(_LEAST_STEPS, _MOST_SAMPLES // (world * made["batch_size"]))
-        length = plan.length()
+        length = order.length()
         num_steps = most if length is None else min(most, length)
-        deal = plan.editor()
+        deal = order.edit(NO_HISTORY)
         for position in range(0, num_steps, balance.window):
             deal(WorkItem(0, 0, position, position * world), FROM_BEGINNING)
-        found = plan.inequality()
+        found = order.inequality()
         assert found is not None
         before, after = found
         orders = orders or [Inequality("plain", before, 0.0)]

@@ -21,7 +21,7 @@ from mpqueue.dataset.lanes.ahead import AheadStage
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
 from mpqueue.dataset.lanes.tokens import as_saved, together
 from mpqueue.seeding.permutation import SampleOrder
-from mpqueue.seeding.picks import Numbers, Picks
+from mpqueue.seeding.picks import Numbers, Picks, SavedBuffer
 from mpqueue.worker import context
 from mpqueue.worker.runners.lanes import LaneRun
 
@@ -225,19 +225,18 @@ class ShuffleStage(LinkStage):
         """Add the tokens of the buffer and the number of the next pick."""
         self._put_back()
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
-        states.append({
-            "held": as_saved(tokens), "pick": self._next_pick, "draining": self._is_draining,
-            "key": self._picks.key, "size": self._num_drained if self._is_draining else self._size,
-        })  # fmt: skip
+        size = self._num_drained if self._is_draining else self._size
+        saved = SavedBuffer(as_saved(tokens), self._next_pick, self._is_draining, self._picks.key, size)
+        states.append(saved._asdict())
         self._input.get_state(states, together(held, tokens))
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the elements of the buffer again."""
-        state = next(states)
+        saved = SavedBuffer.of(next(states))
+        assert saved is not None
         self._input.set_state(states)
-        self._values, self._tokens = self._input.held(state["held"])
-        self._next_pick, self._is_draining = state["pick"], state["draining"]
-        self._num_drained = state["size"]
+        self._values, self._tokens = self._input.held(saved.held)
+        self._next_pick, self._is_draining, self._num_drained = saved.pick, saved.draining, saved.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

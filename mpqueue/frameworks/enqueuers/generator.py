@@ -11,6 +11,7 @@ from mpqueue.plan.options.options import GeneratorEnqueuerOptions, Options, chec
 from mpqueue.plan.options.signatures import shows_options
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.order.rules import warn_of_idle
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.sources.batch_types import Batch_co, Item
 
@@ -114,7 +115,7 @@ class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job = self._job(workers)
         job.plan.source.check_portable(workers, backend, job.options.start_method)
-        job.plan.warn_of_idle(workers, backend)
+        warn_of_idle(job.plan.order.lanes, job.plan.order.ranks, workers)
         cursor = job.plan.cursor(workers, backend)
         # Each start is a new epoch, so that its random numbers differ.
         place, self._epoch = Place(self._epoch), self._epoch + 1

@@ -13,6 +13,7 @@ from mpqueue.plan.options.options import EnqueuerOptions, Options, check_counts,
 from mpqueue.plan.options.signatures import shows_options
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.order.rules import check_workers
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.sources.batch_types import Batch_co, Indexed, Item
 
@@ -125,7 +126,7 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
         job, place = self._job(workers), Place(self._epoch, self._position)
-        job.plan.check_workers(workers, backend, job.options.start_method)
+        check_workers(job.plan.source, workers, backend, job.options.start_method)
         self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
 
     def _close(self, pipeline: Pipeline) -> None:

@@ -28,7 +28,7 @@ from mpqueue.frameworks.torch.source.iterated import (
     state_of,
 )
 from mpqueue.frameworks.torch.source.samples import index_of
-from mpqueue.frameworks.torch.source.streams import IterablePlan, iterable_ids
+from mpqueue.frameworks.torch.source.streams import IterableOrder, iterable_ids
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import BatchSamples, Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
@@ -225,8 +225,8 @@ class InlineStreamIterator(InlineIterator):
         except StopIteration:
             if not (was_over or self._progress.counts[0]):
                 options = Options(drop_last=bool(self._drop_last))
-                plan = IterablePlan(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
-                reason = plan.why_empty(1, name_of(self._dataset))
+                order = IterableOrder(source=TorchIterable(self._dataset), options=options, ranks=Ranks())
+                reason = order.why_empty(1, name_of(self._dataset))
                 warn_caller(reason, UserWarning)
             raise
 

@@ -15,7 +15,7 @@ from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.order import between_passes, questions, state
 from mpqueue.frameworks.torch.order.accelerate import is_inside_step, keep_state_of_first_rank
 from mpqueue.frameworks.torch.order.balance import BalancedBatches, balance_batches, with_balance
-from mpqueue.frameworks.torch.order.ranks import stream_plan
+from mpqueue.frameworks.torch.order.ranks import stream_order
 from mpqueue.frameworks.torch.source.streams import StreamDataset, as_torch_dataset
 from mpqueue.frameworks.torch.tensors.ragged import ragged_collate
 from mpqueue.plan.options.backend_kinds import COPYING
@@ -199,7 +199,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         self.backend, self.ray_options, self.threads, self.concurrency = backend, ray_options, int(threads), concurrency
         self.balance = balance
         dataset = as_torch_dataset(dataset)
-        self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
+        self.stream_order = stream_order(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(dataset, *args, **options)
         collate_fn: Any = self.collate_fn  # type: ignore[has-type]
         if isinstance(collate_fn, str | Mapping):
@@ -225,8 +225,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         Raises:
             TypeError: The number is unknown.
         """
-        if self.stream_plan is not None and self.stream_plan.epoch_batches is not None:
-            return self.stream_plan.epoch_batches
+        if self.stream_order is not None and self.stream_order.epoch_batches is not None:
+            return self.stream_order.epoch_batches
         return int(super().__len__())
 
     def _get_iterator(self) -> Any:
@@ -294,7 +294,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         states = list(map(state.state_of, all_saved))
         for read, each in zip(states, all_saved, strict=True):
             state.check_fit(self, read, each)
-        self.resumed = state.joined(states, getattr(self, "stream_plan", None))
+        self.resumed = state.joined(states, getattr(self, "stream_order", None))
         self._passes = questions.loaded(self, all_saved[0])
         self.is_unknown = False
         if has_own_workers(self):

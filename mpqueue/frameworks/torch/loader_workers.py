@@ -21,14 +21,17 @@ from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import seed_of_rank
 from mpqueue.frameworks.torch.order.pass_draw import PassDraw, PassDraws
 from mpqueue.frameworks.torch.source.iterated import starts_after
-from mpqueue.frameworks.torch.source.pass_plan import PassPlan
-from mpqueue.frameworks.torch.source.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
+from mpqueue.frameworks.torch.source.pass_order import PassOrder
+from mpqueue.frameworks.torch.source.streams import IterableOrder, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.source.worker import LoaderParts, LoaderSource, MapSource, StreamSource
 from mpqueue.loader.session import Session
 from mpqueue.memory.ring import MakeGuard
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.options import Options, StartMethod
-from mpqueue.plan.order.plans import Plan, StreamPlan
+from mpqueue.plan.order.orders import Order
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.rules import check_workers
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Cursor, Place
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
@@ -58,7 +61,7 @@ class LoaderWorkers:
         shape: A description of each stage of a `mpqueue.Dataset` that is a stream; None: it is another dataset.
         is_persistent: They remain when a pass ends.
         is_stream: The dataset is an iterable-style one.
-        stream_plan: The plan of a `mpqueue.Dataset` that is a stream; None: it is another dataset.
+        stream_order: The order of a `mpqueue.Dataset` that is a stream; None: it is another dataset.
         counts_epochs: The datasets of the streams may count their epochs: workers that are not persistent have one.
     """
 
@@ -79,7 +82,7 @@ class LoaderWorkers:
             reject_cuda(loader.dataset, self._start_method)
         self.epoch, self.is_persistent = -1, loader.persistent_workers
         self.is_stream = loader._dataset_kind == _DatasetKind.Iterable
-        self.stream_plan: StreamPlan | None = getattr(loader, "stream_plan", None)
+        self.stream_order: StreamOrder | None = getattr(loader, "stream_order", None)
         is_same = self.is_persistent or not loader.num_workers
         self.counts_epochs = self.is_stream and is_same and has_state(loader.dataset)
         # Refers to the draws, not to the iterator, which must be collected to end the workers.
@@ -98,7 +101,7 @@ class LoaderWorkers:
     @property
     def is_endless(self) -> bool:
         """True if the stream repeats, so that the number of batches ends a pass."""
-        return self.stream_plan is not None and self.stream_plan.ends_by_count
+        return self.stream_order is not None and self.stream_order.epoch_batches is not None
 
     def prepare(self, loader: Any, base_seed: int) -> None:
         """Make the job for a seed. Workers that were started before do another one, so the caller has stopped them."""
@@ -111,7 +114,7 @@ class LoaderWorkers:
     def _make_job(self, loader: Any) -> Job:
         parts = self._parts
         plan = self._make_plan(loader)
-        plan.check_workers(self.count, self._backend, self._start_method)
+        check_workers(plan.source, self.count, self._backend, self._start_method)
         source: LoaderSource = plan.source.runs
         options = Options(
             ordered=bool(getattr(loader, "in_order", True)),  # since torch 2.6
@@ -127,16 +130,16 @@ class LoaderWorkers:
     def _make_plan(self, loader: Any) -> Plan:
         parts = self._parts
         if not self.is_stream:
-            plan: Plan = PassPlan(source=Items(MapSource(parts)), options=Options(), ranks=Ranks())
-        elif self.stream_plan is not None:
-            plan = replace(self.stream_plan, source=LoaderStream(LanedSource(parts)))
+            order: Order = PassOrder.of(source=Items(MapSource(parts)), options=Options(), ranks=Ranks())
+        elif self.stream_order is not None:
+            order = replace(self.stream_order, source=LoaderStream(LanedSource(parts)))
         else:
             is_laned, lanes = isinstance(parts.dataset, StreamDataset), between_passes.lanes_of(loader)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
-            kind = StreamPlan if is_laned else IterablePlan
+            kind = StreamOrder if is_laned else IterableOrder
             options = Options(drop_last=bool(parts.drop_last))
-            plan = kind(source=source, options=options, ranks=Ranks(), lanes=lanes)
-        return plan.with_seed(parts.base_seed)
+            order = kind(source=source, options=options, ranks=Ranks(), lanes=lanes)
+        return Plan(order=order).with_seed(parts.base_seed)
 
     # -- The beginning of a pass
 
@@ -183,7 +186,9 @@ class LoaderWorkers:
                 with contextlib.suppress(Stopped):
                     pipeline.epochs.restart_at(place)
         else:
-            if isinstance(self.job.plan, IterablePlan) and not (self.counts_epochs or pipeline.guard.is_inconsistent):
+            if isinstance(self.job.plan.order, IterableOrder) and not (
+                self.counts_epochs or pipeline.guard.is_inconsistent
+            ):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
                 # before its worker had begun it.
                 pipeline.dealing.await_first_units()

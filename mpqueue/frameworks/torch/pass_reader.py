@@ -12,7 +12,7 @@ from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch.loader_workers import LoaderWorkers
 from mpqueue.frameworks.torch.passes import LoaderPasses
 from mpqueue.frameworks.torch.source.worker import INIT_NOTE
-from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
@@ -200,13 +200,13 @@ class PassReader:
             place: The place after the pass.
         """
         workers, title = self._workers, self._reading.title
-        plan = cast("StreamPlan", workers.job.plan)
+        order = cast("StreamOrder", workers.job.plan.order)
         if not workers.is_endless:
-            warning = plan.no_batches(place, title)
+            warning = order.no_batches(place, title)
             if warning:
                 warn_caller(warning, UserWarning)
         elif place.epoch == workers.epoch:
-            raise plan.impossible_epoch(place, title) from None
+            raise order.impossible_epoch(place, title) from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:

@@ -126,7 +126,7 @@ class LoaderPasses:
         self._expect_epoch(loader, resumed)
         begun = DrawnBatches() if resumed is None else resumed.drawn
         found = WorkerBatches(workers.job, workers.cursor, self._session, epoch, first, watch, begun)
-        self.present = state.Pass(beginning, found, workers.stream_plan)
+        self.present = state.Pass(beginning, found, workers.stream_order)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self.present)
 
@@ -144,19 +144,19 @@ class LoaderPasses:
             if workers.counts_epochs:
                 # Streams that have ended are opened, too: their datasets continue to count.
                 resumed = resumed._replace(place=resumed.place._replace(ends=()))
-            # The number of lanes of the stream in the state, unless the plan of the stream determines it.
-            if workers.stream_plan is None and resumed.place.counts:
+            # The number of lanes of the stream in the state, unless the order of the stream determines it.
+            if workers.stream_order is None and resumed.place.counts:
                 loader.num_lanes = len(resumed.place.counts)
             workers.continue_after(loader, resumed, resumed.place.epoch - 1)
         loader.resumed = None
         return left, resumed
 
     def _beginning_of(self, loader: Any) -> Beginning:
-        workers, plan = self._workers, self._workers.stream_plan
+        workers, order = self._workers, self._workers.stream_order
         beginning = beginning_of(loader, workers.base_seed)._replace(shape=workers.shape)
-        if plan is None:
+        if order is None:
             return beginning
-        return beginning._replace(lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches)
+        return beginning._replace(lanes=order.share().total, shard=order.ranks.shard, epoch_batches=order.epoch_batches)
 
     # -- An epoch that the sampler gets after the beginning
 

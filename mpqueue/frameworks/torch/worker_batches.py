@@ -11,13 +11,14 @@ from mpqueue.engine.backend import Stopped
 from mpqueue.engine.counts import DeliveredBatch
 from mpqueue.frameworks.torch.order import state
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
-from mpqueue.frameworks.torch.source.streams import IterablePlan
+from mpqueue.frameworks.torch.source.streams import IterableOrder
 from mpqueue.frameworks.torch.source.worker import MapSource
 from mpqueue.loader.replay import computed
 from mpqueue.loader.session import Session
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Cursor, Edit, Place, WorkItem
 from mpqueue.plan.sources.sources import Items
 
@@ -74,25 +75,25 @@ class WorkerBatches:
         last = self._pipeline.ledger.counts.last() if self.num_returned else None
         if last is None:
             return None
-        plan = self._job.plan
-        if not isinstance(plan, StreamPlan):
-            return state.ReturnedBatch(last.position, partial(plan.samples_of, last.work_item))
-        return state.ReturnedBatch(last.position, partial(self._ids, plan, last))
+        order = self._job.plan.order
+        if not isinstance(order, StreamOrder):
+            return state.ReturnedBatch(last.position, partial(order.samples_of, last.work_item))
+        return state.ReturnedBatch(last.position, partial(self._ids, order, last))
 
-    def _ids(self, plan: StreamPlan, returned: DeliveredBatch) -> SampleIds:
+    def _ids(self, order: StreamOrder, returned: DeliveredBatch) -> SampleIds:
         # Imported for the first question.
         from mpqueue.loader.stream_questions import ids_again
 
         workers = self._job.workers
-        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, returned.work_item):
-            return plan.ids_of(returned.work_item, None, plan.share(workers, "process"))
+        if isinstance(order, IterableOrder) and not self._may_be_short(order, returned.work_item):
+            return order.ids_of(returned.work_item, None, order.share(workers, "process"))
         # Without `worker_init_fn`, which is for workers.
-        job = Job(plan=plan.identified(), workers=workers, options=Options())
-        return ids_again(job, "process", returned, type(plan.source.runs.parts.dataset).__name__)
+        job = Job(plan=Plan(order=order.identified()), workers=workers, options=Options())
+        return ids_again(job, "process", returned, type(order.source.runs.parts.dataset).__name__)
 
-    def _may_be_short(self, plan: IterablePlan, work_item: WorkItem) -> bool:
+    def _may_be_short(self, order: IterableOrder, work_item: WorkItem) -> bool:
         """Return whether an iterable-style dataset may have ended within a batch."""
-        parts, pipeline = plan.source.runs.parts, self._pipeline
+        parts, pipeline = order.source.runs.parts, self._pipeline
         if parts.batch_size is None or parts.drop_last:
             return False
         with pipeline.guard.lock:
@@ -112,7 +113,7 @@ class WorkerBatches:
         """Return a batch, computed by this thread with the random numbers of the workers."""
         job = self._job
         source = MapSource(job.source.parts._replace(num_workers=0))
-        plan = replace(job.plan, source=Items(source))
+        plan = replace(job.plan, order=replace(job.plan.order, source=Items(source)))
         try:
             return computed(Job(plan=plan, workers=job.workers, options=Options()), WorkItem(0, 0, 0, 0, -1, listed))
         finally:

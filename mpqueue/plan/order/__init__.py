@@ -6,8 +6,12 @@ The modules are listed bottom up. A module imports only modules on its own line 
     step_costs.py    the costs of a step of all ranks
     epoch_samples.py the samples of a batch, from its number
     rules.py         invalid combinations of a source and options
-    plans.py         the four kinds of plan
+    lengths.py       the lengths of the epochs
+    orders.py        the order of a source with an index
+    drawn.py         the order of a sampler
+    streams.py       the order of a stream
     balanced.py      the order of balanced ranks
     packed.py        the order of steps with micro-batches of a limited cost
+    plans.py         a plan: an order, and what a run has changed
     resolve.py       from a source and options to a plan
 """

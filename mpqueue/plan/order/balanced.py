@@ -13,21 +13,20 @@ there: within a window, each rank would lose or repeat samples.
 import itertools
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.ids.history import History
 from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.order.balancing import divide
-from mpqueue.plan.order.plans import SamplesPlan
+from mpqueue.plan.order.orders import SamplesOrder
 from mpqueue.plan.order.step_costs import sums_of_step, unequal_work
-from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, Place, RankStart, WorkItem
+from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, Place, RankStart, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
-from mpqueue.plan.states.saved_states import number_of_ranks
 from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
@@ -284,57 +283,62 @@ def as_integers(costs: Numbers) -> Array:
     return np.rint(costs * scale).astype(np.int64)
 
 
-class CostsPlan(SamplesPlan):
+class CostOrder(SamplesOrder):
     """Workers compute batches of samples that were chosen by their costs."""
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Return a plan with these fields.
+        """Return an order with these fields.
 
         Raises:
             ValueError: ``drop_last`` drops all batches; or the costs do not fit the source.
         """
-        plan = super().of(**fields)
-        plan._costs  # noqa: B018 - it is created, and checked, before any process starts
-        return plan
-
-    @property
-    def balance(self) -> Balance:
-        """How the samples are divided."""
-        balance: Balance = self.options.balance
-        return balance
+        order = super().of(**fields)
+        order.costs  # noqa: B018 - they are created, and checked, before any process starts
+        return order
 
     @cached_property
-    def _costs(self) -> Costs:
-        return self._costs_of("cost", self.balance.cost)
-
-    @cached_property
-    def _tokens(self) -> Costs | None:
-        return None if self.balance.tokens is None else self._costs_of("tokens", self.balance.tokens)
-
-    def _costs_of(self, name: str, given: Any) -> Costs:
+    def costs(self) -> "BatchCosts":
+        """The costs of the samples."""
         source = self.source
         ids_of = None if source.are_indices_ids else partial(source.sample_ids, seed=self.seed)
-        return Costs(name, given, ids_of, source.column, source.num_samples())
 
-    def _sums(self, of_batch: Sequence[int], of_step: Sequence[int], epoch: int) -> dict[str, float]:
-        """Return the costs of a batch and of its step, by their indices, as `BatchInfo` names them."""
-        return sums_of_step(self._costs, self._tokens, of_batch, of_step, epoch)
+        def costs(name: str, given: Any) -> Costs:
+            return Costs(name, given, ids_of, source.column, source.num_samples())
+
+        return BatchCosts(self.options.balance, costs)
 
     def identity(self) -> list[Any]:
         """Return the values that identify a run, as plain data."""
-        return [*super().identity(), *self.balance.settings()]
-
-    def saved_as(self) -> dict[str, Any]:
-        """Return the keys of a state that describe the source and its order."""
-        return super().saved_as() | {"balance": self.balance.settings()}
+        return [*super().identity(), *self.costs.balance.settings()]
 
 
-class BalancedPlan(CostsPlan):
+class BatchCosts:
+    """The costs of batches.
+
+    Args:
+        balance: How the samples are divided.
+        make: Makes the costs of the samples, from their name and the user's argument.
+    """
+
+    def __init__(self, balance: Balance, make: Callable[[str, Any], Costs]) -> None:
+        self.balance, self.of_samples, self._make = balance, make("cost", balance.cost), make
+
+    @cached_property
+    def _tokens(self) -> Costs | None:
+        return None if self.balance.tokens is None else self._make("tokens", self.balance.tokens)
+
+    def sums(self, of_batch: Sequence[int], of_step: Sequence[int], epoch: int) -> dict[str, float]:
+        """Return the costs of a batch and of its step, by their indices, as `BatchInfo` names them."""
+        return sums_of_step(self.of_samples, self._tokens, of_batch, of_step, epoch)
+
+
+class WindowOrder(CostOrder):
     """The samples of a window are divided among its batches."""
 
     @cached_property
-    def _windows(self) -> Windows:
+    def windows(self) -> Windows:
+        """The divided windows."""
         batching, options = self.batching, self.options
         assert batching.batch_size is not None
 
@@ -343,73 +347,58 @@ class BalancedPlan(CostsPlan):
 
         # Not by the seed of the run, which ranks that do not shuffle may draw at random, each its own.
         indices_at = partial(SampleOrder(self.seed, shuffle=batching.shuffle).array_at, is_run=True)
-        order = PlainOrder(
-            0, batching.batch_size, indices_at, ranks_of,
-            self._known_length, lambda epoch: self._num_batches(self._known_length(epoch)),
-        )  # fmt: skip
-        return Windows(order, self.balance, self._costs)
+        lengths = self.lengths
+        order = PlainOrder(0, batching.batch_size, indices_at, ranks_of, lengths.items, lengths.batches)
+        return Windows(order, self.costs.balance, self.costs.of_samples)
 
     def inequality(self) -> tuple[float, float] | None:
         """Return the value of `Statistics.balance`."""
-        return self._windows.inequality()
+        return self.windows.inequality()
 
-    def _window_of(self, epoch: int, number: int, base: RankStart) -> tuple[DividedWindow, int] | None:
-        return self._windows.of(epoch, number, base, self.shard.world)
-
-    def _assigned(self, work_item: WorkItem, others: Others) -> WorkItem:
-        """Return a work item with its samples."""
+    def _assigned(self, work_item: WorkItem, others: Others, *, is_dealt: bool = False) -> WorkItem:
+        """Return a work item with its samples; ``is_dealt``: see `IndexOrder.completed`."""
+        assert isinstance(others, RankStart)
+        if work_item.listed is not None and not is_dealt:
+            return work_item
+        found = self.windows.of(work_item.epoch, work_item.unit, others, self.ranks.shard.world)
+        if is_dealt and found is not None:
+            self.windows.note(work_item.epoch, found[0])
         if work_item.listed is not None:
             return work_item
-        assert isinstance(others, RankStart)
-        return self._assigned_from(self._window_of(work_item.epoch, work_item.unit, others), work_item)
-
-    def _assigned_from(self, found: tuple[DividedWindow, int] | None, work_item: WorkItem) -> WorkItem:
-        """Return a work item with its samples; ``found`` is its window, and its number there."""
         if found is None:
-            return work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
+            return work_item._replace(listed=self.samples.of(work_item.epoch, work_item.unit))
         window, at = found
         places = window.places[at].tolist()
         return work_item._replace(listed=BatchSamples(places[0], window.indices[at].tolist(), places))
 
-    def costs_of(self, work_item: WorkItem, base: RankStart) -> dict[str, Any]:
+    def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
         """Return the costs of a batch and of its step, as `BatchInfo` names them."""
-        return self._sums(self.listed(work_item).indices, self._step_of(work_item, base), work_item.epoch)
-
-    def _step_of(self, work_item: WorkItem, base: RankStart) -> list[int]:
-        """Return the indices of the samples of all ranks in the step of a batch."""
-        epoch, world, of_step = work_item.epoch, self.shard.world, self.balance.accumulate * self.shard.world
-        start = base.first * world
+        epoch, world = work_item.epoch, self.ranks.shard.world
+        of_step, start = self.costs.balance.accumulate * world, base.first * world
         step = (base.index_of(work_item.unit) - start) // of_step
-        end = self.ranks.num_turns(self._num_batches(self._known_length(epoch)), base) * world
+        end = self.ranks.num_turns(self.lengths.batches(epoch), base) * world
         indices = range(start + step * of_step, min(start + (step + 1) * of_step, end))
-        return [index for at in indices for index in self._listed_at(epoch, base, at).indices]
-
-    def _listed_at(self, epoch: int, base: RankStart, index: int) -> BatchSamples:
-        """Return the samples of a batch of any rank, by its index, without the samples excluded there."""
-        position = index * (self.ranks.batches_of_all(1) or 1) // self.shard.world
-        work_item = self._assigned(WorkItem(0, epoch, position, base.nth(index)), base)
-        edit = self._editor_at(epoch, position)
-        return self.listed(work_item if edit is None else edit(work_item, base))
+        edit, in_step = self._excluding(history), list[int]()
+        for index in indices:
+            position = index * (self.ranks.batches_of_all(1) or 1) // world
+            of_rank = self.completed(WorkItem(0, epoch, position, base.nth(index)), base, edit)
+            in_step += self.listed(of_rank).indices
+        return self.costs.sums(self.listed(work_item).indices, in_step, epoch)
 
     # -- Batches by their place
 
-    def editor(self) -> Edit:
+    def edit(self, history: History) -> Edit:
         """Return the function that adds the samples to a work item, without the excluded ones."""
-        edit = super().editor()
+        return partial(self.completed, edit=super().edit(history), is_dealt=True)
 
-        def deal(work_item: WorkItem, others: Others) -> WorkItem:
-            assert isinstance(others, RankStart)
-            found = self._window_of(work_item.epoch, work_item.unit, others)
-            if found is not None:
-                self._windows.note(work_item.epoch, found[0])
-            if work_item.listed is None:
-                work_item = self._assigned_from(found, work_item)
-            return work_item if edit is None else edit(work_item, others)
+    def completed(self, work_item: WorkItem, others: Others, edit: Edit | None, *, is_dealt: bool = False) -> WorkItem:
+        """Return a work item with its samples, without the excluded ones."""
+        work_item = self._assigned(work_item, others, is_dealt=is_dealt)
+        return work_item if edit is None else edit(work_item, others)
 
-        return deal
-
-    def _work(self, epoch: int, position: int, base: RankStart, draws: Any) -> tuple[WorkItem, Others]:
-        work_item, others = super()._work(epoch, position, base, draws)
+    def work(self, epoch: int, position: int, base: RankStart, draws: Any) -> tuple[WorkItem, Others]:
+        """Return a work item with its samples, and what the other ranks have."""
+        work_item, others = super().work(epoch, position, base, draws)
         return self._assigned(work_item, others), others
 
     def round(self, work_item: WorkItem, others: Others) -> Round:
@@ -419,11 +408,11 @@ class BalancedPlan(CostsPlan):
 
         def first() -> Sequence[WorkItem]:
             # By the plain order: other ranks may have returned the first window.
-            return [one._replace(listed=self._samples.of(one.epoch, one.unit)) for one in whole.first()]
+            return [one._replace(listed=self.samples.of(one.epoch, one.unit)) for one in whole.first()]
 
         return whole._replace(
             batches=[self._assigned(one, others) for one in whole.batches],
-            at=others.index_of(work_item.unit) % self.shard.world,  # also of another rank's batch, for costs
+            at=others.index_of(work_item.unit) % self.ranks.shard.world,  # also of another rank's batch, for costs
             first=first,
         )
 
@@ -432,49 +421,10 @@ class BalancedPlan(CostsPlan):
         places, listed = self.listed(work_item).places, self.listed(other)
         return work_item._replace(listed=BatchSamples(places[0], listed.indices, places[: len(listed.indices)]))
 
-    # -- Places in the order
-
-    def _first_unread(self, place: Place) -> int:
+    def first_unread(self, place: Place) -> int:
         """Return the number of the first batch after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """
-        base = place.base.of(place.epoch)._replace(world=self.shard.world)
-        returned = self.ranks.to_global(place._replace(ahead=())).position
-        return self._windows.first_untouched(base, returned)
-
-    def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
-        """Return whether the length may differ: the started windows are the same, if they were full."""
-        may_differ = super()._may_differ(state, here)
-        if not may_differ or "source" in state:
-            return may_differ
-        batches = self._windows.first_untouched(_base_in(state), int(state["position"]))
-        return state["length"] is None or self._elements(batches) <= state["length"]
-
-    def _joined(
-        self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
-    ) -> Place:
-        """Return the place in one state, or in the states of all ranks.
-
-        Raises:
-            ValueError: Other ranks would continue within a window.
-        """
-        place = super()._joined(states, places, workers, backend)
-        base = _base_in(next(state for state in states if state["epoch"] == place.epoch))
-        if base.world != self.shard.world or (place.position - base.number) % base.world:
-            self._windows.check_border(base, place)
-        return place
-
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: Any = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
-        begun = super().begun_at(state, place, draws)
-        base = begun.base.of(begun.epoch)
-        if base is not FROM_BEGINNING and self.shard.world == 1 and number_of_ranks(state) > 1:
-            # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
-            begun = begun._replace(base=base._replace(number=begun.position))
-        return begun
-
-
-def _base_in(state: Mapping[str, Any]) -> RankStart:
-    """Return where the ranks that saved a state began its epoch."""
-    return RankStart(int(state["began"]), world=number_of_ranks(state))
+        base = place.base.of(place.epoch)._replace(world=self.ranks.shard.world)
+        return self.windows.first_untouched(base, super().first_unread(place))

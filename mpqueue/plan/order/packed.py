@@ -11,18 +11,19 @@ Otherwise it may need more micro-batches than it has samples, which is an error 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.plan.ids.history import History
 from mpqueue.plan.options.balance import Balance, Numbers
-from mpqueue.plan.order.balanced import MOST, Array, CostsPlan
+from mpqueue.plan.order.balanced import MOST, Array, BatchCosts, CostOrder
 from mpqueue.plan.order.balancing import pack
 from mpqueue.plan.order.step_costs import unequal_step
-from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Others, RankStart, WorkItem
-from mpqueue.plan.position.ranks import ALONE, Shard
+from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, RankStart, WorkItem
+from mpqueue.plan.position.ranks import PartRanks
 from mpqueue.system.units import count_text
 
 _KEPT = 16  # steps: for the batches computed ahead, and for a question
@@ -34,10 +35,12 @@ class PackedStep(NamedTuple):
     Attributes:
         listed: The samples of all ranks.
         items: The items of each micro-batch of each rank; a list for each round.
+        costs: The costs of the samples.
     """
 
     listed: BatchSamples
     items: list[list[Array]]
+    costs: Numbers
 
     def of_rank(self, rank: int) -> BatchSamples:
         """Return the samples of a rank, with its micro-batches."""
@@ -105,116 +108,129 @@ def packed_items(costs: Numbers, world: int, balance: Balance, id_of: Callable[[
     return items
 
 
+class PackedSteps:
+    """Divides the steps of a run, and keeps the latest ones.
+
+    Args:
+        costs: The costs of the samples.
+        world: The number of ranks.
+        id_of: Returns the id of an item's sample: of these samples, with this number, in an epoch.
+    """
+
+    def __init__(self, costs: BatchCosts, world: int, id_of: Callable[..., Any]) -> None:
+        self._costs, self._world, self._id_of = costs, world, id_of
+        self._kept: dict[Any, PackedStep] = {}
+
+    def of(self, epoch: int, listed: BatchSamples) -> PackedStep:
+        """Return the step of these samples.
+
+        Raises:
+            ValueError: As for `packed_items`.
+        """
+        key = epoch, tuple(listed.places)
+        if key not in self._kept:
+            while len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            costs = self._costs.of_samples.of(listed.indices, epoch)
+            id_of = partial(self._id_of, listed, epoch=epoch)
+            self._kept[key] = PackedStep(listed, packed_items(costs, self._world, self._costs.balance, id_of), costs)
+        return self._kept[key]
+
+
+class StepInequality:
+    """How unequal the work of the ranks is, over the steps of an epoch that were dealt."""
+
+    def __init__(self) -> None:
+        self._latest = (-1, -1)  # the epoch and the number of the latest step
+        self._before, self._after, self._num_steps = 0.0, 0.0, 0  # sums of (max / mean) of the ranks' costs
+
+    def mean(self) -> tuple[float, float] | None:
+        """Return the means before and after the division; None: no step was dealt yet."""
+        count = self._num_steps
+        return (self._before / count, self._after / count) if count else None
+
+    def note(self, at: tuple[int, int], step: PackedStep, world: int) -> None:
+        """Count a step, unless it is dealt again.
+
+        Args:
+            at: The epoch and the number of the step.
+            step: The step.
+            world: The number of ranks.
+        """
+        if at <= self._latest:
+            return
+        if at[0] > self._latest[0]:
+            self._before, self._after, self._num_steps = 0.0, 0.0, 0
+        before, after = unequal_step(step.costs, step.items, world)
+        self._latest, self._num_steps = at, self._num_steps + 1
+        self._before += float(before)
+        self._after += float(after)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PackedPlan(CostsPlan):
+class StepOrder(CostOrder):
     """The samples of a step are divided into micro-batches of all ranks.
 
     Attributes:
-        part: This rank, and the number of ranks.
-        counted: The latest step that was dealt, and the sums of (max / mean) of the ranks' costs over the steps of its
-            epoch: before the division, after it, and the number of steps.
+        dealt: How unequal the work of the ranks is.
     """
 
-    part: Shard = ALONE
-    counted: list[Any] = field(default_factory=lambda: [(-1, -1), 0.0, 0.0, 0])
+    ranks: PartRanks
+    dealt: StepInequality = field(default_factory=StepInequality)
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Return a plan with these fields.
+        """Return an order with these fields.
 
         Raises:
-            ValueError: A step has fewer samples than there are ranks; or as for any `CostsPlan`.
+            ValueError: A step has fewer samples than there are ranks; or as for any `CostOrder`.
         """
-        plan = super().of(**fields)
-        size = int(plan.options.batch_size or 1)
-        check_steps(size, plan.part.world, plan.source.length(), drop_last=plan.options.drop_last)
-        return plan
-
-    @property
-    def own_rank(self) -> Shard:
-        """This rank, and the number of ranks."""
-        return self.part
-
-    @property
-    def worker_shard(self) -> Shard:
-        """The rank that workers see."""
-        return self.part
-
-    def of_rank(self, rank: int) -> Self:
-        """Return the plan of another rank."""
-        return replace(self, part=Shard(rank, self.part.world))
+        order = super().of(**fields)
+        size = int(order.options.batch_size or 1)
+        check_steps(size, order.ranks.own.world, order.source.length(), drop_last=order.options.drop_last)
+        return order
 
     def inequality(self) -> tuple[float, float] | None:
         """Return the value of `Statistics.balance`."""
-        _, before, after, count = self.counted
-        return (before / count, after / count) if count else None
+        return self.dealt.mean()
+
+    @cached_property
+    def steps(self) -> PackedSteps:
+        """The divided steps."""
+
+        def id_of(listed: BatchSamples, item: int, epoch: int) -> Any:
+            return self.ids_of(listed._replace(indices=[listed.indices[item]]), epoch)[0]
+
+        return PackedSteps(self.costs, self.ranks.own.world, id_of)
 
     # -- Batches by their place
 
-    def editor(self) -> Edit:
+    def edit(self, history: History) -> Edit:
         """Return the function that adds the samples to a work item, without the excluded ones."""
-        edit = super().editor()
+        return partial(self.completed, edit=super().edit(history), is_dealt=True)
 
-        def packed(work_item: WorkItem, others: Others) -> WorkItem:
-            work_item, step = self._packed(work_item, others, edit)
-            if step is not None:
-                self._count((work_item.epoch, work_item.unit), step)
-            return work_item
+    def completed(self, work_item: WorkItem, others: Others, edit: Edit | None, *, is_dealt: bool = False) -> WorkItem:
+        """Return a work item with this rank's part of its step, without the excluded samples."""
+        whole, step = self._whole(work_item, others, edit)
+        if step is None:
+            return whole
+        if is_dealt:
+            self.dealt.note((work_item.epoch, work_item.unit), step, self.ranks.own.world)
+        return whole._replace(listed=step.of_rank(self.ranks.own.rank))
 
-        return packed
-
-    def work_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: Any = None) -> WorkItem:
-        """Return the work of any step of this rank, without the samples that are excluded there."""
-        work_item, others = self._work(epoch, batch, base, draws)
-        return self._packed(work_item, others, self._editor_at(epoch, batch))[0]
-
-    def costs_of(self, work_item: WorkItem, base: RankStart) -> dict[str, Any]:
+    def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
         """Return the costs of this rank's part of a step and of the step, as `BatchInfo` names them."""
         epoch = work_item.epoch
         plain = WorkItem(0, epoch, work_item.position, work_item.unit)
-        _, step = self._packed(plain, base, self._editor_at(epoch, work_item.position))
-        return self._sums(self.listed(work_item).indices, () if step is None else step.listed.indices, epoch)
+        _, step = self._whole(plain, base, self._excluding(history))
+        return self.costs.sums(self.listed(work_item).indices, () if step is None else step.listed.indices, epoch)
 
-    def _packed(self, work_item: WorkItem, others: Others, edit: Edit | None) -> tuple[WorkItem, PackedStep | None]:
-        """Return a work item with this rank's samples, and its step; None: all samples are excluded."""
-        whole = work_item._replace(listed=self._samples.of(work_item.epoch, work_item.unit))
+    def _whole(self, work_item: WorkItem, others: Others, edit: Edit | None) -> tuple[WorkItem, PackedStep | None]:
+        """Return a work item with the samples of all ranks, and its step; None: all samples are excluded."""
+        whole = work_item._replace(listed=self.samples.of(work_item.epoch, work_item.unit))
         if edit is not None:
             whole = edit(whole, others)
         listed = self.listed(whole)
         if listed.is_empty:
             return whole, None
-        key = work_item.epoch, tuple(listed.places)
-        if key not in self._steps:
-            while len(self._steps) >= _KEPT:
-                self._steps.pop(next(iter(self._steps)))
-            self._steps[key] = self._pack(listed, work_item.epoch)
-        step = self._steps[key]
-        return whole._replace(listed=step.of_rank(self.part.rank)), step
-
-    def _pack(self, listed: BatchSamples, epoch: int) -> PackedStep:
-        """Divide a step.
-
-        Raises:
-            ValueError: As for `packed_items`.
-        """
-        costs = self._costs.of(listed.indices, epoch)
-
-        def id_of(item: int) -> Any:
-            return self.ids_of(listed._replace(indices=[listed.indices[item]]), epoch)[0]
-
-        return PackedStep(listed, packed_items(costs, self.part.world, self.balance, id_of))
-
-    @cached_property
-    def _steps(self) -> dict[Any, PackedStep]:
-        return {}
-
-    def _count(self, at: tuple[int, int], step: PackedStep) -> None:
-        counted = self.counted
-        if at <= counted[0]:
-            return  # dealt again
-        if at[0] > counted[0][0]:
-            counted[1:] = 0.0, 0.0, 0
-        costs = self._costs.of(step.listed.indices, at[0])
-        counted[0], counted[3] = at, counted[3] + 1
-        for number, share in enumerate(unequal_step(costs, step.items, self.part.world), 1):
-            counted[number] += float(share)
+        return whole, self.steps.of(work_item.epoch, listed)

@@ -3,9 +3,10 @@
 from typing import Any
 
 from mpqueue.plan.options.options import Options, batching_of
-from mpqueue.plan.order.plans import BatchesPlan, DrawnPlan, Plan, SamplesPlan, StreamPlan
+from mpqueue.plan.order.orders import BatchesOrder, Order, SamplesOrder
+from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.rules import check, check_options
-from mpqueue.plan.position.ranks import AllRanks, Ranks, shard_of
+from mpqueue.plan.position.ranks import AllRanks, PartRanks, Ranks, shard_of
 from mpqueue.plan.sources.sources import Source, recognise
 
 
@@ -38,36 +39,32 @@ def resolve(
     elif provide is not None:
         resolved = provide(source, options, needs)
     else:
-        kind = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
-        resolved = kind(source)
+        recognised = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
+        resolved = recognised(source)
     options = resolved.remaining(options)
     check(resolved, options)
-    if serves_ranks is None:
-        ranks = Ranks(shard_of(options.shard), drop_last=options.drop_last, ordered=options.ordered)
-    else:
-        ranks = AllRanks(serves_ranks, drop_last=options.drop_last, ordered=options.ordered)
-    own: dict[str, Any] = {}
-    plan: type[Plan]
+    ways = {"drop_last": options.drop_last, "ordered": options.ordered}
+    ranks = Ranks(shard_of(options.shard), **ways) if serves_ranks is None else AllRanks(serves_ranks, **ways)
+    kind: type[Order]
+    # Imported here: most programs have an index, and need neither a sampler nor a balance.
     if not resolved.has_index:
-        plan = StreamPlan
+        from mpqueue.plan.order.streams import StreamOrder
+
+        kind = StreamOrder
     elif options.is_sampled:
-        plan = DrawnPlan
-    elif options.balance is not None:
-        # Imported here: most programs balance nothing.
-        if options.balance.makes_lists:
-            from mpqueue.plan.order.packed import PackedPlan
+        from mpqueue.plan.order.drawn import DrawnOrder
 
-            # Each rank has a part of every batch of the order, and no rank fills up the last one.
-            plan, own = PackedPlan, {"part": ranks.shard}
-            ranks = Ranks(drop_last=options.drop_last, ordered=options.ordered)
-        else:
-            from mpqueue.plan.order.balanced import BalancedPlan
+        kind = DrawnOrder
+    elif options.balance is None:
+        kind = SamplesOrder if options.are_samples else BatchesOrder
+    elif options.balance.makes_lists:
+        from mpqueue.plan.order.packed import StepOrder
 
-            plan = BalancedPlan
+        kind, ranks = StepOrder, PartRanks(ranks.shard, **ways)
     else:
-        plan = SamplesPlan if options.are_samples else BatchesPlan
+        from mpqueue.plan.order.balanced import WindowOrder
+
+        kind = WindowOrder
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
-    return plan.of(
-        source=resolved, options=options, ranks=ranks, batching=batching, seed=seed, seed_given=seed_given,
-        calls_hooks=calls_hooks, **own,
-    )  # fmt: skip
+    order = kind.of(source=resolved, options=options, ranks=ranks, batching=batching, seed=seed)
+    return Plan(order=order, seed_given=seed_given, calls_hooks=calls_hooks)

@@ -6,7 +6,10 @@ The first rule that applies raises. Checks of a single value are in the table of
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.coroutines import reject_coroutine
 from mpqueue.plan.options.options import Options
+from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.sources.sources import Source
+from mpqueue.system.program_streams import warn_caller
+from mpqueue.system.units import count_text
 
 
 def check_options(options: Options) -> None:
@@ -178,3 +181,62 @@ def _check_threads(source: Source, options: Options) -> None:
     why_not = source.why_not_threads(int(options.threads))
     if why_not is not None:
         raise ValueError(why_not)
+
+
+def check_workers(source: Source, workers: int, backend: BackendName, start_method: str) -> None:
+    """Check that these workers can run a source.
+
+    Raises:
+        ValueError: Each worker would run the same elements.
+        TypeError: A part of the source cannot be sent to worker processes.
+    """
+    source.check_workers(workers, copies_source=kind_of(backend).copies_source)
+    source.check_portable(workers, backend, start_method)
+
+
+def check_auto(source: Source, lanes: int | None) -> None:
+    """Raise a `ValueError` if the order depends on the number of workers, which "auto" changes.
+
+    Args:
+        source: The source.
+        lanes: Number of lanes over all ranks; None: one per worker.
+    """
+    if not source.has_index and lanes is None:
+        raise ValueError(
+            f'workers="auto" changes the number of workers, and {source.name} is divided by that number: '
+            "pass lanes=n, and select the elements by mpqueue.worker_info().shard_id; or pass a number of workers"
+        )
+
+
+def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
+    """Warn, on the first of several ranks, if the ranks may get different numbers of batches of a stream."""
+    rank, world = shard
+    if world > 1 and not rank and epoch_batches is None:
+        warn_caller(
+            f"{world} ranks share a stream, and the number of batches of each rank is unknown: if the ranks "
+            "synchronise in every step, the rank with the most batches hangs. Pass epoch_batches=n for epochs of n "
+            "batches on each rank",
+            UserWarning,
+        )
+
+
+def warn_of_idle(lanes: int | None, ranks: Ranks, workers: int) -> None:
+    """Warn of workers that are always idle, which would otherwise look as if more workers were needed.
+
+    Args:
+        lanes: Number of lanes of a stream over all ranks; None: one per worker, or the source has an index.
+        ranks: The batches that are dealt here.
+        workers: Number of workers.
+    """
+    world = ranks.lane_shard.world
+    if lanes is None or workers <= lanes // world:
+        return
+    here = lanes // world
+    of = f" ({here} on each of {world} ranks)" if world > 1 else ""
+    enough = -(-workers // here) * lanes
+    warn_caller(
+        f"{workers} workers run a stream of {count_text(lanes, 'lane')}{of}, and each lane is run by one worker: "
+        f"{workers - here} of the workers will be idle. Pass workers={here}; or lanes={enough}, which changes the "
+        "order and cannot resume states saved with this one",
+        UserWarning,
+    )

@@ -1,6 +1,7 @@
-"""Exclusions with several ranks: all ranks return the same number of batches, whichever rank loses a whole batch.
+"""Exclusions: the samples that a history leaves out of the batches of a source with an index.
 
-A *round* has one batch of each rank. If exclusions empty some of its batches, all ranks decide alike:
+All ranks return the same number of batches, whichever rank loses a whole batch. A *round* has one batch of each rank.
+If exclusions empty some of its batches, all ranks decide alike:
 
     all batches are empty, or one of them with `drop_last`    the round is left out on all ranks
     otherwise                                                 the empty batches are filled with other samples
@@ -11,9 +12,13 @@ with the next one that is not. `Ranks.leaves_out` has the rule.
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
-from mpqueue.plan.position.cursors import BatchSamples, Others, WorkItem
+from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.history import History
+from mpqueue.plan.ids.sample_ids import SampleSet
+from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, WorkItem
 from mpqueue.plan.position.ranks import Ranks
 
 Without: TypeAlias = Callable[[WorkItem], WorkItem]  # removes samples from a work item
@@ -35,8 +40,8 @@ class Round(NamedTuple):
     first: Callable[[], Sequence[WorkItem]]
 
 
-class Order(Protocol):
-    """The order of the batches: a `mpqueue.plan.order.plans.IndexPlan`."""
+class Excludable(Protocol):
+    """The order of the batches: a `mpqueue.plan.order.orders.IndexOrder`."""
 
     @property
     def ranks(self) -> Ranks:
@@ -62,7 +67,7 @@ class EqualRanks:
             the round, because some ranks have returned their batches. None: no sample is excluded there.
     """
 
-    def __init__(self, order: Order, without: Without, without_at_start: Without | None) -> None:
+    def __init__(self, order: Excludable, without: Without, without_at_start: Without | None) -> None:
         self._order, self._without, self._without_at_start = order, without, without_at_start
 
     def __call__(self, work_item: WorkItem, others: Others) -> WorkItem:
@@ -97,3 +102,72 @@ def _rotated(batches: Sequence[WorkItem], at: int) -> Sequence[WorkItem]:
 
 def _is_empty(work_item: WorkItem) -> bool:
     return work_item.listed is not None and work_item.listed.is_empty
+
+
+class Exclusions:
+    """Removes the samples that a history excludes from the work items of an order.
+
+    Args:
+        order: The order.
+        ids_of: Returns the ids of the samples of each index, of an epoch, without some.
+        history: The history.
+    """
+
+    def __init__(self, order: Excludable, ids_of: Callable[..., list[SampleIds]], history: History) -> None:
+        excluded = history.excluded
+        assert excluded is not None
+        self._order, self._ids_of, self._history = order, ids_of, history
+        self._world = order.ranks.shard.world
+        self._edit_all = self._removing(excluded, excluded)
+        self._latest = history.latest_exclusion(self._world)
+
+    def edit(self, work_item: WorkItem, others: Others) -> WorkItem:
+        """Return a work item without the samples that are excluded there; ``others`` is what the other ranks have.
+
+        A server that is restarted begins before the exclusions that it adds, so that all consumers have the same.
+        """
+        epoch, position = work_item.epoch, work_item.position
+        is_late = (epoch, self._order.ranks.start_of_turn(position)) >= self._latest
+        edit = self._edit_all if is_late else self._edit_at(epoch, position)
+        return work_item if edit is None else edit(work_item, others)
+
+    def _edit_at(self, epoch: int, batch: int) -> Edit | None:
+        """Return the function that removes the samples that are excluded at a place; None: none are."""
+        excluded = self._history.excluded_at(epoch, batch, self._world)
+        if excluded is None:
+            return None
+        start = self._order.ranks.start_of_turn(batch)
+        return self._removing(excluded, self._history.excluded_at(epoch, start, self._world))
+
+    def _removing(self, excluded: SampleSet, at_start: SampleSet | None) -> Edit:
+        """Return the function that removes samples from a work item.
+
+        Args:
+            excluded: The samples.
+            at_start: The samples that are excluded at the start of its round; None: none are.
+        """
+        without = self._without(excluded)
+        if self._world == 1:  # an empty batch is left out
+            return lambda work_item, _others: without(work_item)
+        without_at_start = without if excluded == at_start else None if at_start is None else self._without(at_start)
+        return EqualRanks(self._order, without, without_at_start)
+
+    def _without(self, excluded: SampleSet) -> Without:
+        order = self._order
+
+        def without(work_item: WorkItem) -> WorkItem:
+            first, indices, *_ = listed = order.listed(work_item)
+            find = partial(self._ids_of, epoch=work_item.epoch)
+            found = [[sample for sample in ids if sample in excluded] for ids in find(indices)]
+            left_out = frozenset(sample for samples in found for sample in samples)
+            if not left_out:
+                return work_item
+            # An element that is made of several samples, such as a batch, may keep the others.
+            keeps = list(map(bool, find(indices, without=left_out)))
+            inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
+            kept = list(itertools.compress(listed.places, keeps))
+            return work_item._replace(
+                listed=BatchSamples(first, list(itertools.compress(indices, keeps)), kept, inside)
+            )
+
+        return without

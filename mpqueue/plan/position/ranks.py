@@ -54,8 +54,13 @@ class Ranks:
         return Ranks(Shard(rank, self.shard.world), drop_last=self.drops, ordered=self._is_ordered)
 
     @property
+    def own(self) -> Shard:
+        """The rank, and the number of ranks, that `BatchInfo` has."""
+        return self.shard
+
+    @property
     def lane_shard(self) -> Shard:
-        """The rank that determines which lanes of a stream are run here."""
+        """The rank that workers see, and that determines which lanes of a stream are run here."""
         return self.shard
 
     def numbers(self, total: int | None, base: RankStart = FROM_BEGINNING) -> range:
@@ -137,7 +142,7 @@ class AllRanks(Ranks):
 
     @property
     def lane_shard(self) -> Shard:
-        """All lanes are run here."""
+        """All lanes are run here: the workers compute the batches of all ranks."""
         return ALONE
 
     def _indices(self, num_turns: int) -> range:
@@ -162,6 +167,34 @@ class AllRanks(Ranks):
     def to_global(self, place: Place) -> Place:
         """Return the place itself."""
         return place
+
+
+class PartRanks(Ranks):
+    """All batches of the order, of which each rank has its part: no rank fills up the last one.
+
+    Args:
+        part: The rank and the number of ranks.
+        drop_last: A short last batch is dropped.
+        ordered: The batches are returned in order.
+    """
+
+    def __init__(self, part: Shard, *, drop_last: bool = False, ordered: bool = True) -> None:
+        super().__init__(drop_last=drop_last, ordered=ordered)
+        self._part = part
+
+    def of_rank(self, rank: int) -> "PartRanks":
+        """Return the batches with the part of another rank."""
+        return PartRanks(Shard(rank, self._part.world), drop_last=self.drops, ordered=self._is_ordered)
+
+    @property
+    def own(self) -> Shard:
+        """The rank that has the part, and the number of ranks."""
+        return self._part
+
+    @property
+    def lane_shard(self) -> Shard:
+        """The rank that workers see."""
+        return self._part
 
 
 def shard_of(option: Any) -> Shard:

@@ -44,7 +44,6 @@ from mpqueue.plan.position.cursors import ENDLESS
 from mpqueue.plan.position.lanes import LaneShare
 from mpqueue.plan.position.ranks import Shard
 from mpqueue.plan.sources.sequence import Sequence
-from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.units import count_text
 from mpqueue.system.user_code.object_walk import name_of, title_of
 
@@ -604,36 +603,3 @@ def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:
         return None
     checked: Callable[[], Any] = hook
     return checked
-
-
-def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
-    """Warn, on the first of several ranks, if the ranks may get different numbers of batches of a stream."""
-    rank, world = shard
-    if world > 1 and not rank and epoch_batches is None:
-        warn_caller(
-            f"{world} ranks share a stream, and the number of batches of each rank is unknown: if the ranks "
-            "synchronise in every step, the rank with the most batches hangs. Pass epoch_batches=n for epochs of n "
-            "batches on each rank",
-            UserWarning,
-        )
-
-
-def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
-    """Warn of workers that are always idle, which would otherwise look as if more workers were needed.
-
-    Args:
-        share: The lanes of this rank.
-        lanes: Number of lanes over all ranks; None: one per worker.
-        workers: Number of workers.
-    """
-    here, world = share.num_lanes, share.step
-    if lanes is None or workers <= here:
-        return
-    of = f" ({here} on each of {world} ranks)" if world > 1 else ""
-    enough = -(-workers // here) * lanes
-    warn_caller(
-        f"{workers} workers run a stream of {count_text(lanes, 'lane')}{of}, and each lane is run by one worker: "
-        f"{workers - here} of the workers will be idle. Pass workers={here}; or lanes={enough}, which changes the "
-        "order and cannot resume states saved with this one",
-        UserWarning,
-    )

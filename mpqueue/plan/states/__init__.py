@@ -7,4 +7,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     checksums.py    checksums of saved states, the same in any file format
     saved_states.py the keys of a saved state, and the checks of a loaded one
     rank_states.py  states of sources with an index, and their ranks
+    states.py       the states of a run
+    index_states.py the states of a run by index
+    stream_states.py the states of a run of a stream
+    of_plan.py      the class of the states of a plan
 """

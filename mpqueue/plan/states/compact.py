@@ -4,8 +4,8 @@ The snapshots become JSON, which is compressed and encoded in base64. In this JS
 differences of its items: most lists of places ascend, and the differences are small and repeat.
 
 The order of the elements in a shuffle buffer cannot be compressed. But it follows from the picks, which follow from the
-seed. So the elements are listed in the order of their arrival, and `mpqueue.seeding.picks.arrivals` restores
-their order in the buffer.
+seed. So the elements are listed in the order of their arrival, and `mpqueue.seeding.picks.SavedBuffer` restores their
+order in the buffer.
 """
 
 import base64
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from mpqueue.errors import StateDamaged
-from mpqueue.seeding.picks import arrivals
+from mpqueue.seeding.picks import ELEMENTS, SavedBuffer
 
 _TAG = "zlib:"
 _GAPS, _TUPLE, _ARRIVED = "~gaps", "~tuple", "~arrived"
 _FEW = 16  # items that are not worth another form
-_OF_BUFFER = {"held", "pick", "draining", "key", "size"}
 _MOST_BITS = 4096  # of an integer; Python parses at most 4,300 decimal digits
 _SHORT = 1024
 
@@ -86,8 +85,9 @@ def _encoded(value: Any) -> Any:
     if kind is not dict or not all(type(key) is str and not key.startswith("~") for key in value):
         raise TypeError(f"JSON does not keep {kind.__name__}")
     encoded = {key: _encoded(item) for key, item in value.items()}
-    if value.keys() >= _OF_BUFFER and type(encoded["held"]) is dict and (value["size"] or 0) >= len(value["held"]):
-        encoded["held"] = {_ARRIVED: _gaps(_reordered(value, value["held"], is_back=False))}
+    buffer = SavedBuffer.of(value)
+    if buffer is not None and type(encoded[ELEMENTS]) is dict and buffer.has_picked:
+        encoded[ELEMENTS] = {_ARRIVED: _gaps(buffer.by_arrival())}
     return encoded
 
 
@@ -106,30 +106,15 @@ def _gaps(numbers: list[int]) -> Any:
     return {_GAPS: gaps} if max(map(abs, numbers)) < 1 << 62 else _all_encoded(numbers)
 
 
-class _Arrived:
-    """Elements of a buffer in the order of their arrival."""
-
-    def __init__(self, items: list[int]) -> None:
-        self.items = items
-
-
 def _decoded(value: dict[str, Any]) -> Any:
     if _GAPS in value:
         return list(accumulate(value[_GAPS]))
     if _TUPLE in value:
         return tuple(value[_TUPLE])
-    if _ARRIVED in value:
-        return _Arrived(value[_ARRIVED])
-    held = value.get("held")
-    return value | {"held": _reordered(value, held.items, is_back=True)} if isinstance(held, _Arrived) else value
-
-
-def _reordered(state: dict[str, Any], items: list[int], *, is_back: bool) -> list[int]:
-    """Return the elements of a buffer in the order of their arrival, or (``is_back``) in their order in the buffer."""
-    order = np.argsort(arrivals(state, len(items)), kind="stable")
-    elements = np.array(items, np.int64)
-    if not is_back:
-        return list(elements[order].tolist())
-    result = np.empty_like(elements)
-    result[order] = elements
-    return list(result.tolist())
+    elements = value.get(ELEMENTS)
+    if type(elements) is not dict or _ARRIVED not in elements:
+        return value
+    buffer = SavedBuffer.of(value)
+    if buffer is None:
+        raise KeyError(ELEMENTS)
+    return value | {ELEMENTS: buffer.by_place(elements[_ARRIVED])}

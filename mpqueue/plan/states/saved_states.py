@@ -90,6 +90,21 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
     return joined
 
 
+def seed_in(state: Mapping[str, Any]) -> int:
+    """Return the seed of the run that saved a state."""
+    return operator.index(state["seed"])
+
+
+def has_source(state: Mapping[str, Any]) -> bool:
+    """Return whether a state contains the state of its source."""
+    return "source" in state
+
+
+def source_in(state: Mapping[str, Any]) -> Any:
+    """Return the state of the source that a state contains."""
+    return state["source"]
+
+
 def steps_in(state: dict[str, Any]) -> int:
     """Return the number of batches that were returned before the state was saved."""
     return int(state["step"])

@@ -497,7 +497,7 @@ def started_at(pid: int) -> int:
 
 def job_of(stream: Stream, rules: Rules) -> str:
     """Return a hash of the stream's identity: streams with the same hash yield the same batches."""
-    seed, length, *others = stream.plan.identity()
+    seed, length, *others = stream.plan.order.identity()
     # The mode is part of the identity: the holders in the journal are ranks in one mode and consumers in another.
     identity = [seed, length, rules.mode.name, rules.mode.world, *others]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]

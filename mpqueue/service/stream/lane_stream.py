@@ -8,7 +8,7 @@ the batches that were taken.
 from typing import cast
 
 from mpqueue.backends.job import Job
-from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Place
 from mpqueue.service.routing.routing import BatchHandle, Failure
 from mpqueue.service.stream.stream import Stream, StreamStart
@@ -39,7 +39,7 @@ class LaneStream(Stream):
         self.is_ordered = True
 
     def _check_source_restartable(self) -> None:
-        if self.plan.lanes is None:
+        if self.plan.order.lanes is None:
             raise ValueError(
                 "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a "
                 "generator function, use a source with __getitem__, or leave out journal"
@@ -108,13 +108,13 @@ class LaneStream(Stream):
         return position < self._missing_from or position in self._given
 
     def _end(self) -> BatchHandle | Failure | None:
-        plan, title = cast("StreamPlan", self.plan), self.plan.source.title
+        order, title = cast("StreamOrder", self.plan.order), self.plan.source.title
         if not self.is_endless:
-            warning = plan.no_batches(self._pipeline.progress.place(), title)
+            warning = order.no_batches(self._pipeline.progress.place(), title)
             if warning and not self._has_warned:
                 self._has_warned = True
                 warn(warning)
         # An endless stream without elements would restart forever.
         elif not self.count:
-            return self._failed(plan.impossible_epoch(self._pipeline.progress.place(), title), None)
+            return self._failed(order.impossible_epoch(self._pipeline.progress.place(), title), None)
         return super()._end()

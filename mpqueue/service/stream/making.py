@@ -11,7 +11,7 @@ from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import kind_of
 from mpqueue.plan.options.options import Options, ServerOptions, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
-from mpqueue.plan.order.rules import check_backend
+from mpqueue.plan.order.rules import check_backend, check_workers
 from mpqueue.service.stream.lane_stream import LaneStream
 from mpqueue.service.stream.stream import PendingHandle, Stream, StreamStart
 
@@ -57,7 +57,7 @@ def make_stream(
         seed=int(chosen.seed) if is_given else fresh_seed(next(_uids), 0), serves_ranks=world if world > 1 else None,
     )  # fmt: skip
     workers, max_queue_size = check_counts(workers, chosen.max_queue_size, "process")
-    plan.check_workers(workers, backend, chosen.start_method)
+    check_workers(plan.source, workers, backend, chosen.start_method)
     if num_kept is None:
         # Large strides cost only address space. Fewer slots are better than small ones: a batch must fit into a stride.
         room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
@@ -69,6 +69,6 @@ def make_stream(
     job = Job(plan=plan, workers=workers, options=chosen.replace(max_queue_size=max_queue_size), ring=ring)
     if start is None:
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
-        plan.check_ids(excluded)
+        plan.order.check_ids(excluded)
         start = StreamStart(history=NO_HISTORY.with_exclusion(At(0, 0, 1), excluded))
     return (Stream if plan.has_index else LaneStream)(job, start)

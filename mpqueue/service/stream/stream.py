@@ -45,6 +45,7 @@ from mpqueue.memory.layout import Array, ReadSpec, base_over
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.ids.history import NO_HISTORY, History
+from mpqueue.plan.order.rules import warn_of_idle
 from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.service.protocol.records import PARTIAL
 from mpqueue.service.routing.routing import BatchHandle, Failure
@@ -259,13 +260,13 @@ class Stream:
 
     def _follow(self, history: History) -> None:
         self.plan = self.job.plan.with_history(history)
-        self.plan.prepare()
+        self.plan.source.follow(history)
         self.job = replace(self.job, plan=self.plan)
 
     def length(self) -> int | None:
         """Return the number of batches of the epoch over all ranks; None if it is endless or unknown."""
         try:
-            return self.plan.length(self.epoch)
+            return self.plan.order.length(self.epoch)
         except TypeError:
             return None
 
@@ -307,8 +308,8 @@ class Stream:
         """
         plan, job, place = self.plan, self.job, self._place
         backend = job.options.backend
-        plan.warn_of_idle(job.workers, backend)
-        cursor = plan.cursor(job.workers, backend, plan.draws())
+        warn_of_idle(plan.order.lanes, plan.order.ranks, job.workers)
+        cursor = plan.cursor(job.workers, backend, plan.order.draws())
         cursor.last_epoch = place.epoch
         pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, place)
         try:

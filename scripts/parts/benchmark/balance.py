@@ -16,7 +16,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.balanced import BalancedPlan
+from mpqueue.plan.order.balanced import WindowOrder
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.seeding.permutation import SampleOrder
@@ -113,11 +113,11 @@ def balanced(costs: Array, world: int, num_steps: int, **of_balance: Any) -> tup
     """Return the division of a `mpqueue.Balance`, and the seconds of CPU for each sample."""
     balance = mpqueue.Balance(costs, **of_balance)
     options = Options(batch_size=BATCH, shuffle=True, shard=(0, world), balance=balance)
-    plan = resolve(range(len(costs)), options, seed=SEED)
-    assert isinstance(plan, BalancedPlan)
+    order = resolve(range(len(costs)), options, seed=SEED).order
+    assert isinstance(order, WindowOrder)
     began = time.thread_time()
     starts = range(0, num_steps * world, balance.window * world)
-    windows = [plan._window_of(0, number, FROM_BEGINNING) for number in starts]
+    windows = [order.windows.of(0, number, FROM_BEGINNING, world) for number in starts]
     found = np.concatenate([window[0].indices for window in windows if window is not None])
     return found, (time.thread_time() - began) / found.size
 

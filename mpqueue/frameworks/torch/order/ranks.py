@@ -10,8 +10,8 @@ import torch
 
 from mpqueue.frameworks.torch.source.streams import StreamDataset
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.plans import StreamPlan
 from mpqueue.plan.order.resolve import resolve
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.ranks import shard_of
 
 
@@ -23,8 +23,8 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def stream_plan(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batches: Any) -> StreamPlan | None:
-    """Return the plan of a stream, without the stages that the loader adds; None: the dataset is not a stream.
+def stream_order(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batches: Any) -> StreamOrder | None:
+    """Return the order of a stream, without the stages that the loader adds; None: the dataset is not a stream.
 
     Raises:
         TypeError: An option has the wrong type.
@@ -47,6 +47,6 @@ def stream_plan(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batc
             "depends on the loader's generator: pass generator=torch.Generator().manual_seed(n) with the same n on all "
             "ranks"
         )
-    plan = resolve(dataset.dataset, options)
-    assert isinstance(plan, StreamPlan)
-    return plan
+    order = resolve(dataset.dataset, options).order
+    assert isinstance(order, StreamOrder)
+    return order

@@ -27,7 +27,7 @@ from mpqueue.frameworks.torch.source.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.source.worker import LoaderParts
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.history import History
-from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.states.saved_states import place_read_from
@@ -145,22 +145,22 @@ class Pass:
     Args:
         beginning: The beginning of the pass.
         batches: Its batches.
-        plan: The plan of an endless stream: the next pass continues after this one.
+        order: The order of an endless stream: the next pass continues after this one.
 
     Attributes:
         is_over: All batches were returned, and the loop over the pass is done.
         before_step: The latest state that `DataLoader.state_dict` has returned; see `accelerate.is_inside_step`.
     """
 
-    def __init__(self, beginning: Beginning, batches: PassBatches, plan: StreamPlan | None = None) -> None:
+    def __init__(self, beginning: Beginning, batches: PassBatches, order: StreamOrder | None = None) -> None:
         self.is_over = False
         self.before_step: dict[str, Any] | None = None
         self.beginning, self.batches = beginning, batches
-        self._plan = plan if plan is not None and plan.ends_by_count else None
+        self._order = None if order is None or order.epoch_batches is None else order
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
         """Return the state of the pass as plain data."""
-        if self._plan is not None:
+        if self._order is not None:
             following = self.following() if is_left else None
             return (following or State(self.beginning, self.batches.place())).as_dict()
         place = self.batches.place()
@@ -173,7 +173,7 @@ class Pass:
 
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
-        return None if self._plan is None else State(self.beginning, self._plan.after(self.batches.place()))
+        return None if self._order is None else State(self.beginning, self._order.after(self.batches.place()))
 
     def __reduce__(self) -> Any:
         # A subclass of a loader may copy its whole __dict__. A pass belongs to this process, so a copy gets None.
@@ -258,9 +258,9 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
     if is_stream:
         _check_methods(loader.dataset)
         check_shape(state.beginning.shape, shape_of(loader))
-        plan: StreamPlan | None = getattr(loader, "stream_plan", None)
-        if plan is not None:
-            check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
+        order: StreamOrder | None = getattr(loader, "stream_order", None)
+        if order is not None:
+            check_epoch_batches(saved, order.epoch_batches, order.ranks.shard.world)
     _check_batches(loader, state)
 
 
@@ -313,13 +313,13 @@ def shape_of(loader: Any) -> list[str] | None:
     return LanedSource(parts).shape()
 
 
-def joined(states: Sequence[State], plan: StreamPlan | None) -> State:
+def joined(states: Sequence[State], order: StreamOrder | None) -> State:
     """Return the state of this rank, from one state or from the states of all ranks of a stream.
 
     Raises:
         ValueError: The states were not saved at one moment; or one is missing or repeated; or they are not of a stream.
     """
-    if plan is None:
+    if order is None:
         if len(states) != 1:
             raise ValueError(
                 f"load_state_dict got a list of {len(states)} states, which only a stream with ranks accepts: pass the "
@@ -338,6 +338,7 @@ def joined(states: Sequence[State], plan: StreamPlan | None) -> State:
         {"seed": state.beginning.base_seed, "lanes": state.beginning.lanes, "shard": state.beginning.shard}
         for state in active
     ]
-    place = place_in(facts, [state.place for state in active], plan.share(), plan.shard)
-    beginning = active[0].beginning._replace(lanes=plan.share().total, shard=plan.shard)
+    share, shard = order.share(), order.ranks.shard
+    place = place_in(facts, [state.place for state in active], share, shard)
+    beginning = active[0].beginning._replace(lanes=share.total, shard=shard)
     return active[0]._replace(beginning=beginning, place=place)

@@ -22,7 +22,7 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.options.validation import copies_message
-from mpqueue.plan.order.plans import StreamPlan
+from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.plan.position.lanes import LaneShare
 from mpqueue.plan.sources.sources import Function, Lanes
@@ -121,16 +121,16 @@ class LoaderStream(Lanes):
         return DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root).identified()
 
 
-class IterablePlan(StreamPlan):
-    """The plan of an iterable-style dataset of torch, whose batches are made in its iterators.
+class IterableOrder(StreamOrder):
+    """The order of an iterable-style dataset of torch, whose batches are made in its iterators.
 
     The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
     """
 
     parts = "workers"
 
-    def identified(self) -> StreamPlan:
-        """Return the plan of a stream whose elements are the numbers of samples in each batch."""
+    def identified(self) -> StreamOrder:
+        """Return the order of a stream whose elements are the numbers of samples in each batch."""
         parts = self.source.runs.parts
         # A copy: a dataset may count its epochs.
         parts = parts._replace(dataset=copy.deepcopy(parts.dataset), collate_fn=len, num_workers=0, returned=(-1, ()))

@@ -1,15 +1,15 @@
-"""`PassPlan`: the plan of a map-style dataset, whose batches the sampler of a loader determines."""
+"""`PassOrder`: the order of a map-style dataset, whose batches the sampler of a loader determines."""
 
 from mpqueue.frameworks.torch.source.samples import ids_of
 from mpqueue.plan.ids.batch_info import SampleIds
-from mpqueue.plan.order.plans import DrawnPlan
+from mpqueue.plan.order.drawn import DrawnOrder
 from mpqueue.plan.position.cursors import WorkItem
 
 
-class PassPlan(DrawnPlan):
-    """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
+class PassOrder(DrawnOrder):
+    """The order of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
 
-    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other plans
+    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other orders
         """Return None: torch's loader determines the length."""
         return None
 

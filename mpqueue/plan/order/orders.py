@@ -1,0 +1,391 @@
+"""Orders: which samples each batch of each rank has.
+
+::
+
+    BatchesOrder   items of the source are batches; their indices follow from (seed, epoch, position)
+    SamplesOrder   a work item is the number of a batch; the workers know which samples that means
+    DrawnOrder     the trainer draws the indices of a batch from a sampler, and the work item carries them
+    StreamOrder    elements of lanes, each with its own order
+
+An order does not depend on where a run is, nor on its history: these are arguments. Positions of a place count this
+rank's batches; a saved state counts those of all ranks, see `mpqueue.plan.position.ranks`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.history import History
+from mpqueue.plan.ids.sample_ids import SampleSet
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.options.batching import Batching
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.lengths import EpochLengths
+from mpqueue.plan.position.cursors import (
+    FROM_BEGINNING,
+    BatchSamples,
+    Cursor,
+    Edit,
+    EpochCursor,
+    Others,
+    Place,
+    RankStart,
+    WorkItem,
+)
+from mpqueue.plan.position.ranks import Ranks, Wrapped
+from mpqueue.plan.sources.sources import Source
+from mpqueue.seeding.seeds import permutation
+
+if TYPE_CHECKING:
+    from mpqueue.plan.order.epoch_samples import EpochSamples
+    from mpqueue.plan.position.draws import Draws
+    from mpqueue.plan.position.exclusions import Round
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order(ABC):
+    """The batches of a source, in their order.
+
+    Attributes:
+        source: The source.
+        options: The options about samples and ranks; options that became stages of a dataset have their defaults.
+        ranks: The batches that are dealt here, out of those of all ranks.
+        seed: The seed of shuffled orders and random numbers.
+        batching: How samples become batches; None: items are batches.
+        lanes: Number of lanes of a stream over all ranks; None: one for each worker, or the source has an index.
+        epoch_batches: Number of batches of an endless stream that are dealt here per epoch; None: an epoch ends with
+            the source.
+        has_index: Each batch has a number and can be computed independently of the others.
+        is_drawn: A sampler determines the order.
+    """
+
+    source: Source
+    options: Options
+    ranks: Ranks
+    seed: int = 0
+    batching: Batching | None = None
+    lanes: int | None = None
+    epoch_batches: int | None = None
+
+    has_index: ClassVar[bool] = True
+    is_drawn: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return an order with these fields.
+
+        Raises:
+            ValueError: The epoch is empty, or the ranks cannot have equal parts.
+        """
+        return cls(**fields)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the order, for saved states."""
+        return "shuffled" if self.options.shuffle else self.source.order
+
+    def renewed(self, seed: int | None = None) -> Self:
+        """Return the order with another seed, or for a loop that begins: the source may have grown."""
+        return replace(self, seed=self.seed if seed is None else seed)
+
+    def note_length(self, epoch: int) -> None:
+        """Keep the number of samples of an epoch that begins, because the source may change in its middle."""
+
+    @abstractmethod
+    def length(self, epoch: int | None = None) -> int | None:
+        """Return the number of batches per epoch that are dealt here; None: endless or unknown.
+
+        Args:
+            epoch: An epoch, which weights of a mixture may have made longer or shorter; None: one without changes.
+
+        Raises:
+            TypeError: The source or its sampler has no length.
+        """
+
+    def draws(self) -> "Draws | None":
+        """Return a run's draws from the sampler; None: no sampler."""
+        return None
+
+    @abstractmethod
+    def cursor(
+        self, workers: int, backend: BackendName, draws: Any = None, *, barrier: bool = False, edit: Edit | None = None
+    ) -> Cursor:
+        """Return a cursor at the beginning of the order.
+
+        Args:
+            workers: Number of workers. Streams without ``lanes`` have one lane for each worker.
+            backend: The backend of the workers.
+            draws: The run's draws from a sampler.
+            barrier: No work item of the next epoch is dealt before it is opened.
+            edit: The result of `edit`.
+        """
+
+    def edit(self, history: History) -> Edit | None:
+        """Return the function that completes each work item that is dealt; None: none need that.
+
+        It adds samples that do not follow from the number of a batch, and removes those that are excluded.
+        """
+        return None
+
+    @abstractmethod
+    def first_sample(self, place: Place, at: int | None) -> int | None:
+        """Return the number of the first sample of a mixture with new weights; None: of a stream.
+
+        Args:
+            place: The place of this rank.
+            at: See `mpqueue.Loader.set_weights`.
+
+        Raises:
+            ValueError: Sample ``at`` was returned before the place, or the source is a stream.
+        """
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that the source does not have."""
+        self.source.check_ids(samples)
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
+        return ()
+
+    def inequality(self) -> tuple[float, float] | None:
+        """Return how unequal the work of the ranks is, as `Statistics.balance` has it; None without a balance."""
+        return None
+
+    def identity(self) -> list[Any]:
+        """Return the values that identify a run, as plain data: seed, length, batches, and lanes."""
+        try:
+            length = self.length()
+        except TypeError:
+            length = None
+        return [self.seed, length, "None" if self.batching is None else self.batching.described()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IndexOrder(Order):
+    """The order of a source with an index, whose length determines the number of batches.
+
+    Attributes:
+        lengths: The lengths of the epochs.
+    """
+
+    lengths: EpochLengths
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return an order with these fields.
+
+        Raises:
+            ValueError: ``drop_last`` drops all batches.
+        """
+        lengths = EpochLengths(fields["source"], fields.get("batching"), fields.get("seed", 0))
+        order = super().of(**{"lengths": lengths} | fields)
+        if order.options.drop_last:
+            order.lengths.check_drop(order.ranks)
+        return order
+
+    def renewed(self, seed: int | None = None) -> Self:
+        """Return the order with another seed, or without lengths that it keeps."""
+        return replace(self, seed=self.seed if seed is None else seed, lengths=self.lengths.renewed(seed))
+
+    def note_length(self, epoch: int) -> None:
+        """Keep the length of the source in an epoch that begins."""
+        self.lengths.note(epoch)
+
+    def length(self, epoch: int | None = None) -> int | None:
+        """Return the number of batches per epoch that are dealt here; None: endless."""
+        total = self.lengths.total(epoch)
+        return None if total is None else len(self.ranks.numbers(total))
+
+    def cursor(
+        self, workers: int, backend: BackendName, draws: Any = None, *, barrier: bool = False, edit: Edit | None = None
+    ) -> Cursor:
+        """Return a cursor at the beginning of the order."""
+        return EpochCursor(
+            self.lengths.total, self.seed, barrier=barrier, order_of=self.units, edit=edit,
+            length_in=self.lengths.total, most_empty=self.source.most_empty,
+        )  # fmt: skip
+
+    # -- Numbers to samples
+
+    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
+        """Return the units of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
+
+        Args:
+            epoch: The epoch.
+            length: Number of batches of the epoch over all ranks; None: endless.
+            base: Where these ranks began the epoch.
+        """
+        return None if self.ranks.shard.world == 1 else self.ranks.numbers(length, base)
+
+    def unit(self, epoch: int, number: int, total: int | None) -> int:
+        """Return the unit of a batch, by its number over all ranks in an epoch of this many batches."""
+        return number
+
+    def listed(self, work_item: WorkItem) -> BatchSamples:
+        """Return the samples of a work item; an item of the source that is a batch is one of them."""
+        return work_item.listed or BatchSamples(work_item.position, [work_item.unit])
+
+    def ids_of(self, listed: BatchSamples, epoch: int) -> SampleIds:
+        """Return the ids of the samples of a batch, in the order of its rows."""
+        of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
+        return tuple(sample for ids in of_each for sample in ids)
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message; empty if they are its index."""
+        samples = self.ids_of(self.listed(work_item), work_item.epoch)
+        return () if samples == (work_item.unit,) else samples
+
+    # -- Batches by their place
+
+    def work_at(
+        self, epoch: int, batch: int, history: History, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None
+    ) -> WorkItem:
+        """Return the work of any batch of this rank, without the samples that are excluded there.
+
+        Args:
+            epoch: The epoch.
+            batch: The number of the batch, which is its position.
+            history: The history of the run.
+            base: Where these ranks began the epoch.
+            draws: The run's draws from a sampler.
+
+        Raises:
+            LookupError: The epoch has no such batch, or the sampler cannot be iterated again.
+        """
+        work_item, others = self.work(epoch, batch, base, draws)
+        return self.completed(work_item, others, self._excluding(history))
+
+    def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
+        """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
+        # The epoch begins again there, with the length that the source has then.
+        self.renewed().work(epoch, batch, base, draws)
+        return Place(epoch, batch)
+
+    def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
+        """Return a work item as a cursor deals it, before it is completed, and what the other ranks have."""
+        total = self.lengths.batches(epoch)
+        numbers = self.ranks.numbers(total, base)
+        if position >= len(numbers):
+            raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(numbers)}")
+        return WorkItem(0, epoch, position, self.unit(epoch, numbers[position], total)), base
+
+    def completed(self, work_item: WorkItem, others: Others, edit: Edit | None, *, is_dealt: bool = False) -> WorkItem:
+        """Return a work item with its samples, if they do not follow from its unit.
+
+        Args:
+            work_item: The work item.
+            others: What the other ranks have there.
+            edit: Removes the samples that are excluded; None: none are.
+            is_dealt: The loops return the batch, so it counts for `inequality`.
+        """
+        return work_item if edit is None else edit(work_item, others)
+
+    def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
+        """Return what `BatchInfo` has of a batch only with a balance; ``base`` is where these ranks began its epoch."""
+        return {}
+
+    def first_sample(self, place: Place, at: int | None) -> int:
+        """Return ``at``, or the number of the first sample of the mixture that no rank has got in a batch."""
+        # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
+        position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
+        unread = self.first_unread(place._replace(position=position))
+        first = self.source.samples_before(self.lengths.items_in(unread))
+        if at is not None and at < first:
+            raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
+        return first if at is None else at
+
+    def first_unread(self, place: Place) -> int:
+        """Return the number of the first batch of all ranks that no rank has got."""
+        return self.ranks.to_global(place._replace(ahead=())).position
+
+    # -- Exclusions
+
+    def edit(self, history: History) -> Edit | None:
+        """Return the function that removes the samples from a work item that are excluded there; None: none are."""
+        return self._excluding(history)
+
+    def _excluding(self, history: History) -> Edit | None:
+        if history.excluded is None:
+            return None
+        from mpqueue.plan.position.exclusions import Exclusions  # most runs exclude nothing
+
+        return Exclusions(self, partial(self.source.sample_ids, seed=self.seed), history).edit
+
+    def round(self, work_item: WorkItem, others: Others) -> "Round":
+        """Return the round of a work item; ``others`` is what the other ranks have there."""
+        from mpqueue.plan.position.exclusions import Round
+
+        assert isinstance(others, RankStart)
+        number, at = self.ranks.in_round(work_item.position)
+        epoch, world = work_item.epoch, self.ranks.shard.world
+        total = self.lengths.batches(epoch)
+
+        def batches(numbers: Sequence[int]) -> list[WorkItem]:
+            return [WorkItem(0, epoch, 0, self.unit(epoch, number, total)) for number in numbers]
+
+        of_ranks = batches(others.numbers(range(number * world, (number + 1) * world)))
+        return Round(of_ranks, at, lambda: batches(range(world)))
+
+    def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
+        """Return a work item with the samples of another one, which draw the random numbers of their new places."""
+        if self.batching is None:  # an item's random numbers depend on its index
+            return work_item._replace(unit=other.unit, listed=other.listed)
+        return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
+
+
+class BatchesOrder(IndexOrder):
+    """Each item of the source is a batch."""
+
+    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
+        """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
+        world, is_shuffled = self.ranks.shard.world, self.options.shuffle
+        if length is None or (world == 1 and not is_shuffled):
+            return super().units(epoch, length, base)
+        if world == 1:
+            return permutation(self.seed, epoch, length)
+        numbers = self.ranks.numbers(length, base)
+        if is_shuffled:
+            return permutation(self.seed, epoch, length)[np.array(numbers, np.int64) % length]
+        return Wrapped(numbers, length) if numbers and numbers[-1] >= length else numbers
+
+    def unit(self, epoch: int, number: int, total: int | None) -> int:
+        """Return the index of a batch."""
+        if total is None:
+            return number
+        place = number % total
+        return int(self._permuted(epoch, total)[place]) if self.options.shuffle else place
+
+    def _permuted(self, epoch: int, length: int) -> Any:
+        # Kept, because with exclusions each batch of a rank needs the batches of the other ranks.
+        known = self._permutations
+        if (epoch, length) not in known:
+            known.clear()
+            known[epoch, length] = permutation(self.seed, epoch, length)
+        return known[epoch, length]
+
+    @cached_property
+    def _permutations(self) -> dict[tuple[int, int], Any]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SamplesOrder(IndexOrder):
+    """Workers compute batches of samples from the number of the batch."""
+
+    batching: Batching
+
+    @cached_property
+    def samples(self) -> "EpochSamples":
+        """The samples of each batch, by its number."""
+        from mpqueue.plan.order.epoch_samples import EpochSamples  # imported here: mostly only workers need it
+
+        return EpochSamples(self.seed, self.batching, self.ranks.lane_shard.world, self.lengths.items)
+
+    def listed(self, work_item: WorkItem) -> BatchSamples:
+        """Return the samples of a work item."""
+        return work_item.listed or self.samples.of(work_item.epoch, work_item.unit)

@@ -1,0 +1,148 @@
+"""The states of the runs of a source with an index."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpqueue.plan.options.backend_kinds import BackendName
+from mpqueue.plan.order.orders import IndexOrder
+from mpqueue.plan.order.plans import Plan
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, RankStart
+from mpqueue.plan.states.rank_states import base_in, of_rank, place_in
+from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, place_read_from
+from mpqueue.plan.states.states import RunPosition, States
+from mpqueue.system.units import count_text
+
+if TYPE_CHECKING:
+    from mpqueue.plan.order.balanced import WindowOrder
+    from mpqueue.plan.position.draws import Draws
+
+
+class IndexStates(States):
+    """The states of the runs of a source with an index.
+
+    Args:
+        plan, workers, backend: See `States`.
+        order: The order of the plan.
+    """
+
+    def __init__(self, plan: Plan, workers: int, backend: BackendName, order: IndexOrder) -> None:
+        super().__init__(plan, workers, backend)
+        self._lengths, self._kind = order.lengths, order.kind
+
+    def _described(self, place: Place) -> dict[str, Any]:
+        return self._ranks.to_global(place).as_dict()
+
+    def _order_to_save(self) -> dict[str, Any]:
+        saved: dict[str, Any] = {"length": self._source.length_now(), "order": self._kind}
+        balance = self._plan.options.balance
+        return saved if balance is None else saved | {"balance": balance.settings()}
+
+    def _check_kind(self, state: Mapping[str, Any]) -> None:
+        if "epoch_batches" in state:
+            raise ValueError(
+                "the state was saved for a stream, and the source of this loader has an index: load the state into a "
+                "loader of the same source"
+            )
+
+    def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
+        super()._check_same(state, place)
+        # The number of batches is unknown here if the state of a source, or weights that were changed, determine it.
+        if self._plan.order.is_drawn or "source" in state or history_in([dict(state)]).weights():
+            return
+        total = self._lengths.total()
+        if total is not None and place.position > total:
+            raise ValueError(
+                f"the state was saved after batch {place.position} of an epoch, and the source of this loader has "
+                f"{count_text(total, 'batch')}: load the state into a loader of the same source"
+            )
+
+    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
+        return place_in(self.here(states)[0])
+
+    def here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Return the states that this rank continues from."""
+        return of_rank(states, self._shard)
+
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
+        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        saved = base_in(state)
+        if draws is not None:
+            draws.load(place_read_from(state).epoch, saved.number, dict(state))
+        begun = self._ranks.to_local(place, began_in(state, self._shard.world))
+        # The batches that are left may be dropped, or the other ranks may have returned all of them.
+        may_be_over = self._shard.world > 1 or place.base != saved
+        if may_be_over and self._is_over(begun, place.base == saved, draws):
+            return Place(place.epoch + 1)
+        return begun
+
+    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
+        """Return True if this rank has no batch of the epoch left; ``is_saved``: all ranks are at the saved place."""
+        return place.position >= self._ranks.num_turns(self._lengths.total(place.epoch), place.base)
+
+
+class DrawnStates(IndexStates):
+    """The states of the runs of a sampler, which contain the random state that its order depends on."""
+
+    def _added(self, at: RunPosition, position: int) -> dict[str, Any]:
+        assert at.draws is not None
+        mark = None if at.cursor is None else at.cursor.mark_at(at.place.epoch, at.place.position)
+        return at.draws.state_at(at.place.epoch, position, mark)
+
+    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
+        assert draws is not None
+        if not self._ranks.drops and is_saved:
+            try:
+                if not super()._is_over(place, is_saved, draws):
+                    return False
+            except TypeError:  # the sampler has no length
+                return False
+        # The sampler must be iterated to its end: the order of its next epoch may depend on that.
+        number = place.base.nth(place.position * self._shard.world)
+        return draws.is_over(place.epoch, place.base._replace(number=number))
+
+
+class WindowStates(IndexStates):
+    """The states of the runs of balanced ranks: another number of ranks has other windows.
+
+    Args:
+        plan, workers, backend: See `States`.
+        order: The order of the plan.
+    """
+
+    def __init__(self, plan: Plan, workers: int, backend: BackendName, order: "WindowOrder") -> None:
+        super().__init__(plan, workers, backend, order)
+        self._windows = order.windows
+
+    def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
+        """Return whether the length may differ: the started windows are the same, if they were full."""
+        may_differ = super()._may_differ(state, here)
+        if not may_differ or "source" in state:
+            return may_differ
+        batches = self._windows.first_untouched(_start_in(state), int(state["position"]))
+        return state["length"] is None or self._lengths.items_in(batches) <= state["length"]
+
+    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
+        """Return the place in one state, or in the states of all ranks.
+
+        Raises:
+            ValueError: Other ranks would continue within a window.
+        """
+        place = super()._joined(states, places)
+        base = _start_in(next(state for state in states if state["epoch"] == place.epoch))
+        if base.world != self._shard.world or (place.position - base.number) % base.world:
+            self._windows.check_border(base, place)
+        return place
+
+    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
+        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        begun = super().begun_at(state, place, draws)
+        base = begun.base.of(begun.epoch)
+        if base is not FROM_BEGINNING and self._shard.world == 1 and number_of_ranks(state) > 1:
+            # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
+            begun = begun._replace(base=base._replace(number=begun.position))
+        return begun
+
+
+def _start_in(state: Mapping[str, Any]) -> RankStart:
+    """Return where the ranks that saved a state began its epoch."""
+    return RankStart(int(state["began"]), world=number_of_ranks(state))
