@@ -312,8 +312,8 @@ def pinning(loader, monkeypatch, pin):
     """Return the iterator of a pass that pins its batches by a function, without a GPU."""
     monkeypatch.setattr(pass_reader.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
     batches = iter(loader)
-    monkeypatch.setattr(batches._reader, "_reading", batches._reader._reading._replace(pins=True))
-    batches._reader.holds = False
+    monkeypatch.setattr(batches.reader, "reading", batches.reader.reading._replace(pins=True))
+    batches.reader.holds = False
     return batches
 
 
