@@ -74,7 +74,7 @@ def _get_stateful_iterator(self: Any) -> Any:
     iterator = _get_iterator(self)
     # torchdata's loader waits for its workers, and raises an error of `worker_init_fn` here.
     if type(iterator) is PassIterator and self.worker_init_fn is not None:
-        iterator.raise_init_error()
+        iterator.reader.raise_init_error()
     return iterator
 
 

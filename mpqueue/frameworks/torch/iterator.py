@@ -54,6 +54,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         AssertionError: ``prefetch_factor`` is 0.
         RuntimeError: The dataset contains GPU memory, and the workers are forked.
         Exception: The error that the sampler raised instead of its first batch.
+
+    Attributes:
+        loader_workers: The workers.
+        reader: Takes their batches.
     """
 
     _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
@@ -74,8 +78,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             guard = make_pinned if self._pin_memory and self._pin_memory_device == "cuda" else None
             workers = LoaderWorkers(loader, self._session, self._base_seed, guard)
         reading = Reading(loader.timeout, self._pin_memory, self._pin_memory_device, name_of(loader.dataset))
-        self._loader_workers, self._passes = workers, LoaderPasses(workers, self._session, left)
-        self._reader = PassReader(workers, self._passes, reading)
+        self.loader_workers, self._passes = workers, LoaderPasses(workers, self._session, left)
+        self.reader = PassReader(workers, self._passes, reading)
         self._reset(loader, first_iter=True)
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
@@ -85,7 +89,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
         with self._session.starts.part("order"):
             self._passes.begin(loader, draw, is_first=first_iter)
-        self._reader.holds = False
+        self.reader.holds = False
 
     def __next__(self) -> Any:
         if _is_profiled() or self._IterableDataset_len_called is not None:
@@ -97,37 +101,29 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     def _next_data(self) -> Any:
         if self._passes.is_early:
             self._begin_with_late_epoch()
-        return self._reader.next(is_first=not self._num_yielded)
+        return self.reader.next(is_first=not self._num_yielded)
 
     def _begin_with_late_epoch(self) -> None:
         """Begin the pass again if its sampler got another epoch after `__iter__`."""
-        loader, holds = self._passes.take_late_epoch(), self._reader.holds
+        loader, holds = self._passes.take_late_epoch(), self.reader.holds
         if loader is not None:
             self._reset(loader, first_iter=True)
-            self._reader.holds = holds
-
-    def raise_init_error(self) -> None:
-        """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
-
-        Raises:
-            Exception: The error of ``worker_init_fn`` in the worker of the first batch.
-        """
-        self._reader.raise_init_error()
+            self.reader.holds = holds
 
     def held(self) -> Held:
         """Return the batches of this pass, which the caller takes ahead of its user; call it before the first `next`.
 
         The loader's state and ``last`` then follow the user, and excluded samples are in none of its later batches.
         """
-        self._reader.holds = True
-        return Held(self._request_held, lambda: self._loader_workers.pipeline)
+        self.reader.holds = True
+        return Held(self._request_held, lambda: self.loader_workers.pipeline)
 
     def _request_held(self) -> Any:
         try:
             batch = self.__next__()
         except StillHeld:
             return None
-        return self._loader_workers.pipeline.progress.deliveries[-1], batch
+        return self.loader_workers.pipeline.progress.deliveries[-1], batch
 
     def _shutdown_workers(self) -> None:
         """End the workers immediately."""

@@ -16,7 +16,7 @@ from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
-from mpqueue.system.signals.interrupts import is_interrupt
+from mpqueue.system.signals.interrupts import is_interrupt, is_of_handler
 from mpqueue.worker.failures import kind_of as raised_kind_of
 
 
@@ -47,13 +47,16 @@ class PassReader:
         workers: Compute the batches.
         passes: The passes.
         reading: How the batches are read.
+
+    Attributes:
+        reading: As passed.
     """
 
     _failed: WorkItem | None = None  # the last batch whose error was raised
     _has_warned = False
 
     def __init__(self, workers: LoaderWorkers, passes: LoaderPasses, reading: Reading) -> None:
-        self._workers, self._passes, self._reading = workers, passes, reading
+        self._workers, self._passes, self.reading = workers, passes, reading
         self._holds = False
 
     @property
@@ -64,7 +67,7 @@ class PassReader:
     @holds.setter
     def holds(self, holds: bool) -> None:
         self._holds = holds
-        self._workers.pipeline.ledger.holds = holds or self._reading.pins  # see `_take_pinned`
+        self._workers.pipeline.ledger.holds = holds or self.reading.pins  # see `_take_pinned`
 
     def next(self, *, is_first: bool) -> Any:
         """Return the next batch.
@@ -84,7 +87,7 @@ class PassReader:
                 deadline = self._deadline()
                 if is_first and not self._holds:
                     self._raise_first_error()
-                if self._reading.pins:
+                if self.reading.pins:
                     return self._take_pinned(deadline)
                 return self._take_held(deadline)[1] if self._holds else pipeline.next(deadline=deadline)
             except BaseException as error:
@@ -94,7 +97,7 @@ class PassReader:
                     self._draw_after(failed, error)
                 raise
         except NotYet:
-            raise RuntimeError(f"DataLoader timed out after {self._reading.timeout} seconds") from None
+            raise RuntimeError(f"DataLoader timed out after {self.reading.timeout} seconds") from None
         except (EndOfStream, Stopped):
             # Read before the end, which stops the pipeline of workers that are not persistent.
             place = None if pipeline.is_stopped else pipeline.progress.place()
@@ -148,7 +151,7 @@ class PassReader:
             pipeline.ledger.holds = holds
 
     def _deadline(self) -> float | None:
-        return time.monotonic() + self._reading.timeout if self._reading.timeout > 0 else None
+        return time.monotonic() + self.reading.timeout if self.reading.timeout > 0 else None
 
     def _raise_first_error(self) -> None:
         """Raise the error that `raise_init_error` has found in place of the first batch."""
@@ -162,7 +165,7 @@ class PassReader:
         pipeline, delivery = self._workers.pipeline, None
         try:
             delivery, batch = self._take_held(deadline)
-            pinned = torch_pinning.pin_memory(batch, self._reading.device)
+            pinned = torch_pinning.pin_memory(batch, self.reading.device)
         except BaseException as error:
             if delivery is not None:
                 pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = (
@@ -199,7 +202,7 @@ class PassReader:
         Args:
             place: The place after the pass.
         """
-        workers, title = self._workers, self._reading.title
+        workers, title = self._workers, self.reading.title
         order = cast("StreamOrder", workers.job.plan.order)
         if not workers.is_endless:
             warning = order.no_batches(place, title)
@@ -229,6 +232,8 @@ def _as_in_torch(error: WorkerRaised) -> Exception:
     try:
         wrapper.reraise()
     except Exception as raised:
+        if is_of_handler(raised):
+            raise
         for note in notes_of(error):
             add_note(raised, note)
         set_traceback(raised, None)

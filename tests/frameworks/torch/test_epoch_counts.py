@@ -319,7 +319,7 @@ def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypat
         options = WAYS["two workers"] | {"worker_init_fn": Late(gate.address)}
         loader = DataLoader(kind(), batch_size=None, **options)
         assert next(iter(loader)) == 0
-        arrival, backend = gate.arrival(), loader._iterator._loader_workers.pipeline.backend
+        arrival, backend = gate.arrival(), loader._iterator.loader_workers.pipeline.backend
         wait, is_held = backend.wait, [True]
 
         def wait_after_release(*args):

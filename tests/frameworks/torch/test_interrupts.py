@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import strikes
 from helpers.finalizers import end_interrupted
-from helpers.strikes import Strike, Struck
+from helpers.strikes import Strike, Struck, StruckException
 from torch.utils import data
 
 import mpqueue
@@ -265,6 +265,31 @@ def test_exception_of_a_handler_is_raised_while_a_stream_returns_to_its_place(ra
         iter(second)
 
 
+@pytest.mark.parametrize("action", ["load", "begin", "begin again"])
+@pytest.mark.parametrize("make", [Samples, StatefulNumbers])
+def test_exception_of_a_handler_anywhere_is_raised_as_it_is(make, action):
+    """It is no damage of a state, and no error of a dataset that cannot be copied or has no state now."""
+    saving = DataLoader(make(), batch_size=2)
+    next(iter(saving))
+    saved = saving.state_dict()
+    for after in itertools.count(1):
+        loader = DataLoader(make(), batch_size=2)
+        if action != "load":
+            loader.load_state_dict(saved)
+        if action == "begin again":
+            next(iter(loader))
+        raised = None
+        with Strike(after, error=StruckException) as strike:
+            try:
+                loader.load_state_dict(saved) if action == "load" else iter(loader)
+            except Exception as error:
+                raised = type(error)
+        if strike.left > 0:
+            break
+        assert raised is StruckException, after
+    assert after > 20
+
+
 class Drawing:
     """A dataset that draws from all global generators."""
 
@@ -312,8 +337,8 @@ def pinning(loader, monkeypatch, pin):
     """Return the iterator of a pass that pins its batches by a function, without a GPU."""
     monkeypatch.setattr(pass_reader.torch_pinning, "pin_memory", lambda batch, _device: pin(batch))
     batches = iter(loader)
-    monkeypatch.setattr(batches._reader, "_reading", batches._reader._reading._replace(pins=True))
-    batches._reader.holds = False
+    monkeypatch.setattr(batches.reader, "reading", batches.reader.reading._replace(pins=True))
+    batches.reader.holds = False
     return batches
 
 

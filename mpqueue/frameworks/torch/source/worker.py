@@ -119,7 +119,7 @@ class LoaderSource:
             try:
                 self.parts.worker_init_fn(worker.id)
             except BaseException as error:
-                add_note(error, INIT_NOTE)  # the trainer checks it: see `Iterator.raise_init_error`
+                add_note(error, INIT_NOTE)  # the trainer checks it: see `PassReader.raise_init_error`
                 raise
 
 
