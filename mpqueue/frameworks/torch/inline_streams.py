@@ -36,7 +36,7 @@ from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.signals.interrupts import is_interrupt, is_of_handler
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.worker import context
 from mpqueue.worker.runners.generator_lanes import has_state
@@ -58,9 +58,7 @@ def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | No
     """
     try:
         left = resumed if resumed is not None or earlier is None else earlier.left()
-    except Exception as error:  # of the dataset's `state_dict`: the program may never request a state
-        if is_of_handler(error):
-            raise
+    except Exception:  # of the dataset's `state_dict`: the program may never request a state
         return BEGINNING
     if left is None:
         return BEGINNING

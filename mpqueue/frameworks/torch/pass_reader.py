@@ -16,7 +16,7 @@ from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
-from mpqueue.system.signals.interrupts import is_interrupt, is_of_handler
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.worker.failures import kind_of as raised_kind_of
 
 
@@ -232,8 +232,6 @@ def _as_in_torch(error: WorkerRaised) -> Exception:
     try:
         wrapper.reraise()
     except Exception as raised:
-        if is_of_handler(raised):
-            raise
         for note in notes_of(error):
             add_note(raised, note)
         set_traceback(raised, None)

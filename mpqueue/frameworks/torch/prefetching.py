@@ -27,7 +27,6 @@ from mpqueue.plan.ids.batch_info import BatchInfo
 from mpqueue.plan.options.checks import flag, integer
 from mpqueue.plan.sources.batch_types import Batch, Batch_co, MaybeNone
 from mpqueue.samples.ragged import Ragged
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.user_code.keywords import suggests_keywords
 
 _PARTS_OF = {torch.sparse_csr: ("crow_indices", "col_indices", "values"), torch.sparse_coo: ("_indices", "_values")}
@@ -215,8 +214,6 @@ def _last_of(loader: Any) -> BatchInfo | BaseException | None:
     try:
         found: BatchInfo | None = loader.last
     except (AttributeError, LookupError) as error:
-        if is_of_handler(error):
-            raise
         return error
     return found
 

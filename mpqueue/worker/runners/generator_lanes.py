@@ -24,7 +24,6 @@ from mpqueue.plan.options.batching import Batching
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.seeding.global_rng import GlobalState, imported_torch
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.user_code.object_walk import title_of
 from mpqueue.telemetry.recorder import Stages
@@ -217,9 +216,7 @@ def continues_at_state(open_at: Callable[[Any], tuple[Iterator[Any], Callable[[]
         uninterrupted = state_after(iterator, save)
         found = continued()
         return found == uninterrupted or continued() != found
-    except Exception as error:  # of the dataset: it is at a place where it raises
-        if is_of_handler(error):
-            raise
+    except Exception:  # of the dataset: it is at a place where it raises
         return True
     finally:
         before.restore()
@@ -235,9 +232,7 @@ def digest_of(value: Any) -> bytes | None:
         pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
     try:
         pickler.dump(value)
-    except Exception as error:  # of the value's own code, or of the pickler for a value that contains itself
-        if is_of_handler(error):
-            raise
+    except Exception:  # of the value's own code, or of the pickler for a value that contains itself
         return None
     return hashlib.blake2b(file.getbuffer()).digest()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import strikes
 from helpers.finalizers import end_interrupted
-from helpers.strikes import Strike, Struck, StruckException
+from helpers.strikes import Strike, Struck
 from torch.utils import data
 
 import mpqueue
@@ -263,31 +263,6 @@ def test_exception_of_a_handler_is_raised_while_a_stream_returns_to_its_place(ra
     second.dataset.strikes_at = 1
     with pytest.raises(TimeoutError):
         iter(second)
-
-
-@pytest.mark.parametrize("action", ["load", "begin", "begin again"])
-@pytest.mark.parametrize("make", [Samples, StatefulNumbers])
-def test_exception_of_a_handler_anywhere_is_raised_as_it_is(make, action):
-    """It is no damage of a state, and no error of a dataset that cannot be copied or has no state now."""
-    saving = DataLoader(make(), batch_size=2)
-    next(iter(saving))
-    saved = saving.state_dict()
-    for after in itertools.count(1):
-        loader = DataLoader(make(), batch_size=2)
-        if action != "load":
-            loader.load_state_dict(saved)
-        if action == "begin again":
-            next(iter(loader))
-        raised = None
-        with Strike(after, error=StruckException) as strike:
-            try:
-                loader.load_state_dict(saved) if action == "load" else iter(loader)
-            except Exception as error:
-                raised = type(error)
-        if strike.left > 0:
-            break
-        assert raised is StruckException, after
-    assert after > 20
 
 
 class Drawing:

@@ -24,7 +24,6 @@ from mpqueue.frameworks.torch.order.ranks import rank_and_world
 from mpqueue.frameworks.torch.source.samples import keys_of
 from mpqueue.plan.options.checks import known_length
 from mpqueue.plan.position.sampler_fingerprint import fingerprint_of
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.units import count_text
 
 _OF_TORCH = ("torch.utils.data.", "torchdata.")
@@ -169,8 +168,6 @@ class SamplerWatch:
                 raise ValueError("the beginning of the draw is unknown")
             batches = self._from_beginning(DrawnBatches(number, mark, self._rank))
         except (ValueError, StopIteration) as error:
-            if is_of_handler(error):
-                raise
             raise RuntimeError(
                 "an interrupt arrived while this pass was drawing from its sampler, which does not return the same "
                 "indices again, so a batch may be lost: begin a new pass, or load the last state"

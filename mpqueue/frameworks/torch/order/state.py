@@ -32,7 +32,6 @@ from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.states.saved_states import place_read_from
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
 
@@ -203,8 +202,6 @@ def state_of(saved: dict[str, Any]) -> State:
     except StateDamaged:
         raise
     except Exception as error:
-        if is_of_handler(error):
-            raise
         # The state has no checksum, so a damaged one must not fail only when the next pass begins.
         raise StateDamaged(
             f"the state of the mpqueue.torch.DataLoader is damaged ({type(error).__name__}: {error}): load an earlier "

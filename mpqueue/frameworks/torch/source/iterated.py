@@ -35,7 +35,7 @@ from mpqueue.frameworks.torch.source.loaded_places import LoadedPlace, copied
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.signals.interrupts import is_interrupt, is_of_handler
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker.runners.generator_lanes import continues_at_state, has_state
 
@@ -176,9 +176,9 @@ class IteratedDataset:
         Args:
             is_read: It has returned elements since the load.
         """
-        if self._place is not None:
-            self._place.forget(is_read=is_read)
-            self._place = None
+        place, self._place = self._place, None
+        if place is not None:
+            place.forget(is_read=is_read)
 
     def _continues(self) -> bool:
         """Return whether the dataset continues at a state, as far as copies of it show."""
@@ -282,9 +282,7 @@ def copy_before(dataset: Any) -> Any:
         return None
     try:
         return copied(dataset)
-    except Exception as error:  # it can be iterated nevertheless, as with torchdata
-        if is_of_handler(error):
-            raise
+    except Exception:  # it can be iterated nevertheless, as with torchdata
         return None
 
 
@@ -292,9 +290,7 @@ def state_of(dataset: Any) -> Any:
     """Return the state of a dataset that is not iterated now; None: it has no state, or cannot report it."""
     try:
         return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None
-    except Exception as error:  # it can be iterated nevertheless
-        if is_of_handler(error):
-            raise
+    except Exception:  # it can be iterated nevertheless
         return None
 
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import torch
 
 from mpqueue.seeding.global_rng import GlobalState
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.user_code.object_walk import contents, is_a
 from mpqueue.worker.runners.generator_lanes import digest_of
 
@@ -70,10 +69,8 @@ class LoadedPlace:
                 held = self._held(self._before)
                 single = next((path for path in held if not self._is_next_empty((path,))), None)
                 self._reset(self._dataset, held if single is None else [single])
-        except Exception as error:
-            if is_of_handler(error):
-                raise
-            # Of the dataset, such as an attribute that cannot be copied: it continues as it is.
+        except Exception:  # of the dataset, such as an attribute that cannot be copied: it continues as it is
+            return
 
     def _held(self, other: Any) -> list[str]:
         """Return the attributes that are unchanged since the load, and different in another dataset."""

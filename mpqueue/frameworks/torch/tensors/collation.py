@@ -27,7 +27,6 @@ from mpqueue.frameworks.torch.tensors.ragged import RaggedCollate
 from mpqueue.frameworks.torch.tensors.tensors import ARRAY_DTYPES, numpy_dtype, travels
 from mpqueue.memory.layout import Array
 from mpqueue.system.signals.exceptions import add_note
-from mpqueue.system.signals.interrupts import is_of_handler
 from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.worker import context
 
@@ -159,9 +158,7 @@ class SlotCollation:
         """Make a tensor of numbers, beginning with one of this class, if NumPy converts them to one of the dtypes."""
         try:
             array = np.array(numbers)
-        except Exception as error:  # torch's own function raises an appropriate error
-            if is_of_handler(error):
-                raise
+        except Exception:  # torch's own function raises an appropriate error
             return self._replaced[kind](numbers, collate_fn_map=collate_fn_map)
         if array.dtype not in dtypes or array.ndim != 1:  # torch may convert differently
             return self._replaced[kind](numbers, collate_fn_map=collate_fn_map)
