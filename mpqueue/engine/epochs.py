@@ -8,7 +8,6 @@ An epoch of the source that has its own end (`on_epoch_end`) is open after that,
 from mpqueue.engine.backend import Backend, EndOfStream, Stopped
 from mpqueue.engine.guard import Guard, locked, starting
 from mpqueue.plan.position.cursors import Place
-from mpqueue.system.signals.interrupts import is_interrupt
 
 
 class Epochs:
@@ -80,8 +79,7 @@ class Epochs:
             return self._ledger.cursor.has_new_length() or self.guard.backend.is_stale()
         except BaseException as error:
             # Both calls only read. If the error counted as an interrupt, the next loop would restart the workers.
-            if not is_interrupt(error):
-                self.guard.own = error
+            self.guard.expects(error)
             raise
 
     @starting
@@ -160,7 +158,7 @@ class Epochs:
                     guard.backend.pump()
                 guard.is_inconsistent = end.is_due = False
         except BaseException as error:
-            if is_interrupt(error):
+            if not guard.expects(error):
                 raise
             # Not raised here, because the timer's thread has no caller.
             ledger.fail(error)
@@ -214,8 +212,7 @@ class Epochs:
         try:
             guard.backend.reset()
         except BaseException as error:
-            if not is_interrupt(error):
-                guard.own = error
+            guard.expects(error)
             raise
         if guard.end.is_due:
             ledger.stand_before(ledger.progress.epoch)

@@ -36,7 +36,7 @@ work in flight and computes it again. So no line has to be safe against an excep
 
 An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
 loss, until the next loop begins. Code of the source that runs in the main thread is told from a handler that raises in
-it by `mpqueue.system.signals.interrupts.is_interrupt`.
+it by `mpqueue.system.signals.interrupts`.
 """
 
 import time

@@ -27,7 +27,7 @@ from mpqueue.files.access.urls import is_url
 from mpqueue.files.indexing.index_file import Arrays
 from mpqueue.system.processes.cpus import num_cpus
 from mpqueue.system.signals import group_signals
-from mpqueue.system.signals.interrupts import defer_signals, set_signal_mask
+from mpqueue.system.signals.interrupts import set_signal_mask
 
 Scan = Callable[[str], Arrays]
 
@@ -89,8 +89,7 @@ class _ScanProcess:
 
     def __init__(self, scan: Scan) -> None:
         command = [sys.executable, "-c", _CHILD.format(path=sys.path)]
-        # Deferred: a handler that raises before the process is recorded would leak it. Blocked: see `answer`.
-        with defer_signals(), group_signals.blocked():
+        with group_signals.blocked():  # inherited, until `answer` ignores them
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(scan)
 

@@ -22,6 +22,7 @@ from mpqueue.frameworks.torch.order.beginning import Beginning
 from mpqueue.frameworks.torch.source.iterated import (
     IteratedDataset,
     copy_before,
+    drop_next,
     ended_early,
     is_earlier,
     starts_after,
@@ -36,7 +37,6 @@ from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.object_walk import name_of
 from mpqueue.worker import context
 from mpqueue.worker.runners.generator_lanes import has_state
@@ -168,13 +168,10 @@ class InlineStreamIterator(InlineIterator):
                 if fetcher.ended or (number == num_dropped and not is_end):
                     break
                 try:
-                    self._fetched()
+                    drop_next(self._fetched)  # an error, too: it was raised before the state was saved
                 except StopIteration:
                     if number < num_dropped:
                         raise ended_early(self._dataset, sum(place.counts), first + number) from None
-                except BaseException as error:  # of the source: it was raised before the state was saved
-                    if is_interrupt(error):
-                        raise
         finally:
             before.restore()  # the trainer drew these numbers before the state was saved
 

@@ -16,7 +16,6 @@ from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
-from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.worker.failures import kind_of as raised_kind_of
 
 
@@ -168,10 +167,9 @@ class PassReader:
             pinned = torch_pinning.pin_memory(batch, self.reading.device)
         except BaseException as error:
             if delivery is not None:
-                pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = (
-                    True  # not by a call, which may be struck
-                )
-                if not is_interrupt(error):  # the error takes the batch's place
+                # Not by a call, which may be struck.
+                pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = True
+                if pipeline.guard.expects(error):  # the error takes the batch's place
                     pipeline.progress.pass_on(delivery)
             raise
         if self._holds or pipeline.progress.pass_on(delivery):

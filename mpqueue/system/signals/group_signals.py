@@ -14,11 +14,12 @@ import signal
 # `signal.getsignal` and `signal.signal` create an Enum for each result.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from mpqueue.system.signals.contexts import context_manager
-from mpqueue.system.signals.interrupts import OF_PROCESS, set_signal_mask
+from mpqueue.system.signals import interrupts
+from mpqueue.system.signals.interrupts import OF_PROCESS
 
 Handler = Callable[[int, Any], Any]
 
@@ -61,17 +62,9 @@ def install(handlers: Mapping[int, Handler]) -> None:
         set_handler(number, handler)
 
 
-@context_manager
-def blocked() -> Iterator[None]:
-    """Block group signals and Ctrl-C inside the context, for processes that ignore them after their start.
-
-    Defer signals around it: a handler that raises as the block begins would leave them blocked.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *IGNORED})
-    try:
-        yield
-    finally:
-        set_signal_mask(before)
+def blocked() -> AbstractContextManager[None]:
+    """Block group signals and Ctrl-C inside the context, for processes that ignore them after their start."""
+    return interrupts.block_and_defer({signal.SIGINT, *IGNORED})
 
 
 def _ignore_one(number: int) -> None:

@@ -87,6 +87,18 @@ def set_signal_mask(blocked: AbstractSet[int] = frozenset()) -> None:
 
 
 @context_manager
+def block_and_defer(signals: AbstractSet[int]) -> Iterator[None]:
+    """Block signals inside the context for a process that is started there, and defer the others."""
+    # Deferred: a handler that raises as the block begins would leave the signals blocked, or leak the process.
+    with defer_signals():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            yield
+        finally:
+            set_signal_mask(before)
+
+
+@context_manager
 def unblock_signals() -> Iterator[None]:
     """Unblock all signals inside the context, so that user code starts processes with this setting."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_PROCESS)

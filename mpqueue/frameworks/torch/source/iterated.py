@@ -27,7 +27,7 @@ import copy
 import inspect
 import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,22 @@ from mpqueue.system.units import count_text
 from mpqueue.worker.runners.generator_lanes import continues_at_state, has_state
 
 _END: Any = object()
+
+
+def drop_next(read: Callable[[], Any]) -> None:
+    """Read an element and drop it, or the error in its place.
+
+    Raises:
+        StopIteration: There are no more elements.
+        BaseException: A signal handler has raised it.
+    """
+    try:
+        read()
+    except StopIteration:
+        raise
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
 
 
 class IteratedDataset:
@@ -161,12 +177,9 @@ class IteratedDataset:
         least, is_read = int(self.iterator is not self.dataset), False
         for _ in itertools.count() if limit is None else range(max(limit, least)):
             try:
-                next(self.iterator)
+                drop_next(self.iterator.__next__)
             except StopIteration:
                 break
-            except BaseException as error:
-                if is_interrupt(error):
-                    raise
             is_read = True
         self.prepare_next(is_read=is_read)
 
