@@ -344,7 +344,7 @@ class ThreadBackend(InProcessBackend):
                 if is_inside or thread is threading.current_thread() or (thread in busy and deadline is None):
                     continue
                 allow_signals(thread.join, None if deadline is None else max(0.0, deadline - time.monotonic()))
-        finally:  # also after an interrupt of a wait: a second stop has no effect
+        finally:  # also if a wait has raised: a second stop has no effect
             if self._wakeup is not None:
                 self._wakeup.close()
             if self._job.is_asynchronous:

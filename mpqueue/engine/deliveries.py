@@ -2,7 +2,7 @@
 
     count --> `Progress.deliveries` --> returned     a prefetcher, a look at the first batches, a batch that is pinned
                   |
-                  +--> dropped                       an interrupt, an exclusion, new weights, a loaded state
+                  +--> dropped                       a restart, an exclusion, new weights, a loaded state
 
 The pipeline adds a delivery. The frontend has its batch, and checks that the delivery is still in the tuple before it
 passes the batch on. It takes the delivery out as its last step, by one assignment, after all work on the batch. A saved

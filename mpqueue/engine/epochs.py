@@ -78,7 +78,7 @@ class Epochs:
         try:
             return self._ledger.cursor.has_new_length() or self.guard.backend.is_stale()
         except BaseException as error:
-            # Both calls only read. If the error counted as an interrupt, the next loop would restart the workers.
+            # Both calls only read. Otherwise the next loop would restart the workers.
             self.guard.expects(error)
             raise
 
@@ -94,7 +94,7 @@ class Epochs:
         ledger.counts.move(place)
         self.finish()
         ledger.resume()
-        # After an interrupt, the backend's records of its work items cannot be trusted: `reset` discards them all.
+        # The backend's records of its work items cannot be trusted then: `reset` discards them all.
         if guard.is_inconsistent:
             ledger.go_to(place)
             backend.reset(anew=True)
@@ -175,7 +175,7 @@ class Epochs:
     # -- For `step`
 
     def attend(self) -> None:
-        """Do what is due before a batch: restart after an interrupt, end the epoch, request the next one.
+        """Do what is due before a batch: restart if that is due, end the epoch, request the next one.
 
         Raises:
             EndOfStream: The epoch of the loop has ended, or the next one must be opened first.

@@ -133,7 +133,7 @@ class SourceSync:
         # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
         with starts.part("compare"):
             self._image = self._take_image()
-        # Unknown until the image is sent: after an interrupt in between, the next comparison must send it again.
+        # Unknown until the image is sent: if that fails, the next comparison must send it again.
         launcher, self._launcher = roster.launcher, None
         if launcher is None:
             return _NO_LAUNCHER

@@ -99,7 +99,7 @@ class BatchIterator(Generator[Any, None, None]):
     def _note_failure(self, error: BaseException) -> None:
         if self._pipeline is None:
             return
-        # A failure ends all iterators. An error raised by a signal handler is not a failure; the stream continues.
+        # A failure ends all iterators. After another exception, the stream continues.
         if self._pipeline.guard.is_failure(error):
             self._is_over = True
             self._stop()

@@ -174,7 +174,7 @@ class PassReader:
             raise
         if self._holds or pipeline.progress.pass_on(delivery):
             return pinned
-        return self._take_pinned(deadline)  # an interrupt in another thread has dropped it: it is computed again
+        return self._take_pinned(deadline)  # a restart in another thread has dropped it: it is computed again
 
     def _take_held(self, deadline: float | None) -> tuple[Delivery, Any]:
         try:

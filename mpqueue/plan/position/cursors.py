@@ -454,7 +454,7 @@ class EpochCursor(Cursor):
         except Exception:  # such as that of a cost
             if not edited:
                 raise
-        except BaseException:  # an interrupt: the caller gets none of them
+        except BaseException:  # the caller gets none of them
             edited.clear()
             raise
         finally:

@@ -112,7 +112,7 @@ class LaneTable:
         known[number] = LaneStart(number, state)
         kept = tuple(sorted(known.values(), key=_number))
         if self._count_of is not None:
-            # One more than is needed: after an interrupt, a batch that was counted may count as not delivered.
+            # One more than is needed: a batch that was counted may count as not delivered.
             kept = kept[max(0, bisect_right(kept, self._count_of(lane), key=_number) - 2) :]
         self._known[lane] = kept
 
