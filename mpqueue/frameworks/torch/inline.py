@@ -45,7 +45,7 @@ from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Place, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import TorchIterable
+from mpqueue.plan.sources.stream_sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.interrupts import is_interrupt

@@ -67,7 +67,8 @@ from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Cursor, Drawn, Edit, Place, RankStart, WorkItem
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import Function, Items
+from mpqueue.plan.sources.sources import Items
+from mpqueue.plan.sources.stream_sources import Function
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.collected import WhenCollected
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
@@ -241,7 +242,7 @@ class _WorkerBatches:
         if isinstance(order, IterableOrder) and not self._may_be_short(order, returned.work_item):
             return order.ids_of(returned.work_item, None, order.share(workers, "process"))
         # Without `worker_init_fn`, which is for workers.
-        job = Job(plan=Plan(order=order.identified()), workers=workers, options=Options())
+        job = Job(plan=replace(self._job.plan, order=order.identified()), workers=workers, options=Options())
         return ids_again(job, "process", returned, type(order.source.runs.parts.dataset).__name__)
 
     def _may_be_short(self, order: IterableOrder, work_item: WorkItem) -> bool:
@@ -387,7 +388,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             source_coroutines=parts.coroutines, source_batch=batch_size_of(loader),
             fork_argument='multiprocessing_context="fork"',
         )  # fmt: skip
-        self._shape = plan.source.shape()
+        self._shape = state.shape_of(loader)
         return job, plan.cursor(workers, self._backend, self._draws)
 
     def _make_plan(self, loader: Any, parts: LoaderParts) -> Plan:
@@ -422,7 +423,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 if self._counts_epochs:
                     # Streams that have ended are opened, too: their datasets continue to count.
                     resumed = resumed._replace(place=resumed.place._replace(ends=()))
-                # The number of lanes of the stream in the state, unless the plan of the stream determines it.
+                # The number of lanes of the stream in the state, unless the order of the stream determines it.
                 if self._stream_order is None and resumed.place.counts:
                     loader.num_lanes = len(resumed.place.counts)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)

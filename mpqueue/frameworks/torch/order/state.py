@@ -40,7 +40,7 @@ from mpqueue.plan.ids.history import History
 from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
 from mpqueue.plan.position.sampler_state import Randomness
-from mpqueue.plan.sources.sources import DEFAULT_LANES
+from mpqueue.plan.sources.stream_sources import DEFAULT_LANES
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.states.saved_states import place_read_from
 from mpqueue.seeding.global_rng import GlobalState
