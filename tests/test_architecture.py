@@ -51,7 +51,9 @@ PURE = [
             "order.plans",
             "order.resolve",
             "order.rules",
+            "sources.recognise",
             "sources.sources",
+            "sources.stream_sources",
             "states.lane_states",
         )
     ),
@@ -321,7 +323,7 @@ MARKS_OF_SOURCES = {
     "on_epoch_begin", "index_array", "__mpqueue_source__",
 }  # fmt: skip
 WHERE_SOURCES_ARE_KNOWN = (
-    "mpqueue.plan.sources.sources",
+    "mpqueue.plan.sources.",
     "mpqueue.plan.options.validation",
     "mpqueue.plan.options.coroutines",
     "mpqueue.dataset.",

@@ -105,7 +105,7 @@ class Job:
     @property
     def may_thread(self) -> bool:
         """True if several threads may compute the samples of a batch, as declared by the source."""
-        return self.samples is not None and self.plan.source.may_thread()
+        return self.samples is not None and self.plan.has_index and self.plan.source.parts.may_thread()
 
     @property
     def payload(self) -> Payload:

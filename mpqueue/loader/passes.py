@@ -113,7 +113,7 @@ class Passes:
         pipeline = self._session.pipeline
         if self._is_iterator or pipeline is None or pipeline.is_stopped:
             return False
-        self._run.plan.source.draw_order()  # the program may have dropped it
+        self._run.plan.source.parts.draw_order()  # the program may have dropped it
         return pipeline.epochs.is_outdated()
 
     def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> Pipeline:
@@ -212,12 +212,10 @@ class Passes:
     def _warn_of_copies(self, pipeline: Pipeline) -> None:
         if pipeline.ledger.has_unsharded() and not self._has_warned_of_copies:
             self._has_warned_of_copies = True
-            plan = self._run.plan
-            count, which = (
-                (self._run.job.workers, "workers") if plan.order.lanes is None else (plan.order.lanes, "lanes")
-            )
+            order = cast("StreamOrder", self._run.plan.order)
+            count, which = (self._run.job.workers, "workers") if order.lanes is None else (order.lanes, "lanes")
             warn_caller(
-                plan.source.copies_warning(count, which),
+                order.source.copies_warning(count, which),
                 UserWarning,
             )
 

@@ -122,7 +122,7 @@ class Session:
         # Before any worker starts: this raises if the source has no batches, or does not have this place.
         ledger.go_to(place)
         # Before the source is sent: otherwise each worker's copy would draw a different order.
-        job.plan.source.draw_order()
+        job.plan.source.parts.draw_order()
         if allowance is not None:
             ledger.allowance = allowance
         job = replace(job, recorder=Recorder(self._open_timeline(job), self.starts))

@@ -68,7 +68,7 @@ def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeyp
     def raises(*_):
         raise OSError("no samples")
 
-    monkeypatch.setattr("mpqueue.plan.sources.sources.Source.sample_ids", raises)
+    monkeypatch.setattr("mpqueue.plan.sources.sources.ItemIds.of", raises)
     with Loader(ALWAYS_DYING, workers=1, restarts=0, batch_size=4) as loader:
         with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
             next(iter(loader))

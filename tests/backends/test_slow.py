@@ -159,7 +159,7 @@ def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     work_items = {number: WorkItem(number, 0, number, number, -1, None) for number in range(2)}
-    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, work_items=work_items)
+    ledger = SimpleNamespace(head=0, counts=SimpleNamespace(num_batches=0), ready={}, work_items=work_items)
     batch = SlowBatch(ledger, no_samples)
     told = []
     for second in range(300):
@@ -174,7 +174,9 @@ def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     work_items = {0: WorkItem(0, 0, 0, 0, -1, None)}
-    batch = SlowBatch(SimpleNamespace(head=0, num_batches=0, ready={}, work_items=work_items), no_samples)
+    batch = SlowBatch(
+        SimpleNamespace(head=0, counts=SimpleNamespace(num_batches=0), ready={}, work_items=work_items), no_samples
+    )
     told = []
     for second in range(100):
         if batch.overdue() is not None:

@@ -119,7 +119,7 @@ def _run(cell):
         return
     if cell.place == "idle":
         cell.take(1)
-        pipeline_of(cell.enqueuer).pause()
+        pipeline_of(cell.enqueuer).dealing.pause()
         cell.strike_worker()
         pipeline_of(cell.enqueuer).resume()
     if cell.place == "epoch-end":

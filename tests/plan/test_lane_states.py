@@ -11,8 +11,8 @@ from mpqueue import Loader
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.position.ranks import Shard
-from mpqueue.plan.sources.sources import Lanes as SourceOfLanes
-from mpqueue.plan.sources.sources import recognise
+from mpqueue.plan.sources.recognise import recognise
+from mpqueue.plan.sources.stream_sources import Lanes as SourceOfLanes
 from mpqueue.plan.states.lane_states import as_state, plain, starts_in
 from mpqueue.plan.states.saved_states import sealed
 

@@ -11,7 +11,7 @@ import mpqueue
 from mpqueue.plan.position.cursors import Place, RankStart
 from mpqueue.plan.position.draws import Draws
 from mpqueue.plan.position.ranks import Ranks, Shard
-from mpqueue.plan.states.rank_states import of_rank
+from mpqueue.plan.states.index_states import of_rank
 from mpqueue.plan.states.saved_states import sealed
 
 FEW = settings(max_examples=200, deadline=None, derandomize=True)

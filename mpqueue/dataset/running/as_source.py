@@ -6,8 +6,8 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 from mpqueue.dataset.description import nodes
@@ -23,7 +23,8 @@ from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.batching import Batching, RunnerKind
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.sources.sources import CacheUse, Items, Lanes, Source, cache_use, cached_methods
+from mpqueue.plan.sources.sources import CacheUse, ItemIds, Items, Source, SourceParts, cache_use, cached_methods
+from mpqueue.plan.sources.stream_sources import Lanes
 from mpqueue.system.user_code.object_walk import title_of
 
 
@@ -67,8 +68,10 @@ class _DatasetSource(Source):
         """Return the options that remain for the plan."""
         return options if self._options is None else self._options
 
-    def _parts(self) -> list[Any]:
-        return self.runs.sources
+    @cached_property
+    def parts(self) -> SourceParts:
+        """The sources."""
+        return SourceParts(self.runs.sources)
 
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
         """Raise a `TypeError` for a function that worker processes cannot receive."""
@@ -138,11 +141,7 @@ class DatasetItems(_DatasetSource, Items):
 
     def epoch_end(self) -> Any:
         """Return a function that calls ``on_epoch_end`` of all sources, or None if no source defines it."""
-        return self._end_epoch if self._hooks else None
-
-    def _end_epoch(self) -> None:
-        for hook in self._hooks:
-            hook()
+        return partial(_call_all, self._hooks) if self._hooks else None
 
     def samples_before(self, index: int) -> int:
         """Return the number of samples of the mixture that the elements before an index use."""
@@ -158,29 +157,49 @@ class DatasetItems(_DatasetSource, Items):
         """Return the number of elements in an epoch, which weights of a mixture may change."""
         return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length()
 
-    def sample_ids(
-        self, indices: Sequence[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
-    ) -> list[SampleIds]:
-        """Return the ids of the samples that each element is made of; see `Source.sample_ids`."""
-        return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch, without)]
-
-    def num_samples(self) -> int | None:
-        """Return the number of samples of the only source; None: several sources, whose ids are tuples."""
-        sources = self.runs.sources
-        return Items(sources[0]).length() if len(sources) == 1 else None
-
-    def column(self, name: str) -> Any:
-        """Return a column of the only source."""
-        sources = self.runs.sources
-        if len(sources) > 1:
-            raise ValueError(
-                f"{name!r} names a column, and {self.name} has {len(sources)} sources: pass a function of the id"
-            )
-        return Items(sources[0]).column(name)
+    @cached_property
+    def ids(self) -> "DatasetIds":
+        """The ids of the samples of the elements."""
+        return DatasetIds(self)
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has."""
         check_ids(self.runs.root, samples)
+
+
+class DatasetIds(ItemIds):
+    """The ids of the samples that each element of an indexed dataset is made of."""
+
+    are_indices = False
+
+    def __init__(self, source: DatasetItems) -> None:
+        super().__init__(source)
+        self._runs, self._name = source.runs, source.name
+
+    def of(
+        self, indices: Sequence[Any], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
+    ) -> list[SampleIds]:
+        """Return the ids of the samples of each index; see `ItemIds.of`."""
+        return [tuple(ids) for ids in self._runs.sample_ids(indices, seed, epoch, without)]
+
+    def count(self) -> int | None:
+        """Return the number of samples of the only source; None: several sources, whose ids are tuples."""
+        sources = self._runs.sources
+        return Items(sources[0]).length() if len(sources) == 1 else None
+
+    def column(self, name: str) -> Any:
+        """Return a column of the only source."""
+        sources = self._runs.sources
+        if len(sources) > 1:
+            raise ValueError(
+                f"{name!r} names a column, and {self._name} has {len(sources)} sources: pass a function of the id"
+            )
+        return Items(sources[0]).ids.column(name)
+
+
+def _call_all(hooks: Sequence[Callable[[], Any]]) -> None:
+    for hook in hooks:
+        hook()
 
 
 class DatasetStream(_DatasetSource, Lanes):
@@ -249,7 +268,7 @@ def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
     Args:
         dataset: The dataset.
         options: The options of the frontend.
-        needs: See `mpqueue.plan.sources.sources.recognise`.
+        needs: See `mpqueue.plan.sources.recognise.recognise`.
 
     Raises:
         TypeError: The dataset is a stream, but a sampler requests elements by index; or the frontend does not support

@@ -32,7 +32,7 @@ from mpqueue.plan.options.options import AccelerateOptions, Options, check_count
 from mpqueue.plan.options.signatures import shows_arguments
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.order.rules import check_inline
-from mpqueue.plan.sources.sources import Source
+from mpqueue.plan.sources.sources import Items
 from mpqueue.system.processes.cpus import num_cpus
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.user_code.extras import import_extra
@@ -212,7 +212,7 @@ class Accelerated:
     _workers: int
     _use_multiprocessing: bool
     _source: Any
-    _resolved: Source
+    _resolved: Items
     _enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
     _latest: Latest = Latest()  # its counters, which outlive it
 
@@ -265,7 +265,9 @@ class Accelerated:
         Raises:
             TypeError: It is not a dataset.
         """
-        self._resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
+        resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
+        assert isinstance(resolved, Items)
+        self._resolved = resolved
 
     def __getitem__(self, index: int) -> Any:
         """Return the batch at position ``index``; `mpqueue.rng` returns numbers of epoch 0."""

@@ -34,7 +34,7 @@ from mpqueue.plan.options.checks import flag
 from mpqueue.plan.options.options import Options, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import ENDLESS, EpochCursor, Place
-from mpqueue.plan.sources.sources import Source
+from mpqueue.plan.sources.sources import Items
 from mpqueue.system.signals.interrupts import defer_signals, ends_iterator
 from mpqueue.system.signals.locks import Lock
 from mpqueue.system.units import count_text
@@ -54,7 +54,7 @@ class _Plan:
         """The number of the pass, from 0."""
         return self.place.epoch
 
-    def begin(self, source: Source, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
+    def begin(self, source: Items, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
         """Begin the next pass, in an order drawn as Keras draws it.
 
         Args:
@@ -145,6 +145,8 @@ class PassEnqueuer(idle.Pool):
         options: Options | None = None,
     ) -> None:
         self._resolved = resolve(py_dataset, Options(), needs="index", calls_hooks=False)
+        assert isinstance(self._resolved.source, Items)
+        self._items = self._resolved.source
         flag("use_multiprocessing", use_multiprocessing)
         flag("shuffle", shuffle)
         super().__init__(py_dataset)
@@ -231,8 +233,8 @@ class PassEnqueuer(idle.Pool):
         """Begin a pass of the dataset as it is now."""
         with self._session.starts.part("order"), self._lock:
             num_stops = self._num_stops  # as in `_next`
-            self._resolved.source.draw_order()
-            self._plan.begin(self._resolved.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
+            self._resolved.source.parts.draw_order()
+            self._plan.begin(self._items, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
             _numbers.note_state()
             # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
             if self._session.pipeline is not None:
@@ -263,7 +265,7 @@ class PassEnqueuer(idle.Pool):
         plan.note(pipeline)
         if plan.is_over:
             return
-        self._resolved.source.draw_order()  # a hook may have dropped it
+        self._resolved.source.parts.draw_order()  # a hook may have dropped it
         if self._is_stale(pipeline):
             pipeline.epochs.restart_at(plan.place, refresh=True)
         else:
@@ -273,7 +275,7 @@ class PassEnqueuer(idle.Pool):
         if pipeline.backend.may_change_unseen:
             return True
         if not self.use_multiprocessing:  # threads share the dataset, so they see a change unless hooks made it
-            return self._resolved.source.may_change()
+            return self._items.may_change()
         # Without the lock of the pipeline: its fields are written only by calls under our own lock.
         return pipeline.is_stopped or pipeline.backend.is_stale()
 

@@ -84,7 +84,7 @@ def reject_threads(loader: Any) -> None:
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
     source = Items(loader.dataset) if provide is None else provide(loader.dataset, Options(), "index")
-    why = source.why_not_threads(threads)
+    why = source.parts.why_not_threads(threads)
     if why is not None:
         raise ValueError(why)
 

@@ -34,7 +34,7 @@ from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import BatchSamples, Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import TorchIterable
+from mpqueue.plan.sources.stream_sources import TorchIterable
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.user_code.object_walk import name_of

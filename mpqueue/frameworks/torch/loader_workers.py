@@ -35,7 +35,8 @@ from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import Cursor, Place
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import Function, Items
+from mpqueue.plan.sources.sources import Items
+from mpqueue.plan.sources.stream_sources import Function
 from mpqueue.worker.runners.generator_lanes import has_state
 
 
@@ -108,7 +109,7 @@ class LoaderWorkers:
         self.base_seed = base_seed
         self._parts = self._parts._replace(base_seed=seed_of_rank(loader, base_seed))
         self.job = self._make_job(loader)
-        self.shape: list[str] | None = self.job.plan.source.shape()
+        self.shape: list[str] | None = state.shape_of(loader)
         self.cursor: Cursor = self.job.plan.cursor(self.count, self._backend, self._draws)
 
     def _make_job(self, loader: Any) -> Job:

@@ -17,7 +17,6 @@ from mpqueue.loader.replay import computed
 from mpqueue.loader.session import Session
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import BatchSamples, Cursor, Edit, Place, WorkItem
 from mpqueue.plan.sources.sources import Items
@@ -88,7 +87,7 @@ class WorkerBatches:
         if isinstance(order, IterableOrder) and not self._may_be_short(order, returned.work_item):
             return order.ids_of(returned.work_item, None, order.share(workers, "process"))
         # Without `worker_init_fn`, which is for workers.
-        job = Job(plan=Plan(order=order.identified()), workers=workers, options=Options())
+        job = Job(plan=replace(self._job.plan, order=order.identified()), workers=workers, options=Options())
         return ids_again(job, "process", returned, type(order.source.runs.parts.dataset).__name__)
 
     def _may_be_short(self, order: IterableOrder, work_item: WorkItem) -> bool:

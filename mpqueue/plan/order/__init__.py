@@ -6,7 +6,6 @@ The modules are listed bottom up. A module imports only modules on its own line 
     step_costs.py    the costs of a step of all ranks
     epoch_samples.py the samples of a batch, from its number
     rules.py         invalid combinations of a source and options
-    lengths.py       the lengths of the epochs
     orders.py        the order of a source with an index
     drawn.py         the order of a sampler
     streams.py       the order of a stream

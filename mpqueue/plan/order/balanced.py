@@ -300,11 +300,11 @@ class CostOrder(SamplesOrder):
     @cached_property
     def costs(self) -> "BatchCosts":
         """The costs of the samples."""
-        source = self.source
-        ids_of = None if source.are_indices_ids else partial(source.sample_ids, seed=self.seed)
+        ids = self.source.ids
+        ids_of = None if ids.are_indices else partial(ids.of, seed=self.seed)
 
         def costs(name: str, given: Any) -> Costs:
-            return Costs(name, given, ids_of, source.column, source.num_samples())
+            return Costs(name, given, ids_of, ids.column, ids.count())
 
         return BatchCosts(self.options.balance, costs)
 

@@ -9,8 +9,7 @@ from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.batching import Batching
 from mpqueue.plan.options.checks import known_length
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.lengths import EpochLengths
-from mpqueue.plan.order.orders import IndexOrder
+from mpqueue.plan.order.orders import EpochLengths, IndexOrder
 from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
     BatchSamples,
@@ -24,7 +23,7 @@ from mpqueue.plan.position.cursors import (
 )
 from mpqueue.plan.position.drawn_cursor import DrawnCursor, DrawsEpochs
 from mpqueue.plan.position.ranks import Ranks
-from mpqueue.plan.sources.sources import Source
+from mpqueue.plan.sources.sources import Items
 
 if TYPE_CHECKING:
     from mpqueue.plan.position.draws import Draws
@@ -39,7 +38,7 @@ class DrawnLengths(EpochLengths):
         options: The options, with the sampler.
     """
 
-    def __init__(self, source: Source, batching: Batching | None, seed: int, options: Options) -> None:
+    def __init__(self, source: Items, batching: Batching | None, seed: int, options: Options) -> None:
         super().__init__(source, batching, seed)
         self._options = options
 

@@ -25,7 +25,6 @@ from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.batching import Batching
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.order.lengths import EpochLengths
 from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
     BatchSamples,
@@ -38,7 +37,7 @@ from mpqueue.plan.position.cursors import (
     WorkItem,
 )
 from mpqueue.plan.position.ranks import Ranks, Wrapped
-from mpqueue.plan.sources.sources import Source
+from mpqueue.plan.sources.sources import Items, Source
 from mpqueue.seeding.seeds import permutation
 
 if TYPE_CHECKING:
@@ -165,6 +164,71 @@ class Order(ABC):
         return [self.seed, length, "None" if self.batching is None else self.batching.described()]
 
 
+class EpochLengths:
+    """The lengths of epochs. Those that have begun keep theirs, because the source may change in their middle.
+
+    Args:
+        source: The source.
+        batching: How samples become batches; None: items are batches.
+        seed: The seed of the run, which may determine the length of an epoch of a mixture.
+    """
+
+    def __init__(self, source: Items, batching: Batching | None, seed: int) -> None:
+        self._source, self._batching, self._seed = source, batching, seed
+        self._noted: dict[int, int | None] = {}  # by epoch: the number of items when it began
+
+    def renewed(self, seed: int | None = None) -> "EpochLengths":
+        """Return the lengths of a run with a seed, or of a loop that begins, without those of earlier epochs."""
+        return type(self)(self._source, self._batching, self._seed if seed is None else seed)
+
+    def note(self, epoch: int) -> None:
+        """Keep the length of an epoch that begins."""
+        self._noted[epoch] = self._source.length_in(epoch, self._seed)
+
+    def items(self, epoch: int) -> int | None:
+        """Return the number of items of an epoch, when it began or now; None: endless."""
+        return self._noted[epoch] if epoch in self._noted else self._source.length_in(epoch, self._seed)
+
+    def batches(self, epoch: int) -> int | None:
+        """Return the number of batches of an epoch over all ranks, when it began or now; None: endless."""
+        return self._batches_of(self.items(epoch))
+
+    def total(self, epoch: int | None = None) -> int | None:
+        """Return the present number of batches of an epoch over all ranks; None: endless.
+
+        Args:
+            epoch: An epoch, which weights of a mixture may have made longer or shorter; None: one without changes.
+
+        Raises:
+            TypeError: The source or its sampler has no length.
+        """
+        source = self._source
+        return self._batches_of(source.length() if epoch is None else source.length_in(epoch, self._seed))
+
+    def _batches_of(self, num_items: int | None) -> int | None:
+        return num_items if num_items is None or self._batching is None else self._batching.num_batches(num_items)
+
+    def items_in(self, batches: int) -> int:
+        """Return the number of items in this many full batches."""
+        return batches * (1 if self._batching is None else self._batching.batch_size or 1)
+
+    def check_drop(self, ranks: Ranks, length: str = "") -> None:
+        """Raise a `ValueError` if ``drop_last`` drops all batches.
+
+        Args:
+            ranks: The batches of each rank.
+            length: A description of the length, for the message.
+        """
+        if len(ranks.numbers(self.total())):
+            return
+        world, is_item = ranks.shard.world, self._batching is None
+        length = length or f"there are {self._source.length()} {'batches' if is_item else 'samples'}"
+        raise ValueError(
+            f"drop_last leaves no batch: {length}, and "
+            f"{'a batch needs' if world == 1 else 'one batch for each rank needs'} {world * self.items_in(1)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IndexOrder(Order):
     """The order of a source with an index, whose length determines the number of batches.
@@ -173,6 +237,7 @@ class IndexOrder(Order):
         lengths: The lengths of the epochs.
     """
 
+    source: Items
     lengths: EpochLengths
 
     @classmethod
@@ -232,7 +297,7 @@ class IndexOrder(Order):
 
     def ids_of(self, listed: BatchSamples, epoch: int) -> SampleIds:
         """Return the ids of the samples of a batch, in the order of its rows."""
-        of_each = self.source.sample_ids(listed.indices, self.seed, epoch, listed.without)
+        of_each = self.source.ids.of(listed.indices, self.seed, epoch, listed.without)
         return tuple(sample for ids in of_each for sample in ids)
 
     def samples_of(self, work_item: WorkItem) -> SampleIds:
@@ -314,7 +379,7 @@ class IndexOrder(Order):
             return None
         from mpqueue.plan.position.exclusions import Exclusions  # most runs exclude nothing
 
-        return Exclusions(self, partial(self.source.sample_ids, seed=self.seed), history).edit
+        return Exclusions(self, partial(self.source.ids.of, seed=self.seed), history).edit
 
     def round(self, work_item: WorkItem, others: Others) -> "Round":
         """Return the round of a work item; ``others`` is what the other ranks have there."""

@@ -7,7 +7,8 @@ from mpqueue.plan.order.orders import BatchesOrder, Order, SamplesOrder
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.rules import check, check_options
 from mpqueue.plan.position.ranks import AllRanks, PartRanks, Ranks, shard_of
-from mpqueue.plan.sources.sources import Source, recognise
+from mpqueue.plan.sources.recognise import recognise
+from mpqueue.plan.sources.sources import Source
 
 
 def resolve(

@@ -178,7 +178,7 @@ def _check_threads(source: Source, options: Options) -> None:
         )
     if source.uses_coroutines(batches=False):
         raise ValueError(f"{shown} has no effect on {source.name}, which is asynchronous: use concurrency=n")
-    why_not = source.why_not_threads(int(options.threads))
+    why_not = source.parts.why_not_threads(int(options.threads))
     if why_not is not None:
         raise ValueError(why_not)
 

@@ -10,12 +10,15 @@ from mpqueue.plan.order.rules import warn_of_unequal_ranks
 from mpqueue.plan.position.cursors import Cursor, Edit, Place, WorkItem
 from mpqueue.plan.position.lanes import LaneShare
 from mpqueue.plan.position.stream_cursor import StreamCursor
+from mpqueue.plan.sources.stream_sources import AnyStream
 from mpqueue.system.units import count_text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamOrder(Order):
     """Elements of lanes in turn, each lane with its own order. The source itself leaves out samples."""
+
+    source: AnyStream
 
     has_index = False
 

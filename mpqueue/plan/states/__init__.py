@@ -6,9 +6,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     lane_states.py  states of streams, of one rank or of all
     checksums.py    checksums of saved states, the same in any file format
     saved_states.py the keys of a saved state, and the checks of a loaded one
-    rank_states.py  states of sources with an index, and their ranks
     states.py       the states of a run
-    index_states.py the states of a run by index
+    index_states.py the states of a run with an index, and of its ranks
     stream_states.py the states of a run of a stream
     of_plan.py      the class of the states of a plan
 """

@@ -1,4 +1,9 @@
-"""The states of the runs of a source with an index."""
+"""The states of the runs of a source with an index: the place of all ranks, from the state of any, or of one rank.
+
+A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
+number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
+order, also as the only one, or it alone left out or raised a batch of the epoch. Then each rank loads its own state.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +12,7 @@ from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.orders import IndexOrder
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, RankStart
-from mpqueue.plan.states.rank_states import base_in, of_rank, place_in
+from mpqueue.plan.position.ranks import Shard
 from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, place_read_from
 from mpqueue.plan.states.states import RunPosition, States
 from mpqueue.system.units import count_text
@@ -27,13 +32,13 @@ class IndexStates(States):
 
     def __init__(self, plan: Plan, workers: int, backend: BackendName, order: IndexOrder) -> None:
         super().__init__(plan, workers, backend)
-        self._lengths, self._kind = order.lengths, order.kind
+        self._items, self._lengths, self._kind = order.source, order.lengths, order.kind
 
     def _described(self, place: Place) -> dict[str, Any]:
         return self._ranks.to_global(place).as_dict()
 
     def _order_to_save(self) -> dict[str, Any]:
-        saved: dict[str, Any] = {"length": self._source.length_now(), "order": self._kind}
+        saved: dict[str, Any] = {"length": self._items.length_now(), "order": self._kind}
         balance = self._plan.options.balance
         return saved if balance is None else saved | {"balance": balance.settings()}
 
@@ -141,6 +146,58 @@ class WindowStates(IndexStates):
             # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
             begun = begun._replace(base=base._replace(number=begun.position))
         return begun
+
+
+def place_in(state: Mapping[str, Any]) -> Place:
+    """Return the place in the order of all ranks, in the state that `of_rank` chose.
+
+    Its ``base`` has what all ranks have returned, and its ``ahead`` what this rank alone has returned.
+    """
+    return place_read_from(state)._replace(base=base_in(state), is_own="shard" in state)
+
+
+def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str, Any]]:
+    """Return the states that a rank continues from: its own if the ranks are at different places, otherwise all.
+
+    Args:
+        states: The state of one rank, or the states of all ranks at one moment, in any order.
+        shard: This rank and the number of ranks.
+
+    Raises:
+        ValueError: The state of this rank is missing, or the number of ranks has changed; or the states are not of one
+            moment.
+    """
+    # States without a rank are valid for all ranks that left out nothing, so these have the same place.
+    others = [state for state in states if "shard" not in state]
+    if any(place_read_from(state) != place_read_from(others[0]) for state in others):
+        raise ValueError(
+            "the states were not saved at one moment: their places differ. Pass the states of all ranks, saved after "
+            "the same step; or load the state of each rank into the same rank, if some have ended an epoch before "
+            "others, because they left out a batch"
+        )
+    named = {_shard_in(state): state for state in states if "shard" in state}
+    if not named:
+        return states
+    if shard in named:
+        return [named[shard]]
+    if others and len(states) == number_of_ranks(others[0]) == shard.world:
+        return others[:1]
+    rank, world = next(iter(named))
+    raise ValueError(
+        f"the state belongs to rank {rank} of {world}, and this is rank {shard.rank} of {shard.world}: rank {rank} "
+        "took batches of the epoch with ordered=False, or left out or raised some, so other ranks do not know which "
+        f"are left. Load the state of each rank into the same rank of {world}, or states from between two epochs"
+    )
+
+
+def base_in(state: Mapping[str, Any]) -> RankStart:
+    """Return the batches that all ranks have returned, if they are at the place of this state."""
+    return RankStart(place_read_from(state).position, number_of_ranks(state))
+
+
+def _shard_in(state: Mapping[str, Any]) -> Shard:
+    rank, world = state["shard"]
+    return Shard(int(rank), int(world))
 
 
 def _start_in(state: Mapping[str, Any]) -> RankStart:

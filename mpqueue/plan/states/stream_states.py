@@ -36,7 +36,7 @@ class StreamStates(States):
         added: dict[str, Any] = {"epoch_batches": self._plan.options.epoch_batches}
         if self._order.lanes is not None:
             added["lanes"] = self._order.lanes
-            shape = self._source.shape()
+            shape = self._order.source.shape()
             if shape is not None:
                 added["shape"] = shape
         return added
@@ -71,7 +71,7 @@ class StreamStates(States):
         ]
         if order.lanes is None:
             return self._of_workers(states, places, share)
-        shape = self._source.shape()
+        shape = self._order.source.shape()
         for state in states:
             check_shape(state.get("shape"), shape)
         place = place_in(states, places, share, self._shard)

@@ -109,10 +109,8 @@ def test_last_is_the_returned_batch_and_not_the_one_copied_last(depth, workers):
 
 def test_samples_that_are_not_read_are_not_computed(monkeypatch):
     asked = []
-    of_each = mpqueue.plan.sources.sources.Source.sample_ids
-    monkeypatch.setattr(
-        mpqueue.plan.sources.sources.Source, "sample_ids", lambda *args: asked.append(args) or of_each(*args)
-    )
+    of_each = mpqueue.plan.sources.sources.ItemIds.of
+    monkeypatch.setattr(mpqueue.plan.sources.sources.ItemIds, "of", lambda *args: asked.append(args) or of_each(*args))
     with mpqueue.Loader([torch.tensor(number) for number in range(12)], batch_size=2, workers=0) as loader:
         batches, _ = _on_device(loader)
         for number, _ in enumerate(batches):

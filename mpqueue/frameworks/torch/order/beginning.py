@@ -10,7 +10,7 @@ from mpqueue.frameworks.torch.order.accelerate import sampler_facts
 from mpqueue.frameworks.torch.order.balance import settings_of
 from mpqueue.frameworks.torch.order.order import batch_size_of, order_of, sampler_of
 from mpqueue.plan.position.sampler_state import Randomness
-from mpqueue.plan.sources.sources import DEFAULT_LANES
+from mpqueue.plan.sources.stream_sources import DEFAULT_LANES
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.contexts import context_manager
 

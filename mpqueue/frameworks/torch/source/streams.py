@@ -25,7 +25,7 @@ from mpqueue.plan.options.validation import copies_message
 from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.plan.position.lanes import LaneShare
-from mpqueue.plan.sources.sources import Function, Lanes
+from mpqueue.plan.sources.stream_sources import Function, Lanes
 from mpqueue.worker.runners.lanes import Lane, LaneRun
 
 
