@@ -21,6 +21,59 @@ if TYPE_CHECKING:
     from mpqueue.plan.position.draws import Draws  # only a plan with a sampler imports it
 
 
+class ReturnedBatches:
+    """The batches that the loops of a run have returned: their number, the samples of each part, and the last one.
+
+    Attributes:
+        pipeline: The pipeline that counts; None between two loops.
+        kept_last: The last batch before this pipeline; None: none since a place was loaded.
+    """
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.kept_last: DeliveredBatch | None = None
+        # In all, and without the batches of the pipeline.
+        self._steps = self._steps_before = 0
+        # The samples of each part of a mixture in these batches.
+        self._parts: dict[str | int, int] = {}
+        self._parts_before: dict[str | int, int] = {}
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return self._steps if self.pipeline is None else self._steps_before + self.pipeline.ledger.num_returned
+
+    def parts_at(self, where: Place) -> dict[str | int, int]:
+        """Return the number of samples of each part of a mixture.
+
+        Args:
+            where: The result of `Run.where` at that time. Another thread may have received a batch since.
+        """
+        if self.pipeline is None:
+            return self._parts
+        return _sums(self._parts_before, self.pipeline.ledger.parts.at(where), 1)
+
+    @property
+    def last(self) -> DeliveredBatch | None:
+        """The last batch; None: none since a place was loaded."""
+        returned = None if self.pipeline is None else self.pipeline.last()
+        return self.kept_last if returned is None else returned._replace(step=self.steps - 1)
+
+    def count_by(self, pipeline: Pipeline) -> None:
+        """Add the counts of this pipeline."""
+        self._steps_before = self._steps - pipeline.ledger.num_returned
+        self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
+        self.pipeline = pipeline
+
+    def keep(self, where: Place) -> None:
+        """Keep the counts at this place, for the time after the pipeline."""
+        self._steps, self.kept_last, self._parts = self.steps, self.last, self.parts_at(where)
+
+    def set(self, steps: int, parts: Mapping[str | int, int]) -> None:
+        """Continue the counts of a state."""
+        self._steps, self._parts = steps, dict(parts)
+
+
 class Run:
     """A consumer's way through a plan.
 
@@ -38,6 +91,7 @@ class Run:
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
+        returned: The batches that the loops have returned.
         is_resumed: The loops continue another run, or at a place that was sought.
         last_known: Of a stream that was changed after its last batch: the work item of this batch, and its samples by
             the plan before the change.
@@ -50,19 +104,13 @@ class Run:
         self.place = Place()
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
-        self._pipeline: Pipeline | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        # The batches that were returned before: in all, and without the batches of the pipeline that counts.
-        self._steps = self._steps_before = 0
-        self._last: DeliveredBatch | None = None
+        self.returned = ReturnedBatches()
         self.last_known: tuple[WorkItem, BatchInfo] | None = None
-        # The samples of each part of a mixture in these batches.
-        self._parts: dict[str | int, int] = {}
-        self._parts_before: dict[str | int, int] = {}
 
     @property
     def plan(self) -> Plan:
@@ -82,57 +130,34 @@ class Run:
 
     def where(self) -> Place:
         """Return the current place of the loops."""
-        return self.place if self._pipeline is None else self._pipeline.place()
+        return self.place if self.returned.pipeline is None else self.returned.pipeline.place()
 
     @property
     def is_holding(self) -> bool:
         """True if a front end holds batches of the present loop, which its user has not got."""
-        progress = None if self._pipeline is None else self._pipeline.ledger.progress
+        progress = None if self.returned.pipeline is None else self.returned.pipeline.ledger.progress
         return progress is not None and bool(progress.deliveries)
 
     @property
     def is_counting(self) -> bool:
         """True until the end of the present loop was recorded."""
-        return self._pipeline is not None
-
-    @property
-    def steps(self) -> int:
-        """Number of batches that the loops have returned."""
-        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.num_returned
-
-    def parts_at(self, where: Place) -> dict[str | int, int]:
-        """Return the number of samples of each part of a mixture in the batches that the loops have returned.
-
-        Args:
-            where: The result of `where` at that time. Another thread may have received a batch since.
-        """
-        if self._pipeline is None:
-            return self._parts
-        return _sums(self._parts_before, self._pipeline.ledger.parts.at(where), 1)
-
-    @property
-    def last(self) -> DeliveredBatch | None:
-        """The batch that the loops returned last; None: none since a place was loaded."""
-        returned = None if self._pipeline is None else self._pipeline.last()
-        if returned is None:
-            return self._last
-        return returned._replace(step=self.steps - 1)
+        return self.returned.pipeline is not None
 
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
-        if self._pipeline is not None:
-            ledger = self._pipeline.ledger
-            self._goes_on = self._goes_on_at == (self._pipeline, ledger.num_taken)
+        if self.returned.pipeline is not None:
+            ledger = self.returned.pipeline.ledger
+            self._goes_on = self._goes_on_at == (self.returned.pipeline, ledger.num_taken)
             where = self.where()
             self._stop_counting(where, where)
             ledger.drop_held()
 
     def use_lent(self) -> None:
         """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
-        if self._pipeline is not None:
-            for delivery in self._pipeline.ledger.progress.deliveries:
+        if self.returned.pipeline is not None:
+            for delivery in self.returned.pipeline.ledger.progress.deliveries:
                 if delivery.is_lent:
-                    self._pipeline.pass_on(delivery)
+                    self.returned.pipeline.pass_on(delivery)
 
     def leave(self) -> None:
         """Leave the present loop, which holds batches: they belong to no later loop."""
@@ -140,8 +165,8 @@ class Run:
         self.iterator += 1
 
     def _stop_counting(self, where: Place, place: Place) -> None:
-        self._steps, self._last, self._parts = self.steps, self.last, self.parts_at(where)
-        self.place, self._pipeline = place, None
+        self.returned.keep(where)
+        self.place, self.returned.pipeline = place, None  # at once: an interrupt would strike between two statements
 
     def begin(self, *, stays: bool = False) -> bool:
         """Move to the start of the next loop; return whether it continues the epoch of the last one.
@@ -175,16 +200,14 @@ class Run:
         """Use the counts of this pipeline."""
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.ledger.num_taken
-        self._steps_before = self._steps - pipeline.ledger.num_returned
-        self._parts_before = _sums(self._parts, pipeline.ledger.parts.at(pipeline.place()), -1)
-        self._pipeline = pipeline
+        self.returned.count_by(pipeline)
 
     def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
-        if self._pipeline is not None:
+        if self.returned.pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
-            ledger = self._pipeline.ledger
-            self._goes_on_at = self._pipeline, ledger.num_taken + len(ledger.progress.deliveries)
+            ledger = self.returned.pipeline.ledger
+            self._goes_on_at = self.returned.pipeline, ledger.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
         """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
@@ -198,7 +221,7 @@ class Run:
 
     def end_stream(self) -> None:
         """Record that the epoch of a stream is over; may be repeated."""
-        if self._pipeline is not None:
+        if self.returned.pipeline is not None:
             where = self.where()
             self._stop_counting(where, Place(where.epoch + 1, base=where.base))
             self._goes_on = False
@@ -216,9 +239,9 @@ class Run:
 
         plan, source, where = self.plan, self.plan.source, self.where()
         place = plan.state(where, self.draws, self.cursor, ordered=self.job.options.ordered)
-        place |= {"step": self.steps, "world_size": plan.shard.world}
+        place |= {"step": self.returned.steps, "world_size": plan.shard.world}
         if source.part_names:
-            counts = self.parts_at(where)
+            counts = self.returned.parts_at(where)
             place |= {"rank": plan.shard.rank, "parts": {str(name): count for name, count in counts.items()}}
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
         if plan.history:
@@ -262,7 +285,7 @@ class Run:
         place = plan.begun_at(first, plan.place(states, self.job.workers, self.backend), self.draws)
         self._move_to(place)
         # Afterwards, because it keeps the steps that this run has counted so far.
-        self._steps, self._parts = steps_in(first), dict(parts_in(all_states, plan.source.part_names, plan.shard))
+        self.returned.set(steps_in(first), parts_in(all_states, plan.source.part_names, plan.shard))
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
@@ -275,7 +298,7 @@ class Run:
         self.is_resumed = True
         self.place, self._goes_on, self.first_epoch = place, True, None
         self.iterator += 1  # running iterators end
-        self.epoch, self._last = place.epoch, None
+        self.epoch, self.returned.kept_last = place.epoch, None
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:
