@@ -45,7 +45,7 @@ from mpqueue.system.signals.exceptions import matches, set_traceback
 from mpqueue.system.signals.interrupts import set_signal_mask
 from mpqueue.system.standard_input import explain_quit, keep_terminal_only
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import BlockedLooks, Stages
+from mpqueue.telemetry.stages import BlockedLooks, Stages
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, queue_address, torch_info
 from mpqueue.worker.concurrency import stuck

@@ -18,7 +18,7 @@ from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out, never_an_end, note_of
 from mpqueue.worker.runners.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of, with_parts
