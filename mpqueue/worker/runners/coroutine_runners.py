@@ -72,6 +72,11 @@ class CoroutineItemRunner(CoroutineSampleRunner):
         return note_of(unit, epoch, self._info)
 
 
+def coroutine_runner(parts: Parts) -> CoroutineSampleRunner:
+    """Return the runner of an asynchronous source of samples, or of batches."""
+    return CoroutineItemRunner(parts) if parts.batching is None else CoroutineSampleRunner(parts)
+
+
 def _only(items: list[Any]) -> Any:
     (item,) = items
     return item
