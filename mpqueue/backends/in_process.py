@@ -17,7 +17,8 @@ from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.exceptions import add_note, matches
 from mpqueue.system.signals.interrupts import defer_signals
-from mpqueue.telemetry.recorder import Stages, WorkerTally
+from mpqueue.telemetry.recorder import WorkerTally
+from mpqueue.telemetry.stages import Stages
 from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.worker.concurrency.stuck import SampleHung
 from mpqueue.worker.context import WorkerInfo

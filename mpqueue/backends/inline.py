@@ -21,7 +21,7 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.concurrency.async_sources import close_in_loop
 from mpqueue.worker.failures import never_an_exit

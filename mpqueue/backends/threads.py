@@ -37,7 +37,7 @@ from mpqueue.system.signals.interrupts import allow_signals
 from mpqueue.system.signals.joined_threads import start_thread
 from mpqueue.system.signals.locks import is_owned
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import BlockedLooks, Stages
+from mpqueue.telemetry.stages import BlockedLooks, Stages
 from mpqueue.worker import context, failures, torch_info
 from mpqueue.worker.concurrency.async_sources import close_in_loop
 from mpqueue.worker.concurrency.stuck import awaited_by
@@ -73,9 +73,14 @@ class _Computation:
     """
 
     def __init__(
-        self, worker: int, runner: SourceRunner, work: LocalWork, job: Job, own: ProcessMark,
+        self,
+        worker: int,
+        runner: SourceRunner,
+        work: LocalWork,
+        job: Job,
+        own: ProcessMark,
         has_stopped: Callable[[], bool],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.worker, self.runner, self._info = worker, runner, job.info(worker)
         self._work, self._job, self._own, self._has_stopped = work, job, own, has_stopped
 

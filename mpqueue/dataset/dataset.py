@@ -1,11 +1,9 @@
 """`Dataset`: a description of samples and their transformations, with the names of tf.data and Grain."""
 
-import inspect
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
-from mpqueue.dataset.caching.caches import Cache, FolderCache, MemoryCache
 from mpqueue.dataset.description import nodes
 from mpqueue.dataset.description.arguments import (
     check_at_once,
@@ -14,27 +12,26 @@ from mpqueue.dataset.description.arguments import (
     check_boundaries,
     check_choice,
     check_count,
-    check_file_name,
     check_flag,
-    check_folder,
     check_fractions,
     check_function,
     check_names,
     check_range,
     check_renames,
-    check_room,
 )
 from mpqueue.dataset.description.binding import Caller, Constructor, JoiningMethod
+from mpqueue.dataset.elsewhere import EQUIVALENTS
 from mpqueue.dataset.indexed.aside import aside
 from mpqueue.dataset.indexed.finding import find
 from mpqueue.dataset.indexed.readers import SourceNode
-from mpqueue.dataset.lanes.roots import StreamNode
 from mpqueue.dataset.lanes.state_codes import code_of
 from mpqueue.dataset.mix.weights import check_part_names, check_schedule
 from mpqueue.dataset.running.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.dataset.running.local_iteration import LaneRounds, PlaceRounds
 from mpqueue.dataset.running.source import Readers, compute_aside, compute_indices
+from mpqueue.dataset.source_nodes import source_node
+from mpqueue.dataset.stage_requirements import cache_of, collate_of, require_finite, require_one_order
 from mpqueue.dataset.transformations.batch import BatchNode
 from mpqueue.dataset.transformations.bucket import BucketNode
 from mpqueue.dataset.transformations.cache import CacheNode
@@ -58,38 +55,15 @@ from mpqueue.dataset.transformations.window import WindowNode
 from mpqueue.dataset.transformations.zip import ZipNode
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options.batching import Choice
-from mpqueue.plan.options.checks import plain, ragged_choice
-from mpqueue.plan.options.coroutines import has_coroutines, is_coroutine_function
+from mpqueue.plan.options.checks import plain
+from mpqueue.plan.options.coroutines import is_coroutine_function
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.options.validation import check_call, is_sequence, is_torch_iterable, validate_source
 from mpqueue.plan.sources.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.sources.sources import Source
-from mpqueue.system.log import warn
-from mpqueue.system.user_code.exception_texts import named_text_of
 from mpqueue.system.user_code.keywords import suggests_keywords
 from mpqueue.system.user_code.object_walk import name_of
 
 _State = TypeVar("_State")
-
-# Methods of other libraries, with the equivalent here.
-_ELSEWHERE = {
-    "prefetch": "a Loader computes batches ahead: set Loader(..., max_queue_size=10)",
-    "interleave": "use flat_map, or Dataset.mix of several datasets",
-    "padded_batch": "use batch(size, collate=...), or bucket, which batches elements of similar lengths",
-    "unbatch": "use flat_map(lambda batch: ...), which yields the elements of the result of a function",
-    "rebatch": "use flat_map and batch",
-    "with_epoch": "use take(n), or Loader(..., epoch_batches=n)",
-    "to_iter_dataset": "it is not needed: stages that return a stream can follow any other stage",
-    "as_numpy_iterator": "iterate over the dataset itself, or over mpqueue.Loader(dataset)",
-    "shard": "Loader(..., shard=(rank, number of ranks)) divides any dataset",
-    "select": "use take and skip",
-    "rename_column": "use rename_columns({old: new})",
-    "train_test_split": "use split([0.9, 0.1], seed)",
-    "map_with_index": "use enumerate, or map(function, with_id=True)",
-    "from_tensor_slices": "use Dataset(source): an array is a source of its rows",
-    "from_generator": "use Dataset(function): a generator function is a source",
-    "sample_from_datasets": "use Dataset.mix",
-}
 
 
 @suggests_keywords
@@ -137,7 +111,9 @@ class Dataset(Generic[Item_co]):
     @overload
     def __init__(self: "Dataset[Any]", source: Any) -> None: ...
     def __init__(self, source: Any) -> None:
-        self._set(_source_node(source))
+        if isinstance(source, Dataset):
+            raise TypeError("the source is already a Dataset: call its methods")
+        self._set(source_node(source))
 
     def _set(self, root: nodes.StageNode) -> None:
         self._root, self._readers = root, Readers(root)
@@ -490,8 +466,8 @@ class Dataset(Generic[Item_co]):
         """
         ranges = bounds_of(check_fractions(fractions))
         number = check_count("split", "seed", seed, None)
-        self._require_finite("split")
-        self._require_one_order("split")
+        require_finite(self._root, "split")
+        require_one_order(self._root, "split")
         return tuple([self._then(SplitNode, low=low, high=high, seed=number) for low, high in ranges])
 
     def sort(self, key: Callable[[Item_co], Any]) -> Self:
@@ -513,29 +489,9 @@ class Dataset(Generic[Item_co]):
         Follows: ``sort`` of Hugging Face's ``datasets.Dataset``, with a function as in Python's ``sorted``.
         """
         check_function("sort", "the key", key, "an element")
-        self._require_finite("sort")
-        self._require_one_order("sort")
+        require_finite(self._root, "sort")
+        require_one_order(self._root, "sort")
         return self._then(SortNode, function=key)
-
-    def _require_finite(self, stage: str, remedy: str = "") -> None:
-        """Raise a `ValueError` for a stream or an endless dataset; ``remedy`` precedes the general remedy."""
-        found = stream_stage(self._root)
-        if found is not None:
-            raise ValueError(
-                f"{stage}() needs an indexed dataset, and {found.named()} makes this one a stream: {remedy}put "
-                f"{stage}() before that stage"
-            )
-        if nodes.length_when_described(self._root) is None and self._root.length() is None:
-            raise ValueError(f"{stage}() needs a finite dataset, and this one is endless: put it before repeat()")
-
-    def _require_one_order(self, stage: str) -> None:
-        """Raise a `ValueError` if a previous stage draws another order in each epoch."""
-        drawing = self._root.facts.drawing
-        if drawing is not None:
-            raise ValueError(
-                f"{stage}: {drawing.named()} returns another order in each epoch: put it after {stage}, or use "
-                "concatenate in place of mix"
-            )
 
     def shuffle(
         self, buffer: int | None = None, *, block: int | Literal["group"] | None = None, blocks: int | None = None
@@ -570,7 +526,7 @@ class Dataset(Generic[Item_co]):
                 raise ValueError(f"shuffle: buffer={buffer} and block={block} exclude each other: pass one")
             chosen = check_block("shuffle", block)
             blocks = 16 if blocks is None else check_count("shuffle", "blocks", blocks)
-            self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
+            require_finite(self._root, "shuffle", "pass shuffle(buffer=1000), or ")
             if chosen == "group":
                 group_sizes(self.root)
             return self._then(BlockShuffleNode, block=chosen, blocks=blocks)
@@ -578,7 +534,7 @@ class Dataset(Generic[Item_co]):
             raise ValueError(f"shuffle: blocks={blocks!r} is the number of blocks in a group: pass block=n, too")
         if buffer is not None:
             return self._then(ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
-        self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
+        require_finite(self._root, "shuffle", "pass shuffle(buffer=1000), or ")
         return self._then(ShuffleNode)
 
     @overload
@@ -609,7 +565,7 @@ class Dataset(Generic[Item_co]):
         """
         return self._changed(
             BatchNode, size=check_count("batch", "size", size),
-            drop_last=check_flag("batch", "drop_last", drop_last), collate=self._collate_of("batch", collate),
+            drop_last=check_flag("batch", "drop_last", drop_last), collate=collate_of(self._root, "batch", collate),
         )  # fmt: skip
 
     @overload
@@ -673,7 +629,7 @@ class Dataset(Generic[Item_co]):
             BucketNode, length_of=length, boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
-            drop_last=check_flag("bucket", "drop_last", drop_last), collate=self._collate_of("bucket", collate),
+            drop_last=check_flag("bucket", "drop_last", drop_last), collate=collate_of(self._root, "bucket", collate),
         )  # fmt: skip
 
     def pack(
@@ -853,7 +809,7 @@ class Dataset(Generic[Item_co]):
 
         Follows: ``tf.data.Dataset.cache``; in addition, a cache can be incomplete, and several processes can use it.
         """
-        return self._then(CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
+        return self._then(CacheNode, cache=cache_of(self._root, folder, name, max_bytes))
 
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
         return self._of(kind.reading([self._root], **arguments))
@@ -861,27 +817,6 @@ class Dataset(Generic[Item_co]):
     def _changed(self, kind: type[nodes.LinkNode], **arguments: Any) -> "Dataset[Any]":
         """Return the result of `_then` for a stage whose elements have another type."""
         return self._then(kind, **arguments)
-
-    def _collate_of(self, stage: str, collate: Any) -> Any:
-        """Return the ``collate`` of a stage that makes batches.
-
-        Raises:
-            TypeError: It does not accept one argument.
-            ValueError: It is another string; or it is no function, and the elements are already batches.
-        """
-        if isinstance(collate, str | Mapping):
-            ragged_choice(f"{stage}: collate", collate)
-        elif collate is not None:
-            check_function(stage, "collate", collate, "a list of elements")
-            return collate
-        # Two batch stages are usually a mistake, which would only show in the model, as an additional axis.
-        batching = self._root.facts.batching
-        if batching is not None:
-            raise ValueError(
-                f"{stage} takes single samples, and {batching.named()} already makes batches: remove one of the two, "
-                f"split batches with flat_map(function), or combine them with {stage}(..., collate=function)"
-            )
-        return collate
 
     # -- Samples
 
@@ -983,7 +918,7 @@ class Dataset(Generic[Item_co]):
         return PlaceRounds(lambda place: compute_aside(self._readers, [place])[0], self._readers.length())
 
     def __getattr__(self, name: str) -> NoReturn:
-        remedy = _ELSEWHERE.get(name)
+        remedy = EQUIVALENTS.get(name)
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
             name=name, obj=self,
@@ -1011,78 +946,3 @@ def _roots(stage: str, datasets: tuple[Any, ...]) -> tuple[nodes.StageNode, ...]
         if not isinstance(dataset, Dataset):
             raise TypeError(f"{stage} takes datasets, got {type(dataset).__name__}: wrap it, mpqueue.Dataset(source)")
     return tuple(dataset.root for dataset in datasets)
-
-
-def _cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> Cache:
-    """Return the cache of a stage."""
-    path = None if folder is None else check_folder("cache", folder)
-    most = check_room("cache", max_bytes, path)
-    _warn_of_one_order(root)
-    if path is None:
-        if name is not None:
-            raise ValueError(f"cache: name={name!r} needs a folder: cache(folder, name=...)")
-        return MemoryCache(most)
-    if name is not None:
-        return FolderCache(path, check_file_name("cache", "name", name), most)
-    from mpqueue.dataset.description.fingerprint import fingerprint_of  # 10 ms for what it imports
-
-    try:
-        key = fingerprint_of(root)
-    except Exception as error:
-        raise TypeError(
-            f"cache: no name can be derived from the previous stages ({named_text_of(error)}): pass one, "
-            "cache(folder, name=...), and change it whenever the samples or functions change"
-        ) from error
-    return FolderCache(path, key, most)
-
-
-def _warn_of_one_order(root: nodes.StageNode) -> None:
-    """Warn if a cache keeps the order of a shuffle, unless the shuffle selects elements."""
-    node = root
-    # After another cache, the order is already kept, and that stage has warned.
-    while isinstance(node, nodes.LinkNode) and not isinstance(node, TakeNode | SkipNode | CacheNode):
-        if isinstance(node, ShuffleNode | BlockShuffleNode):
-            stage = nodes.Numbered(node.number, node)
-            warn(
-                f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
-                "Streams", "Caches",
-            )  # fmt: skip
-            return
-        node = node.input
-
-
-def _source_node(source: Any) -> nodes.StageNode:
-    """Return the stage of a source.
-
-    Raises:
-        TypeError: The source has an unsupported type.
-    """
-    if isinstance(source, Dataset):
-        raise TypeError("the source is already a Dataset: call its methods")
-    if is_torch_iterable(source):
-        return StreamNode(source=source)
-    validate_source(source, "sample")
-    if is_sequence(source):
-        if has_coroutines(source, batches=False):
-            name = type(source).__name__
-            raise TypeError(
-                f"the source {name} is asynchronous (async def): map its indices, as in "
-                f"mpqueue.Dataset.range(len(source)).map(source.__getitem__), or pass it to a Loader"
-            )
-        return SourceNode(source=source)
-    if hasattr(source, "__next__"):
-        raise TypeError(
-            f"the source is an iterator ({type(source).__name__}), which can be read only once: "
-            "pass the generator function itself, a callable without arguments that returns a new iterator"
-        )
-    if inspect.isclass(source):
-        raise TypeError(f"the source is the class {source.__name__}: pass an instance of it, {source.__name__}(...)")
-    if callable(source):
-        check_call(source)
-        return StreamNode(source=source)
-    if hasattr(type(source), "__iter__") or hasattr(type(source), "__aiter__"):
-        return StreamNode(source=source)
-    raise TypeError(
-        f"Unsupported source: expected an object with __getitem__ and __len__, a generator function, or an object "
-        f"with __iter__; got {source!r}"
-    )

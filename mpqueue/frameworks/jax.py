@@ -27,8 +27,8 @@ from mpqueue.memory.layout import room_for
 from mpqueue.plan.ids.batch_info import BatchInfo
 from mpqueue.plan.options.checks import flag, integer
 from mpqueue.plan.sources.batch_types import Batch_co, MaybeNone
+from mpqueue.samples.leaves import is_sparse
 from mpqueue.samples.ragged import Ragged
-from mpqueue.samples.sparse import is_sparse
 from mpqueue.system.user_code.extras import import_extra
 from mpqueue.system.user_code.keywords import suggests_keywords
 

@@ -274,7 +274,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         so a loop that does not read it has no cost. The result stays valid. Batches that a framework has taken ahead,
         or only inspected, do not count, as in `state_dict`.
         """
-        last = self._run.last
+        last = self._run.returned.last
         return None if last is None else self._questions().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None) -> "BatchInfo":
@@ -409,7 +409,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def _change(self, change: "PlanChange", *, refresh: bool) -> None:
         """Continue the run with another plan; see `Passes.change` for ``refresh``."""
         run = self._run
-        last = None if run.plan.has_index else run.last
+        last = None if run.plan.has_index else run.returned.last
         if last is not None:
             # After the change, its lane returns other elements.
             run.last_known = last.work_item, self._answers().info_of(last)

@@ -22,6 +22,59 @@ if TYPE_CHECKING:
     from mpqueue.plan.states.states import States
 
 
+class ReturnedBatches:
+    """The batches that the loops of a run have returned: their number, the samples of each part, and the last one.
+
+    Attributes:
+        pipeline: The pipeline that counts; None between two loops.
+        kept_last: The last batch before this pipeline; None: none since a place was loaded.
+    """
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.kept_last: DeliveredBatch | None = None
+        # In all, and without the batches of the pipeline.
+        self._steps = self._steps_before = 0
+        # The samples of each part of a mixture in these batches.
+        self._parts: dict[str | int, int] = {}
+        self._parts_before: dict[str | int, int] = {}
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return self._steps if self.pipeline is None else self._steps_before + self.pipeline.ledger.counts.num_returned
+
+    def parts_at(self, where: Place) -> dict[str | int, int]:
+        """Return the number of samples of each part of a mixture.
+
+        Args:
+            where: The result of `Run.where` at that time. Another thread may have received a batch since.
+        """
+        if self.pipeline is None:
+            return self._parts
+        return _sums(self._parts_before, self.pipeline.ledger.counts.parts.at(where), 1)
+
+    @property
+    def last(self) -> DeliveredBatch | None:
+        """The last batch; None: none since a place was loaded."""
+        returned = None if self.pipeline is None else self.pipeline.ledger.counts.last()
+        return self.kept_last if returned is None else returned._replace(step=self.steps - 1)
+
+    def count_by(self, pipeline: Pipeline) -> None:
+        """Add the counts of this pipeline."""
+        self._steps_before = self._steps - pipeline.ledger.counts.num_returned
+        self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.place()), -1)
+        self.pipeline = pipeline
+
+    def keep(self, where: Place) -> None:
+        """Keep the counts at this place, for the time after the pipeline."""
+        self._steps, self.kept_last, self._parts = self.steps, self.last, self.parts_at(where)
+
+    def set(self, steps: int, parts: Mapping[str | int, int]) -> None:
+        """Continue the counts of a state."""
+        self._steps, self._parts = steps, dict(parts)
+
+
 class Run:
     """A consumer's way through a plan.
 
@@ -39,6 +92,7 @@ class Run:
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
+        returned: The batches that the loops have returned.
         is_resumed: The loops continue another run, or at a place that was sought.
         last_known: Of a stream that was changed after its last batch: the work item of this batch, and its samples by
             the plan before the change.
@@ -51,19 +105,13 @@ class Run:
         self.place = Place()
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
-        self._pipeline: Pipeline | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        # The batches that were returned before: in all, and without the batches of the pipeline that counts.
-        self._steps = self._steps_before = 0
-        self._last: DeliveredBatch | None = None
+        self.returned = ReturnedBatches()
         self.last_known: tuple[WorkItem, BatchInfo] | None = None
-        # The samples of each part of a mixture in these batches.
-        self._parts: dict[str | int, int] = {}
-        self._parts_before: dict[str | int, int] = {}
 
     @property
     def plan(self) -> Plan:
@@ -83,57 +131,34 @@ class Run:
 
     def where(self) -> Place:
         """Return the current place of the loops."""
-        return self.place if self._pipeline is None else self._pipeline.progress.place()
+        return self.place if self.returned.pipeline is None else self.returned.pipeline.progress.place()
 
     @property
     def is_holding(self) -> bool:
         """True if a front end holds batches of the present loop, which its user has not got."""
-        progress = None if self._pipeline is None else self._pipeline.progress
+        progress = None if self.returned.pipeline is None else self.returned.pipeline.progress
         return progress is not None and bool(progress.deliveries)
 
     @property
     def is_counting(self) -> bool:
         """True until the end of the present loop was recorded."""
-        return self._pipeline is not None
-
-    @property
-    def steps(self) -> int:
-        """Number of batches that the loops have returned."""
-        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.ledger.counts.num_returned
-
-    def parts_at(self, where: Place) -> dict[str | int, int]:
-        """Return the number of samples of each part of a mixture in the batches that the loops have returned.
-
-        Args:
-            where: The result of `where` at that time. Another thread may have received a batch since.
-        """
-        if self._pipeline is None:
-            return self._parts
-        return _sums(self._parts_before, self._pipeline.ledger.counts.parts.at(where), 1)
-
-    @property
-    def last(self) -> DeliveredBatch | None:
-        """The batch that the loops returned last; None: none since a place was loaded."""
-        returned = None if self._pipeline is None else self._pipeline.ledger.counts.last()
-        if returned is None:
-            return self._last
-        return returned._replace(step=self.steps - 1)
+        return self.returned.pipeline is not None
 
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
-        if self._pipeline is not None:
-            ledger = self._pipeline.ledger
-            self._goes_on = self._goes_on_at == (self._pipeline, ledger.counts.num_taken)
+        if self.returned.pipeline is not None:
+            ledger = self.returned.pipeline.ledger
+            self._goes_on = self._goes_on_at == (self.returned.pipeline, ledger.counts.num_taken)
             where = self.where()
             self._stop_counting(where, where)
             ledger.counts.drop_held()
 
     def use_lent(self) -> None:
         """Count a batch that a framework has taken ahead: it will use this batch, whatever changes."""
-        if self._pipeline is not None:
-            for delivery in self._pipeline.progress.deliveries:
+        if self.returned.pipeline is not None:
+            for delivery in self.returned.pipeline.progress.deliveries:
                 if delivery.is_lent:
-                    self._pipeline.progress.pass_on(delivery)
+                    self.returned.pipeline.progress.pass_on(delivery)
 
     def leave(self) -> None:
         """Leave the present loop, which holds batches: they belong to no later loop."""
@@ -141,8 +166,8 @@ class Run:
         self.iterator += 1
 
     def _stop_counting(self, where: Place, place: Place) -> None:
-        self._steps, self._last, self._parts = self.steps, self.last, self.parts_at(where)
-        self.place, self._pipeline = place, None
+        self.returned.keep(where)
+        self.place, self.returned.pipeline = place, None  # at once: an interrupt would strike between two statements
 
     def begin(self, *, stays: bool = False) -> bool:
         """Move to the start of the next loop; return whether it continues the epoch of the last one.
@@ -176,16 +201,14 @@ class Run:
         """Use the counts of this pipeline."""
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.ledger.counts.num_taken
-        self._steps_before = self._steps - pipeline.ledger.counts.num_returned
-        self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.place()), -1)
-        self._pipeline = pipeline
+        self.returned.count_by(pipeline)
 
     def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
-        if self._pipeline is not None:
+        if self.returned.pipeline is not None:
             # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
-            ledger = self._pipeline.ledger
-            self._goes_on_at = self._pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
+            ledger = self.returned.pipeline.ledger
+            self._goes_on_at = self.returned.pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
         """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
@@ -199,7 +222,7 @@ class Run:
 
     def end_stream(self) -> None:
         """Record that the epoch of a stream is over; may be repeated."""
-        if self._pipeline is not None:
+        if self.returned.pipeline is not None:
             where = self.where()
             self._stop_counting(where, Place(where.epoch + 1, base=where.base))
             self._goes_on = False
@@ -216,7 +239,7 @@ class Run:
 
         where = self.where()
         is_ordered = bool(self.job.options.ordered)
-        at = RunPosition(where, self.steps, self.parts_at(where), self.draws, self.cursor, is_ordered)
+        at = RunPosition(where, self.returned.steps, self.returned.parts_at(where), self.draws, self.cursor, is_ordered)
         return self._states().saved(at)
 
     def _states(self) -> "States":
@@ -262,7 +285,7 @@ class Run:
         self._move_to(of_plan.begun_at(first, of_plan.place(states), self.draws))
         # Afterwards, because it keeps the steps that this run has counted so far.
         parts = parts_in(all_states, plan.source.part_names, plan.order.ranks.shard)
-        self._steps, self._parts = steps_in(first), dict(parts)
+        self.returned.set(steps_in(first), parts)
 
     def seek(self, place: Place) -> None:
         """Make the next loop continue at a place of this run."""
@@ -275,7 +298,7 @@ class Run:
         self.is_resumed = True
         self.place, self._goes_on, self.first_epoch = place, True, None
         self.iterator += 1  # running iterators end
-        self.epoch, self._last = place.epoch, None
+        self.epoch, self.returned.kept_last = place.epoch, None
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:

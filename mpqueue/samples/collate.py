@@ -24,6 +24,7 @@ from mpqueue.samples.leaves import (
     LeafPlace,
     is_masked,
     is_number_list,
+    is_sparse,
     is_stackable,
     merge_arrays,
     merge_masked,
@@ -33,7 +34,6 @@ from mpqueue.samples.leaves import (
     stack_alike,
 )
 from mpqueue.samples.ragged import Ragged, SegmentObjects, chosen_arrays, merge_parts, merge_ragged
-from mpqueue.samples.sparse import is_sparse, merge_sparse
 
 _LARGE_BYTES = 4096
 _ndarray = np.ndarray
@@ -164,7 +164,7 @@ class Collation:
             if all(isinstance(value, Mapping) for value in values):
                 return self._merge_mappings(values, place)
             if any(map(is_sparse, values)):
-                return self._built(merge_sparse(values, self._empty, place))
+                return self._sparse(values, place)
             return merge_unlike(values, self._empty, place)
         (kind,) = kinds
         if kind in NUMBERS:
@@ -181,7 +181,7 @@ class Collation:
     def _merge_others(self, values: Sequence[Any], kind: type, place: LeafPlace) -> Any:
         first = values[0]
         if is_sparse(first):  # first, because the DOK format is a mapping
-            return self._built(merge_sparse(values, self._empty, place))
+            return self._sparse(values, place)
         if issubclass(kind, Mapping):
             return self._merge_mappings(values, place)
         if kind is Ragged:
@@ -219,6 +219,11 @@ class Collation:
             place.require_equal(list(map(len, values)), "has length {}".format, remedy)
             raise
         return [self._merge(column, step) for step, column in zip(place.steps(fields, form), columns, strict=True)]
+
+    def _sparse(self, values: Sequence[Any], place: LeafPlace) -> Any:
+        from mpqueue.samples.sparse import merge_sparse  # most workers do not need it
+
+        return self._built(merge_sparse(values, self._empty, place))
 
     def _record(self, kind: type, names: tuple[str, ...] | None, fields: list[Any]) -> Any:
         return self._built(Recorded(kind, names, fields))

@@ -257,3 +257,9 @@ def masked_error(values: Sequence[Any], place: LeafPlace) -> ValueError:
         f"{place.name(first)} is masked, and neither a ragged field nor a tensor can have masked values: call filled() "
         "in the source"
     )
+
+
+def is_sparse(value: Any) -> bool:
+    """Return whether a value is a sparse matrix or array of scipy."""
+    is_one = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
+    return is_one is not None and bool(is_one(value))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.memory.layout import Array, Recorded
-from mpqueue.samples.leaves import Empty, LeafPlace
+from mpqueue.samples.leaves import Empty, LeafPlace, is_sparse
 
 REMEDY = "Sparse rows of a batch need one class, dtype and number of columns: convert them in the source"
 
@@ -35,12 +35,6 @@ class CsrRows:
         # Assigned: the constructor would read all indices, and copy int64 ones to int32.
         made.data, made.indices, made.indptr = data, indices, indptr
         return made
-
-
-def is_sparse(value: Any) -> bool:
-    """Return whether a value is a sparse matrix or array of scipy."""
-    is_one = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
-    return is_one is not None and bool(is_one(value))
 
 
 def merge_sparse(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Recorded | list[Any]:

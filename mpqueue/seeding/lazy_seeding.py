@@ -135,7 +135,7 @@ class LazySeeding:
         is_due: `seed` must be called before each batch or sample.
         num_repeats: The number of batches that are computed again: what was kept of their first computation, such as
             the samples of a group of blocks, may have unseeded numbers.
-        stages: The `mpqueue.telemetry.recorder.Stages` of a batch that is timed, or None.
+        stages: The `mpqueue.telemetry.stages.Stages` of a batch that is timed, or None.
     """
 
     def __init__(self, *, can_repeat: bool = True, is_shared: bool = False) -> None:

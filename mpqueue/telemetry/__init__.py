@@ -3,6 +3,7 @@
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
     clock.py          the clock for times of batches
+    stages.py         the parts of the time of one batch
     stage_rows.py     the work of the stages of a dataset, as reported by workers, and its sums
     trace_events.py   the events of a stream, as lines of a trace
     timeline.py       a trace file for Perfetto

@@ -4,8 +4,8 @@ The worker reads grants one by one, computes the requested batch, writes it into
 no lock that another process waits for, and writes only to its granted slots. So it may be killed between any two
 instructions: a batch is valid if its report was written; its replacement computes any other batch again.
 
-At intervals it times one batch (`_Timing`): for that batch, the functions that compute and report are replaced by
-versions with clocks.
+At intervals it times one batch (`mpqueue.worker.batch_timing`): for that batch, the functions that compute and report
+are replaced by versions with clocks.
 
 If user code forks, and the child returns into this loop or raises there, the child is not a worker: it exits before it
 writes to a slot or pipe (`_Worker._leave_if_forked`), at the latest at the end of its batch.
@@ -16,21 +16,18 @@ The worker exits at the end of the pipe of grants.
 import contextlib
 import faulthandler
 import os
-import signal
-import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.memory.glibc import keep_freed_memory
-from mpqueue.memory.segment import GroupFull, Segment, is_full
+from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.plan.position.lanes import LaneStart, RetryStart
@@ -38,29 +35,27 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.processes.child_process import finalize
 from mpqueue.system.processes.exit import exit_code_of, leave, leave_as_child
 from mpqueue.system.processes.own_process import make_mark
-from mpqueue.system.program_streams import call_unless_lost, is_lost
-from mpqueue.system.signals import group_signals
-from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.program_streams import call_unless_lost
 from mpqueue.system.signals.exceptions import matches, set_traceback
-from mpqueue.system.signals.interrupts import set_signal_mask
-from mpqueue.system.standard_input import explain_quit, keep_terminal_only
-from mpqueue.telemetry.clock import EVERY_NS, clock_ns
-from mpqueue.telemetry.recorder import BlockedLooks, Stages
+from mpqueue.system.standard_input import explain_quit
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, queue_address, torch_info
+from mpqueue.worker.batch_timing import BatchTiming
 from mpqueue.worker.concurrency import stuck
 from mpqueue.worker.concurrency.async_sources import close_before_exit, close_in_loop, initialise
-from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
+from mpqueue.worker.placing import Placing
+from mpqueue.worker.process_settings import answer_for_stacks
 from mpqueue.worker.random_state import tensorflow_rng
 from mpqueue.worker.random_state.shuffle_detection import NAME_BYTES, ShuffleDetector
-from mpqueue.worker.random_state.user_generators import UserGenerators, user_generators
+from mpqueue.worker.random_state.user_generators import user_generators
 from mpqueue.worker.records import (
     GRANT,
     HELD,
     HUNG,
     MAGIC,
     NEW_SPEC,
-    OF_GROUP,
     ORDER,
     PARTIAL,
     REPORT,
@@ -160,52 +155,11 @@ class GrantReader:
         return has_hung_up(self._fd)
 
 
-# The kernel may count the file cache of a control group late, by up to 2 s: then the group has more room than it shows.
-_GROUP_WAIT_S, _GROUP_PAUSE_S = 2.5, 0.1
-
-_FEW_WORKERS = 4
-_MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, BatchWithState)
 _Argument: TypeAlias = BatchSamples | LaneStart | RetryStart | None  # content of the slot of the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
-_T = TypeVar("_T")
-
-
-def prepare_process(installed: Mapping[int, group_signals.Handler] | None = None) -> None:
-    """Set signals, streams and heap for a fork server or worker, independently of the trainer's settings.
-
-    Args:
-        installed: In a child of a fork server, the handlers of group signals that the source has installed there.
-    """
-    keep_freed_memory()
-    if installed is None:
-        group_signals.ignore()
-    else:
-        group_signals.install(installed)
-    # A forked worker inherits the descriptor that asyncio has set: its signals would wake the event loop of the
-    # trainer.
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the trainer
-    # The trainer ends workers by SIGTERM. An inherited handler belongs to its program, and might not end this process.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, the exit status of children would be lost
-    # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
-    # across `exec`.
-    signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
-    # A fork server starts with the signals blocked that it ignores, and a worker forked from the trainer with all.
-    set_signal_mask()
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and not is_lost(stream):
-            reconfigure(line_buffering=True)  # whole lines, at once
-    keep_terminal_only()
-
-
-def answer_for_stacks(ends: WorkerEnds) -> None:
-    """Make `DUMP_SIGNAL` write the stacks of all threads."""
-    faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 
 def run_and_exit(
@@ -247,54 +201,6 @@ def run_and_exit(
         leave(code)
 
 
-class _Timing:
-    """Times one batch every `EVERY_NS`, and reports its times together with its outcome.
-
-    Timing a batch costs both sides some 10 µs. One per `EVERY_NS` would add 1 % to the cost of short batches, so after
-    a short batch a worker waits twice as long, and longer if there are many workers.
-
-    Args:
-        put: Writes a report.
-        num_workers: Number of workers.
-
-    Attributes:
-        put: Writes a report.
-        due_at: Time of the next timing.
-    """
-
-    def __init__(self, put: Callable[[bytes], int], num_workers: int) -> None:
-        self.put = put
-        self.due_at = 0
-        self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
-        self._began, self._stages = 0, Stages()
-        self._looks = BlockedLooks()
-
-    @context_manager
-    def of(self, runner: SourceRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
-        """Time the batch computed in this context."""
-        self._began, self._stages = _clock(), Stages()
-        with self._looks.at(self._stages), self._stages.of(runner, seeding, kept):
-            yield self._stages
-
-    def report(self, record: bytes) -> int:
-        """Write the times of the batch, and the report of its outcome."""
-        began, self._began = self._began, 0
-        _, kind, _, _, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
-        if kind != _BATCH or not began:  # not started: the worker could not be prepared
-            return self.put(record)
-        self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
-        stages = self._stages
-        blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
-        # Negative if the worker's own thread waited longer than helper threads worked.
-        beside_us = min(max(0, stages.beside_ns) // 1000, _MOST_US)
-        times = REPORT.pack(
-            MAGIC, ReportKind.TIMES, 0, beside_us, turn, blocked_us,
-            began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
-        )  # fmt: skip
-        # In one write and before the outcome: the trainer then has the lease of this batch timed, too.
-        return self.put(times + record)
-
-
 class _Worker:
     def __init__(self, config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
@@ -303,6 +209,7 @@ class _Worker:
         # Room in a control group for one batch of each worker, see `mpqueue.backends.processes.memory_pressure`.
         self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
+        self._placing = Placing(self._segment, self._writer, self._grants, self._report)
         self._broken: BaseException | None = None
         self._loop: Any = None  # the event loop, if the user has chosen it, or `worker_init` runs in it
         # Tells this process from children that user code forks.
@@ -322,7 +229,7 @@ class _Worker:
         self._run: _Run = self._run_watched if self._watches else self._run_unwatched
         self._compute: _Run = self._run  # or the version with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
-        self._timing = _Timing(self._put, config.info.num_workers)
+        self._timing = BatchTiming(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._own, self._writer, begin, self._begin_block, self._seeding)
         torch_info.enter_worker_process(payload.source)
         queue_address.directory = config.queue_directory
@@ -457,10 +364,10 @@ class _Worker:
                 placed = writer.place()
             except OSError as error:
                 # Perhaps a lack of memory. Keep the batch, because it may not be possible to compute it again.
-                placed = self._place_again(error, slot, turn, writer.place)
+                placed = self._placing.again(error, slot, turn, writer.place)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
-            if tail and self._put_behind(nbytes, tail, slot, turn, is_needed=is_needed):
+            if tail and self._placing.put_behind(nbytes, tail, slot, turn, is_needed=is_needed):
                 nbytes, flags = nbytes + len(tail), flags | TAIL
         except StreamEnd as ended:
             self._leave_if_forked()
@@ -469,7 +376,7 @@ class _Worker:
             flags = HELD * writer.keeps_slot() + UNSHARDED * (not self._runner.is_shared)
             try:
                 if ended.rows or ended.skipped:
-                    header_offset, nbytes = self._place_end(ended, slot, turn)
+                    header_offset, nbytes = self._placing.place_end(ended, slot, turn)
                     flags |= TAIL * (nbytes > 0) | PARTIAL * bool(ended.skipped)
             except (OSError, SharedMemoryFull) as error:  # without the list, its samples would be missing silently
                 kind = ReportKind.RAISED
@@ -495,28 +402,6 @@ class _Worker:
         self._put(record)
         while writer.let_go:  # after the batch, which the consumer may wait for
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
-
-    def _put_behind(self, end: int, tail: bytes, slot: int, turn: int, *, is_needed: bool) -> bool:
-        """Write a tail after the batch; return False if memory is lacking, and the tail is not needed."""
-        try:
-            self._writer.append(end, tail)
-        except OSError as error:
-            if not is_needed and is_full(error):
-                # Not retried: the next snapshot is due soon, and until then the lane can restart from an older one.
-                return False
-            self._place_again(error, slot, turn, partial(self._writer.append, end, tail))
-        return True
-
-    def _place_end(self, ended: StreamEnd, slot: int, turn: int) -> tuple[int, int]:
-        """Write the tail of a finished lane; return its start and end, or zeros if memory for rows is lacking."""
-        place = partial(self._writer.place_bytes, pack_tail(rows=ended.rows, skipped=ended.skipped))
-        try:
-            placed = place()
-        except OSError as error:
-            if not ended.skipped and is_full(error):
-                return 0, 0
-            placed = self._place_again(error, slot, turn, place)
-        return placed.header_offset, placed.nbytes
 
     def _is_to_leave(self, error: BaseException) -> bool:
         """Return whether an exception ends the process instead of being the error of a batch.
@@ -574,30 +459,6 @@ class _Worker:
                 if self._compute == self._run:  # otherwise `_put_timed` restores it
                     self._compute = self._run_unwatched
                 self._run = self._run_unwatched
-
-    def _place_again(self, error: OSError, slot: int, turn: int, place: Callable[[], _T]) -> _T:
-        """Place what lacked memory as soon as some is free; give up when the trainer does."""
-        is_last, give_up_at = False, 0.0
-        while is_full(error):
-            missing = self._writer.wanted
-            if not is_last:
-                self._report(ReportKind.FULL, slot, turn, missing, OF_GROUP * isinstance(error, GroupFull))
-                # Others may have freed memory since the trainer's decision, so even FAIL is followed by an attempt.
-                is_last, give_up_at = not self._grants.may_retry(), time.monotonic() + _GROUP_WAIT_S
-            elif isinstance(error, GroupFull) and time.monotonic() < give_up_at:
-                time.sleep(_GROUP_PAUSE_S)
-            else:
-                raise self._segment.memory_full(missing) from error
-            spares = self._writer.spares
-            if self._grants.may_use_reserve:
-                self._writer.spares = None
-            try:
-                return place()
-            except OSError as again:
-                error = again
-            finally:
-                self._writer.spares = spares
-        raise error
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
         explain_quit(error)

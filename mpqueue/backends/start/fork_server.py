@@ -44,7 +44,9 @@ from mpqueue.system.signals.safe_threads import counted, remaining_threads
 from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
+from mpqueue.worker.main import run_and_exit
+from mpqueue.worker.process_settings import answer_for_stacks, prepare_process
+from mpqueue.worker.runners.runners import runner_of
 
 PARK_S = 5.0
 
@@ -152,6 +154,7 @@ class _ForkServer:
             self._buffers = mapped(self._places, self._snapshots)
             with child_process.unpickling():
                 self._payload = pickle.loads(self._data, buffers=self._buffers)
+            runner_of(self._payload.form)  # imports its modules once for all workers
             # Once, here: a walk through a large source takes longer than a fork.
             self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:

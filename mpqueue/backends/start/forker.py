@@ -26,7 +26,9 @@ from mpqueue.system.signals import interrupts
 from mpqueue.system.signals.interrupts import OF_PROCESS, defer_signals, set_signal_mask
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.main import prepare_process, run_and_exit
+from mpqueue.worker.main import run_and_exit
+from mpqueue.worker.process_settings import prepare_process
+from mpqueue.worker.runners.runners import runner_of
 
 _REAP_S = 1.0  # a killed process exits sooner
 
@@ -44,7 +46,7 @@ class Forker:
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._poller: Any = None
         self._children: dict[int, tuple[int, int]] = {}  # (key, pid), by sentinel
-        # The source's files, collected at the first fork.
+        # The source's files, collected before the first fork.
         self._writable_files: frozenset[open_files.OpenFile] | None = None
 
     def watch(self, poller: Any) -> None:
@@ -64,6 +66,7 @@ class Forker:
         if self._writable_files is None:
             # Before signals are deferred, because the search takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends)
+            runner_of(self._payload.form)  # imports its modules once for all workers
         parent = child_process.describe_parent()
         if self._has_other_programs:
             identify_main()

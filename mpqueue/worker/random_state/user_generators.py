@@ -30,7 +30,7 @@ class UserGenerators:
     Attributes:
         is_idle: No generator must be seeded before a batch.
         num_late: Number of generators that were found after the first item had begun.
-        stages: The `mpqueue.telemetry.recorder.Stages` of a timed batch, or None.
+        stages: The `mpqueue.telemetry.stages.Stages` of a timed batch, or None.
     """
 
     def __init__(self, source: Any) -> None:

@@ -16,6 +16,7 @@ from mpqueue.worker.concurrency.stuck import sample_text
 from mpqueue.worker.failures import note_of
 from mpqueue.worker.runners.in_flight import BatchIndices, FindAhead, InFlightRunner, whole
 from mpqueue.worker.runners.runner import Parts
+from mpqueue.worker.runners.sample_runner import one_for_each
 
 
 class CoroutineSampleRunner(InFlightRunner):
@@ -45,7 +46,7 @@ class CoroutineSampleRunner(InFlightRunner):
         return None if batch is None else batch._replace(listed=whole(batch.listed))
 
     async def _all_in_one(self, getitems: Callable[[Any], Awaitable[Any]], indices: list[Any]) -> list[Any]:
-        return self._one_for_each(indices, await getitems(indices))
+        return one_for_each(self._source, indices, await getitems(indices))
 
     def _asks_one(self, getitems: Any) -> Callable[[Any], Any]:
         if getitems is None:
@@ -69,6 +70,11 @@ class CoroutineItemRunner(CoroutineSampleRunner):
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
         return note_of(unit, epoch, self._info)
+
+
+def coroutine_runner(parts: Parts) -> CoroutineSampleRunner:
+    """Return the runner of an asynchronous source of samples, or of batches."""
+    return CoroutineItemRunner(parts) if parts.batching is None else CoroutineSampleRunner(parts)
 
 
 def _only(items: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.system.user_code.object_walk import title_of
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker.failures import may_leave_out
 from mpqueue.worker.runners.lanes import LaneRun
 from mpqueue.worker.runners.runner import StreamEnd

@@ -26,7 +26,7 @@ from mpqueue.seeding.global_rng import GlobalState, imported_torch
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.user_code.object_walk import title_of
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.concurrency.async_sources import plain_iterable
 from mpqueue.worker.failures import note_of, passes_at_once

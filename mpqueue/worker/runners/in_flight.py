@@ -28,7 +28,7 @@ from mpqueue.worker.concurrency.helper_threads import Helpers
 from mpqueue.worker.concurrency.in_order import CallWindow, Helping, InOrder
 from mpqueue.worker.random_state.shared_generator_check import SharedGeneratorCheck
 from mpqueue.worker.runners.runner import BatchAhead, BeginBatch, Parts
-from mpqueue.worker.runners.sample_runner import AnyCollation, SampleRunner, TriedSamples
+from mpqueue.worker.runners.sample_runner import AnyCollation, SampleRunner, TriedSamples, all_of
 
 
 class BatchIndices(NamedTuple):
@@ -272,7 +272,7 @@ class InFlightRunner(SampleRunner):
     def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
         self._begin_batch(self._info.seed, epoch, ~first)
-        ask = partial(self._all_of, getitems)
+        ask = partial(all_of, self._source, getitems)
         samples = self._in_flight.in_parts(ask, self._info.seed, epoch, first, indices)
         self._in_flight.look()
         return self._join_all(epoch, first, indices, samples)

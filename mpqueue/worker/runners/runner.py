@@ -11,8 +11,8 @@ from mpqueue.engine.skips import LeftOut
 from mpqueue.plan.options.batching import Batching, Concurrency
 from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of

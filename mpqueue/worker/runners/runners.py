@@ -1,8 +1,8 @@
 """Creates the runner of a source: one class for each `RunnerKind`."""
 
+from collections.abc import Callable
+
 from mpqueue.plan.options.batching import RunnerKind
-from mpqueue.worker.runners.generator_lanes import IteratorRunner
-from mpqueue.worker.runners.lane_runner import FunctionRunner, LaneRunner
 from mpqueue.worker.runners.runner import GroupsRunner, Parts, Runner, SourceRunner
 from mpqueue.worker.runners.sample_runner import SampleRunner
 
@@ -10,21 +10,38 @@ _KINDS: dict[RunnerKind, type[SourceRunner]] = {
     RunnerKind.ITEMS: Runner,
     RunnerKind.GROUPS: GroupsRunner,
     RunnerKind.SAMPLES: SampleRunner,
-    RunnerKind.LANES: LaneRunner,
-    RunnerKind.FUNCTION: FunctionRunner,
-    RunnerKind.ITERATOR: IteratorRunner,
 }
+
+
+def runner_of(form: RunnerKind) -> Callable[[Parts], SourceRunner]:
+    """Return the class of a runner, or a function that creates it.
+
+    The first call imports its modules, which most workers do not need. A process that forks workers calls this function
+    before: otherwise each worker would import them.
+    """
+    if form is RunnerKind.LANES:
+        from mpqueue.worker.runners.lane_runner import LaneRunner
+
+        return LaneRunner
+    if form is RunnerKind.FUNCTION:
+        from mpqueue.worker.runners.lane_runner import FunctionRunner
+
+        return FunctionRunner
+    if form is RunnerKind.ITERATOR:
+        from mpqueue.worker.runners.generator_lanes import IteratorRunner
+
+        return IteratorRunner
+    if form is RunnerKind.THREADED:
+        from mpqueue.worker.runners.in_flight import InFlightRunner
+
+        return InFlightRunner
+    if form is RunnerKind.COROUTINES:
+        from mpqueue.worker.runners.coroutine_runners import coroutine_runner
+
+        return coroutine_runner
+    return _KINDS[form]
 
 
 def make_runner(form: RunnerKind, parts: Parts) -> SourceRunner:
     """Return the runner of a source."""
-    # These import modules that most workers do not need.
-    if form is RunnerKind.THREADED:
-        from mpqueue.worker.runners.in_flight import InFlightRunner
-
-        return InFlightRunner(parts)
-    if form is RunnerKind.COROUTINES:
-        from mpqueue.worker.runners.coroutine_runners import CoroutineItemRunner, CoroutineSampleRunner
-
-        return CoroutineItemRunner(parts) if parts.batching is None else CoroutineSampleRunner(parts)
-    return _KINDS[form](parts)
+    return runner_of(form)(parts)

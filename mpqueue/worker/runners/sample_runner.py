@@ -18,7 +18,7 @@ from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note
-from mpqueue.telemetry.recorder import Stages
+from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out, never_an_end, note_of
 from mpqueue.worker.runners.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of, with_parts
@@ -47,6 +47,48 @@ AnyCollation: TypeAlias = Collation | ClockedCollation
 TriedSamples: TypeAlias = tuple[list[Any], list[Any], list[Skipped]]
 
 
+class Joiner:
+    """Joins the samples of a batch: with the default collation, or with the user's ``collate``.
+
+    Args:
+        parts: The settings of the runner.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        assert parts.batching is not None
+        self._collate, self._ragged = parts.batching.collate, parts.batching.ragged
+        self._in_slot, self._begin_batch, self._seed = parts.in_slot, parts.begin, parts.info.seed
+
+    def is_missing(self, sample: Any) -> bool:
+        """Return whether a sample is None; a user's ``collate`` may accept None."""
+        return sample is None and self._collate is None
+
+    def collation(
+        self, count: int, refuse_none: Callable[[Any], Exception], stages: Stages | None
+    ) -> AnyCollation | None:
+        """Return the default collation of this number of samples, or None if the user has one."""
+        if self._collate is not None:
+            return None
+        return default_collation(count, self._in_slot, refuse_none, stages, self._ragged)
+
+    def join(
+        self,
+        epoch: int,
+        first: int,
+        indices: Sequence[Any],
+        collation: AnyCollation | None,
+        samples: list[Any],
+        stages: Stages | None,
+    ) -> Any:
+        """Return the batch of a collation that has the samples, or of a list of them for the user's ``collate``."""
+        if collation is not None:
+            return collation.finish(indices)
+        assert self._collate is not None
+        # After the samples: `collate` must not continue with the numbers of the last sample.
+        self._begin_batch(self._seed, epoch, ~first)
+        return collating(self._collate, stages)(samples)
+
+
 class SampleRunner(SourceRunner):
     """Runs a source of samples for one worker; see `SourceRunner` for the argument.
 
@@ -56,7 +98,7 @@ class SampleRunner(SourceRunner):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         assert parts.batching is not None
-        self._plan, self._in_slot = parts.batching, parts.in_slot
+        self._plan, self._joiner = parts.batching, Joiner(parts)
         # The samples of a dataset may be made of several samples, which it leaves out one by one.
         self._skips_inside = parts.batching.skips and getattr(type(parts.source), "skips_inside", False)
         self._samples = self._read_samples()
@@ -119,7 +161,7 @@ class SampleRunner(SourceRunner):
             if getitems is not None:
                 return self._run_at_once(epoch, listed, getitems)
             collation, samples = self._add_each(epoch, listed, self._source, self._begin_batch)
-            return self._join(epoch, listed.first, listed.indices, collation, samples)
+            return self._joiner.join(epoch, listed.first, listed.indices, collation, samples, self.stages)
         except StopIteration as error:
             raise never_an_end(error) from error
 
@@ -133,7 +175,7 @@ class SampleRunner(SourceRunner):
         """Compute the samples; return the collation that has them, or None and a list of them."""
         seed = self._info.seed  # bound to a local name: this loop runs once per sample
         samples: list[Any] = []
-        collation = self._collation(len(listed.indices))
+        collation = self._joiner.collation(len(listed.indices), self._refuse_none, self.stages)
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
         place, index = listed.first, None
         places = zip(listed.places, listed.indices, strict=True)
@@ -148,7 +190,7 @@ class SampleRunner(SourceRunner):
                 begin(seed, epoch, place)
                 add(source[index])
         except BaseException as error:
-            add_note(error, self._note_of_sample(index, place))
+            add_note(error, _note_of_sample(index, place))
             raise
         return collation, samples
 
@@ -188,7 +230,7 @@ class SampleRunner(SourceRunner):
             try:
                 sample = ask()
             except BaseException as error:
-                add_note(error, self._note_of_sample(index, place))
+                add_note(error, _note_of_sample(index, place))
                 if not may_leave_out(error):
                     raise
                 skipped.append(Skipped.because_of(error, index))
@@ -198,7 +240,7 @@ class SampleRunner(SourceRunner):
                 skipped += [Skipped(*entry) for entry in inside]
                 if is_empty:
                     continue
-            if self._is_missing(sample):
+            if self._joiner.is_missing(sample):
                 skipped.append(Skipped.because_of(self._refuse_none(index), index))
                 continue
             kept.append(index)
@@ -206,41 +248,16 @@ class SampleRunner(SourceRunner):
         return kept, samples, skipped
 
     def _join_all(self, epoch: int, first: int, indices: Sequence[Any], samples: list[Any]) -> Any:
-        collation = self._collation(len(samples))
+        collation = self._joiner.collation(len(samples), self._refuse_none, self.stages)
         if collation is not None:
             collation.add_all(samples)
-        return self._join(epoch, first, indices, collation, samples)
-
-    @staticmethod
-    def _note_of_sample(index: Any, place: int) -> str:
-        return f"the sample of index {index!r}, at place {place} of the epoch"
+        return self._joiner.join(epoch, first, indices, collation, samples, self.stages)
 
     def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
         # `~first` is negative, so it never equals a sample's place, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)
-        return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
-
-    def _all_of(self, getitems: Callable[[Any], Any], indices: list[Any]) -> list[Any]:
-        return self._one_for_each(indices, getitems(indices))
-
-    def _one_for_each(self, indices: list[Any], made: Iterable[Any]) -> list[Any]:
-        """Return the result of ``__getitems__`` as a list.
-
-        Raises:
-            ValueError: There are too many samples, or too few.
-        """
-        samples = list(made)
-        if len(samples) != len(indices):
-            name = type(self._source).__name__
-            raise ValueError(
-                f"{name}.__getitems__ must return one sample per index ({len(indices)}), got {len(samples)}"
-            )
-        return samples
-
-    def _is_missing(self, sample: Any) -> bool:
-        """Return whether a sample is None; a user's ``collate`` may accept None."""
-        return sample is None and self._plan.collate is None
+        return self._join_all(epoch, first, indices, all_of(self._source, getitems, list(indices)))
 
     def _refuse_none(self, index: Any) -> Exception:
         """Return the error for a sample that is None."""
@@ -254,21 +271,27 @@ class SampleRunner(SourceRunner):
             f"the sample of index {index!r} of {type(self._source).__name__}", f"did `{called}` forget to return?"
         )
 
-    def _collation(self, count: int) -> AnyCollation | None:
-        """Return the default collation, or None if the user has one."""
-        if self._plan.collate is not None:
-            return None
-        return default_collation(count, self._in_slot, self._refuse_none, self.stages, self._plan.ragged)
 
-    def _join(
-        self, epoch: int, first: int, indices: Sequence[Any], collation: AnyCollation | None, samples: list[Any]
-    ) -> Any:
-        if collation is not None:
-            return collation.finish(indices)
-        assert self._plan.collate is not None
-        # After the samples: `collate` must not continue with the numbers of the last sample.
-        self._begin_batch(self._info.seed, epoch, ~first)
-        return collating(self._plan.collate, self.stages)(samples)
+def all_of(source: Any, getitems: Callable[[Any], Any], indices: list[Any]) -> list[Any]:
+    """Return the samples of these indices, computed by one call of the source's ``__getitems__``."""
+    return one_for_each(source, indices, getitems(indices))
+
+
+def one_for_each(source: Any, indices: list[Any], made: Iterable[Any]) -> list[Any]:
+    """Return the result of a source's ``__getitems__`` as a list.
+
+    Raises:
+        ValueError: There are too many samples, or too few.
+    """
+    samples = list(made)
+    if len(samples) != len(indices):
+        name = type(source).__name__
+        raise ValueError(f"{name}.__getitems__ must return one sample per index ({len(indices)}), got {len(samples)}")
+    return samples
+
+
+def _note_of_sample(index: Any, place: int) -> str:
+    return f"the sample of index {index!r}, at place {place} of the epoch"
 
 
 def default_collation(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import mpqueue
-from mpqueue.worker import main as worker_main
+from mpqueue.worker.batch_timing import BatchTiming
 from parts.benchmark.workloads import WORKLOADS, SourceOf
 
 NUM_STARTS = 4
@@ -124,7 +124,7 @@ def _switch(way: str, engine: Any, pids: list[int]) -> Callable[[bool], None]:
 
 def obey() -> None:
     """Install signal handlers that enable or disable timing in a worker."""
-    (timing,) = (found for found in gc.get_objects() if type(found) is worker_main._Timing)
+    (timing,) = (found for found in gc.get_objects() if type(found) is BatchTiming)
 
     def turn(number: int, _frame: Any) -> None:
         timing.due_at = 0 if number == SEEN_AGAIN else _NEVER
