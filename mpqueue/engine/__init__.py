@@ -4,10 +4,7 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     outcomes.py       the outcome of a work item: a value or an error
     skips.py          samples and batches that are skipped because of an error
-    returned_parts.py the samples of each part of a mixture in the delivered batches
-    deliveries.py     what a frontend has taken, and its user has not got
-    progress.py       the place up to which batches are counted, and what its user has not got
-    counts.py         how many batches were counted, and which one the user got last
+    progress/         what was counted, and what of that the user has got
     ledger.py         dealt, answered and taken work items; shared with the backend
     lifetime.py       the life cycle of a pipeline: start, stop, and stops inside a step
     epoch_end.py      the end of an epoch: the call of `on_epoch_end`

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from mpqueue.engine.counts import BatchCounts
 from mpqueue.engine.outcomes import Outcome, Result
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.progress.counts import BatchCounts
+from mpqueue.engine.progress.progress import Progress
 from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.exception_texts import raised_ahead

@@ -15,7 +15,7 @@ goes to other places in the order.
 
 *Cancellation.* A `step` that returned None needs no cleanup, so a caller that waits for `fileno` may give up at any
 time. A batch that `step` returned counts as delivered, so pass it on without waiting. A caller that cannot do that
-holds the batch (`Ledger.holds`), see `mpqueue.engine.deliveries`.
+holds the batch (`Ledger.holds`), see `mpqueue.engine.progress.deliveries`.
 
 *Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If a consumer has
 processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it.
@@ -29,9 +29,9 @@ work in flight and computes it again. So no line has to be safe against an excep
 1. An exception that we raise on purpose is named by `Guard.expected`. After any other one, the guard `is_inconsistent`,
    and the next `step` restarts the run at the place of its user. An exception in `wait` changes nothing.
 2. A batch counts when its user gets it. Whoever works on a batch on the way to its user holds it, and counts it as
-   returned by assignments, as its last statements (`mpqueue.engine.deliveries`). CPython (3.11 to 3.13) runs handlers
-   where a function begins, at a backward jump and after a call of C code: not between two assignments, and not at the
-   return from a Python function.
+   returned by assignments, as its last statements (`mpqueue.engine.progress.deliveries`). CPython (3.11 to 3.13) runs
+   handlers where a function begins, at a backward jump and after a call of C code: not between two assignments, and not
+   at the return from a Python function.
 3. A `stop` by a handler inside of our own step waits for the end of that step, which may be using a descriptor.
 
 An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
@@ -45,13 +45,13 @@ from typing import Any, Protocol
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.dealing import Dealing
-from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.epoch_end import EpochEnd
 from mpqueue.engine.epochs import Epochs
 from mpqueue.engine.guard import Guard, locked
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.lifetime import Life
 from mpqueue.engine.outcomes import Result, Unreadable
+from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.engine.rare_outcomes import RareOutcomes
 from mpqueue.engine.skips import Skips
 from mpqueue.plan.position.cursors import WorkItem

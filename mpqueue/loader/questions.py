@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mpqueue.engine.counts import DeliveredBatch
+from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.loader.run import Run
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.history import At

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.backends.job import Job
-from mpqueue.engine.counts import DeliveredBatch
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkItem

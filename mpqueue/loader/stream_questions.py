@@ -11,8 +11,8 @@ from typing import cast
 
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.counts import DeliveredBatch
 from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.loader.questions import BatchLookup
 from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds

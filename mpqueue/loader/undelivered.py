@@ -1,8 +1,8 @@
 """`Held`: batches that a frontend has taken from a loader, and the user has not got yet.
 
 A framework transfers batches to a device ahead of use, or looks at them before an epoch. The loader's state, its
-``last`` and its end of the epoch still follow the user, see `mpqueue.engine.deliveries`. The batches are stored here,
-each with its delivery.
+``last`` and its end of the epoch still follow the user, see `mpqueue.engine.progress.deliveries`. The batches are
+stored here, each with its delivery.
 
 A change of the run drops the deliveries: an exclusion, new weights, a loaded state, a later loop, an interrupt. Then
 the batches are dropped here, too. If this object is dropped, the deliveries remain until the next loop. So no state
@@ -12,9 +12,9 @@ counts a batch that the user can no longer get.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from mpqueue.engine.deliveries import Delivery, Record
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.progress.deliveries import Delivery, Record
+from mpqueue.engine.progress.progress import Progress
 from mpqueue.loader.loader import Loader
 from mpqueue.system.signals.interrupts import is_interrupt
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.progress.progress import Progress
 from mpqueue.plan.position.cursors import Drawn, Place
 from mpqueue.plan.position.drawn_cursor import DrawnCursor
 

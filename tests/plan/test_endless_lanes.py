@@ -2,9 +2,9 @@
 
 import pytest
 
-from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
+from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.stream_cursor import StreamCursor
 

@@ -6,9 +6,9 @@ import pytest
 from helpers.counting import instructions_of
 
 from mpqueue.backends.processes.lane_owners import LaneOwners
-from mpqueue.engine.deliveries import Delivery
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
+from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.plan.position.stream_cursor import StreamCursor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.progress.progress import Progress
 from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, Place
 from mpqueue.seeding.seeds import permutation
 

@@ -28,7 +28,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.engine.deliveries import Delivery
+from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.frameworks.keras import backups
 from mpqueue.loader.loader import Loader
 from mpqueue.loader.undelivered import Failed, Held

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import dataloader as torch_loader
 
-from mpqueue.engine.progress import Progress
+from mpqueue.engine.progress.progress import Progress
 from mpqueue.frameworks.torch.checks import coroutines_of
 from mpqueue.frameworks.torch.order import between_passes, state
 from mpqueue.frameworks.torch.order.accelerate import seed_of_rank, warn_of_skipping

@@ -7,7 +7,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.deliveries import Delivery
+from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch.loader_workers import LoaderWorkers
 from mpqueue.frameworks.torch.passes import LoaderPasses

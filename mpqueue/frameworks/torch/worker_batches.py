@@ -8,7 +8,7 @@ from typing import Any
 
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import Stopped
-from mpqueue.engine.counts import DeliveredBatch
+from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.frameworks.torch.order import state
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
 from mpqueue.frameworks.torch.source.streams import IterableOrder

@@ -197,7 +197,7 @@ class Drawn(NamedTuple):
 
 
 class ConsumerProgress(Protocol):
-    """Progress of the consumer: a `mpqueue.engine.progress.Progress`."""
+    """Progress of the consumer: a `mpqueue.engine.progress.progress.Progress`."""
 
     epoch: int
     position: int

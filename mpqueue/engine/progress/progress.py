@@ -1,12 +1,12 @@
 """`Progress`: the place up to which batches are counted, and what of that the user has not got yet.
 
 A batch is *counted* when it is opened. A front end that takes batches ahead of its user *holds* them: see
-`mpqueue.engine.deliveries`. A saved state starts before all batches that are held.
+`mpqueue.engine.progress.deliveries`. A saved state starts before all batches that are held.
 """
 
 from collections.abc import Iterable
 
-from mpqueue.engine.deliveries import Delivery, Record
+from mpqueue.engine.progress.deliveries import Delivery, Record
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, WorkItem
 from mpqueue.plan.position.lanes import LaneTable, ends_before, starts
 

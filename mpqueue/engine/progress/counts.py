@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from mpqueue.engine.deliveries import Delivery
-from mpqueue.engine.progress import Progress
-from mpqueue.engine.returned_parts import ReturnedParts
+from mpqueue.engine.progress.deliveries import Delivery
+from mpqueue.engine.progress.progress import Progress
+from mpqueue.engine.progress.returned_parts import ReturnedParts
 from mpqueue.engine.skips import LeftOut, Skips
 from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart

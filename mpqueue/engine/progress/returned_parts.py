@@ -18,7 +18,7 @@ _MOST_WAITING = 4096
 
 
 class ReportsPlaces(Protocol):
-    """The place of a consumer: a `mpqueue.engine.progress.Progress`."""
+    """The place of a consumer: a `mpqueue.engine.progress.progress.Progress`."""
 
     def place(self) -> Place:
         """Return the place after all batches that the consumer has received."""

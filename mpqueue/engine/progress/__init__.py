@@ -1,0 +1,9 @@
+"""What was counted, and what of that the user has got.
+
+The modules, from the bottom up. A module imports only from its own line and the lines above it::
+
+    deliveries.py     what a frontend has taken, and its user has not got
+    returned_parts.py the samples of each part of a mixture in the delivered batches
+    progress.py       the place up to which batches are counted
+    counts.py         how many batches were counted, and which one the user got last
+"""
