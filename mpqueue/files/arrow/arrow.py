@@ -302,7 +302,7 @@ class Arrow(GroupedFiles):
         """Decode a whole batch with pyarrow, from a stream of the schema, the dictionaries before it, and the batch."""
         pa = pyarrow()
         state = self._state
-        file = self._file_of(group)
+        file = self._index.file_of("rows", group)
         pieces = [state.schema_message]
         first, last = self._index.starts("dictionary_offsets")[file : file + 2]
         before = group - int(self._index.starts("rows")[file])
@@ -319,7 +319,7 @@ class Arrow(GroupedFiles):
 
     def _place_of(self, group: int, length: int | None = None) -> tuple[int, int, int]:
         return (
-            self._file_of(group),
+            self._index.file_of("rows", group),
             int(self._index["offsets"][group]),
             int(self._index["lengths"][group]) if length is None else length,
         )

@@ -144,7 +144,7 @@ class Parquet(GroupedFiles):
 
     def _decode(self, group: int) -> tuple[TableRows, int]:
         pq = pyarrow("parquet")
-        file = self._file_of(group)
+        file = self._index.file_of("rows", group)
         metadata, idle = self._footers.get(file, self._readers_of)
         number = group - int(self._index.starts("rows")[file])
         indexed = self._index.files[file]

@@ -145,7 +145,7 @@ class GroupedFiles(FileSource):
         """Return whether several groups are read, at least one of them from a remote file."""
         if not self._has_remote or len(runs) < 2:
             return False
-        return any(self._index.files[self._file_of(group)].is_remote for group, _, _ in runs)
+        return any(self._index.files[self._index.file_of("rows", group)].is_remote for group, _, _ in runs)
 
     def _read_run(self, group: int, rows: Sequence[int], places: Sequence[int], found: list[Any]) -> None:
         try:
@@ -186,7 +186,7 @@ class GroupedFiles(FileSource):
     def _location_of_group(self, group: int) -> Location:
         """Return the place of the first row of a group."""
         starts, _ = self._group_bounds
-        file = self._file_of(group)
+        file = self._index.file_of("rows", group)
         first_group = int(self._index.starts("rows")[file])
         return Location(self._index.files[file].path, int(starts[group] - starts[first_group]))
 
@@ -201,9 +201,6 @@ class GroupedFiles(FileSource):
         ends = np.cumsum(rows)
         return ends - rows, ends
 
-    def _file_of(self, group: int) -> int:
-        return int(np.searchsorted(self._index.starts("rows"), group, side="right")) - 1
-
     def _read_group(self, group: int) -> Sequence[Any]:
         try:
             return _GroupRows(self, group, self._all_rows(group))
@@ -214,7 +211,7 @@ class GroupedFiles(FileSource):
         """Raise an error that names the damaged group; a specific error is raised unchanged."""
         if isinstance(error, FileError) or not is_about_content(error):
             raise error
-        file = self._file_of(group)
+        file = self._index.file_of("rows", group)
         number = group - int(self._index.starts("rows")[file])
         problem = f"{self._group_noun} {number} of this file cannot be read: {error}"
         raise FileError(self._index.files[file].path, self._offset_of(group), problem) from error
