@@ -235,7 +235,7 @@ class DatasetStream(_DatasetSource, Lanes):
         check_ids(self.runs.root, samples)
 
     def identified(self) -> "DatasetStream":
-        """Return a source whose elements are the ids of the samples of each element; see `Source.identified`."""
+        """Return a source whose elements are the ids of the samples of each element; see `AnyStream.identified`."""
         from mpqueue.dataset.running.lane_ids import IdLanes
 
         made = copy.copy(self)

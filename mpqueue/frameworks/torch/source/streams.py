@@ -117,7 +117,7 @@ class LoaderStream(Lanes):
         return copies_message(self.runs.lanes.streams[0], count, parts)
 
     def identified(self) -> DatasetStream:
-        """Return a source whose elements are the ids of the samples of each batch; see `Source.identified`."""
+        """Return a source whose elements are the ids of the samples of each batch; see `AnyStream.identified`."""
         return DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root).identified()
 
 
