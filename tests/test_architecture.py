@@ -239,12 +239,14 @@ def test_a_pure_module_does_not_import_process_modules(name):
     assert not known & IMPURE
 
 
+CHANGES, MOST_FILES_OF_A_CHANGE = ("An exclusion", "New weights of a mixture", "A resume on other ranks"), 12
 WALKS = [
     *(
         (DOCS / "internals/paths.md", f"A batch {which}")
         for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server", "from another node")
     ),
     (DOCS / "internals/paths.md", "A state of a loader"),
+    *((DOCS / "internals/paths.md", heading) for heading in CHANGES),
     (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
@@ -275,6 +277,18 @@ def test_the_path_of_a_state_goes_down_only():
         assert name in below, f"{name} is not below the step before it"
         below = reached(edges, name)
         assert "mpqueue.frameworks.jax" not in below
+
+
+@pytest.mark.parametrize("heading", CHANGES)
+def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
+    """No step imports a module of an earlier one."""
+    names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
+    files = [names[step.file] for step in structure.walk(DOCS / "internals/paths.md", heading)]
+    edges = structure.graph(PACKAGE)
+    assert [*dict.fromkeys(files)] == files
+    assert len(files) <= MOST_FILES_OF_A_CHANGE
+    for number, name in enumerate(files):
+        assert not edges[name] & {*files[:number]}, name
 
 
 def reached(edges, name):
