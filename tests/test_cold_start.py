@@ -20,8 +20,8 @@ OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
     "the package": ("import mpqueue", 2, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
     "Loader": ("import mpqueue; mpqueue.Loader", 14, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "a loader": ("import mpqueue; mpqueue.Loader([1])", 76, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 77, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "a loader": ("import mpqueue; mpqueue.Loader([1])", 82, HEAVY | OF_RANDOM | {"json", "socket"}),
+    "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 83, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 63, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "forkserver": ("import mpqueue.backends.start.fork_server", 82, HEAVY | {"json"}),
 }
