@@ -206,7 +206,7 @@ class _Worker:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
-        # Room in a control group for one batch of each worker, see `mpqueue.backends.processes.memory_pressure`.
+        # Room in a control group for one batch of each worker, see `memory_pressure` of the pool.
         self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
         self._placing = Placing(self._segment, self._writer, self._grants, self._report)

@@ -6,7 +6,8 @@ import pytest
 from helpers import simulated
 from helpers.simulated import endless_epoch, word_of
 
-from mpqueue.backends.processes import dispatcher, slot_reuse
+from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes.ring_memory import slot_reuse
 from mpqueue.memory.slots import LARGE_BYTES
 
 WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large

@@ -8,8 +8,9 @@ import pytest
 from helpers.aiming import run_and_require
 from helpers.simulated import MachineOfAWorld, Source, World
 
-from mpqueue.backends.processes import lane_dispatcher, slot_reuse
+from mpqueue.backends.processes import lane_dispatcher
 from mpqueue.backends.processes.handle import Work
+from mpqueue.backends.processes.ring_memory import slot_reuse
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots

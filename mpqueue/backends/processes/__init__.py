@@ -8,10 +8,9 @@ The modules are listed bottom up. A module imports only modules on its own line 
     source_sync.py       which worker has which version of the source
     pool.py              the state that the parts of a pool share; starts with the list of parts
     incidents.py         warnings about starts, exits, crashes and the ring
-    memory_pressure.py   memory for workers that lack it
+    ring_memory/         memory for workers that lack it, and slots that are used again
     hang.py              batch timeouts, and workers that hang
     notices.py           reports of workers that are not outcomes
-    slot_reuse.py        exchanges slots of unread grants for released ones
     dispatcher.py        the hot path: grants and reports
     lane_dispatcher.py   grants the elements of a stream to the owners of their lanes
     crash_attribution.py which work item a crash is counted against

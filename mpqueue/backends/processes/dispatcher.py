@@ -35,10 +35,10 @@ import numpy as np
 
 from mpqueue.backends.processes import incidents
 from mpqueue.backends.processes.handle import Cause, Work, WorkerHandle
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.notices import Notice, Notices
 from mpqueue.backends.processes.pool import WorkerPool
-from mpqueue.backends.processes.slot_reuse import Reuse
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
+from mpqueue.backends.processes.ring_memory.slot_reuse import Reuse
 from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.plan.position.cursors import WorkItem

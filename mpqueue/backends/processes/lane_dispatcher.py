@@ -9,8 +9,8 @@ import time
 from mpqueue.backends.processes.dispatcher import STEAL_WAIT_S, Dispatcher, busiest
 from mpqueue.backends.processes.handle import WorkerHandle
 from mpqueue.backends.processes.lane_owners import LaneOwners
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.pool import WorkerPool
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind, pack_start
 

@@ -4,8 +4,8 @@ import struct
 from typing import NamedTuple
 
 from mpqueue.backends.processes.handle import WorkerHandle
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.pool import WorkerPool
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker.concurrency.stuck import tell_blocked

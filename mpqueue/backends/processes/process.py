@@ -24,8 +24,8 @@ from mpqueue.backends.processes import incidents
 from mpqueue.backends.processes.crash_attribution import worker_died
 from mpqueue.backends.processes.dispatcher import Dispatcher
 from mpqueue.backends.processes.hang import HangWatch, SlowBatch, tell_of_slow
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.pool import WorkerPool
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.roster import Roster
 from mpqueue.backends.processes.source_sync import SourceSync
 from mpqueue.backends.processes.supervision import Supervision

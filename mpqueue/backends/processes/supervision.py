@@ -29,8 +29,8 @@ from mpqueue.backends.processes import incidents
 from mpqueue.backends.processes.crash_attribution import CrashAttribution
 from mpqueue.backends.processes.dispatcher import Dispatcher
 from mpqueue.backends.processes.handle import Cause, Work, WorkerHandle
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.pool import WorkerPool
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.roster import STUCK_S, Exit, end_orphans
 from mpqueue.backends.start.launcher import LauncherGone
 from mpqueue.plan.position.cursors import WorkItem

@@ -34,8 +34,8 @@ import numpy as np
 
 from mpqueue.backends.job import Job
 from mpqueue.backends.processes.handle import Work
-from mpqueue.backends.processes.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.process import ProcessBackend
+from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
