@@ -23,7 +23,7 @@ from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.worker.concurrency.stuck import SampleHung
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.runners.runner import BeginBatch, Parts, SourceRunner, StreamEnd
+from mpqueue.worker.runners.runner import BeginBatch, RunnerArguments, SourceRunner, StreamEnd
 from mpqueue.worker.runners.runners import make_runner
 
 
@@ -39,9 +39,9 @@ class LocalWork:
         self._ledger, self._job = ledger, job
 
     def make_runner(self, info: WorkerInfo, begin: BeginBatch, **options: Any) -> SourceRunner:
-        """Return a runner of the caller's own source; ``options`` are further `Parts`."""
+        """Return a runner of the caller's own source; ``options`` are further `RunnerArguments`."""
         job, share = self._job, self._ledger.cursor.lane_share
-        parts = Parts(
+        parts = RunnerArguments(
             job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
             skips=job.plan.skips, coroutines=job.coroutines, **options,
         )  # fmt: skip

@@ -6,7 +6,7 @@ The end of a lane is recorded. An error of the source is skipped, or raised in t
 from mpqueue.engine.epochs import Epochs
 from mpqueue.engine.guard import Guard
 from mpqueue.engine.outcomes import Outcome
-from mpqueue.engine.skips import NOTHING_LEFT, Skips
+from mpqueue.engine.skips import ALL_SKIPPED, Skips
 from mpqueue.plan.position.cursors import WorkItem
 
 
@@ -45,7 +45,7 @@ class RareOutcomes:
             if outcome.is_plain:
                 return outcome
         try:
-            if outcome is not NOTHING_LEFT:
+            if outcome is not ALL_SKIPPED:
                 outcome.open()
         except BaseException as error:
             if outcome.is_own(error):
@@ -77,11 +77,11 @@ class RareOutcomes:
 
     def _end_lane(self, work_item: WorkItem, outcome: Outcome) -> None:
         """Process the end of a lane, and the samples left out after its last element. It counts as no batch."""
-        left: Outcome = NOTHING_LEFT
+        left: Outcome = ALL_SKIPPED
         if self._skips is not None and outcome.is_partial:
             left = self._skipped(self._skips, work_item, outcome)
         self._ledger.cursor.end_lane(work_item.lane, work_item.unit)
-        if left is not NOTHING_LEFT:  # too many errors, which belong to no batch
+        if left is not ALL_SKIPPED:  # too many errors, which belong to no batch
             try:
                 left.open()
             except BaseException as error:

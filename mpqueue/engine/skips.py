@@ -16,7 +16,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.user_code.exception_texts import traceback_text_of
 
-NOTHING_LEFT = Result(is_end=True)
+ALL_SKIPPED = Result(is_end=True)
 _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)
 
 
@@ -129,8 +129,8 @@ class Skips:
         self._epoch, self._count = -1, 0
 
     def resolve(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
-        """Return the rest of a batch (or `NOTHING_LEFT`), or the error that must be raised."""
-        left: Outcome = NOTHING_LEFT
+        """Return the rest of a batch (or `ALL_SKIPPED`), or the error that must be raised."""
+        left: Outcome = ALL_SKIPPED
         try:
             batch, skipped, is_empty = outcome.open()
             if not is_empty:

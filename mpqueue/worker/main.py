@@ -69,7 +69,7 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.retry_markers import Name
-from mpqueue.worker.runners.runner import BeginBatch, Parts, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners.runner import BeginBatch, RunnerArguments, SourceRunner, StreamEnd, run_timed
 from mpqueue.worker.runners.runners import make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.source_receive import apply_patch
@@ -238,7 +238,7 @@ class _Worker:
 
     def _make_runner(self, begin: BeginBatch) -> SourceRunner:
         config, payload = self._config, self._payload
-        parts = Parts(
+        parts = RunnerArguments(
             payload.source, config.info, begin, payload.samples, in_slot=True, seeding=self._seeding,
             num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
             coroutines=payload.coroutines,

@@ -21,7 +21,7 @@ from mpqueue.memory.writer import SlotWriter
 from mpqueue.plan.position.cursors import Place
 from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runners import lane_runner
-from mpqueue.worker.runners.runner import Parts
+from mpqueue.worker.runners.runner import RunnerArguments
 
 BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("thread", 3), ("process", 0)])
 
@@ -323,7 +323,9 @@ class Endless:
 
 def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
     def opening(num_lanes):
-        parts = Parts(Endless(), WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes)
+        parts = RunnerArguments(
+            Endless(), WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes
+        )
         runner = lane_runner.LaneRunner(parts)
         return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
 

@@ -13,7 +13,7 @@ from mpqueue.worker import context
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.lane_runner import LaneRunner
 from mpqueue.worker.runners.lanes import LaneRun
-from mpqueue.worker.runners.runner import Parts
+from mpqueue.worker.runners.runner import RunnerArguments
 
 LANES, ELEMENT_NS = 4, 1_000_000
 EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane between snapshots, if a snapshot is cheap
@@ -37,7 +37,9 @@ class Run:
         monkeypatch.setattr(StreamLane, "save", slow_save)
         dataset = Dataset.range(1 << 40).filter(self._keep)
         info = context.WorkerInfo(0, 1, 0)
-        parts = Parts(DatasetLanes(dataset.root), info, context.begin_batch, None, in_slot=False, num_lanes=LANES)
+        parts = RunnerArguments(
+            DatasetLanes(dataset.root), info, context.begin_batch, None, in_slot=False, num_lanes=LANES
+        )
         self._runner = LaneRunner(parts)
 
     def _keep(self, _):

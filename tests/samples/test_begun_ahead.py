@@ -19,7 +19,7 @@ from mpqueue.plan.options.batching import Batching
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.worker.runners.in_flight import InFlightRunner
-from mpqueue.worker.runners.runner import Parts
+from mpqueue.worker.runners.runner import RunnerArguments
 
 SIZE = 4
 
@@ -175,7 +175,7 @@ class Worker:
         self.requested, self.granted, self.source = [], [], source or Samples()
         self.source.at_work = self.requested.append
         plan = Batching(SIZE, threads=2, **options)
-        parts = Parts(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
+        parts = RunnerArguments(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
         self.runner = InFlightRunner(parts)
         self.runner.begin_ahead(self.ahead)
 

@@ -13,6 +13,7 @@ from mpqueue.dataset.indexed.aside import aside
 from mpqueue.dataset.lanes.lane import StreamLane
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.plan.options.validation import copies_message
+from mpqueue.plan.sources.stream_sources import DEFAULT_LANES
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.worker import context, torch_info
@@ -20,8 +21,6 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.runners.lanes import LaneRun
 from mpqueue.worker.runners.runner import BeginBatch, StreamEnd
-
-NUM_LANES = 16
 
 
 class PlaceRounds(Iterator[Any]):
@@ -64,7 +63,7 @@ class LaneRounds(Iterator[Any]):
         num_lanes: The number of lanes.
     """
 
-    def __init__(self, source: DatasetLanes, num_lanes: int = NUM_LANES) -> None:
+    def __init__(self, source: DatasetLanes, num_lanes: int = DEFAULT_LANES) -> None:
         self._source, self._num_lanes = source, num_lanes
         self._turns = list(range(num_lanes))  # numbers of the lanes that have not ended
         self._turn = 0  # index of the next lane in `_turns`

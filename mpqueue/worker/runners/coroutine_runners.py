@@ -15,7 +15,7 @@ from mpqueue.worker.concurrency.in_order import Helping
 from mpqueue.worker.concurrency.stuck import sample_text
 from mpqueue.worker.failures import note_of
 from mpqueue.worker.runners.in_flight import BatchIndices, FindAhead, InFlightRunner, whole
-from mpqueue.worker.runners.runner import Parts
+from mpqueue.worker.runners.runner import RunnerArguments
 from mpqueue.worker.runners.sample_runner import one_for_each
 
 
@@ -23,14 +23,14 @@ class CoroutineSampleRunner(InFlightRunner):
     """Runs an asynchronous source of samples; see `SampleRunner`."""
 
     def _make_helpers(self) -> Callable[[], Helping]:
-        assert self._parts.coroutines is not None
+        assert self._arguments.coroutines is not None
         at_once = getattr(self._source, "__getitems__", None) is not None
-        per_call = (self._plan.batch_size or 1) if at_once else 1
-        return partial(Coroutines, max(1, self._parts.coroutines.width // per_call), sample_text)
+        per_call = (self._batching.batch_size or 1) if at_once else 1
+        return partial(Coroutines, max(1, self._arguments.coroutines.width // per_call), sample_text)
 
     def _option(self) -> str:
-        assert self._parts.coroutines is not None
-        return f"concurrency={self._parts.coroutines.width}"
+        assert self._arguments.coroutines is not None
+        return f"concurrency={self._arguments.coroutines.width}"
 
     def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Awaitable[Any]]) -> Any:
         self._begin_batch(self._info.seed, epoch, ~listed.first)
@@ -61,8 +61,8 @@ class CoroutineSampleRunner(InFlightRunner):
 class CoroutineItemRunner(CoroutineSampleRunner):
     """Runs an asynchronous source of batches, each of which is a single sample here."""
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts._replace(batching=Batching(1, collate=_only)))
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments._replace(batching=Batching(1, collate=_only)))
 
     def _listed(self, epoch: int, unit: int) -> BatchSamples:  # noqa: ARG002 - the index of an item is its number
         return BatchSamples(unit, [unit])
@@ -72,9 +72,9 @@ class CoroutineItemRunner(CoroutineSampleRunner):
         return note_of(unit, epoch, self._info)
 
 
-def coroutine_runner(parts: Parts) -> CoroutineSampleRunner:
+def coroutine_runner(arguments: RunnerArguments) -> CoroutineSampleRunner:
     """Return the runner of an asynchronous source of samples, or of batches."""
-    return CoroutineItemRunner(parts) if parts.batching is None else CoroutineSampleRunner(parts)
+    return CoroutineItemRunner(arguments) if arguments.batching is None else CoroutineSampleRunner(arguments)
 
 
 def _only(items: list[Any]) -> Any:

@@ -36,7 +36,7 @@ class Elements:
     def __init__(self, run: LaneRun, plan: Batching | None, seeding: LazySeeding | None, source: Any) -> None:
         self.iterator: Iterator[Any] | None = None
         self._name = title_of(source)
-        self._run, self._plan, self._seeding = run, plan, seeding
+        self._run, self._batching, self._seeding = run, plan, seeding
 
     def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
         """Return the next element, or the next batch.
@@ -50,7 +50,7 @@ class Elements:
             StreamEnd: The iterator is exhausted.
             Exception: The error of the iterator.
         """
-        plan, seeding, run = self._plan, self._seeding, self._run
+        plan, seeding, run = self._batching, self._seeding, self._run
         if plan is None:
             return self.element(epoch, number)
         if seeding is None:

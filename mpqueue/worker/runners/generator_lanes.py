@@ -32,7 +32,7 @@ from mpqueue.worker.concurrency.async_sources import plain_iterable
 from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.runners.elements import Elements
 from mpqueue.worker.runners.lanes import LaneRun
-from mpqueue.worker.runners.runner import BeginBatch, Parts, SourceRunner, StreamEnd
+from mpqueue.worker.runners.runner import BeginBatch, RunnerArguments, SourceRunner, StreamEnd
 
 
 class _DatasetBegin:
@@ -82,7 +82,7 @@ class GeneratorLane:
         if seeding is not None and torch_info.is_of_iterable_dataset(source):
             self._of_torch = _DatasetBegin(run.begin)
             run = run._replace(begin=self._of_torch)
-        self._source, self._run, self.number, self._plan = source, run, number, plan
+        self._source, self._run, self.number, self._batching = source, run, number, plan
         self.stages: Stages | None = None
         self._elements = Elements(run, plan, seeding, source)
         self._holder: Any = None  # the object with the state
@@ -151,7 +151,7 @@ class GeneratorLane:
         self.number = number + 1
         while True:
             try:
-                if self._plan is None:  # a shorter path: tiny elements cost their worker 6 µs each
+                if self._batching is None:  # a shorter path: tiny elements cost their worker 6 µs each
                     value = elements.element(self._epoch, number)
                 else:
                     value = elements.next(self._epoch, number, self.stages)
@@ -254,13 +254,14 @@ def loses_buffer(made: Any) -> bool:
 class IteratorRunner(SourceRunner):
     """Runs a plain iterator, which worker threads may share; see `SourceRunner` for the argument."""
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._plan, self._num_lanes = parts.batching, parts.num_lanes
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments)
+        self._batching, self._num_lanes = arguments.batching, arguments.num_lanes
         run = LaneRun(
-            parts.info.shard_id, parts.num_lanes, parts.info.seed, 0, parts.begin, in_slot=parts.in_slot
+            arguments.info.shard_id, arguments.num_lanes, arguments.info.seed, 0, arguments.begin,
+            in_slot=arguments.in_slot,
         )  # fmt: skip
-        self._elements = Elements(run, parts.batching, parts.seeding, parts.source)
+        self._elements = Elements(run, arguments.batching, arguments.seeding, arguments.source)
         self._lock = RLock()  # a batch is a run of elements, which threads must not mix
         self._has_begun = False
         self._epoch = -1
@@ -292,7 +293,7 @@ class IteratorRunner(SourceRunner):
         """
         number = unit // self._num_lanes
         # Without the lock: an iterator protects itself, or raises an error.
-        if self._plan is None and self._has_begun and epoch == self._epoch:
+        if self._batching is None and self._has_begun and epoch == self._epoch:
             return self._elements.next(epoch, number, self.stages)
         # Only one thread may drop delivered elements, or take the elements of a batch.
         with self._lock:

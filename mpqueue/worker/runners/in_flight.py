@@ -27,7 +27,7 @@ from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker.concurrency.helper_threads import Helpers
 from mpqueue.worker.concurrency.in_order import CallWindow, Helping, InOrder
 from mpqueue.worker.random_state.shared_generator_check import SharedGeneratorCheck
-from mpqueue.worker.runners.runner import BatchAhead, BeginBatch, Parts
+from mpqueue.worker.runners.runner import BatchAhead, BeginBatch, RunnerArguments
 from mpqueue.worker.runners.sample_runner import AnyCollation, SampleRunner, TriedSamples, all_of
 
 
@@ -190,10 +190,10 @@ class SamplesInFlight:
 class InFlightRunner(SampleRunner):
     """Runs a source of samples in several threads; see `SampleRunner`."""
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._seeding = parts.seeding
-        self._in_flight = samples_in_flight(parts, self._make_helpers(), self._option())
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments)
+        self._seeding = arguments.seeding
+        self._in_flight = samples_in_flight(arguments, self._make_helpers(), self._option())
         self._batch_ahead: BatchAhead | None = None
         self._left: Sequence[BatchSamples] = ()  # of a step: its micro-batches after the present one
 
@@ -204,10 +204,10 @@ class InFlightRunner(SampleRunner):
             yield part
 
     def _make_helpers(self) -> Callable[[], Helping]:
-        return partial(Helpers, self._plan.threads)
+        return partial(Helpers, self._batching.threads)
 
     def _option(self) -> str:
-        return f"threads={self._plan.threads}"
+        return f"threads={self._batching.threads}"
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches of an epoch while threads are idle; None stops that."""
@@ -278,17 +278,17 @@ class InFlightRunner(SampleRunner):
         return self._join_all(epoch, first, indices, samples)
 
 
-def samples_in_flight(parts: Parts, make: Callable[[], Helping], option: str) -> SamplesInFlight:
+def samples_in_flight(arguments: RunnerArguments, make: Callable[[], Helping], option: str) -> SamplesInFlight:
     """Return the samples in flight of a runner.
 
     Args:
-        parts: The arguments of the runner.
+        arguments: The arguments of the runner.
         make: Creates the threads or coroutines.
         option: Name and value of the option that sets their number.
     """
     # Worker threads, and a caller without a seed, do not seed shared generators.
-    tells = option if parts.seeding is not None and parts.info.id == 0 else None
-    return SamplesInFlight(make, tells, None if parts.coroutines is None else parts.coroutines.timeout_s)
+    tells = option if arguments.seeding is not None and arguments.info.id == 0 else None
+    return SamplesInFlight(make, tells, None if arguments.coroutines is None else arguments.coroutines.timeout_s)
 
 
 def _begun(_seed: int, _epoch: int, _place: int) -> None:

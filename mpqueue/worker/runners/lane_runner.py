@@ -35,7 +35,7 @@ from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.retry_markers import Marker
 from mpqueue.worker.runners.generator_lanes import GeneratorLane
 from mpqueue.worker.runners.lanes import Lane, LaneRun
-from mpqueue.worker.runners.runner import Parts, SourceRunner, StreamEnd, part_names_of
+from mpqueue.worker.runners.runner import RunnerArguments, SourceRunner, StreamEnd, part_names_of
 
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
@@ -93,17 +93,17 @@ class LaneRunner(SourceRunner):
 
     _is_of_lanes = True  # the source opens its lanes; otherwise it is called for each of them
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._plan, self._num_lanes = parts.batching, parts.num_lanes
-        self._between_ns = _BETWEEN_NS * parts.info.world // parts.num_lanes
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments)
+        self._batching, self._num_lanes = arguments.batching, arguments.num_lanes
+        self._between_ns = _BETWEEN_NS * arguments.info.world // arguments.num_lanes
         self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
         self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
         self._epoch = -1  # of the lane that was opened last: no lane of another epoch is open
         self._generation = 0
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
-        self._part_names = part_names_of(parts.source)
+        self._part_names = part_names_of(arguments.source)
 
     @property
     def is_shared(self) -> bool:
@@ -167,7 +167,7 @@ class LaneRunner(SourceRunner):
             context.enter_lane(current.info)
         began = clock_ns()
         try:
-            if self._plan is not None and type(current.lane) is GeneratorLane:
+            if self._batching is not None and type(current.lane) is GeneratorLane:
                 current.lane.stages = self.stages  # only these collate here
             value = current.lane.next()
         except StreamEnd as ended:
@@ -227,20 +227,23 @@ class LaneRunner(SourceRunner):
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
         current = OpenLane(info, epoch, number, self._generation)
         context.enter_lane(info)
-        state, parts = None if start.state is None else pickle.loads(start.state), self._parts
+        state, arguments = None if start.state is None else pickle.loads(start.state), self._arguments
         if num_retried and self._is_of_lanes and self.tell_mark is not None:
             # Only after a crash: a report for each sample costs a system call.
             current.marker = Marker(self.tell_mark)
+        note_skipped = current.skipped.append if arguments.skips else None
         run = LaneRun(
-            lane, self._num_lanes, info.seed, epoch, parts.begin, current.skipped.append if parts.skips else None,
-            parts.in_slot, state, parts.endless, current.marker, number=start.number,
+            lane, self._num_lanes, info.seed, epoch, arguments.begin, note_skipped, arguments.in_slot, state,
+            arguments.endless, current.marker, number=start.number,
         )  # fmt: skip
         first = start.number
         if self._is_of_lanes:
             # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)
         else:
-            current.lane = lane_of_function = GeneratorLane(self._source, run, start.number, self._plan, parts.seeding)
+            current.lane = lane_of_function = GeneratorLane(
+                self._source, run, start.number, self._batching, arguments.seeding
+            )
             if lane_of_function.saves_first:
                 current.worked_ns = self._due_ns  # its first snapshot is due at once
             first = lane_of_function.number

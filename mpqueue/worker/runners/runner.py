@@ -73,7 +73,7 @@ def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, liste
     return BatchWithState(batch, parts=source.num_by_part(names, indices, seed, epoch, without))
 
 
-class Parts(NamedTuple):
+class RunnerArguments(NamedTuple):
     """The arguments of a runner.
 
     Attributes:
@@ -105,7 +105,7 @@ class SourceRunner:
     """Runs a source for one worker: a class for each `RunnerKind`.
 
     Args:
-        parts: The source, the worker, and the settings of both.
+        arguments: The source, the worker, and the settings of both.
 
     Attributes:
         stages: Records the parts of the time; None if it is not timed.
@@ -115,9 +115,9 @@ class SourceRunner:
     stages: Stages | None = None
     tell_mark: Callable[[Name | None], object] | None = None
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._source, self._info, self._begin_batch = parts.source, parts.info, parts.begin
+    def __init__(self, arguments: RunnerArguments) -> None:
+        self._arguments = arguments
+        self._source, self._info, self._begin_batch = arguments.source, arguments.info, arguments.begin
 
     def run(self, epoch: int, unit: int, argument: Any = None, /) -> Any:
         """Compute a batch.
@@ -166,10 +166,10 @@ class SourceRunner:
 class Runner(SourceRunner):
     """Runs a sequence for one worker; see `SourceRunner` for the argument."""
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._seed = parts.info.seed
-        self._part_names = part_names_of(parts.source)
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments)
+        self._seed = arguments.info.seed
+        self._part_names = part_names_of(arguments.source)
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
         """Start samples of the next batches while threads of the source are idle."""
@@ -209,7 +209,7 @@ class GroupsRunner(Runner):
         elif listed.is_empty:
             return EMPTY
         self._begin_batch(self._seed, epoch, unit)
-        (batch,) = self._source.__getitems__([unit], listed.without, skips=self._parts.skips)
+        (batch,) = self._source.__getitems__([unit], listed.without, skips=self._arguments.skips)
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._seed, epoch, listed)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mpqueue.plan.options.batching import RunnerKind
-from mpqueue.worker.runners.runner import GroupsRunner, Parts, Runner, SourceRunner
+from mpqueue.worker.runners.runner import GroupsRunner, Runner, RunnerArguments, SourceRunner
 from mpqueue.worker.runners.sample_runner import SampleRunner
 
 _KINDS: dict[RunnerKind, type[SourceRunner]] = {
@@ -13,7 +13,7 @@ _KINDS: dict[RunnerKind, type[SourceRunner]] = {
 }
 
 
-def runner_of(form: RunnerKind) -> Callable[[Parts], SourceRunner]:
+def runner_of(form: RunnerKind) -> Callable[[RunnerArguments], SourceRunner]:
     """Return the class of a runner, or a function that creates it.
 
     The first call imports its modules, which most workers do not need. A process that forks workers calls this function
@@ -42,6 +42,6 @@ def runner_of(form: RunnerKind) -> Callable[[Parts], SourceRunner]:
     return _KINDS[form]
 
 
-def make_runner(form: RunnerKind, parts: Parts) -> SourceRunner:
+def make_runner(form: RunnerKind, arguments: RunnerArguments) -> SourceRunner:
     """Return the runner of a source."""
-    return runner_of(form)(parts)
+    return runner_of(form)(arguments)

@@ -21,7 +21,7 @@ from mpqueue.system.signals.exceptions import add_note
 from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context
 from mpqueue.worker.failures import may_leave_out, never_an_end, note_of
-from mpqueue.worker.runners.runner import EMPTY, BeginBatch, Parts, SourceRunner, part_names_of, with_parts
+from mpqueue.worker.runners.runner import EMPTY, BeginBatch, RunnerArguments, SourceRunner, part_names_of, with_parts
 
 
 class ClockedCollation:
@@ -51,13 +51,13 @@ class Joiner:
     """Joins the samples of a batch: with the default collation, or with the user's ``collate``.
 
     Args:
-        parts: The settings of the runner.
+        arguments: The settings of the runner.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        assert parts.batching is not None
-        self._collate, self._ragged = parts.batching.collate, parts.batching.ragged
-        self._in_slot, self._begin_batch, self._seed = parts.in_slot, parts.begin, parts.info.seed
+    def __init__(self, arguments: RunnerArguments) -> None:
+        assert arguments.batching is not None
+        self._collate, self._ragged = arguments.batching.collate, arguments.batching.ragged
+        self._in_slot, self._begin_batch, self._seed = arguments.in_slot, arguments.begin, arguments.info.seed
 
     def is_missing(self, sample: Any) -> bool:
         """Return whether a sample is None; a user's ``collate`` may accept None."""
@@ -95,17 +95,17 @@ class SampleRunner(SourceRunner):
     The source has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler provides the indices.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        assert parts.batching is not None
-        self._plan, self._joiner = parts.batching, Joiner(parts)
+    def __init__(self, arguments: RunnerArguments) -> None:
+        super().__init__(arguments)
+        assert arguments.batching is not None
+        self._batching, self._joiner = arguments.batching, Joiner(arguments)
         # The samples of a dataset may be made of several samples, which it leaves out one by one.
-        self._skips_inside = parts.batching.skips and getattr(type(parts.source), "skips_inside", False)
+        self._skips_inside = arguments.batching.skips and getattr(type(arguments.source), "skips_inside", False)
         self._samples = self._read_samples()
-        self._part_names = part_names_of(parts.source)
+        self._part_names = part_names_of(arguments.source)
 
     def _read_samples(self) -> EpochSamples:
-        return EpochSamples(self._info.seed, self._plan, self._info.world, self._length_in)
+        return EpochSamples(self._info.seed, self._batching, self._info.world, self._length_in)
 
     def _length_in(self, epoch: int) -> int | None:
         # The length of a dataset whose weights change differs between epochs.
@@ -156,7 +156,7 @@ class SampleRunner(SourceRunner):
         if listed.without:  # only for a dataset
             getitems = partial(getitems, without=listed.without)
         try:
-            if self._plan.skips:
+            if self._batching.skips:
                 return self._run_skipping(epoch, listed, getitems)
             if getitems is not None:
                 return self._run_at_once(epoch, listed, getitems)
