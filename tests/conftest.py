@@ -66,35 +66,27 @@ def pytest_collection_finish():
 # Folders with thousands of quick tests that rarely fork or map memory. Their mappings are checked together after the
 # last test.
 _PURE = {"golden", "parsing", "compat", "readers"}
-# These files keep the syntax trees of all modules, which makes each later garbage collection take a quarter of a
-# second.
-_PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # In tests about the start and end of fork servers, each test has its own fork server, and so do tests that read the
 # output of workers.
 _ABOUT_STARTS = {"backends", "system", "memory", "cluster"}
-_NOT_ABOUT_STARTS = {  # exceptions
-    *("test_any_tree.py", "test_autosize.py", "test_ctrl_c_in_errors.py", "test_dispatcher.py", "test_exits.py"),
-    *("test_forked_children.py", "test_held_slots.py", "test_interrupted_streams.py", "test_lanes.py"),
-    *("test_mapped_files.py", "test_open_handles.py", "test_randomness.py", "test_slow.py", "test_source_watch.py"),
-    *("test_sources.py", "test_table.py", "test_unreadable.py", "test_user_generators.py"),
-    "test_wrong_descriptors.py",
-}
 _READING = {"capfd", "capfdbinary"}
-# Tests that depend on a new interpreter. Elsewhere, fork servers are forks of a prepared interpreter.
-_ABOUT_INTERPRETERS = {"test_hash_seed.py", "test_limits.py"}
 
 
-def _is_fresh(request):
-    return request.node.get_closest_marker("fresh_fork_server") is not None
+def _has(request, marker):
+    return request.node.get_closest_marker(marker) is not None
+
+
+def _is_pure(request):
+    return bool(_PURE & set(request.path.parts)) or _has(request, "pure")
 
 
 def _shares_fork_server(request):
-    is_about_starts = _ABOUT_STARTS & set(request.path.parts) and request.path.name not in _NOT_ABOUT_STARTS
-    return not (_is_fresh(request) or is_about_starts or _READING & set(request.fixturenames))
+    is_about_starts = _ABOUT_STARTS & set(request.path.parts) and not _has(request, "shared_fork_server")
+    return not (_has(request, "fresh_fork_server") or is_about_starts or _READING & set(request.fixturenames))
 
 
 def _footprint(request):
-    return Footprint(launcher._parked, has_mappings=not _PURE & set(request.path.parts))
+    return Footprint(launcher._parked, has_mappings=not _is_pure(request))
 
 
 def _own_footprint():
@@ -140,7 +132,7 @@ def forked_trainers(_interpreter_of_trainers, monkeypatch):
 @pytest.fixture(autouse=True)
 def _starts_fork_servers(request):
     """Start fork servers as forks of a prepared interpreter, except in tests that depend on new interpreters."""
-    is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
+    is_new = _has(request, "fresh_fork_server") or _has(request, "new_interpreter") or _is_pure(request)
     launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_fork_servers").start
 
 
@@ -160,7 +152,7 @@ def _leaks_nothing(request, _starts_fork_servers):
     if not shares or request.path != _last_path:
         mpqueue.shutdown()
     _last_path = request.path
-    if not _PURE & set(request.path.parts):
+    if not _is_pure(request):
         collect()  # a fork notifies all live queues and coordinators, and those of earlier tests must not be among them
     before = _footprint(request)
     yield

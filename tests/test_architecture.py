@@ -15,7 +15,7 @@ from helpers import structure, trips
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.tf1 import root as tf1_root
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.pure]
 
 PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = structure.read(structure.ROOT / "scripts")

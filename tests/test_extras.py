@@ -13,6 +13,8 @@ from helpers.structure import ROOT
 
 from mpqueue.system.user_code.extras import is_installed
 
+pytestmark = pytest.mark.pure
+
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # zsh, and the characters >=, require the quotes.
 FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>[\w-]+)\]|\w+>=[\d.]+(?:,<[\d.]+)?)"')

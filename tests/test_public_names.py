@@ -11,6 +11,8 @@ from helpers.structure import ROOT
 import mpqueue
 from mpqueue.tf1 import root
 
+pytestmark = pytest.mark.pure
+
 PACKAGE = ROOT / "mpqueue"
 
 

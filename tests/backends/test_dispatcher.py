@@ -24,6 +24,8 @@ from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.transport.poller import make_poller
 from mpqueue.worker.config import Payload, WorkerEnds
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 def test_deep_queue_of_cheap_batches_does_not_deadlock():
     """Otherwise the trainer would wait to grant, and the worker to report."""

@@ -19,6 +19,8 @@ from mpqueue import Loader
 from mpqueue.backends.start import forker
 from mpqueue.errors import WorkerDied, WorkerRaised
 
+pytestmark = pytest.mark.shared_fork_server
+
 BACKENDS = {
     "forkserver": {"workers": 1},
     "fork": {"workers": 1, "start_method": "fork"},

@@ -12,7 +12,7 @@ from helpers.outside import ran
 
 import mpqueue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.shared_fork_server]
 
 AT, LENGTH = 3, 8
 BACKENDS = {"forkserver": {}, "fork": {"start_method": "fork"}, "thread": {"backend": "thread"}}

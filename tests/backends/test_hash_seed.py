@@ -11,6 +11,8 @@ from helpers.outside import ran
 import mpqueue
 from mpqueue import Loader
 
+pytestmark = pytest.mark.new_interpreter
+
 
 def hashes_of(_):
     """Return the number of the worker, its hash of a string, and the variable in its environment."""

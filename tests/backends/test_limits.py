@@ -11,7 +11,7 @@ import sys
 import pytest
 from helpers.outside import Trainer, ran
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.new_interpreter]
 
 SOMEBODY = 54321  # a user id without processes
 

@@ -11,6 +11,8 @@ from helpers.computed import Computed
 from mpqueue import Loader
 from mpqueue.backends.sending.source_send import take_image
 
+pytestmark = pytest.mark.shared_fork_server
+
 ROWS = 40_000
 
 

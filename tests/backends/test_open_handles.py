@@ -27,6 +27,8 @@ from mpqueue import Loader
 from mpqueue.backends.sending import open_handles
 from mpqueue.system.descriptors import open_files
 
+pytestmark = pytest.mark.shared_fork_server
+
 ROW_BYTES = 64
 ROWS = [b"%04d" % number * (ROW_BYTES // 4) for number in range(16)]
 

@@ -13,6 +13,8 @@ from helpers.started import started
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 def draw(index):
     """Draw from every kind of generator."""

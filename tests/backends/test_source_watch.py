@@ -9,6 +9,8 @@ import mpqueue
 from mpqueue.backends.sending import source_watch
 from mpqueue.backends.sending.source_watch import SourceWatch
 
+pytestmark = pytest.mark.shared_fork_server
+
 LONG = 5_000
 
 

@@ -18,6 +18,8 @@ import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.backends.sending.source_send import UnpicklableSource, find_digests, make_patch, take_image
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 class Table:
     """A large array and a small number, which can change in every way."""

@@ -23,6 +23,8 @@ import mpqueue
 from mpqueue.errors import WorkerRaised
 from mpqueue.worker import failures
 
+pytestmark = pytest.mark.shared_fork_server
+
 HERE = os.getpid()
 AT, LENGTH = 2, 6
 SKIPPING = {"on_error": "skip"}

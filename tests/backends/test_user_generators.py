@@ -11,6 +11,8 @@ from helpers.proxies import Proxy, Raising
 from mpqueue import Loader
 from mpqueue.worker.random_state.user_generators import UserGenerators
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 class Inner:
     def __init__(self):

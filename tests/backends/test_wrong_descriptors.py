@@ -23,6 +23,8 @@ from mpqueue.plan.position.cursors import EpochCursor
 from mpqueue.system.processes.child_process import shared_tracker
 from mpqueue.worker.records import MAGIC, REPORT, ReportKind
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 def reports():
     """Return the descriptor of this worker's reports: the first writable pipe. (The other one is for its stacks.)

@@ -4,12 +4,15 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from helpers.gates import Gate
 from helpers.laned import AtGate, Counted, all_of, computed, rest, running
 from helpers.on_cluster import on
 
 import mpqueue
 from mpqueue.errors import WorkerDied
+
+pytestmark = pytest.mark.shared_fork_server
 
 
 def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path):

@@ -9,10 +9,29 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.certificates import certificates
 from helpers.on_cluster import address_of_this_node
 
 import mpqueue
+
+_COMMAND = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -addext subjectAltName={names} "
+    "-keyout {key} -out {certificate}"
+)
+
+
+def certificates(folder, *, name="node", addresses=("127.0.0.1",)):
+    """Return Ray's environment variables for a new self-signed certificate."""
+    key, certificate = str(folder / f"{name}-key.pem"), str(folder / f"{name}.pem")
+    names = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
+    command = _COMMAND.format(name=name, names=names, key=key, certificate=certificate)
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
+    return {
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_SERVER_CERT": certificate,
+        "RAY_TLS_SERVER_KEY": key,
+        "RAY_TLS_CA_CERT": certificate,
+    }
+
 
 SCRIPT = """
 import socket, ssl, sys

@@ -17,13 +17,29 @@ import weakref
 import jax
 import ml_dtypes
 import numpy as np
-from helpers.beginning_again import BeginsAgain
 from helpers.numbered import Broken, Mixed, Numbered, numbers_of
 from helpers.strikes import Alarms, Struck, each_strike
 
 import mpqueue
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
+
+
+class BeginsAgain:
+    """The numbers 0 to n - 1; it is its own iterator."""
+
+    def __init__(self, n=12):
+        self.n, self.at = n, 0
+
+    def __iter__(self):
+        self.at = 0
+        return self
+
+    def __next__(self):
+        if self.at == self.n:
+            raise StopIteration
+        self.at += 1
+        return self.at - 1
 
 
 def test_the_batches_are_device_arrays_of_one_epoch_per_call():

@@ -8,6 +8,8 @@ import mpqueue
 from mpqueue import Loader
 from mpqueue.memory.writer import SlotWriter
 
+pytestmark = pytest.mark.shared_fork_server
+
 STRIDE = 1 << 17
 
 

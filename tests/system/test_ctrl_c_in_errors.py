@@ -10,6 +10,8 @@ from helpers.handling import handling, raising
 
 from mpqueue import Loader
 
+pytestmark = pytest.mark.shared_fork_server
+
 
 class Interrupted(Exception):
     """The error of a handler of user code."""
