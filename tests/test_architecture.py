@@ -85,6 +85,12 @@ def test_the_map_of_a_folder_lists_all_its_files(name):
     assert set(structure.printed_map(PACKAGES[name])) == structure.on_disk(PACKAGES[name])
 
 
+def test_the_list_of_helpers_is_complete():
+    helpers = structure.ROOT / "tests/helpers"
+    listed = re.findall(r"^    (\w+\.py) ", (helpers / "__init__.py").read_text("utf-8"), re.M)
+    assert listed == sorted(path.name for path in helpers.glob("*.py") if path.name != "__init__.py")
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name):
     """A module imports only modules in lines above its own line, or in the same line."""
