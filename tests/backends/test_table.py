@@ -123,7 +123,7 @@ def _run(cell):
         cell.take(1)
         pipeline_of(cell.enqueuer).dealing.pause()
         cell.strike_worker()
-        pipeline_of(cell.enqueuer).resume()
+        pipeline_of(cell.enqueuer).dealing.resume()
     if cell.place == "epoch-end":
         cell.source.meanwhile = cell.strike_worker
     cell.take(2 * LENGTH - len(cell.found))
