@@ -74,7 +74,7 @@ class Skipped(NamedTuple):
         return f"{which} {', '.join(map(repr, names))}"
 
 
-class LeftOut(NamedTuple):
+class SkippedSamples(NamedTuple):
     """What was left out of a batch because of errors.
 
     Attributes:
@@ -123,7 +123,7 @@ class Skips:
 
     def __init__(self, max_errors: int | None) -> None:
         self.total = 0
-        self.latest: tuple[int, LeftOut] = -1, LeftOut()
+        self.latest: tuple[int, SkippedSamples] = -1, SkippedSamples()
         self._max_errors = max_errors
         self._errors: Counter[int] = Counter()  # by the hash of the line that raised, and the class
         self._epoch, self._count = -1, 0
@@ -145,7 +145,7 @@ class Skips:
             if not may_skip(error):
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.unit)]
-        self.latest = work_item.number, LeftOut.of(skipped)
+        self.latest = work_item.number, SkippedSamples.of(skipped)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 

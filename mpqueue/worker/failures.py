@@ -273,7 +273,7 @@ def passes_at_once(error: BaseException) -> bool:
     return is_interrupt(error)
 
 
-def may_leave_out(error: BaseException) -> bool:
+def skips_sample(error: BaseException) -> bool:
     """Return whether ``on_error="skip"`` leaves out the sample, or the batch, that has raised an exception."""
     return may_skip(error) and not passes_at_once(error)
 

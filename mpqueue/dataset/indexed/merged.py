@@ -12,7 +12,7 @@ from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note
 from mpqueue.worker import context
-from mpqueue.worker.failures import may_leave_out
+from mpqueue.worker.failures import skips_sample
 
 
 class MergingReader(LinkReader):
@@ -78,7 +78,7 @@ class MergingReader(LinkReader):
         except NothingLeft:
             return []
         except BaseException as error:
-            if not may_leave_out(error):
+            if not skips_sample(error):
                 raise
             (ids,) = self.input.sample_ids([row], run)
             skip(Skipped.because_of(error, ids=[each for each in ids if each not in known]))

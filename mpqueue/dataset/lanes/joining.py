@@ -60,7 +60,7 @@ class Branch:
         )
         return min(count, num_waiting)
 
-    def leave_out(self, keep: Keep | None) -> None:
+    def exclude(self, keep: Keep | None) -> None:
         """Leave out the waiting elements that have excluded samples."""
         if keep is not None and self.tokens:
             keeps = keep(self.stage.sample_ids(self.tokens))

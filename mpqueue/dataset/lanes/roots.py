@@ -31,7 +31,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.signals.exceptions import add_note, cause_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.concurrency.async_sources import plain_iterable
-from mpqueue.worker.failures import may_leave_out, never_an_end, passes_at_once
+from mpqueue.worker.failures import never_an_end, passes_at_once, skips_sample
 from mpqueue.worker.retry_markers import RetryBegin
 from mpqueue.worker.runners.generator_lanes import continues_at_state
 from mpqueue.worker.runners.lanes import LaneRun
@@ -151,7 +151,7 @@ class IndexedRoot(LaneStage):
         try:
             return self._at([place])
         except BaseException as error:
-            if not self._skips_inside or not may_leave_out(error):
+            if not self._skips_inside or not skips_sample(error):
                 raise
         assert self.run.skip is not None
         try:
@@ -189,7 +189,7 @@ class IndexedRoot(LaneStage):
         try:
             return self._at(list(tokens)) if tokens else []
         except BaseException as error:
-            if not self._skips_inside or not may_leave_out(error):
+            if not self._skips_inside or not skips_sample(error):
                 raise
         # The samples were reported when the elements were first computed.
         return [value for token in tokens for value in self._rest(token, lambda _: None)]

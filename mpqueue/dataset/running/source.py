@@ -29,7 +29,7 @@ from mpqueue.system.signals.exceptions import add_note
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.units import count_text
 from mpqueue.worker import context
-from mpqueue.worker.failures import may_leave_out
+from mpqueue.worker.failures import skips_sample
 
 
 class Readers:
@@ -344,7 +344,7 @@ class GroupsSource(IndexedSource):
         try:
             return self._readers.at([index], run, tally)[0]
         except BaseException as error:  # raised again for the sample that causes it
-            if not may_leave_out(error):
+            if not skips_sample(error):
                 raise
         skipped: list[Skipped] = []
         element: Any = None
@@ -356,7 +356,7 @@ class GroupsSource(IndexedSource):
         except NothingLeft:
             pass
         except BaseException as error:
-            if not may_leave_out(error) or not skipped:
+            if not skips_sample(error) or not skipped:
                 raise
             # A later stage has raised for the rest, which is left out as a whole.
             skipped.append(Skipped.because_of(error, index))

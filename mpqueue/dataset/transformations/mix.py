@@ -211,7 +211,7 @@ class MixStage(BranchedStage):
             self._keep = self.run.gate.keep
             for at, branch in self._branches.items():
                 if self._inputs.flows(at):
-                    branch.leave_out(branch.stage.run.gate.keep)
+                    branch.exclude(branch.stage.run.gate.keep)
         while not tokens and not self._has_ended:
             picks = self._picks.take(self._next_pick, count)
             if self._picks.phase != self._phase:
@@ -281,7 +281,7 @@ class MixStage(BranchedStage):
         # arrive, so such streams are not read ahead.
         most = self._most_ahead if self._inputs.can_reopen(at) else 0
         while branch.fill_ahead(count, most) if most else branch.fill(count):
-            branch.leave_out(branch.stage.run.gate.keep)
+            branch.exclude(branch.stage.run.gate.keep)
             if branch.tokens:
                 return True
         return False

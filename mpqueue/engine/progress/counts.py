@@ -5,7 +5,7 @@ from typing import NamedTuple
 from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.engine.progress.progress import Progress
 from mpqueue.engine.progress.returned_parts import ReturnedParts
-from mpqueue.engine.skips import LeftOut, Skips
+from mpqueue.engine.skips import SkippedSamples, Skips
 from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 
@@ -26,7 +26,7 @@ class DeliveredBatch(NamedTuple):
     work_item: WorkItem
     epoch: int
     position: int
-    skipped: LeftOut = LeftOut()
+    skipped: SkippedSamples = SkippedSamples()
     start: LaneStart = BEGINNING
     step: int = 0
 
@@ -151,7 +151,7 @@ class BatchCounts:
         if returned is None:
             return None
         work_item, epoch, position, latest = returned
-        skipped = latest[1] if latest is not None and latest[0] == work_item.number else LeftOut()
+        skipped = latest[1] if latest is not None and latest[0] == work_item.number else SkippedSamples()
         if work_item.lane < 0:
             return DeliveredBatch(work_item, work_item.epoch, work_item.position, skipped)
         # An element belongs to no epoch; the consumer's place after it shows its position.

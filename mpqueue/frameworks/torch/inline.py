@@ -281,6 +281,6 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             aside.seed, aside.block = before, block
             state_before.restore()
 
-    def leave_out(self, edit: Edit | None) -> None:
+    def exclude(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
         self._edit = edit

@@ -118,7 +118,7 @@ class WorkerBatches:
         finally:
             source.end()
 
-    def leave_out(self, edit: Edit | None) -> None:
+    def exclude(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
         self._cursor.edit = edit
         pipeline = self._pipeline

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Literal, NoReturn, Self
 
 from mpqueue.engine.outcomes import Unreadable
-from mpqueue.engine.skips import LeftOut
+from mpqueue.engine.skips import SkippedSamples
 from mpqueue.errors import ServiceDied, ServiceError
 from mpqueue.plan.options import checks
 from mpqueue.plan.sources.batch_types import Batch_co
@@ -34,7 +34,7 @@ from mpqueue.telemetry.stats import ConsumerStatistics
 
 _IDS = "put the ids of the samples into the batches, or use a Loader with the same seed"
 _NOTHING: Any = object()
-_WHOLE = LeftOut()
+_WHOLE = SkippedSamples()
 
 
 class _Life(enum.Enum):
@@ -439,10 +439,10 @@ def _abandon(attachment: Attachment, counts: Counts) -> None:
     counts.end(attachment)
 
 
-def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, LeftOut]:
+def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, SkippedSamples]:
     """Return the rest of a batch (`_NOTHING` if it is empty) and the skipped samples."""
     value, skipped, is_empty = partial
-    return _NOTHING if is_empty else value, LeftOut.of(skipped)
+    return _NOTHING if is_empty else value, SkippedSamples.of(skipped)
 
 
 @suggests_keywords

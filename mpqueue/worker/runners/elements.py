@@ -14,7 +14,7 @@ from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.system.user_code.object_walk import title_of
 from mpqueue.telemetry.stages import Stages
-from mpqueue.worker.failures import may_leave_out
+from mpqueue.worker.failures import skips_sample
 from mpqueue.worker.runners.lanes import LaneRun
 from mpqueue.worker.runners.runner import StreamEnd
 from mpqueue.worker.runners.sample_runner import collating, default_collation, joined_or_skipped
@@ -103,7 +103,7 @@ class Elements:
                 has_ended = True
                 break
             except BaseException as error:
-                if not (plan.skips and may_leave_out(error)):
+                if not (plan.skips and skips_sample(error)):
                     raise
                 skipped.append(Skipped.because_of(error, place))
             else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import BatchWithState, Partial
-from mpqueue.engine.skips import LeftOut
+from mpqueue.engine.skips import SkippedSamples
 from mpqueue.plan.options.batching import Batching, Concurrency
 from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.lazy_seeding import LazySeeding
@@ -66,7 +66,7 @@ def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, liste
     if type(batch) is Partial:
         if batch.is_empty:
             return batch
-        left_out = LeftOut.of(batch.skipped)
+        left_out = SkippedSamples.of(batch.skipped)
         for index in left_out.indices:
             indices.remove(index)
         without |= frozenset(left_out.ids)

@@ -20,7 +20,7 @@ from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note
 from mpqueue.telemetry.stages import Stages
 from mpqueue.worker import context
-from mpqueue.worker.failures import may_leave_out, never_an_end, note_of
+from mpqueue.worker.failures import never_an_end, note_of, skips_sample
 from mpqueue.worker.runners.runner import EMPTY, BeginBatch, RunnerArguments, SourceRunner, part_names_of, with_parts
 
 
@@ -200,7 +200,7 @@ class SampleRunner(SourceRunner):
             try:
                 return self._run_at_once(epoch, listed, getitems)
             except BaseException as error:  # it is raised again for the sample that causes it
-                if not may_leave_out(error):
+                if not skips_sample(error):
                     raise
         if self._skips_inside:
             getitems = partial(getitems, skips=True)
@@ -231,7 +231,7 @@ class SampleRunner(SourceRunner):
                 sample = ask()
             except BaseException as error:
                 add_note(error, _note_of_sample(index, place))
-                if not may_leave_out(error):
+                if not skips_sample(error):
                     raise
                 skipped.append(Skipped.because_of(error, index))
                 continue
@@ -314,7 +314,7 @@ def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callabl
         try:
             batch = join()
         except BaseException as error:
-            if not may_leave_out(error):
+            if not skips_sample(error):
                 raise
             skipped.append(Skipped.because_of(error, *kept))
             is_empty = True

@@ -190,7 +190,7 @@ def exclude(loader: Any, ids: Any) -> None:
         return
     run.history, loader._passes = history, run
     if begun is not None:
-        begun.batches.leave_out(editor_of(loader, begun.beginning))
+        begun.batches.exclude(editor_of(loader, begun.beginning))
 
 
 def _checked(loader: Any, method: str, epoch: Any, batch: Any) -> tuple[state.Pass, int]:

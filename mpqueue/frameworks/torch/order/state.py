@@ -132,7 +132,7 @@ class PassBatches(Protocol):
             Exception: The error of the dataset.
         """
 
-    def leave_out(self, edit: Edit | None) -> None:
+    def exclude(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
 
     def statistics(self) -> Statistics:
