@@ -22,8 +22,8 @@ IMPORTS = {
     "Loader": ("import mpqueue; mpqueue.Loader", 14, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 82, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 83, HEAVY | OF_RANDOM | {"json", "socket"}),
-    "queue": ("import mpqueue; mpqueue.FIFOQueue", 63, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.backends.start.fork_server", 82, HEAVY | {"json"}),
+    "queue": ("import mpqueue; mpqueue.FIFOQueue", 62, (HEAVY | OF_RANDOM) - {"logging", "random"}),
+    "forkserver": ("import mpqueue.backends.start.fork_server", 74, HEAVY | {"copy", "dataclasses", "json"}),
 }
 
 
@@ -53,30 +53,36 @@ def test_an_api_imports_few_modules_and_no_slow_ones(code, most, heavy):
 
 
 FIRST_BATCH = """
+import os
 import mpqueue
 class Noting:
     def __len__(self):
         return 1
     def __getstate__(self):
-        return {"number": 5}
-    def __setstate__(self, state):  # in the fork server, before the fork
+        return {{"number": 5}}
+    def __setstate__(self, state):  # in the fork server
+        os.register_at_fork(after_in_child=self.note)
+    def note(self):
         self.before = set(sys.modules)
     def __getitem__(self, index):
-        return {"own": sorted(set(sys.modules) - self.before), "all": sorted(sys.modules)}
-with mpqueue.Loader(Noting(), batch_size=None, workers=1) as loader:
+        return " ".join(set(sys.modules) - self.before), " ".join(sys.modules)
+with mpqueue.Loader(Noting(), batch_size={batch_size}, workers=1) as loader:
     (batch,) = loader
+own, everything = [text if type(text) is str else text[0] for text in batch]
 """
 
 
 def test_the_trainer_does_not_import_worker_modules():
-    loaded = loaded_by(FIRST_BATCH)
+    loaded = loaded_by(FIRST_BATCH.format(batch_size=None))
     assert "mpqueue.backends.processes.process" in loaded
     assert not loaded & {"mpqueue.backends.start.fork_server", "mpqueue.backends.start.forker", "mpqueue.worker.main"}
 
 
-def test_a_forked_worker_imports_no_modules_itself_and_none_of_the_trainer():
+@pytest.mark.parametrize(("batch_size", "most"), [(None, 0), (1, 6)], ids=["batches", "samples"])
+def test_a_forked_worker_imports_no_modules_itself_and_none_of_the_trainer(batch_size, most):
     """Each worker would import the modules that the fork server has not imported."""
-    of_worker = run(FIRST_BATCH, "len(batch['own']), *batch['all']")
+    of_worker = run(FIRST_BATCH.format(batch_size=batch_size), "len(own.split()), *everything.split()")
     assert "0" in of_worker
-    assert len(ours(of_worker)) <= IMPORTS["forkserver"][1], ours(of_worker)
+    # The fork server imports what runs samples when it knows that the source has samples.
+    assert len(ours(of_worker)) <= IMPORTS["forkserver"][1] + most, ours(of_worker)
     assert not [name for name in of_worker if name.startswith(("mpqueue.loader", "mpqueue.tf1", "mpqueue.frameworks"))]

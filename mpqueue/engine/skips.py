@@ -7,14 +7,16 @@ source are skipped: a worker crash, a timeout and a lack of memory are always ra
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable
 from mpqueue.errors import BatchTimeout, BatchTooLarge, SharedMemoryFull, TooManyErrors, WorkerDied, WorkerRaised
-from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.log import warn
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.user_code.exception_texts import traceback_text_of
+
+if TYPE_CHECKING:  # not imported: a worker deals no work items
+    from mpqueue.plan.position.cursors import WorkItem
 
 ALL_SKIPPED = Result(is_end=True)
 _NOT_OF_THE_SOURCE = (BatchTimeout, BatchTooLarge, SharedMemoryFull, WorkerDied)
@@ -128,7 +130,7 @@ class Skips:
         self._errors: Counter[int] = Counter()  # by the hash of the line that raised, and the class
         self._epoch, self._count = -1, 0
 
-    def resolve(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
+    def resolve(self, work_item: "WorkItem", outcome: Outcome) -> Outcome:
         """Return the rest of a batch (or `ALL_SKIPPED`), or the error that must be raised."""
         left: Outcome = ALL_SKIPPED
         try:

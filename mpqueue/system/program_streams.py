@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from mpqueue.system.callers import outside_stacklevel
-
 _P = ParamSpec("_P")
 
 
@@ -53,5 +51,7 @@ def write_error(text: str) -> None:
 
 def warn_caller(text: str, kind: type[Warning]) -> None:
     """Issue a warning for the first caller outside of this package."""
+    from mpqueue.system.callers import outside_stacklevel  # rare, and a start need not import it
+
     level = outside_stacklevel()
     call_unless_lost(warnings.warn, text, kind, level + 1)

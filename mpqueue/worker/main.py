@@ -21,7 +21,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,8 +29,7 @@ from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment
 from mpqueue.memory.writer import Placed, SlotWriter
-from mpqueue.plan.position.cursors import BatchSamples
-from mpqueue.plan.position.lanes import LaneStart, RetryStart
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.processes.child_process import finalize
 from mpqueue.system.processes.exit import exit_code_of, leave, leave_as_child
@@ -73,6 +72,9 @@ from mpqueue.worker.runners.runner import BeginBatch, RunnerArguments, SourceRun
 from mpqueue.worker.runners.runners import make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.source_receive import apply_patch
+
+if TYPE_CHECKING:  # imported by the runners of streams
+    from mpqueue.plan.position.lanes import LaneStart, RetryStart
 
 _AHEAD_NS = 100_000  # reading several cheap grants at once saves 0.7 µs for each
 _MAX_AHEAD = 16
@@ -158,7 +160,7 @@ class GrantReader:
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, BatchWithState)
-_Argument: TypeAlias = BatchSamples | LaneStart | RetryStart | None  # content of the slot of the grant
+_Argument: TypeAlias = "BatchSamples | LaneStart | RetryStart | None"  # content of the slot of the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
 

@@ -64,14 +64,15 @@ import pickle
 import struct
 from collections.abc import Sequence
 from select import PIPE_BUF
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
-from mpqueue.memory.main_module import dumps_named
-from mpqueue.plan.position.cursors import BatchSamples
-from mpqueue.plan.position.lanes import LaneStart, RetryStart
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
+
+if TYPE_CHECKING:  # imported by the runners of streams
+    from mpqueue.plan.position.lanes import LaneStart, RetryStart
 
 MAGIC = 0x514D
 
@@ -145,6 +146,8 @@ def pack_listed(listed: BatchSamples) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
         return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
+    from mpqueue.memory.main_module import dumps_named
+
     # By value: the class of an index may be defined by the user's script.
     return _with_length(dumps_named(tuple(listed)))
 
@@ -154,12 +157,12 @@ def unpack_listed(memory: Any, offset: int) -> BatchSamples:
     return BatchSamples(*_content(memory, offset))
 
 
-def pack_start(start: LaneStart | RetryStart) -> bytes:
+def pack_start(start: "LaneStart | RetryStart") -> bytes:
     """Return the start of a lane as bytes."""
     return _with_length(pickle.dumps(start, 5))
 
 
-def unpack_start(memory: Any, offset: int) -> LaneStart | RetryStart:
+def unpack_start(memory: Any, offset: int) -> "LaneStart | RetryStart":
     """Read the start of a lane."""
     start: LaneStart | RetryStart = _content(memory, offset)
     return start

@@ -18,7 +18,6 @@ because the error would replace another sample. A report per sample costs more t
 reaches the trainer from other machines.
 """
 
-import copy
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -76,8 +75,8 @@ class RetryBegin:
 
     def starting(self, begin: Begin) -> "RetryBegin":
         """Return an object for the same lane that starts samples by another function."""
-        made = copy.copy(self)
-        made.begin = begin
+        made = RetryBegin(begin, self._marker, ())
+        made._lost = self._lost  # the same dict: `forget_lost` applies to all
         return made
 
     @property

@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples
+from mpqueue.plan.ids.batch_samples import BatchSamples
+from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.plan.position.draws import Draws
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.position.sampler_fingerprint import fingerprint_of

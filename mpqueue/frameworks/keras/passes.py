@@ -30,10 +30,11 @@ from mpqueue.frameworks.enqueuers.forms import backend_of
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.seedings import latest_seeding
 from mpqueue.loader.session import Latest, Session
+from mpqueue.plan.ids.batch_samples import ENDLESS
 from mpqueue.plan.options.checks import flag
 from mpqueue.plan.options.options import Options, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
-from mpqueue.plan.position.cursors import ENDLESS, EpochCursor, Place
+from mpqueue.plan.position.cursors import EpochCursor, Place
 from mpqueue.plan.sources.sources import Items
 from mpqueue.system.signals.interrupts import defer_signals, ends_iterator
 from mpqueue.system.signals.locks import Lock

@@ -24,7 +24,8 @@ from mpqueue.frameworks.torch.order.questions import editor_of
 from mpqueue.frameworks.torch.source.samples import ids_of, index_of, num_places
 from mpqueue.frameworks.torch.source.worker import getitems_of, listed_of
 from mpqueue.frameworks.torch.tensors.collation import collated
-from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Edit, Place, WorkItem
+from mpqueue.plan.ids.batch_samples import BatchSamples
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Edit, Place, WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics

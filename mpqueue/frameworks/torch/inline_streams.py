@@ -30,8 +30,9 @@ from mpqueue.frameworks.torch.source.iterated import (
 )
 from mpqueue.frameworks.torch.source.samples import index_of
 from mpqueue.frameworks.torch.source.streams import IterableOrder, iterable_ids
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.position.cursors import BatchSamples, Place
+from mpqueue.plan.position.cursors import Place
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.stream_sources import TorchIterable

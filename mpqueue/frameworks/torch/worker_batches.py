@@ -16,9 +16,10 @@ from mpqueue.frameworks.torch.source.worker import MapSource
 from mpqueue.loader.replay import computed
 from mpqueue.loader.session import Session
 from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import BatchSamples, Cursor, Edit, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, Edit, Place, WorkItem
 from mpqueue.plan.sources.sources import Items
 
 

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.order.balancing import divide
 from mpqueue.plan.order.orders import SamplesOrder
 from mpqueue.plan.order.step_costs import sums_of_step, unequal_work
-from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, Place, RankStart, WorkItem
+from mpqueue.plan.position.cursors import Edit, Others, Place, RankStart, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.seeding.permutation import SampleOrder, mixed_numbers

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.batching import Batching
@@ -12,7 +13,6 @@ from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.orders import EpochLengths, IndexOrder
 from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
-    BatchSamples,
     Cursor,
     DrawnRound,
     Edit,

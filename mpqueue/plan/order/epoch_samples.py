@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from mpqueue.plan.ids.batch_samples import ENDLESS, BatchSamples
 from mpqueue.plan.options.batching import Batching
-from mpqueue.plan.position.cursors import ENDLESS, BatchSamples
 from mpqueue.seeding.permutation import SampleOrder
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName
@@ -27,7 +28,6 @@ from mpqueue.plan.options.batching import Batching
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import (
     FROM_BEGINNING,
-    BatchSamples,
     Cursor,
     Edit,
     EpochCursor,

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.options.balance import Balance, Numbers
 from mpqueue.plan.order.balanced import MOST, Array, BatchCosts, CostOrder
 from mpqueue.plan.order.balancing import pack
 from mpqueue.plan.order.step_costs import unequal_step
-from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, RankStart, WorkItem
+from mpqueue.plan.position.cursors import Edit, Others, RankStart, WorkItem
 from mpqueue.plan.position.ranks import PartRanks
 from mpqueue.system.units import count_text
 

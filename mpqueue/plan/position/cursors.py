@@ -15,45 +15,9 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from mpqueue.plan.ids.batch_info import SampleId
+from mpqueue.plan.ids.batch_samples import ENDLESS, BatchSamples
 from mpqueue.plan.position.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
-
-
-class BatchSamples(NamedTuple):
-    """The samples of a batch.
-
-    Attributes:
-        first: Place of the first sample in the order of the epoch.
-        indices: Keys that the source is called with.
-        kept: Places of these samples, if some samples of the batch are excluded; None: consecutive places.
-        without: Ids of samples that are excluded, if an index means an element that is made of several samples.
-        cuts: The number of samples of each micro-batch, if the batch is a list of these.
-    """
-
-    first: int
-    indices: Sequence[Any]
-    kept: Sequence[int] | None = None
-    without: frozenset[SampleId] = frozenset()
-    cuts: Sequence[int] = ()
-
-    def parts(self) -> "list[BatchSamples]":
-        """Return the samples of each micro-batch; those of the batch, if it has none."""
-        if not self.cuts:
-            return [self]
-        places, ends = self.places, list(itertools.accumulate(self.cuts))
-        ranges = [slice(end - count, end) for end, count in zip(ends, self.cuts, strict=True)]
-        return [BatchSamples(places[at][0], self.indices[at], places[at], self.without) for at in ranges]
-
-    @property
-    def places(self) -> Sequence[int]:
-        """The place of each sample in the order of the epoch; its random numbers depend on it."""
-        return range(self.first, self.first + len(self.indices)) if self.kept is None else self.kept
-
-    @property
-    def is_empty(self) -> bool:
-        """True if all samples of the batch are excluded."""
-        return self.kept is not None and not self.kept
 
 
 class WorkItem(NamedTuple):
@@ -206,8 +170,6 @@ class ConsumerProgress(Protocol):
         """Return the epoch and the position before which the user has got all batches."""
 
 
-# The number of batches of an endless source: no rank reaches it, and it fits into an index.
-ENDLESS = 1 << 62
 _LEAST_EMPTY = 100_000  # batches without samples in a row, before a search in an endless source is given up
 
 

@@ -14,8 +14,9 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.checks import is_integer
-from mpqueue.plan.position.cursors import FROM_BEGINNING, BatchSamples, Drawn, DrawnRound, RankStart
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Drawn, DrawnRound, RankStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.position.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.position.sampler_state import DrawsRandomNumbers, Randomness

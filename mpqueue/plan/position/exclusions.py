@@ -16,9 +16,10 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.ids.sample_ids import SampleSet
-from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, WorkItem
+from mpqueue.plan.position.cursors import Edit, Others, WorkItem
 from mpqueue.plan.position.ranks import Ranks
 
 Without: TypeAlias = Callable[[WorkItem], WorkItem]  # removes samples from a work item

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
-from mpqueue.plan.position.cursors import ENDLESS, FROM_BEGINNING, Place, RankStart
+from mpqueue.plan.ids.batch_samples import ENDLESS
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, RankStart
 
 
 class Shard(NamedTuple):

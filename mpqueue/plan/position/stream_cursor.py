@@ -10,7 +10,8 @@ a worker: the backend decides which worker runs a lane.
 import heapq
 from collections.abc import Callable, Mapping
 
-from mpqueue.plan.position.cursors import ENDLESS, ConsumerProgress, Cursor, Place, WorkItem
+from mpqueue.plan.ids.batch_samples import ENDLESS
+from mpqueue.plan.position.cursors import ConsumerProgress, Cursor, Place, WorkItem
 from mpqueue.plan.position.lanes import LaneShare, LaneTable
 
 

@@ -18,6 +18,7 @@ from inspect import isfunction
 from typing import Any, ClassVar, NamedTuple
 
 from mpqueue.plan.ids.batch_info import SampleId, SampleIds
+from mpqueue.plan.ids.batch_samples import ENDLESS
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import BackendName
@@ -26,7 +27,6 @@ from mpqueue.plan.options.checks import is_integer
 from mpqueue.plan.options.coroutines import has_coroutines
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.options.validation import FRAMEWORKS, has_num_batches, is_sequence
-from mpqueue.plan.position.cursors import ENDLESS
 from mpqueue.plan.sources.sequence import Sequence
 from mpqueue.system.units import count_text
 from mpqueue.system.user_code.object_walk import name_of, title_of

@@ -28,7 +28,6 @@ from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.program_streams import call_unless_lost
 from mpqueue.system.signals.contexts import context_manager
 from mpqueue.system.user_code.imports import Watch
@@ -251,6 +250,8 @@ def _is_thread_of_import() -> bool:
 
 def _outside_frame() -> FrameType:
     """Return the innermost frame outside of this package."""
+    from mpqueue.system.callers import outside_stacklevel
+
     return sys._getframe(outside_stacklevel() - 1)  # level 1 is this function
 
 

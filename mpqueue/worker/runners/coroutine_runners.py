@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.batching import Batching
-from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker.concurrency.coroutines import Coroutines
 from mpqueue.worker.concurrency.in_order import Helping
 from mpqueue.worker.concurrency.stuck import sample_text

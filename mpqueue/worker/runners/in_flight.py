@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from mpqueue.plan.position.cursors import BatchSamples
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.worker.concurrency.helper_threads import Helpers
 from mpqueue.worker.concurrency.in_order import CallWindow, Helping, InOrder
 from mpqueue.worker.random_state.shared_generator_check import SharedGeneratorCheck

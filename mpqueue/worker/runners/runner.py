@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.outcomes import BatchWithState, Partial
 from mpqueue.engine.skips import SkippedSamples
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.batching import Batching, Concurrency
-from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.telemetry.stages import Stages

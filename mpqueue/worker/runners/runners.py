@@ -4,21 +4,18 @@ from collections.abc import Callable
 
 from mpqueue.plan.options.batching import RunnerKind
 from mpqueue.worker.runners.runner import GroupsRunner, Runner, RunnerArguments, SourceRunner
-from mpqueue.worker.runners.sample_runner import SampleRunner
-
-_KINDS: dict[RunnerKind, type[SourceRunner]] = {
-    RunnerKind.ITEMS: Runner,
-    RunnerKind.GROUPS: GroupsRunner,
-    RunnerKind.SAMPLES: SampleRunner,
-}
 
 
 def runner_of(form: RunnerKind) -> Callable[[RunnerArguments], SourceRunner]:
     """Return the class of a runner, or a function that creates it.
 
-    The first call imports its modules, which most workers do not need. A process that forks workers calls this function
-    before: otherwise each worker would import them.
+    The first call imports its modules, which workers of other sources do not need. A process that forks workers calls
+    this function before: otherwise each worker would import them.
     """
+    if form is RunnerKind.SAMPLES:
+        from mpqueue.worker.runners.sample_runner import SampleRunner
+
+        return SampleRunner
     if form is RunnerKind.LANES:
         from mpqueue.worker.runners.lane_runner import LaneRunner
 
@@ -39,7 +36,7 @@ def runner_of(form: RunnerKind) -> Callable[[RunnerArguments], SourceRunner]:
         from mpqueue.worker.runners.coroutine_runners import coroutine_runner
 
         return coroutine_runner
-    return _KINDS[form]
+    return Runner if form is RunnerKind.ITEMS else GroupsRunner
 
 
 def make_runner(form: RunnerKind, arguments: RunnerArguments) -> SourceRunner:

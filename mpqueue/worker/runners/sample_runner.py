@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.batching import Choice
 from mpqueue.plan.order.epoch_samples import EpochSamples
-from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
 from mpqueue.system.signals.exceptions import add_note

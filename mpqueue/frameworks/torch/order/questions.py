@@ -26,10 +26,11 @@ from mpqueue.frameworks.torch.source.worker import listed_of
 from mpqueue.loader.questions import GO_BACK, checked_place
 from mpqueue.loader.replay import empty_batch
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import NO_HISTORY, At, History
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import known_length
-from mpqueue.plan.position.cursors import BatchSamples, Edit
+from mpqueue.plan.position.cursors import Edit
 from mpqueue.plan.position.sampler_state import DrawsRandomNumbers
 from mpqueue.system.units import count_text
 

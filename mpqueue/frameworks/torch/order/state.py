@@ -26,9 +26,10 @@ from mpqueue.frameworks.torch.order.order import DrawnBatches, batch_size_of, di
 from mpqueue.frameworks.torch.source.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.source.worker import LoaderParts
 from mpqueue.plan.ids.batch_info import SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import BatchSamples, Edit, Place
+from mpqueue.plan.position.cursors import Edit, Place
 from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.states.saved_states import place_read_from
 from mpqueue.system.program_streams import warn_caller

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.batching import Concurrency
-from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.worker import context
 from mpqueue.worker.concurrency.coroutines import Coroutines
 from mpqueue.worker.concurrency.in_order import InOrder

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from mpqueue.plan.ids.batch_info import SampleId, SampleIds
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.sample_ids import SampleSet
-from mpqueue.plan.position.cursors import BatchSamples, Edit, Others, WorkItem
+from mpqueue.plan.position.cursors import Edit, Others, WorkItem
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from mpqueue.frameworks.torch.source.loaded_places import copied
 from mpqueue.frameworks.torch.source.samples import StepIndices, index_of, keys_of
 from mpqueue.frameworks.torch.tensors.collation import SlotCollation, collated
 from mpqueue.frameworks.torch.tensors.tensors import encode
+from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.batching import Concurrency
-from mpqueue.plan.position.cursors import BatchSamples
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.exceptions import add_note
 from mpqueue.system.user_code.iterators import rest_of
