@@ -33,8 +33,8 @@ import threading
 import traceback
 import weakref
 
-# `signal.getsignal` and `signal.signal` create an Enum for each result: 40 times slower.
-from _signal import getsignal  # type: ignore[import-not-found]
+# The functions of `signal` create an Enum for each result: 40 times slower.
+from _signal import getsignal, valid_signals  # type: ignore[import-not-found]
 from _signal import signal as set_handler
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -48,10 +48,10 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=BaseException)
 
-_SIGNALS = tuple(map(int, signal.valid_signals()))
+_SIGNALS: tuple[int, ...] = tuple(valid_signals())
 # Signals that a thread causes itself.
-_ERRORS = {"SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
-OF_PROCESS = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _ERRORS}
+_ERRORS = ("SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+OF_PROCESS = {*_SIGNALS}.difference(getattr(signal, name, 0) for name in _ERRORS)
 _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
 _to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
