@@ -138,6 +138,10 @@ class Reader:
         """Return the seed of the stage's random numbers."""
         return salted(run.seed, run.base - run.zero + self.number)
 
+    def order_seed(self, run: IndexedRun) -> int:
+        """Return the seed of the stage's order."""
+        return self.seed(run)
+
     def error_note(self, place: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
         return (

@@ -72,6 +72,7 @@ class LaneStage:
         number: The number of the stage in its tree, from the sources upwards.
         line: The one-line description of the stage, for errors and statistics.
         seed: The seed of its random numbers.
+        order_seed: The seed of its order.
         clock: The time that the stage itself worked.
         search: The elements that it read without a result.
         calls: Its calls of user code.
@@ -85,6 +86,7 @@ class LaneStage:
         self.node, self.run, self.inputs = node, run, inputs
         self.number, self.line = run.base + node.number, node.line()
         self.seed = nodes.salted(run.seed, self.number - run.zero)
+        self.order_seed = self.seed
         self.num_in = self.num_out = 0
         self.clock, self.search = StageClock(), StageSearch()
         self.calls = UserCalls(run, self.number, self.line, self.seed, self.clock)

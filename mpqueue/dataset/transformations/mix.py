@@ -133,7 +133,7 @@ class MixReader(JoinReader):
         return inner if self.node.stop == "first" else inner._replace(epoch=inner_epoch(run.epoch, begun, None))
 
     def _block(self, phase: Phase, number: int, run: IndexedRun) -> MixBlock:
-        seed = self.seed(run)
+        seed = self.order_seed(run)
         key = seed, run.epoch, phase.start, number
         block = self._blocks.get(key)
         if block is None:
@@ -146,7 +146,7 @@ class MixReader(JoinReader):
     def _course(self, run: IndexedRun) -> Course:
         if self._same is not None:
             return self._same
-        key = self.seed(run), run.epoch
+        key = self.order_seed(run), run.epoch
         course = self._courses.get(key)
         if course is None:
             if len(self._courses) >= _MAX_COURSES:
@@ -226,7 +226,7 @@ class MixStage(BranchedStage):
         self._spans, self._phase = spans_of(schedule), -1
         # A separate object, also for the counts: CPython 3.11 stores more than 30 attributes of an instance so that
         # each access takes longer, 0.2 us per element here.
-        self._picks = MixPicks(self._spans, (self.seed, self.run.epoch, self.run.lane), self.run)
+        self._picks = MixPicks(self._spans, (self.order_seed, self.run.epoch, self.run.lane), self.run)
 
     def _change(self, sample: int, number: int) -> None:
         """Use new weights from the pick of a sample on."""

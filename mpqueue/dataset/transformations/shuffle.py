@@ -103,7 +103,7 @@ class ShuffleReader(PickReader):
         """Return the indices of these elements of the permutation in the input."""
         # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
         # others read has one seed for each of them.
-        seed = self.seed(run)
+        seed = self.order_seed(run)
         order = self._orders.get(seed)
         if order is None:
             if len(self._orders) >= _MAX_ORDERS:
@@ -129,7 +129,7 @@ class ShuffleStage(LinkStage):
         self._values: list[Any] = []  # while filling, or while draining from the end
         self._tokens: list[Token] = []
         self._full: FullBuffer | None = None
-        self._picks, self._next_pick = Picks(self.seed, run.epoch, run.lane), 0
+        self._picks, self._next_pick = Picks(self.order_seed, run.epoch, run.lane), 0
         self._is_draining = False
         self._num_drained = 0  # elements in the buffer when the input ended
         self._entry = source if isinstance(source, AheadStage) else None

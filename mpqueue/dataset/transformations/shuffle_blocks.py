@@ -81,7 +81,7 @@ class BlockReader(PickReader):
         return self.length
 
     def _order(self, run: IndexedRun) -> BlockOrder:
-        seed = self.seed(run)
+        seed = self.order_seed(run)
         if seed not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 del self._orders[next(iter(self._orders))]

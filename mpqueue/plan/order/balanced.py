@@ -28,7 +28,7 @@ from mpqueue.plan.order.step_costs import sums_of_step, unequal_work
 from mpqueue.plan.position.cursors import Edit, Others, Place, RankStart, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
-from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
+from mpqueue.seeding.permutation import mixed_numbers
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -347,7 +347,7 @@ class WindowOrder(CostOrder):
             return Ranks(Shard(0, world), drop_last=options.drop_last, ordered=options.ordered)
 
         # Not by the seed of the run, which ranks that do not shuffle may draw at random, each its own.
-        indices_at = partial(SampleOrder(self.seed, shuffle=batching.shuffle).array_at, is_run=True)
+        indices_at = partial(self.samples.order.array_at, is_run=True)
         lengths = self.lengths
         order = PlainOrder(0, batching.batch_size, indices_at, ranks_of, lengths.items, lengths.batches)
         return Windows(order, self.costs.balance, self.costs.of_samples)

@@ -19,7 +19,7 @@ class EpochSamples:
 
     def __init__(self, seed: int, batching: Batching, world: int, length_of: Callable[[int], int | None]) -> None:
         self._batching, self._length_of = batching, length_of
-        self._order = SampleOrder(seed, shuffle=batching.shuffle, world=world)
+        self.order = SampleOrder(seed, shuffle=batching.shuffle, world=world)
         self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
 
     def forget_length(self) -> None:
@@ -35,4 +35,4 @@ class EpochSamples:
         assert size is not None
         first = unit * size
         count = size if self._batching.fills else min(size, length - first)
-        return BatchSamples(first, self._order.indices(epoch, length, first, count))
+        return BatchSamples(first, self.order.indices(epoch, length, first, count))
