@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, get_args
 
 from mpqueue.plan.options import checks
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
@@ -315,7 +315,7 @@ class _Serving(TypedDict, total=False):
         backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
     """
 
-    mode: Annotated[ModeName, Option("split", checks.one_of("split", "broadcast"))]
+    mode: Annotated[ModeName, Option("split", checks.one_of(*get_args(ModeName)))]
     world: Annotated[int | None, Option(None, integer(1, or_none=True))]
     slow: Annotated[Slow, Option("wait", checks.one_of("wait", "skip", "detach"))]
     grace_s: Annotated[float, Option(300.0, checks.number("a number of seconds"))]

@@ -31,7 +31,6 @@ _MAX_TEXT = 256  # characters
 _MAX_REASON = 4000  # characters, of up to 12 bytes of JSON each
 
 Join = Literal["next", "now"]
-ModeName = Literal["split", "broadcast"]
 Check: TypeAlias = Callable[[Any], Any]
 
 
@@ -215,7 +214,7 @@ class Welcome(_Handshake):
     """
 
     name: Annotated[str, _text]
-    mode: Annotated[ModeName, _one_of(ModeName)]
+    mode: Annotated[str, _text]
     world: Annotated[int | None, _or_none(partial(_number, least=1))]
     job: Annotated[str, _text]
     length: Annotated[int | None, _or_none(_number)]

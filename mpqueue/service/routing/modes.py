@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from mpqueue.service.protocol.handshake import Join, ModeName, Resume
+from mpqueue.service.protocol.handshake import Join, Resume
 from mpqueue.service.protocol.refusals import Occupied, Refused
 from mpqueue.service.routing.routing import (
     BroadcastRouting,
@@ -26,6 +26,7 @@ from mpqueue.service.routing.routing import (
     Seat,
     Turns,
 )
+from mpqueue.transport.records import ProtocolError
 
 
 class Arrival(NamedTuple):
@@ -115,7 +116,7 @@ class Mode(ABC):
         opens_without: A restarted server opens an epoch before the consumers of the previous one are attached again.
     """
 
-    name: ModeName
+    name: str
     world: int | None = None
 
     routing: ClassVar[type[Routing]]
@@ -330,8 +331,10 @@ MODES: dict[str, tuple[type[Mode], type[Mode]]] = {
 }
 
 
-def mode_of(name: ModeName, world: int | None) -> Mode:
+def mode_of(name: str, world: int | None) -> Mode:
     """Return the mode of these options."""
     # For a split, `world` means ranks with equal shares. Without it, consumers may come and go.
+    if name not in MODES:  # a consumer has it from the server
+        raise ProtocolError(f"expected one of {', '.join(map(repr, MODES))}, got {name!r}")
     with_world, without = MODES[name]
     return without(name) if world is None else with_world(name, int(world))
