@@ -1,6 +1,7 @@
 """The public names: the result of ``dir``, modules that load on first use, and the errors for mistaken names."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -31,6 +32,13 @@ def test_dir_shows_the_same_names_after_some_were_used():
     before = dir(mpqueue)
     assert mpqueue.Loader.__name__ == "Loader"
     assert dir(mpqueue) == before
+
+
+def test_the_three_lists_of_file_formats_agree():
+    text = (PACKAGE / "files/__init__.py").read_text("utf-8")
+    imported = re.findall(r"^    from mpqueue\.([\w.]+) import (\w+) as \2$", text, re.M)
+    assert dict(mpqueue.files._HOMES) == {name: home for home, name in imported}
+    assert sorted(mpqueue.files.__all__) == sorted(mpqueue.files._HOMES)
 
 
 def public_modules():
