@@ -84,11 +84,6 @@ class Order(ABC):
         return cls(**fields)
 
     @property
-    def order_seed(self) -> int:
-        """The seed of shuffled orders."""
-        return self.seed
-
-    @property
     def kind(self) -> str:
         """The kind of the order, for saved states."""
         return "shuffled" if self.options.shuffle else self.source.order
@@ -417,10 +412,10 @@ class BatchesOrder(IndexOrder):
         if length is None or (world == 1 and not is_shuffled):
             return super().units(epoch, length, base)
         if world == 1:
-            return permutation(self.order_seed, epoch, length)
+            return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
         if is_shuffled:
-            return permutation(self.order_seed, epoch, length)[np.array(numbers, np.int64) % length]
+            return permutation(self.seed, epoch, length)[np.array(numbers, np.int64) % length]
         return Wrapped(numbers, length) if numbers and numbers[-1] >= length else numbers
 
     def unit(self, epoch: int, number: int, total: int | None) -> int:
@@ -435,7 +430,7 @@ class BatchesOrder(IndexOrder):
         known = self._permutations
         if (epoch, length) not in known:
             known.clear()
-            known[epoch, length] = permutation(self.order_seed, epoch, length)
+            known[epoch, length] = permutation(self.seed, epoch, length)
         return known[epoch, length]
 
     @cached_property
