@@ -20,7 +20,7 @@ from mpqueue.memory.layout import Array, align
 from mpqueue.memory.segment import memory_file
 from mpqueue.system.descriptors import descriptors
 
-_PIECE_BYTES = 64 << 20  # signal handlers may run between two pieces
+_PIECE_BYTES = 64 << 20  # a copy can be left between two pieces
 _MADV_DONTNEED = 4
 # /proc/self/pagemap: the page is in memory or swap; the page is not a private copy
 _IS_THERE, _OF_FILE = np.uint64(3 << 62), np.uint64(1 << 61)

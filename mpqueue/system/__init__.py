@@ -3,7 +3,7 @@
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
     platform_support.py abilities of this system
-    signals/            signal handlers: deferred, allowed; locks and threads that a handler cannot break
+    signals/            deferred and allowed signals; locks and threads that a handler cannot break
     descriptors/        descriptors, open files and memory maps across forks
     user_code/          objects, exceptions and modules of user code
     units.py            numbers as strings with a suitable unit

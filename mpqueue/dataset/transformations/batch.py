@@ -66,7 +66,7 @@ class BatchStage(OfTuples):
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._refuse_none = partial(no_element, node.input, self.number - 1)
-        self._values: list[Any] = []  # elements of a batch that an error interrupted
+        self._values: list[Any] = []  # elements of a batch that an error cut short
         self._is_last = is_last
         self._tokens: Any = []  # an `array` of ints, or a list
         self._are_large = True  # whether elements are large; the first one is read alone
@@ -99,7 +99,7 @@ class BatchStage(OfTuples):
 
     def _fill(self, collation: Collation | None) -> None:
         """Read elements until the batch is full or the input is exhausted."""
-        if self._tokens:  # an error has interrupted the batch
+        if self._tokens:  # an error has cut the batch short
             self._values, self._tokens = admitted(self, self._values, self._tokens)
         if collation is not None:
             collation.add_all(self._values)

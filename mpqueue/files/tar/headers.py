@@ -6,7 +6,7 @@ of 22 µs for pax; medians of 7 interleaved scans), and trusts the sizes in head
 compare the two. Nothing is ever extracted. Links, devices and folders are skipped, and a name is only text.
 
 An archive ends with two blocks of zeros, which GNU tar pads to a record of 20 blocks. Another archive can follow, as
-after ``cat``. Other zeros are not an end: an interrupted download leaves them in a file that had its final size.
+after ``cat``. Other zeros are not an end: a download that stopped leaves them in a file that had its final size.
 """
 
 import os

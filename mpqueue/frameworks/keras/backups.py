@@ -1,6 +1,6 @@
 """Warn, once, if Keras restores a backup of the model while the loader begins at its first batch.
 
-``BackupAndRestore`` saves no state of the data. After a crash, `fit` continues with the interrupted epoch, and a loader
+``BackupAndRestore`` saves no state of the data. After a crash, `fit` continues with that epoch, and a loader
 without a state returns the batches of its first epoch again. The loss does not show that. So two methods of the
 callback are replaced (by `mpqueue.system.user_code.replacement`) while there is an accelerated loader.
 ``on_train_begin`` detects by the optimizer's step count that steps were restored. If a loader begins an epoch before

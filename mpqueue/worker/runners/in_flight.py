@@ -95,7 +95,7 @@ class SamplesInFlight:
         helpers, is_first = self._ready(), self._calls is None
         calls = self._take_begun(helpers, batch)
         if calls is None:
-            if not self._begun:  # counted anew: an interrupt may have struck in the middle of a batch
+            if not self._begun:  # counted again: a call may have ended in the middle of a batch
                 self._window = CallWindow()
             calls = self._calls_of(helpers, ask, seed, batch)
         last = self._begun[-1][1] if self._begun else calls
@@ -175,7 +175,7 @@ class SamplesInFlight:
         """
         helpers, calls, self._helpers = self._helpers, self._calls, None
         self.forget_begun()
-        # A batch that this call has interrupted continues, and needs its threads.
+        # A batch that this call has left continues, and needs its threads.
         if helpers is not None and (calls is None or calls.is_over):
             helpers.dismiss()
 

@@ -47,7 +47,7 @@ class PassSeed(NamedTuple):
         seed: Seed of the samples' random numbers, together with the rank, the epoch and the position of each sample.
         epoch: The epoch.
         first: Position of the first sample.
-        is_drawn: The uninterrupted run had drawn the workers' seed before this pass.
+        is_drawn: A run without a break had drawn the workers' seed before this pass.
     """
 
     seed: int
