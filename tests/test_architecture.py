@@ -407,8 +407,8 @@ KEEP_EVERY_EXCEPTION = {
         "worker.failures._pickle_of", "worker.failures._pickle_of_kind",
     },
     "the exception is raised afterwards": {
-        "engine.async_batches._take", "system.signals.interrupts._replace", "system.signals.interrupts.allow_signals",
-        "system.signals.interrupts.restore", "tf1.coordinator.Coordinator.stop_on_exception",
+        "engine.async_batches._take", "system.signals.deferred._replace", "system.signals.deferred.allow_signals",
+        "system.signals.deferred.restore", "tf1.coordinator.Coordinator.stop_on_exception",
         "backends.waiting_consumers.WaitingConsumers.sleep",
     },
 }  # fmt: skip

@@ -15,7 +15,7 @@ from mpqueue.engine.backend import Backend
 from mpqueue.engine.ledger import Ledger
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.system.program_streams import warn_caller
-from mpqueue.system.signals.interrupts import allow_signals
+from mpqueue.system.signals.deferred import allow_signals
 from mpqueue.system.signals.safe_threads import counted
 
 

@@ -15,8 +15,8 @@ from mpqueue.engine.outcomes import BatchWithState, Partial, Result
 from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.wakeup import Wakeup
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import add_note, matches
-from mpqueue.system.signals.interrupts import defer_signals
 from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.telemetry.stages import Stages
 from mpqueue.telemetry.stats import Statistics, statistics_of

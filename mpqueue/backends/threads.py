@@ -32,8 +32,8 @@ from mpqueue.errors import BatchTimeout, StopTimeout
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.exit import leave_as_child
 from mpqueue.system.processes.own_process import ProcessMark, make_mark
+from mpqueue.system.signals.deferred import allow_signals
 from mpqueue.system.signals.exceptions import matches
-from mpqueue.system.signals.interrupts import allow_signals
 from mpqueue.system.signals.joined_threads import start_thread
 from mpqueue.system.signals.locks import is_owned
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns

@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.system.signals.locks import RLock, acquire, is_owned
 
 

@@ -24,7 +24,6 @@ from mpqueue.plan.order.rules import warn_of_idle
 from mpqueue.plan.position.cursors import Place
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import matches
-from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.signals.locks import RLock
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Passes:
         try:
             run.plan.order.note_length(run.place.epoch)
         except BaseException as error:
-            if is_interrupt(error):
+            if not pipeline.guard.expects(error):
                 raise
         batches = EpochIterator(run, pipeline, way(pipeline), self.end_epoch, self.note_failure)
         self._latest = weakref.ref(batches)

@@ -27,8 +27,9 @@ from mpqueue.plan.position.cursors import Cursor, Place
 from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
 from mpqueue.system.signals.collected import WhenCollected
-from mpqueue.system.signals.interrupts import block_signals, defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock
+from mpqueue.system.signals.masks import block_signals
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.recorder import Recorder, StartTally

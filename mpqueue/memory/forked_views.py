@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.system.signals.interrupts import defer_signals, deliver_after_return
+from mpqueue.system.signals.deferred import defer_signals, deliver_after_return
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.signals.weak_sets import Living
 

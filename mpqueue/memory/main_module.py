@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from mpqueue.memory import serialize
 from mpqueue.memory.serialize import reduced_code, value_pickler
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.user_code.object_walk import is_a
 
 _MAIN, _MAIN_OF_CHILD = "__main__", "__mp_main__"  # the second one in children of `multiprocessing`

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 
 NUM_WORDS = 624  # of a Mersenne Twister's state
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mpqueue.system.program_streams import call_unless_lost
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 
 if TYPE_CHECKING:
     from logging import Logger

@@ -34,8 +34,8 @@ from mpqueue.engine.stopping import checked_wait
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import logger_of
 from mpqueue.system.signals.condition import Condition
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import matches, set_traceback, traceback_of
-from mpqueue.system.signals.interrupts import defer_signals
 from mpqueue.system.user_code.exception_texts import named_text_of
 from mpqueue.tf1.coordination.cancellation import CancellationScope
 from mpqueue.tf1.coordination.coordinator_proxy import Endpoint

@@ -28,6 +28,7 @@ from mpqueue.errors import WorkerRaised
 from mpqueue.memory.layout import ReadSpec, Spec
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.serialize import dumps_reply, reply_pickler
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import (
     add_note,
     attributes_of,
@@ -36,7 +37,7 @@ from mpqueue.system.signals.exceptions import (
     set_cause,
     type_name_of,
 )
-from mpqueue.system.signals.interrupts import defer_signals, is_interrupt, is_of_handler
+from mpqueue.system.signals.interrupts import is_interrupt, is_of_handler
 from mpqueue.system.user_code.exception_texts import text_of, traceback_text_of
 from mpqueue.worker.context import WorkerInfo, is_forked, process_info
 

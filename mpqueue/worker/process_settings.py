@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.system.program_streams import is_lost
 from mpqueue.system.signals import group_signals
-from mpqueue.system.signals.interrupts import set_signal_mask
+from mpqueue.system.signals.masks import set_signal_mask
 from mpqueue.system.standard_input import keep_terminal_only
 from mpqueue.worker.config import DUMP_SIGNAL, WorkerEnds
 

@@ -18,7 +18,7 @@ import weakref
 
 import mpqueue
 from mpqueue.system.signals import collected
-from mpqueue.system.signals.interrupts import are_signals_deferred, deliver_after_return
+from mpqueue.system.signals.deferred import are_signals_deferred, deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
@@ -47,6 +47,7 @@ class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeEr
     """An exception that code mistakes for an expected error."""
 
 
+_DEFERS = {"deferred.py", "interrupts.py", "masks.py"}  # of `mpqueue.system.signals`
 # Python checks for signals after these instructions, and runs handlers only there.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
 # Except if the call has raised: Python enters the handler of that exception first. If another exception were raised
@@ -90,7 +91,7 @@ def strike_in_contextlib_too(monkeypatch):
 
 def _can_be_struck(frame):
     """Return whether signal handlers can raise in a frame, which excludes the code that replaces and restores them."""
-    return is_ours(frame) and not frame.f_code.co_filename.endswith(f"{os.sep}interrupts.py")
+    return is_ours(frame) and os.path.basename(frame.f_code.co_filename) not in _DEFERS
 
 
 def in_finalizer(frame):

@@ -17,7 +17,7 @@ from helpers.strikes import Struck
 import mpqueue
 from mpqueue.backends.processes.roster import Roster
 from mpqueue.backends.threads import ThreadBackend
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import deferred
 
 
 class Circle:
@@ -83,15 +83,15 @@ def test_signal_during_collection_in_deferred_block_is_raised_after_block():
     done = []
 
     def work():
-        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
+        deferred.allow_signals(signal.raise_signal, signal.SIGUSR1)
         done.append("all of it")
 
-    with pytest.raises(Struck), interrupts.defer_signals():
-        interrupts.deliver_after_return(work)
+    with pytest.raises(Struck), deferred.defer_signals():
+        deferred.deliver_after_return(work)
         done.append("the surrounding block")
     assert done == ["all of it", "the surrounding block"]
-    with pytest.raises(Struck), interrupts.defer_signals():
-        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
+    with pytest.raises(Struck), deferred.defer_signals():
+        deferred.allow_signals(signal.raise_signal, signal.SIGUSR1)
         raise AssertionError("too late for signals")
 
 
@@ -133,7 +133,7 @@ def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
     circles = [Circle(), Circle()]
 
     def end_by(number):
-        return lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(number))
+        return lambda _: deferred.deliver_after_return(lambda: signal.raise_signal(number))
 
     watches = [
         weakref.ref(circle, end_by(number))

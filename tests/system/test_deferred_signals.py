@@ -6,8 +6,8 @@ import pytest
 from helpers.handling import handling
 from helpers.repeated_signals import Repeated, Repeating
 
-from mpqueue.system.signals import interrupts
-from mpqueue.system.signals.interrupts import allow_signals, are_signals_deferred, defer_signals
+from mpqueue.system.signals import deferred
+from mpqueue.system.signals.deferred import allow_signals, are_signals_deferred, defer_signals
 
 STRUCK = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -23,7 +23,7 @@ def handled():
 @pytest.fixture(params=["before", "behind"])
 def collected(request, monkeypatch):
     """Run a finalizer right before, or after, a handler is changed; but not within another finalizer."""
-    change, is_within, times = interrupts.set_handler, [], []
+    change, is_within, times = deferred.set_handler, [], []
 
     def finalize():
         if not is_within:
@@ -41,7 +41,7 @@ def collected(request, monkeypatch):
             finalize()
         return previous
 
-    monkeypatch.setattr(interrupts, "set_handler", changed)
+    monkeypatch.setattr(deferred, "set_handler", changed)
     yield
     monkeypatch.undo()
     assert len(times) > len(STRUCK), "no finalizer ran as handlers were replaced and put back"
@@ -91,9 +91,9 @@ def test_handler_runs_though_it_has_raised_at_each_step_of_a_block(num_raised):
 
 
 def test_signal_restores_the_handlers_of_a_block_that_has_gone(handled):
-    interrupts._handlers.update({number: signal.getsignal(number) for number in STRUCK})
+    deferred._handlers.update({number: signal.getsignal(number) for number in STRUCK})
     for number in STRUCK:
-        signal.signal(number, interrupts._note)
+        signal.signal(number, deferred._note)
     signal.raise_signal(STRUCK[0])
     assert handled == [STRUCK[0]]
     signal.raise_signal(STRUCK[1])

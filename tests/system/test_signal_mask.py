@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import os, signal, sys
-from mpqueue.system.signals.interrupts import set_signal_mask
+from mpqueue.system.signals.masks import set_signal_mask
 
 numbers = [signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGRTMIN]
 seen = []

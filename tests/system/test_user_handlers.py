@@ -10,7 +10,8 @@ from helpers.handling import handling, raising
 from helpers.waits import until_main_thread_is_in
 
 from mpqueue import OrderedEnqueuer
-from mpqueue.system.signals.interrupts import defer_signals, not_of_handler
+from mpqueue.system.signals.deferred import defer_signals
+from mpqueue.system.signals.interrupts import not_of_handler
 
 
 def mine(*_):

@@ -32,7 +32,8 @@ from mpqueue.backends.processes.supervision import Supervision
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
 from mpqueue.system.processes.wakeup import Wakeup
-from mpqueue.system.signals.interrupts import defer_signals, is_interrupt
+from mpqueue.system.signals.deferred import defer_signals
+from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.units import size_text
 from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.transport.poller import READABLE

@@ -14,7 +14,7 @@ from mpqueue.backends.processes.handle import Cause, WorkerHandle
 from mpqueue.backends.start.launcher import Launcher, LauncherGone
 from mpqueue.errors import StopTimeout
 from mpqueue.plan.ids.batch_info import SampleIds
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.transport.poller import READABLE, close_poller, make_poller
 from mpqueue.worker.config import WorkerConfig
 

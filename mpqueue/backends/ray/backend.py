@@ -12,7 +12,7 @@ from mpqueue.backends.sending.source_watch import SourceWatch
 from mpqueue.engine.ledger import Ledger
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.ray_options import RayOptions
-from mpqueue.system.signals.interrupts import allow_signals
+from mpqueue.system.signals.deferred import allow_signals
 from mpqueue.telemetry.stats import NodeStatistics, Statistics
 
 

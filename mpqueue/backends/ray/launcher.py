@@ -36,7 +36,7 @@ from mpqueue.memory.segment import Segment
 from mpqueue.plan.options.ray_options import RayOptions
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes.wakeup import Wakeup
-from mpqueue.system.signals.interrupts import allow_signals
+from mpqueue.system.signals.deferred import allow_signals
 from mpqueue.telemetry.stats import NodeStatistics
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import WorkerConfig, WorkerEnds

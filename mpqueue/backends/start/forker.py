@@ -22,8 +22,8 @@ from mpqueue.system.processes import child_process, parent_death
 from mpqueue.system.processes.process_name import set_process_name, worker_name
 from mpqueue.system.processes.processes import Birth, Process, reap
 from mpqueue.system.program_streams import flush_streams
-from mpqueue.system.signals import interrupts
-from mpqueue.system.signals.interrupts import OF_PROCESS, defer_signals, set_signal_mask
+from mpqueue.system.signals.deferred import begin_worker, defer_signals
+from mpqueue.system.signals.masks import OF_PROCESS, set_signal_mask
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import run_and_exit
@@ -106,7 +106,7 @@ class Forker:
         """Run a worker in the child; never returns."""
         try:
             parent_death.arm(read_end)
-            interrupts.begin_worker()
+            begin_worker()
             prepare_process()
             if self._has_other_programs:
                 part_from_main()

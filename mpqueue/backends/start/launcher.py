@@ -32,8 +32,9 @@ from mpqueue.system.processes.inheritance import inherited
 from mpqueue.system.processes.processes import Process
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals import group_signals
-from mpqueue.system.signals.interrupts import allow_signals, block_signals, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.system.signals.locks import RLock
+from mpqueue.system.signals.masks import block_signals
 from mpqueue.transport.poller import READABLE, has_hung_up
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig, WorkerEnds

@@ -27,7 +27,7 @@ from mpqueue.files.access.urls import is_url
 from mpqueue.files.indexing.index_file import Arrays
 from mpqueue.system.processes.cpus import num_cpus
 from mpqueue.system.signals import group_signals
-from mpqueue.system.signals.interrupts import set_signal_mask
+from mpqueue.system.signals.masks import set_signal_mask
 
 Scan = Callable[[str], Arrays]
 

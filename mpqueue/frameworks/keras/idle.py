@@ -23,7 +23,7 @@ import weakref
 from typing import Any
 
 from mpqueue.backends.start import launcher
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock
 
 # Compiling a large model takes half a minute between two batches, and a parked pool must start again.

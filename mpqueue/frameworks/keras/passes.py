@@ -36,7 +36,8 @@ from mpqueue.plan.options.options import Options, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import EpochCursor, Place
 from mpqueue.plan.sources.sources import Items
-from mpqueue.system.signals.interrupts import defer_signals, ends_iterator
+from mpqueue.system.signals.deferred import defer_signals
+from mpqueue.system.signals.interrupts import ends_iterator
 from mpqueue.system.signals.locks import Lock
 from mpqueue.system.units import count_text
 from mpqueue.telemetry.stats import Statistics

@@ -21,7 +21,7 @@ from mpqueue.service.consuming.mapped_ring import MappedRing
 from mpqueue.service.protocol.handshake import Hello, Join, Resume, Welcome
 from mpqueue.service.protocol.server_directory import ServerDirectory, converse
 from mpqueue.system.descriptors import descriptors
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.transport.credentials import credentials_of, sentinel_of
 from mpqueue.transport.framing import close_descriptors
 

@@ -26,7 +26,7 @@ from mpqueue.service.protocol.server_directory import ServerDirectory
 from mpqueue.system.log import warn
 from mpqueue.system.processes import forked
 from mpqueue.system.signals.collected import WhenCollected
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock, is_owned
 from mpqueue.system.user_code.keywords import suggests_keywords
 from mpqueue.telemetry import live

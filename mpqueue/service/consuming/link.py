@@ -31,7 +31,7 @@ from mpqueue.service.protocol.records import (
     unpack_down,
 )
 from mpqueue.system.descriptors import descriptors
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock
 from mpqueue.transport.poller import READABLE, Poller, close_poller, make_poller
 from mpqueue.transport.records import ProtocolError

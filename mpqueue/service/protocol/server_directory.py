@@ -30,7 +30,7 @@ from mpqueue.system.log import warn
 from mpqueue.system.paths.folders import base_of, check_whose, make_or_check
 from mpqueue.system.paths.lock_files import LockInUse, lock_now, release
 from mpqueue.system.platform_support import require_unpatched
-from mpqueue.system.signals.interrupts import allow_signals
+from mpqueue.system.signals.deferred import allow_signals
 from mpqueue.transport.credentials import ForeignPeer
 from mpqueue.transport.framing import close_descriptors, receive_with_descriptors
 from mpqueue.transport.listener import connect_at, listen_at

@@ -35,7 +35,7 @@ from mpqueue.service.stream.making import make_stream
 from mpqueue.service.stream.stream import Stream, StreamStart
 from mpqueue.system.processes import forked
 from mpqueue.system.processes.cpus import num_cpus
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.system.user_code.keywords import suggests_keywords

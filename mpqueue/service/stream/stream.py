@@ -50,7 +50,7 @@ from mpqueue.plan.position.cursors import Place, WorkItem
 from mpqueue.service.protocol.records import PARTIAL
 from mpqueue.service.routing.routing import BatchHandle, Failure
 from mpqueue.system.descriptors import descriptors
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import masks
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 
@@ -419,7 +419,7 @@ class Stream:
 
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end`` if all of the epoch was taken; its exception becomes the next failure."""
-        with interrupts.unblock_signals():  # the hook may start processes, which inherit the signal mask
+        with masks.unblock_signals():  # the hook may start processes, which inherit the signal mask
             self._pipeline.epochs.finish()
 
     # -- BatchHandles

@@ -5,7 +5,9 @@ The modules are listed bottom up. A module imports only modules on its own line 
     locks.py          locks that a signal handler cannot leave locked
     exceptions.py     reads and changes exceptions of user code without running it
     contexts.py       context managers for blocks that run user code
-    interrupts.py     defers signal handlers, or allows them
+    masks.py          signals that a thread blocks
+    deferred.py       defers signal handlers, or allows them
+    interrupts.py     whether a signal handler has raised an exception
     group_signals.py  signals of the process group that only the trainer handles
     collected.py      calls a function when an object is collected
     condition.py      a condition variable that a signal handler cannot leave locked

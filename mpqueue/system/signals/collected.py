@@ -3,7 +3,7 @@
 The callback of a weak reference runs in the thread that dropped the last reference, mostly the main thread. Python
 prints an exception that a signal handler raises in it (Ctrl-C), and continues: the interrupt and the rest of the
 callback would be lost. So the function runs with signal handlers deferred, and the signals are handled after the
-callback, in user code: see `mpqueue.system.signals.interrupts.deliver_after_return`.
+callback, in user code: see `mpqueue.system.signals.deferred.deliver_after_return`.
 
 A signal that is pending when the callback begins may still be lost. The function is then called when the next object is
 watched, or when the interpreter exits.
@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import deferred
 
 _live: dict[int, "WhenCollected"] = {}
 _is_registered = False
@@ -65,7 +65,7 @@ def _end(watch: WhenCollected) -> None:
     if not _live:
         return  # all were called; when the interpreter exits, the names of this module may be None
     # The last statement: the signals that arrived are pending, and are handled in the caller.
-    interrupts.deliver_after_return(watch.call)
+    deferred.deliver_after_return(watch.call)
 
 
 def _call_all() -> None:

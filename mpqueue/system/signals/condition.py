@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 
 
 class Condition:

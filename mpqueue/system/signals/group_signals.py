@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mpqueue.system.signals import interrupts
-from mpqueue.system.signals.interrupts import OF_PROCESS
+from mpqueue.system.signals import deferred
+from mpqueue.system.signals.masks import OF_PROCESS
 
 Handler = Callable[[int, Any], Any]
 
@@ -64,7 +64,7 @@ def install(handlers: Mapping[int, Handler]) -> None:
 
 def blocked() -> AbstractContextManager[None]:
     """Block group signals and Ctrl-C inside the context, for processes that ignore them after their start."""
-    return interrupts.block_and_defer({signal.SIGINT, *IGNORED})
+    return deferred.block_and_defer({signal.SIGINT, *IGNORED})
 
 
 def _ignore_one(number: int) -> None:

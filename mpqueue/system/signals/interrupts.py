@@ -1,215 +1,19 @@
-"""Deferred signal handlers, for code that an exception from a handler would leave in an unknown state.
+"""Whether an exception is an interrupt: a signal handler has raised it, in the middle of other code.
 
-Ctrl-C may raise between any two bytecodes of the main thread: for instance between the start of a process and the line
-that records it. In such code, handlers are deferred: a signal is recorded, and handled when the work is done. Steps
-that may take long (sending a source through a socket, waiting for workers) allow them:
-
-    with defer_signals():             # start or stop something
-        ...
-        allow_signals(poll.poll)      # an exception of a handler leaves the block, which cleans up undisturbed
-        ...
-
-*What is guarded.* After an exception of a handler, the next call restarts at the last batch that a call has returned:
-see NOTE [ Interrupts ] in `mpqueue.engine.pipeline`. So code need not undo its steps. A restart does not mend these:
-
-- *A held lock* lets all threads hang: `mpqueue.system.signals.locks`, or a block as above.
-- *A leaked process*, thread, pipe or descriptor was started or opened, and not recorded: a block as above.
-- *A stream that ends early*, or a wrong answer that is kept, if an interrupt is taken for an error of a source, a file
-  or a connection. So an ``except BaseException`` raises, or asks `is_interrupt`; so does a clause around code of the
-  user. In ``files/``, `not_of_handler` does so for the errors of a read.
-
-In other threads than the main one, these functions have no effect, because no handler runs there. But the kernel may
-deliver a signal of the process to any thread that does not block it, if the main thread has another pending signal or
-is stopped. That does not end a wait of the main thread, where the handler must run. So this package's threads block
-signals.
+If an interrupt is taken for an error of a source, a file or a connection, a stream ends early, or a wrong answer is
+kept. So an ``except BaseException`` raises, or asks `is_interrupt`; so does a clause around code of the user. In
+``files/``, `not_of_handler` does so for the errors of a read.
 """
 
-import _thread
 import functools
-import os
-import signal
 import sys
-import threading
 import traceback
-import weakref
+from typing import Any, TypeVar
 
-# The functions of `signal` create an Enum for each result: 40 times slower.
-from _signal import getsignal, valid_signals  # type: ignore[import-not-found]
-from _signal import signal as set_handler
-from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
-
-from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.signals.deferred import is_main_thread, known_handlers
 from mpqueue.system.signals.exceptions import matches, traceback_of
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 _E = TypeVar("_E", bound=BaseException)
-
-_SIGNALS: tuple[int, ...] = tuple(valid_signals())
-# Signals that a thread causes itself.
-_ERRORS = ("SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
-OF_PROCESS = {*_SIGNALS}.difference(getattr(signal, name, 0) for name in _ERRORS)
-_handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
-_seen: list[Any] = []  # all handlers at the last check
-_to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
-_pending: list[int] = []  # signals that arrived while they were deferred
-# The outermost block, while it defers signals. It dies with its block: an exception may leave a block without
-# `defer_signals.__exit__`, if handlers raise again and again, and then nothing would restore them.
-_outermost: "weakref.ref[defer_signals] | None" = None
-_delivers_late = False  # `allow_signals` has no effect
-
-
-def block_signals() -> None:
-    """Block the signals of the process in this thread, so that other threads receive them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, OF_PROCESS)
-
-
-def set_signal_mask(blocked: AbstractSet[int] = frozenset()) -> None:
-    """Block these signals in this thread, and no others.
-
-    Raises:
-        BaseException: The handler of a signal that was blocked until now has raised. The mask is set.
-    """
-    pending = signal.sigpending() - blocked
-    if not pending:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return
-    # One by one: of several, the kernel puts all frames on the stack before a handler returns. The stack that
-    # `faulthandler` installs has room for three frames of a CPU with AVX-512 (3.4 KB each), and the fourth signal would
-    # end the process by SIGSEGV.
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {pending.pop()})
-    finally:
-        set_signal_mask(blocked)
-
-
-@context_manager
-def block_and_defer(signals: AbstractSet[int]) -> Iterator[None]:
-    """Block signals inside the context for a process that is started there, and defer the others."""
-    # Deferred: a handler that raises as the block begins would leave the signals blocked, or leak the process.
-    with defer_signals():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        try:
-            yield
-        finally:
-            set_signal_mask(before)
-
-
-@context_manager
-def unblock_signals() -> Iterator[None]:
-    """Unblock all signals inside the context, so that user code starts processes with this setting."""
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_PROCESS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class defer_signals:  # noqa: N801  # a context manager, spelled as those of contextlib are
-    """A context that defers the user's signal handlers, so that no signal raises."""
-
-    def __enter__(self) -> Self:
-        global _outermost
-        self._is_outermost = not _is_deferring() and _is_main_thread()
-        if self._is_outermost:
-            try:
-                # The block first, and in reverse order at the end. A garbage collection may run in between. A finalizer
-                # that defers signals itself then counts as nested, and does not restore the handlers.
-                _outermost = weakref.ref(self)
-                _replace()
-            except BaseException:
-                _outermost = None
-                restore()
-                raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        global _outermost
-        if self._is_outermost:
-            _outermost = None
-            restore()
-            _deliver()
-
-
-def _is_deferring() -> bool:
-    block = _outermost  # once: the main thread may replace it between two looks of another thread
-    return block is not None and block() is not None
-
-
-def _is_main_thread() -> bool:
-    # Not `threading.current_thread`: if a handler raises a KeyError in it, it replaces the main thread's object
-    # permanently.
-    return threading.get_ident() == threading.main_thread().ident
-
-
-def are_signals_deferred() -> bool:
-    """Return whether signal handlers are deferred in this thread."""
-    return _is_deferring() and _is_main_thread()
-
-
-def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwargs) -> _T:
-    """Call a function with signals handled at once, although they are deferred in the surrounding block."""
-    global _outermost
-    if not _is_deferring() or _delivers_late or not _is_main_thread():
-        return call(*args, **options)
-    raised: list[BaseException] = []  # one at most. A variable would create a reference cycle of frame and error
-    block = _outermost
-    try:
-        _outermost = None
-        restore()
-        _deliver()
-        result = call(*args, **options)
-    except BaseException as error:
-        raised = [error]
-    is_replaced = False
-    while not is_replaced:  # a handler may raise again, at the first step of each function that is called here
-        try:
-            _outermost = block
-            _replace()
-            is_replaced = True
-        except BaseException as error:
-            raised = raised or [error]
-    if raised:
-        raise raised.pop()
-    return result
-
-
-def deliver_after_return(call: Callable[[], object]) -> None:
-    """Call a function, and handle the signals that arrive in it after the caller has returned to C code.
-
-    For callbacks of weak references and of forks, where an exception of a handler would be lost, with the rest of the
-    callback. The caller must return at once.
-    """
-    global _outermost, _delivers_late
-    if not _is_main_thread():
-        call()
-        return
-    block, before, was_late = defer_signals(), _outermost, _delivers_late
-    was_deferring = _is_deferring()
-    try:
-        _outermost, _delivers_late = before if was_deferring else weakref.ref(block), True
-        _replace_and(call)
-    finally:
-        if not was_deferring:  # otherwise the surrounding block handles them
-            restore()  # before the block ends: until then, they do not run here
-        _outermost, _delivers_late = before, was_late
-        if not was_deferring:
-            arrived, _pending[:] = tuple(_pending), ()
-            # They are pending from here on, and Python does not check for signals before the next call.
-            [*map(_thread.interrupt_main, arrived)]  # type: ignore[arg-type]  # the stubs want an Enum
-
-
-def _replace_and(call: Callable[[], object]) -> None:
-    """Call a function with handlers replaced, even if a handler has raised while it was replaced."""
-    try:
-        _replace()
-    finally:
-        call()
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -218,7 +22,7 @@ def is_interrupt(error: BaseException) -> bool:
     That is a KeyboardInterrupt in the main thread, or an exception of a function that is a signal handler. A
     KeyboardInterrupt that the code raises itself cannot be distinguished from it.
     """
-    return (_is_main_thread() and matches(error, KeyboardInterrupt)) or is_of_handler(error)
+    return (is_main_thread() and matches(error, KeyboardInterrupt)) or is_of_handler(error)
 
 
 def ends_iterator(error: BaseException) -> bool:
@@ -244,7 +48,7 @@ def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
 def _codes_of_handlers() -> set[Any]:
     codes = set()
     # Also those of the last check: a handler may have removed itself before it raised.
-    for known in (*_seen, *_handlers.values(), *map(getsignal, _SIGNALS)):
+    for known in known_handlers():
         handler: Any = known
         while isinstance(handler, functools.partial):
             handler = handler.func
@@ -252,66 +56,3 @@ def _codes_of_handlers() -> set[Any]:
             function = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
             codes.add(getattr(function, "__code__", None))  # a method has its function's code
     return codes
-
-
-def _replace() -> None:
-    global _seen, _to_replace
-    raised: list[BaseException] = []  # a list, as in `allow_signals`
-    handlers = [*map(getsignal, _SIGNALS)]
-    if handlers != _seen:  # one comparison of two lists rather than a test of each handler saves 3 of 10 µs
-        _to_replace = [number for number, handler in zip(_SIGNALS, handlers, strict=True) if callable(handler)]
-        _seen = handlers
-    for number in _to_replace:
-        # Until it is replaced: a handler that runs before may have installed a new one.
-        while callable(handler := getsignal(number)) and handler is not _note:
-            _handlers[number] = handler
-            try:
-                set_handler(number, _note)
-            except BaseException as error:
-                # Raised by a handler that is still installed: the others must be replaced, too.
-                raised = raised or [error]
-    if raised:
-        raise raised.pop()
-
-
-def _note(number: int, _frame: object) -> None:
-    _pending.append(number)
-    # No block, but this handler: it has raised again and again while a block ended, which could not restore the others.
-    if _handlers and not _is_deferring():
-        restore()
-        _deliver()
-
-
-def restore() -> None:
-    """Restore the user's handlers. They do not receive the deferred signals, which do not concern a forked child."""
-    raised: list[BaseException] = []  # a list, as in `allow_signals`
-    while _handlers:
-        try:
-            for number, handler in list(_handlers.items()):
-                set_handler(number, handler)
-                _handlers.pop(number, None)  # a finalizer may have done so
-        except BaseException as error:  # raised by a handler that is restored already
-            raised = raised or [error]
-    if raised:
-        raise raised.pop()
-
-
-def begin_worker() -> None:
-    """Restore the user's handlers in a worker that was forked inside a block, which the worker never leaves.
-
-    Otherwise, the first block in the code of the source would replace the handlers that the source has installed.
-    """
-    global _outermost, _delivers_late
-    _outermost, _delivers_late = None, False
-    restore()
-
-
-# The parent handles them.
-os.register_at_fork(after_in_child=_pending.clear)
-
-
-def _deliver() -> None:
-    # One by one: the handler may raise, and the others are handled at the end of the next block.
-    while _pending:
-        # Not by a call of the handler: after a signal, Python passes it the interrupted frame.
-        signal.raise_signal(_pending.pop(0))

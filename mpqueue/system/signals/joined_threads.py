@@ -4,7 +4,7 @@ If such an exception interrupts `threading.Thread.join` before Python 3.13, the 
 (since bpo-45274): `join` returns at once from then on, and the caller frees resources that the thread uses. Waiting for
 an event has no such defect.
 
-These threads block signals (see `mpqueue.system.signals.interrupts`). Threads of libraries do not (OpenBLAS starts some
+These threads block signals (see `mpqueue.system.signals.masks`). Threads of libraries do not (OpenBLAS starts some
 when NumPy is imported). A signal that such a thread receives does not end the wait of the main thread, so `join` wakes
 up twice a second.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import masks
 
 _LOOK_S = 0.5
 
@@ -61,7 +61,7 @@ class JoinedThread(threading.Thread):
     def run(self) -> None:
         """Run the target."""
         try:
-            interrupts.block_signals()
+            masks.block_signals()
             super().run()
         finally:
             self._has_run.set()

@@ -6,8 +6,8 @@ return a text in any case. They defer signals, so that everything that is raised
 
 import traceback
 
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import add_note, notes_of, release_frames, traceback_of, type_name_of
-from mpqueue.system.signals.interrupts import defer_signals
 
 _AHEAD = "raised before its batch was due:\n"
 

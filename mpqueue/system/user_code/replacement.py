@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from mpqueue.system.signals.collected import WhenCollected
-from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.system.signals.locks import RLock
 
 _MISSING: Any = object()

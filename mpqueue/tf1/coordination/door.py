@@ -17,7 +17,7 @@ import time
 from mpqueue.errors import DeadlineExceededError
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import warn
-from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
 from mpqueue.transport.listener import SCARCE, accept, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import warn
 from mpqueue.system.processes.wakeup import Wakeup
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import interrupts, masks
 from mpqueue.system.signals.condition import Condition
 from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.coordination.door import Door, connect
@@ -138,7 +138,7 @@ class StopServer:
         self._wakeup.close()
 
     def _serve(self) -> None:
-        interrupts.block_signals()
+        masks.block_signals()
         while True:
             for fd, _ in self._poller.poll():
                 if fd == self._wakeup.fd:

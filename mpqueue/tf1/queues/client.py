@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.log import logger_of
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.tf1.coordination.door import Door
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage

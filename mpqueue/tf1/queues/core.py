@@ -48,7 +48,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from mpqueue.errors import DataLossError, DeadlineExceededError, OpError
-from mpqueue.system.signals.interrupts import allow_signals, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.system.signals.locks import Lock
 from mpqueue.system.signals.weak_sets import Living
 from mpqueue.tf1.coordination.cancellation import cancellable

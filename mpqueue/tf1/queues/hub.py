@@ -33,7 +33,7 @@ from typing import Any
 
 from mpqueue.errors import CancelledError, InternalError, InvalidArgumentError, OpError, SharedMemoryFull
 from mpqueue.system.log import logger_of
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import Lock
 from mpqueue.system.user_code.exception_texts import text_of
 from mpqueue.tf1.queues.arena import class_bytes, class_for, offset_of

@@ -35,7 +35,7 @@ from mpqueue.errors import (
 from mpqueue.memory.segment import Segment
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes.processes import is_running
-from mpqueue.system.signals.interrupts import allow_signals, are_signals_deferred, defer_signals
+from mpqueue.system.signals.deferred import allow_signals, are_signals_deferred, defer_signals
 from mpqueue.system.signals.locks import Lock, RLock
 from mpqueue.tf1.coordination.cancellation import cancellable
 from mpqueue.tf1.coordination.door import connect

@@ -17,7 +17,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.locks import RLock
 from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.core import LocalDriver, QueueCore, living

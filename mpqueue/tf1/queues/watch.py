@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from mpqueue.system.processes.wakeup import Wakeup
-from mpqueue.system.signals import interrupts
+from mpqueue.system.signals import deferred, masks
 from mpqueue.system.signals.locks import Lock, RLock
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller
@@ -102,7 +102,7 @@ class QueueWatch:
                 # Checked after the registration: if the request finished before it, `wake` has not found this waiter.
                 elif not request.finished:
                     # A follower sleeps on its own lock. It is woken when its request finishes, or to become the leader.
-                    interrupts.allow_signals(waiter.gate.acquire, timeout=-1 if left is None else left)
+                    deferred.allow_signals(waiter.gate.acquire, timeout=-1 if left is None else left)
         finally:
             # Also after Ctrl-C: a leader that exits without a successor would leave the followers asleep.
             self._leave(waiter)
@@ -137,7 +137,7 @@ class QueueWatch:
             if left is not None and left <= 0:
                 return
             # Handlers run only inside `poll`, not while `serve` changes the hub's tables.
-            serve(interrupts.allow_signals(poll, left))
+            serve(deferred.allow_signals(poll, left))
 
     def _leave(self, waiter: Waiter) -> None:
         """Remove a waiter, and make sure that another thread polls."""
@@ -159,7 +159,7 @@ class QueueWatch:
 
     def run(self) -> None:
         """Run the hub's thread until `close`."""
-        interrupts.block_signals()
+        masks.block_signals()
         seen, nap, num_naps = -1, _QUIET_S, 0
         while True:
             with self._mutex:

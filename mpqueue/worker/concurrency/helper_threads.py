@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from mpqueue.system.processes.exit import leave_as_child
 from mpqueue.system.processes.own_process import ProcessMark, make_mark
 from mpqueue.system.signals.collected import WhenCollected
-from mpqueue.system.signals.interrupts import defer_signals
+from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.joined_threads import start_thread
 from mpqueue.system.signals.locks import Lock
 from mpqueue.telemetry.clock import clock_ns
