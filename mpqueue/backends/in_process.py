@@ -41,11 +41,11 @@ class LocalWork:
     def make_runner(self, info: WorkerInfo, begin: BeginBatch, **options: Any) -> SourceRunner:
         """Return a runner of the caller's own source; ``options`` are further `RunnerArguments`."""
         job, share = self._job, self._ledger.cursor.lane_share
-        parts = RunnerArguments(
+        arguments = RunnerArguments(
             job.source, info, begin, job.samples, in_slot=False, num_lanes=share.total, endless=share.is_endless,
             skips=job.plan.skips, coroutines=job.coroutines, **options,
         )  # fmt: skip
-        return make_runner(job.form, parts)
+        return make_runner(job.form, arguments)
 
     def arguments(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
         """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""

@@ -79,7 +79,8 @@ class Epochs:
             return self._ledger.cursor.has_new_length() or self.guard.backend.is_stale()
         except BaseException as error:
             # Both calls only read. Otherwise the next loop would restart the workers.
-            self.guard.expects(error)
+            if self.guard.is_of_source(error):
+                self.guard.own = error
             raise
 
     @starting
@@ -158,7 +159,7 @@ class Epochs:
                     guard.backend.pump()
                 guard.is_inconsistent = end.is_due = False
         except BaseException as error:
-            if not guard.expects(error):
+            if not guard.is_of_source(error):
                 raise
             # Not raised here, because the timer's thread has no caller.
             ledger.fail(error)
@@ -212,7 +213,8 @@ class Epochs:
         try:
             guard.backend.reset()
         except BaseException as error:
-            guard.expects(error)
+            if guard.is_of_source(error):
+                guard.own = error
             raise
         if guard.end.is_due:
             ledger.stand_before(ledger.progress.epoch)

@@ -70,12 +70,9 @@ class Guard:
         """Return whether the exception from `step` is a failure of the stream, rather than a signal handler's."""
         return self.has_failed and not is_interrupt(error)
 
-    def expects(self, error: BaseException) -> bool:
-        """Return whether code of the source has raised an error, which is then raised on purpose, and no handler."""
-        if is_interrupt(error):
-            return False
-        self.own = error
-        return True
+    def is_of_source(self, error: BaseException) -> bool:
+        """Return whether code of the source has raised an error, and no signal handler in the middle of it."""
+        return not is_interrupt(error)
 
     def raise_failure(self) -> None:
         """Raise an error that belongs to no work item, such as an epoch end's error, unless it was raised already."""

@@ -84,7 +84,7 @@ class Passes:
         try:
             run.plan.order.note_length(run.place.epoch)
         except BaseException as error:
-            if not pipeline.guard.expects(error):
+            if not pipeline.guard.is_of_source(error):
                 raise
         batches = EpochIterator(run, pipeline, way(pipeline), self.end_epoch, self.note_failure)
         self._latest = weakref.ref(batches)

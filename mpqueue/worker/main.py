@@ -240,12 +240,12 @@ class _Worker:
 
     def _make_runner(self, begin: BeginBatch) -> SourceRunner:
         config, payload = self._config, self._payload
-        parts = RunnerArguments(
+        arguments = RunnerArguments(
             payload.source, config.info, begin, payload.samples, in_slot=True, seeding=self._seeding,
             num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
             coroutines=payload.coroutines,
         )  # fmt: skip
-        runner = make_runner(payload.form, parts)
+        runner = make_runner(payload.form, arguments)
         runner.tell_mark = self._tell_mark
         return runner
 

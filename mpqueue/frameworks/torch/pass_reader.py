@@ -169,7 +169,7 @@ class PassReader:
             if delivery is not None:
                 # Not by a call, which may be struck.
                 pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = True
-                if pipeline.guard.expects(error):  # the error takes the batch's place
+                if pipeline.guard.is_of_source(error):  # the error takes the batch's place
                     pipeline.progress.pass_on(delivery)
             raise
         if self._holds or pipeline.progress.pass_on(delivery):
