@@ -195,14 +195,18 @@ class Passes:
             if is_empty and self._is_iterator:
                 raise self._spent()
             if is_empty:
-                order = cast("StreamOrder", run.plan.order)
-                raise order.impossible_epoch(where, order.source.title)
+                raise self._stream.impossible_epoch(where, self._stream.source.title)
+
+    @property
+    def _stream(self) -> "StreamOrder":
+        """The order of the run, of a source without an index."""
+        return cast("StreamOrder", self._run.plan.order)
 
     def _no_batches(self, where: Place) -> str | None:
         # An interrupted call is repeated. After the end was recorded, `where` is the place of the next epoch.
         if self._has_warned_of_no_batches or not self._run.is_counting:
             return None
-        order = cast("StreamOrder", self._run.plan.order)
+        order = self._stream
         # Others may have read the elements of an iterator, and an interrupt may have lost the last ones.
         if self._is_iterator and not order.source.dropping(order.options):
             return None
@@ -211,12 +215,9 @@ class Passes:
     def _warn_of_copies(self, pipeline: Pipeline) -> None:
         if pipeline.ledger.has_unsharded() and not self._has_warned_of_copies:
             self._has_warned_of_copies = True
-            order = cast("StreamOrder", self._run.plan.order)
+            order = self._stream
             count, which = (self._run.job.workers, "workers") if order.lanes is None else (order.lanes, "lanes")
-            warn_caller(
-                order.source.copies_warning(count, which),
-                UserWarning,
-            )
+            warn_caller(order.source.copies_warning(count, which), UserWarning)
 
     def note_failure(self, error: BaseException, pipeline: Pipeline) -> None:
         """Handle an error that replaced a batch; the stream continues after it, if possible."""
