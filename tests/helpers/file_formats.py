@@ -8,9 +8,9 @@ import struct
 import tarfile
 
 import pytest
+
 from helpers.tabular import plain, table, write_arrow, write_parquet
 from helpers.tfrecords import write_records
-
 from mpqueue import files
 
 # The source of each format in a folder that `write_all` has filled; also behind a URL.

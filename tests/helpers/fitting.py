@@ -2,9 +2,10 @@
 
 import keras
 import numpy as np
-from helpers.marked import Marked
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 from keras.src.utils import module_utils
+
+from helpers.marked import Marked
 
 BACKEND = keras.backend.backend()
 if BACKEND != "tensorflow":

@@ -10,11 +10,11 @@ import signal
 import types
 
 import numpy as np
+
+import mpqueue
 from helpers.faults import Numbers
 from helpers.gates import pass_gate
 from helpers.table import AT, LENGTH
-
-import mpqueue
 
 
 class StrikesWhenPickled:

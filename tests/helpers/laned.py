@@ -5,10 +5,10 @@ import contextlib
 import os
 
 import numpy as np
-from helpers.faults import burns
-from helpers.gates import pass_gate
 
 import mpqueue
+from helpers.faults import burns
+from helpers.gates import pass_gate
 from mpqueue.backends.job import Job
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.session import Session

@@ -10,7 +10,6 @@ import signal
 import sys
 
 from helpers import forked
-
 from mpqueue.backends.start import launcher
 from mpqueue.backends.start.entry_code import FORK_SERVER_CODE
 from mpqueue.system.processes import hash_seed

@@ -21,6 +21,7 @@ import time
 import uuid
 
 import psutil
+
 from helpers import forked
 
 DEADLOCK_S = 60.0

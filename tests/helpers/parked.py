@@ -20,9 +20,8 @@ import termios
 import time
 from typing import NamedTuple
 
-from helpers.footprint import DEADLOCK_S, children_of, mappings_of, pid_of
-
 import mpqueue
+from helpers.footprint import DEADLOCK_S, children_of, mappings_of, pid_of
 from mpqueue.backends.start import launcher
 
 _MAX_GROWTH = 64 << 20  # bytes that the modules and sources of one file may add to it

@@ -7,8 +7,8 @@ import select
 import signal
 
 import numpy as np
-from helpers.waits import until
 
+from helpers.waits import until
 from mpqueue.service.serving.journal import read_journal
 
 MODULES = ("numpy", "mpqueue.service.consuming.consumer")  # imported by the consumer's process

@@ -17,8 +17,8 @@ from collections import Counter, deque
 from unittest import mock
 
 import numpy as np
-from helpers.aiming import AimingMachine
 
+from helpers.aiming import AimingMachine
 from mpqueue.backends.job import LOCAL, Job
 from mpqueue.backends.processes import dispatcher, lane_dispatcher
 from mpqueue.backends.processes.process import ProcessBackend

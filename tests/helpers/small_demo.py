@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from helpers.scripts import SCRIPTS
 from PIL import Image
 
 import mpqueue
+from helpers.scripts import SCRIPTS
 
 SMALL = """
 import hashlib, json, runpy, sys

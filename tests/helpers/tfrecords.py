@@ -5,8 +5,8 @@ import struct
 import zlib
 
 import numpy as np
-from helpers.encoding import bytes_list, example_of, float_list, int64_list
 
+from helpers.encoding import bytes_list, example_of, float_list, int64_list
 from mpqueue import files
 
 PACKED = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}

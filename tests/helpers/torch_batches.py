@@ -1,10 +1,10 @@
 """Datasets of torch, and values that pass through a worker of its loader."""
 
 import torch
-from helpers.computed import Computed
 from torch.utils import data
 
 import mpqueue.torch
+from helpers.computed import Computed
 
 
 class Noisy(data.Dataset):
