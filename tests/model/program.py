@@ -5,10 +5,10 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import weakref
-from functools import partial
 
 import numpy as np
 import psutil
@@ -90,20 +90,11 @@ class Interrupted(Exception):
 _OF_SOURCES = ("cannot add", "cannot read", "cannot take", "is damaged", "no more of", "no verdict")  # in their errors
 
 
-def _noting(lost, batches):
-    """Return the next batch; of an interrupt, note the error that it has replaced."""
-    try:
-        return next(batches)
-    except Interrupted as interrupt:
-        error = interrupt.__context__
-        while isinstance(error, Interrupted):
-            error = error.__context__
-        lost.append(error)
-        raise
-
-
-def _raising(error):
-    raise error
+def _is_of_source(error):
+    """Return whether an error, or one that it has replaced, is of a source."""
+    while error is not None and not any(word in str(error) for word in _OF_SOURCES):
+        error = error.__context__
+    return error is not None
 
 
 def interrupted(batches, after_s):
@@ -114,8 +105,9 @@ def interrupted(batches, after_s):
             signal.setitimer(signal.ITIMER_REAL, after_s)
         while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
             frame = frame.f_back
-        # Only before `next` has returned: otherwise this program would lose the batch.
-        if frame is not None and strikes:
+        # Only before `next` has returned: otherwise this program would lose the batch. Not while an error of the source
+        # is on its way: it would be the context of the interrupt, and may be raised again or not.
+        if frame is not None and strikes and not _is_of_source(sys.exception()):
             strikes.pop()
             raise Interrupted
 
@@ -125,12 +117,9 @@ def interrupted(batches, after_s):
     found = []
     try:
         while len(found) < len(batches):
-            lost: list[BaseException | None] = []
-            got = outcome(partial(_noting, lost), batches[len(found)])
+            got = outcome(next, batches[len(found)])
             if not (isinstance(got, Failed) and got.kind == "Interrupted"):
                 found.append(got)
-            elif lost and any(word in str(lost[0]) for word in _OF_SOURCES):
-                found.append(outcome(_raising, lost[0]))  # the promise: an error in the place of a batch is the context
     finally:
         strikes.clear()
         signal.setitimer(signal.ITIMER_REAL, 0)
