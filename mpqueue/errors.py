@@ -75,15 +75,15 @@ class WorkerDied(MPQueueError):
 _MOST_NAMED = 16  # samples in a message
 
 
-def batch_text(unit: int | None, epoch: int | None, samples: tuple[Any, ...]) -> str:
+def batch_text(index: int | None, epoch: int | None, samples: tuple[Any, ...]) -> str:
     """Return the description of a batch for a message, with its first samples in parentheses.
 
-    Without samples, the batch is an item of the source, and ``unit`` is its index.
+    Without samples, the batch is an item of the source, and ``index`` is its index.
     """
     num_more = len(samples) - _MOST_NAMED
     names = ", ".join(map(repr, samples[:_MOST_NAMED]))
     more = f", and {num_more} more" if num_more > 0 else ""
-    of = f"{unit} of epoch {epoch}"
+    of = f"{index} of epoch {epoch}"
     return f"batch {of} (samples {names}{more})" if samples else f"index {of}"
 
 

@@ -50,14 +50,14 @@ class LocalWork:
     def arguments(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
         """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
-            return work_item.unit, work_item.listed
+            return work_item.source_index, work_item.listed
         ledger = self._ledger
-        unit = ledger.cursor.element(work_item)
-        if work_item.unit and runner.is_at(work_item.epoch, unit):
-            return unit, None
+        index = ledger.cursor.element(work_item)
+        if work_item.source_index and runner.is_at(work_item.epoch, index):
+            return index, None
         # Also for a first element: samples of its lane may have been given up.
-        start = ledger.lanes.start(work_item.lane, work_item.unit)
-        return unit, start if work_item.unit or start.state is not None else None
+        start = ledger.lanes.start(work_item.lane, work_item.source_index)
+        return index, start if work_item.source_index or start.state is not None else None
 
     def outcome(self, value: Any) -> Result:
         """Return the outcome for the return value of a runner."""
@@ -70,18 +70,18 @@ class LocalWork:
         left_out = Partial(None, list(end.skipped), True) if end.skipped else None
         return Result(left_out, is_end=True, rows=end.rows)
 
-    def failed(self, work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
+    def failed(self, work_item: WorkItem, index: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
         if type(error) is SampleHung:  # a thread, or this one, cannot be replaced: the batch is not tried again
-            error = error.as_timeout(work_item.unit, work_item.epoch)
-        note = runner.note(unit, work_item.epoch)
+            error = error.as_timeout(work_item.source_index, work_item.epoch)
+        note = runner.note(index, work_item.epoch)
         if matches(error, SystemExit):  # unchanged, it would end the program silently
             error = never_an_exit(error, note)
         else:
             add_note(error, note)
         if self._job.plan.skips and may_skip(error):
             # Its text is made here: the exception's own code may hang, which `batch_timeout` ends in a worker thread.
-            return Result(Partial(None, [Skipped.because_of(error, work_item.unit)], True))
+            return Result(Partial(None, [Skipped.because_of(error, work_item.source_index)], True))
         return Result.failed(error)
 
 
@@ -156,7 +156,7 @@ class InProcessBackend:
         tally.time(*times, beside_ns=stages.beside_ns)
         if stages.is_looked_at:
             tally.blocked.add(stages.blocked_ns)
-        timeline, place = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.unit)
+        timeline, place = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.source_index)
         if timeline is None or not timeline.batch(worker, place, began_ns, times):
             return None
         return partial(timeline.take, place)

@@ -93,7 +93,7 @@ class InlineBackend(InProcessBackend):
             self._awaits_others = False
         outcome = self._initialise() or self._compute(self._work_items[0])
         if outcome.snapshot is not None:
-            ledger.lanes.note(self._work_items[0].lane, self._work_items[0].unit + 1, outcome.snapshot)
+            ledger.lanes.note(self._work_items[0].lane, self._work_items[0].source_index + 1, outcome.snapshot)
         if outcome.parts:
             ledger.counts.parts.note(self._work_items[0], outcome.parts)
         ended = clock_ns()
@@ -141,7 +141,7 @@ class InlineBackend(InProcessBackend):
         if shared is not None:
             saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.saved_states()]
         stages = self._stages
-        unit, argument = self._work.arguments(work_item, self._runner)
+        index, argument = self._work.arguments(work_item, self._runner)
         # The caller may itself compute a batch of an outer loader, whose context must be restored.
         restore_thread = context.keep_thread()
         # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
@@ -155,17 +155,17 @@ class InlineBackend(InProcessBackend):
             )  # fmt: skip
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
-                value = run(work_item.epoch, unit, argument)
+                value = run(work_item.epoch, index, argument)
             else:
                 self._note_stages(stages)
-                value = run_timed(self._job.source, stages, run, work_item.epoch, unit, argument)
+                value = run_timed(self._job.source, stages, run, work_item.epoch, index, argument)
             return self._work.outcome(value)
         except StreamEnd as ended:
             return self._work.ended(work_item, self._runner, ended)
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            return self._work.failed(work_item, unit, self._runner, error)
+            return self._work.failed(work_item, index, self._runner, error)
         finally:
             try:
                 self._put_back(restore_thread, stages, saved)
@@ -230,13 +230,13 @@ class InlineBackend(InProcessBackend):
 
 def _batch_beginner(kept: UserGenerators, seeding: LazySeeding | None) -> BeginBatch:
     # Not a method of the backend: a cycle would keep the source until the next garbage collection.
-    def begin_batch(seed: int, epoch: int, unit: int) -> None:
-        context.begin_batch(seed, epoch, unit)
+    def begin_batch(seed: int, epoch: int, index: int) -> None:
+        context.begin_batch(seed, epoch, index)
         if seeding is not None:
             # Seeded only on demand: most batches draw no numbers from the global generators.
             if seeding.is_due:
-                seeding.seed(seed, epoch, unit)
+                seeding.seed(seed, epoch, index)
             if not kept.is_idle:
-                kept.seed(seed, epoch, unit)
+                kept.seed(seed, epoch, index)
 
     return begin_batch

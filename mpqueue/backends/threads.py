@@ -103,21 +103,21 @@ class _Computation:
     def compute(self, work_item: WorkItem, stages: Stages | None, looks: BlockedLooks) -> Result:
         """Return the outcome of a work item; ``stages`` receives its times if it is a timed one."""
         job, runner, work = self._job, self.runner, self._work
-        unit, argument = work.arguments(work_item, runner)
+        index, argument = work.arguments(work_item, runner)
         context.enter_thread(
             self._info, job.source, is_seed_given=job.plan.seed_given, own=self._own, has_stopped=self._has_stopped
         )
         try:
             if stages is None:
-                return work.outcome(runner.run(work_item.epoch, unit, argument))
+                return work.outcome(runner.run(work_item.epoch, index, argument))
             with looks.at(stages), stages.of(runner):
-                return work.outcome(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
+                return work.outcome(run_timed(job.source, stages, runner.run, work_item.epoch, index, argument))
         except StreamEnd as ended:
             return work.ended(work_item, runner, ended)
         except BaseException as error:
             if not self._own[0]:
                 leave_as_child(error)
-            return work.failed(work_item, unit, runner, error)
+            return work.failed(work_item, index, runner, error)
         finally:
             context.enter_thread(None)
 
@@ -289,7 +289,7 @@ class ThreadBackend(InProcessBackend):
             # The thread itself cannot be ended: Python has no safe way to stop a thread in user code.
             stack, samples = self._stack_of(worker), self._job.samples_of(work_item)
             limit_s = self._job.options.batch_timeout or timeout_s
-            outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, limit_s, stack, samples))
+            outcome = Result.failed(BatchTimeout(work_item.source_index, work_item.epoch, limit_s, stack, samples))
             if not self._ledger.is_stream:
                 # first: if no thread can be started, the state is unchanged
                 self._begin(self._runner_for(worker), worker)
@@ -416,7 +416,7 @@ class ThreadBackend(InProcessBackend):
             return
         snapshot = outcome.snapshot
         if snapshot is not None:
-            ledger.lanes.note(work_item.lane, work_item.unit + 1, snapshot)
+            ledger.lanes.note(work_item.lane, work_item.source_index + 1, snapshot)
         if outcome.parts:
             ledger.counts.parts.note(work_item, outcome.parts)
         ledger.ready[work_item.number] = outcome

@@ -188,7 +188,7 @@ class Pipeline:
                         try:
                             batch = outcome.open()
                         except Unreadable as unreadable:  # an error of the batch: computing it again would not help
-                            which = f"index {work_item.unit} of epoch {work_item.epoch}"
+                            which = f"index {work_item.source_index} of epoch {work_item.epoch}"
                             outcome = Result.failed(unreadable.settle(which))
                         else:
                             if self.bar is not None:

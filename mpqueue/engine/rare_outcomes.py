@@ -80,7 +80,7 @@ class RareOutcomes:
         left: Outcome = ALL_SKIPPED
         if self._skips is not None and outcome.is_partial:
             left = self._skipped(self._skips, work_item, outcome)
-        self._ledger.cursor.end_lane(work_item.lane, work_item.unit)
+        self._ledger.cursor.end_lane(work_item.lane, work_item.source_index)
         if left is not ALL_SKIPPED:  # too many errors, which belong to no batch
             try:
                 left.open()

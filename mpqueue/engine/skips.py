@@ -139,14 +139,14 @@ class Skips:
                 left = Result(batch)
         except BaseException as raised:
             if matches(raised, Unreadable):
-                error = raised.settle(f"index {work_item.unit} of epoch {work_item.epoch}")
+                error = raised.settle(f"index {work_item.source_index} of epoch {work_item.epoch}")
             elif not outcome.is_own(raised):
                 raise
             else:
                 error = raised
             if not may_skip(error):
                 return Result.failed(error)
-            skipped = [Skipped.because_of(error, work_item.unit)]
+            skipped = [Skipped.because_of(error, work_item.source_index)]
         self.latest = work_item.number, SkippedSamples.of(skipped)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)

@@ -93,5 +93,5 @@ def _opened_lane(
     share = order.share(job.workers, backend)
     cursor = LaneCursor(work_item, share, epoch_batches=order.epoch_batches)
     counts, starts = [0] * share.num_lanes, [BEGINNING] * share.num_lanes
-    counts[work_item.lane], starts[work_item.lane] = work_item.unit, start
+    counts[work_item.lane], starts[work_item.lane] = work_item.source_index, start
     return opened(job, cursor, Place(work_item.epoch, counts=tuple(counts), starts=tuple(starts)))

@@ -23,9 +23,9 @@ def imported_torch() -> ModuleType | None:
     return torch if hasattr(torch, "default_generator") else None
 
 
-def seed_globals(seed: int, epoch: int, unit: int) -> None:
+def seed_globals(seed: int, epoch: int, index: int) -> None:
     """Seed all generators for one batch or sample."""
-    number = number_of(seed, epoch, unit)
+    number = number_of(seed, epoch, index)
     random.seed(number)
     seed_numpy(number)
     torch = imported_torch()
@@ -56,10 +56,10 @@ def set_initial_seed(generator: Any, seed: int) -> None:
     generator.set_state(state)
 
 
-def number_of(seed: int, epoch: int, unit: int) -> int:
+def number_of(seed: int, epoch: int, index: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
     # CPython hashes a tuple of integers by a fixed algorithm, without a salt. The hash of -1 is that of -2.
-    return hash((seed, epoch, unit if unit >= 0 else unit - 1))
+    return hash((seed, epoch, index if index >= 0 else index - 1))
 
 
 class GlobalState:

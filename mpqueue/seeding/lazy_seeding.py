@@ -165,9 +165,9 @@ class LazySeeding:
         if self._is_first:
             rng.watch()
 
-    def seed(self, seed: int, epoch: int, unit: int) -> None:
+    def seed(self, seed: int, epoch: int, index: int) -> None:
         """Seed the generators for a batch or sample, except generators that the source does not use."""
-        (self._seed if self.stages is None else self.stages.seeding(self._seed))((seed, epoch, unit))
+        (self._seed if self.stages is None else self.stages.seeding(self._seed))((seed, epoch, index))
 
     def _seed(self, of: Of) -> None:
         if self._is_first:

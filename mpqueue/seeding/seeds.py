@@ -22,7 +22,7 @@ class BatchSeed(NamedTuple):
 
     seed: int
     epoch: int
-    unit: int
+    source_index: int
 
 
 def generator(of: BatchSeed) -> "np.random.Generator":

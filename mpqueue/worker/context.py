@@ -295,10 +295,10 @@ def has_drawn() -> bool:
     return (process_batch.rng if of is not None and not here.is_helper else here.rng) is not None
 
 
-def begin_batch(seed: int, epoch: int, unit: int) -> None:
+def begin_batch(seed: int, epoch: int, index: int) -> None:
     """Set the batch or sample that user code computes next in this thread."""
     here = _of_coroutine.get() or _of_thread  # without a call: this runs for each sample without workers
-    here.batch = seeds.BatchSeed(seed, epoch, unit)
+    here.batch = seeds.BatchSeed(seed, epoch, index)
     here.rng = None
 
 
@@ -332,7 +332,7 @@ def begin_block(
 
 
 def current_batch() -> tuple[tuple[int, int, int], Callable[[int, int, int], None]] | None:
-    """Return the current seed, epoch and unit of this thread, and the function that sets others.
+    """Return the current seed, epoch and index of this thread, and the function that sets others.
 
     Returns None if this thread does not compute a batch.
     """

@@ -63,9 +63,9 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def note_of(unit: int, epoch: int, info: WorkerInfo, what: str = "index") -> str:
+def note_of(index: int, epoch: int, info: WorkerInfo, what: str = "index") -> str:
     """Return the note for an exception of user code."""
-    return f"raised for {what} {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
+    return f"raised for {what} {index} of epoch {epoch} in worker {info.id} of {info.num_workers}"
 
 
 def pack(error: BaseException, note: str) -> bytes:

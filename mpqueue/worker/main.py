@@ -286,23 +286,23 @@ class _Worker:
                 if grants.read_at >= self._timing.due_at:
                     # The next batch is a timed one; `_put_timed` restores the normal functions.
                     self._compute, self._put = self._compute_timed, self._put_timed
-            _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
+            _magic, kind, slot, turn, index, epoch, high_water = backlog.popleft()
             started = _clock()
             if kind == work:
-                self._work(slot, turn, unit, epoch, high_water, started - ended, None)
+                self._work(slot, turn, index, epoch, high_water, started - ended, None)
             elif kind == GrantKind.LISTED:
                 read_listed = partial(self._read_listed, slot, turn)
-                self._work(slot, turn, unit, epoch, high_water, started - ended, read_listed)
+                self._work(slot, turn, index, epoch, high_water, started - ended, read_listed)
             elif kind == GrantKind.LANE:
                 self._opening = slot, turn
                 read_start = partial(unpack_start, self._segment.memory, slot * self._config.stride)
-                self._work(slot, turn, unit, epoch, high_water, started - ended, read_start)
+                self._work(slot, turn, index, epoch, high_water, started - ended, read_start)
             elif kind == GrantKind.STATE:
-                self._load_state(slot, turn, unit)
+                self._load_state(slot, turn, index)
             elif kind == GrantKind.AHEAD:
-                self._runner.begin_ahead(self._batch_ahead if unit else None)
+                self._runner.begin_ahead(self._batch_ahead if index else None)
             elif kind == GrantKind.CLOSE:
-                self._runner.close_lane(unit)
+                self._runner.close_lane(index)
             ended = _clock()
 
     def _batch_ahead(self, place: int) -> tuple[int, int, BatchSamples | None] | None:
@@ -310,26 +310,26 @@ class _Worker:
         grant = self._grants.foresee(place)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
             return None
-        _, kind, slot, turn, unit, epoch, _ = grant
+        _, kind, slot, turn, index, epoch, _ = grant
         if kind == GrantKind.LISTED and turn not in self._listed:
             try:
                 self._listed[turn] = unpack_listed(self._segment.memory, slot * self._config.stride)
             except BaseException:  # an error of a key; it is raised again in the turn of its batch
                 return None
-        return epoch, unit, self._listed.get(turn)
+        return epoch, index, self._listed.get(turn)
 
     def _read_listed(self, slot: int, turn: int) -> BatchSamples:
         """Return the samples in a slot, which may have been read ahead."""
         listed = self._listed.pop(turn, None)
         return unpack_listed(self._segment.memory, slot * self._config.stride) if listed is None else listed
 
-    def _compute_timed(self, epoch: int, unit: int, argument: _Argument) -> Any:
+    def _compute_timed(self, epoch: int, index: int, argument: _Argument) -> Any:
         with self._timing.of(self._runner, self._seeding, self._kept) as stages:
-            return run_timed(self._payload.source, stages, self._run, epoch, unit, argument)
+            return run_timed(self._payload.source, stages, self._run, epoch, index, argument)
 
-    def _run_watched(self, epoch: int, unit: int, argument: Any) -> Any:
+    def _run_watched(self, epoch: int, index: int, argument: Any) -> Any:
         try:
-            return self._run_unwatched(epoch, unit, argument)
+            return self._run_unwatched(epoch, index, argument)
         finally:
             self._look_for_orders(is_after=True)
 
@@ -338,7 +338,7 @@ class _Worker:
         return self._timing.report(record)
 
     def _work(
-        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int,
+        self, slot: int, turn: int, index: int, epoch: int, high_water: int, wait_ns: int,
         read: Callable[[], _Argument] | None,
     ) -> None:  # fmt: skip
         writer = self._writer
@@ -353,7 +353,7 @@ class _Worker:
             argument = None if read is None else read()
             # In a list and not in a variable, so that the writer can drop the last reference: a reference in this frame
             # would look like an array that user code holds in the slot.
-            holder = [self._compute(epoch, unit, argument)]
+            holder = [self._compute(epoch, index, argument)]
             copying = _clock()
             if type(holder[0]) in _WRAPPED:
                 flags, tail, is_needed = _unwrap(holder)
@@ -382,7 +382,7 @@ class _Worker:
                     flags |= TAIL * (nbytes > 0) | PARTIAL * bool(ended.skipped)
             except (OSError, SharedMemoryFull) as error:  # without the list, its samples would be missing silently
                 kind = ReportKind.RAISED
-                spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
+                spec, _, header_offset, nbytes, is_held = self._place_failure(error, index, epoch)
                 flags = HELD * is_held
         except BaseException as error:
             # Including SystemExit and KeyboardInterrupt of the source: if they ended this worker, its replacements
@@ -391,8 +391,8 @@ class _Worker:
                 raise
             kind, flags = ReportKind.RAISED, 0
             if type(error) is stuck.SampleHung:
-                error, flags = error.as_timeout(unit, epoch), HUNG
-            spec, _, header_offset, nbytes, is_held = self._place_failure(error, unit, epoch)
+                error, flags = error.as_timeout(index, epoch), HUNG
+            spec, _, header_offset, nbytes, is_held = self._place_failure(error, index, epoch)
             flags |= HELD * is_held
         done = _clock()
         record = REPORT.pack(
@@ -428,16 +428,16 @@ class _Worker:
         """Return the function to call before each batch or sample. It runs millions of times, so it looks up little."""
         current, seeding, watches = context.process_batch, self._seeding, self._watches
 
-        def begin(seed: int, epoch: int, unit: int) -> None:
+        def begin(seed: int, epoch: int, index: int) -> None:
             if watches:
                 self._look_for_orders(is_after=False)
             # A new object each time: TensorFlow's draws are counted per object, see `tensorflow_rng`.
-            current.of = (seed, epoch, unit)
+            current.of = (seed, epoch, index)
             current.rng = None
             if seeding.is_due:
-                seeding.seed(seed, epoch, unit)
+                seeding.seed(seed, epoch, index)
             if not self._kept.is_idle:
-                self._kept.seed(seed, epoch, unit)
+                self._kept.seed(seed, epoch, index)
 
         return begin
 
@@ -462,9 +462,9 @@ class _Worker:
                     self._compute = self._run_unwatched
                 self._run = self._run_unwatched
 
-    def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
+    def _place_failure(self, error: BaseException, index: int, epoch: int) -> Placed:
         explain_quit(error)
-        packed = failures.pack(error, self._runner.note(unit, epoch))
+        packed = failures.pack(error, self._runner.note(index, epoch))
         self._leave_if_forked()  # pickling has run user code, which may have forked
         # The frames of user code would keep its arrays, and with them a slot.
         set_traceback(error, None)

@@ -28,7 +28,7 @@ Fields of a grant                                   Fields of a report
 magic, kind                                         magic, kind, flags
 slot        number of the slot                      slot, turn     from the grant
 turn        to be repeated in the report            spec           number of the batch's spec
-unit        index, or number in the stream;         header_offset  offset of the header in the slot
+index       for the source, or in the stream;       header_offset  offset of the header in the slot
             for STATE: number of bytes in the slot,
             for CLOSE: number of the lane,
             for AHEAD: 1 to start, 0 to stop,
@@ -92,7 +92,7 @@ class ReportKind:
 # The magic number is a field: callgrind counts 29 more instructions per call than for a bare struct, 0.2 % of a tiny
 # batch. Adding it in the record would need a partial, and cost 50 ns.
 GRANT = RecordType(
-    "magic:H kind:B _:x slot:I turn:Q unit:q epoch:Q high_water:Q", magic=MAGIC, kinds=kinds_of(GrantKind)
+    "magic:H kind:B _:x slot:I turn:Q index:q epoch:Q high_water:Q", magic=MAGIC, kinds=kinds_of(GrantKind)
 )
 REPORT = RecordType(
     "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x header_offset:Q end:Q high_water:Q compute_ns:Q copy_ns:Q "

@@ -77,7 +77,7 @@ class CurrentSample:
     """The batch, or sample, that a worker process computes now.
 
     Attributes:
-        of: Its seed, epoch and unit, or its block; None before the first batch.
+        of: Its seed, epoch and index, or its block; None before the first batch.
         rng: Its generator, after the first request; the samples of a block have generators there.
     """
 
@@ -89,5 +89,5 @@ class CurrentSample:
 
 
 def seed_of(of: tuple[int, int, int] | SampleBlock | None) -> tuple[int, int, int] | None:
-    """Return the seed, epoch and unit of the present batch or sample."""
+    """Return the seed, epoch and index of the present batch or sample."""
     return of.of() if isinstance(of, SampleBlock) else of

@@ -168,11 +168,11 @@ class Sequences(Dispatching):
         found = self.take()
         epoch, position = self.at
         self.orders.start_at(epoch, position)
-        unit = self.orders.deal()[0].unit
+        index = self.orders.deal()[0].source_index
         expected = Source(SIZES, self.source.bad)
         expected.version = self.source.version
         try:
-            content = expected.content(epoch, unit)
+            content = expected.content(epoch, index)
         except ValueError:
             content = None
         word, size = (None, None) if content is None else opened(content)
@@ -263,11 +263,11 @@ class Unordered(Dispatching):
     def take_one(self):
         found = self.take()
         word, size = opened(found)
-        epoch, unit = divmod(word, 10**6)
+        epoch, index = divmod(word, 10**6)
         assert epoch == self.epoch, (word, self.missing, self.world.describe())
-        assert size == SIZES[unit % len(SIZES)]
-        self.reached["batch" if unit == min(self.missing) else "batch out of order"] += 1
-        self.missing.remove(unit)
+        assert size == SIZES[index % len(SIZES)]
+        self.reached["batch" if index == min(self.missing) else "batch out of order"] += 1
+        self.missing.remove(index)
         if self.most_pages == 1 << 40:  # otherwise keep none, so that the workers' batches and one more have room
             self.views.append((found, word, size))
         if not self.missing:

@@ -35,7 +35,7 @@ class Hands:
 
     def work(self, count=None):
         for work_item in self.dealt[:count]:
-            self.answers.append((work_item, Result((work_item.epoch, work_item.position, work_item.unit))))
+            self.answers.append((work_item, Result((work_item.epoch, work_item.position, work_item.source_index))))
         del self.dealt[:count]
 
     def answer(self, outcome):

@@ -109,8 +109,8 @@ class Source:
     def __init__(self, sizes, bad=(), lengths=None):
         self.sizes, self.bad, self.lengths, self.version = sizes, bad, lengths, 0
 
-    def content(self, epoch, unit, lane=-1):
-        number = unit if lane < 0 else unit + 1000 * (lane + 1)
+    def content(self, epoch, index, lane=-1):
+        number = index if lane < 0 else index + 1000 * (lane + 1)
         if number % 7 in self.bad:
             raise ValueError(f"a bad record: {number}")
         word = self.version * 10**9 + epoch * 10**6 + number
@@ -160,22 +160,22 @@ class Worker:
 
     def begin(self):
         grant = self.backlog.popleft()
-        _, kind, slot, turn, unit, _, high_water = grant
+        _, kind, slot, turn, index, _, high_water = grant
         if kind == GrantKind.STATE:
-            encoded = np.frombuffer(self.world.ring.segment.memory, np.uint8, unit, slot * self.config.stride)
+            encoded = np.frombuffer(self.world.ring.segment.memory, np.uint8, index, slot * self.config.stride)
             self.world.reached["source sent"] += 1
             payload, self.buffers = apply_patch(encoded, self.buffers)
             self.source = payload.source
             self.say(ReportKind.LOADED, slot, turn)
             return
         if kind == GrantKind.CLOSE:
-            self.lanes.pop(unit, None)  # may be absent if its epoch is over
+            self.lanes.pop(index, None)  # may be absent if its epoch is over
             self.world.reached["lane closed"] += 1
             return
         assert kind == GrantKind.WORK or (kind == GrantKind.LANE and self.config.is_stream)
         if kind == GrantKind.LANE:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
-            number, lane = divmod(unit, self.config.num_lanes)
+            number, lane = divmod(index, self.config.num_lanes)
             if isinstance(start, RetryStart):  # a worker crashed at this element; this source has no retry markers
                 self.world.reached["lane started after a crash"] += 1
                 start = start.start
@@ -193,11 +193,11 @@ class Worker:
             self.fail(error)
 
     def compute(self):
-        _, _, _, _, unit, epoch, _ = self.grant
+        _, _, _, _, index, epoch, _ = self.grant
         if not self.config.is_stream:
-            content = self.source.content(epoch, unit)
+            content = self.source.content(epoch, index)
         else:
-            number, lane = divmod(unit, self.config.num_lanes)
+            number, lane = divmod(index, self.config.num_lanes)
             if not number:
                 self.lanes[lane] = epoch, 0
             assert self.lanes[lane] == (epoch, number)  # a worker only computes the next element of a lane

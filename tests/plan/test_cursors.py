@@ -22,7 +22,7 @@ class Ascending:
 
     def take(self, limit):
         taken, self._left = self._left[:limit], self._left[limit:]
-        return [Drawn(unit) for unit in taken]
+        return [Drawn(index) for index in taken]
 
     @property
     def has_ended(self):
@@ -91,7 +91,7 @@ def test_numbers_are_never_reused(kind):
     numbers = [work_item.number for work_item in deal(cursor, 3)]
     cursor.go_to(Place(1))
     failed = cursor.deal_failure()
-    assert (failed.position, failed.unit) == (-1, -1)
+    assert (failed.position, failed.source_index) == (-1, -1)
     numbers += [failed.number, *(work_item.number for work_item in deal(cursor, 3))]
     assert numbers == list(range(7))
 

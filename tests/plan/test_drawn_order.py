@@ -8,10 +8,10 @@ from mpqueue.plan.position.drawn_cursor import DrawnCursor
 
 
 class Draw:
-    """Returns units. An error among them is raised at its place, and ends the draw."""
+    """Returns indices. An error among them is raised at its place, and ends the draw."""
 
-    def __init__(self, units, *, is_once=False):
-        self.left, self.is_once = list(units), is_once
+    def __init__(self, indices, *, is_once=False):
+        self.left, self.is_once = list(indices), is_once
         self.limits = []
 
     def take(self, limit):
@@ -23,7 +23,7 @@ class Draw:
                     break
                 error, self.left = self.left[0], []
                 raise error
-            taken.append(Drawn(unit := self.left.pop(0), None, unit + 1000))
+            taken.append(Drawn(index := self.left.pop(0), None, index + 1000))
         return taken
 
     @property
@@ -36,17 +36,17 @@ class Draw:
 
 
 class Sampler:
-    """Begins each epoch with its own units; the last ones are used for all later epochs."""
+    """Begins each epoch with its own indices; the last ones are used for all later epochs."""
 
     def __init__(self, *epochs):
         self._epochs, self.begun, self.draws = list(epochs), [], []
 
     def __call__(self, epoch, _base):
         self.begun.append(epoch)
-        units = self._epochs.pop(0) if len(self._epochs) > 1 else self._epochs[0]
-        if isinstance(units, Exception):
-            raise units
-        self.draws.append(Draw(units))
+        indices = self._epochs.pop(0) if len(self._epochs) > 1 else self._epochs[0]
+        if isinstance(indices, Exception):
+            raise indices
+        self.draws.append(Draw(indices))
         return self.draws[-1]
 
 
@@ -56,7 +56,7 @@ def schedule_of(*epochs, **options):
 
 
 def places(work_items):
-    return [(work_item.epoch, work_item.position, work_item.unit) for work_item in work_items]
+    return [(work_item.epoch, work_item.position, work_item.source_index) for work_item in work_items]
 
 
 def test_undelivered_batches_are_dealt_again_without_drawing():

@@ -127,7 +127,7 @@ def test_fair_dealing_takes_the_first_turns_of_the_workers_with_room(seed):
             turns[lane] += 1
             room[owners.owner(lane)] -= 1
         dealt = cursor.deal_fairly(limit, credit, held, owners.owner)
-        assert [(work_item.unit, work_item.lane) for work_item in dealt] == expected
+        assert [(work_item.source_index, work_item.lane) for work_item in dealt] == expected
         if draw.random() < 0.3:
             lane = draw.choice(list(turns))
             cursor.end_lane(lane, turns.pop(lane))
@@ -136,7 +136,7 @@ def test_fair_dealing_takes_the_first_turns_of_the_workers_with_room(seed):
         if turns and draw.random() < 0.2:
             (work_item,) = cursor.deal()
             first = min(turns, key=lambda lane: (turns[lane], lane))
-            assert (work_item.unit, work_item.lane) == (turns[first], first)
+            assert (work_item.source_index, work_item.lane) == (turns[first], first)
             turns[first] += 1
     assert cursor.deal_fairly(1, 8, {}, owners.owner) == cursor.deal() == []
 
@@ -157,7 +157,7 @@ def run_of(deal, num_lanes):
     def run():
         while work_items := deal(cursor):
             for work_item in work_items:
-                cursor.end_lane(work_item.lane, work_item.unit)
+                cursor.end_lane(work_item.lane, work_item.source_index)
 
     return run
 

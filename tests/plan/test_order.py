@@ -128,20 +128,20 @@ class EpochsInAnyWay(AimingMachine):
 
     def check(self):
         for epoch, work_items in self.taken.items():
-            positions, units = (
+            positions, indices = (
                 [work_item.position for work_item in work_items],
-                [work_item.unit for work_item in work_items],
+                [work_item.source_index for work_item in work_items],
             )
             assert len(positions) == len(set(positions))
             if self.ordered:
                 assert positions == list(range(len(positions)))
             if self.shuffle:
                 order = permutation(SEED, epoch, self.length(epoch))
-                assert units == [order[position] for position in positions]
+                assert indices == [order[position] for position in positions]
             else:
-                assert units == positions
+                assert indices == positions
             if epoch < self.progress.epoch:
-                assert sorted(units) == sorted(positions) == list(range(self.length(epoch)))
+                assert sorted(indices) == sorted(positions) == list(range(self.length(epoch)))
         assert self.numbers == sorted(set(self.numbers))
         for epoch, length in self.cursor.lengths.items():
             assert epoch >= self.progress.epoch or not self.length(epoch)
@@ -152,8 +152,8 @@ def test_epochs_in_any_way():
     run_and_require(EpochsInAnyWay, EPOCH_ARROWS, at_least=10, examples=200, steps=60)
 
 
-def units(work_items):
-    return [work_item.unit for work_item in work_items]
+def indices(work_items):
+    return [work_item.source_index for work_item in work_items]
 
 
 def schedule_of(length, **options):
@@ -166,10 +166,10 @@ def schedule_of(length, **options):
 def test_an_endless_epoch_has_no_end(order_of):
     cursor = schedule_of(None, shuffle=order_of is None, order_of=order_of)
     assert cursor.is_endless
-    assert units(cursor.deal(3) + cursor.deal(3)) == list(range(6))
+    assert indices(cursor.deal(3) + cursor.deal(3)) == list(range(6))
     assert (cursor.epoch, cursor.lengths) == (0, {0: None})
     cursor.start_at(0, 1000)
-    assert units(cursor.deal(2)) == [1000, 1001]
+    assert indices(cursor.deal(2)) == [1000, 1001]
 
 
 def test_custom_order_is_used():
@@ -181,15 +181,15 @@ def test_custom_order_is_used():
 
     cursor = schedule_of(3, order_of=order_of, shuffle=True)
     work_items = cursor.deal(9) + cursor.deal(1)
-    assert units(work_items) == [2, 0, -1, 2]
-    assert all(type(work_item.unit) is int for work_item in work_items)
+    assert indices(work_items) == [2, 0, -1, 2]
+    assert all(type(work_item.source_index) is int for work_item in work_items)
     assert calls == [(0, 3, FROM_BEGINNING), (1, 3, FROM_BEGINNING)]
 
 
 def test_custom_order_determines_the_number_of_batches():
     orders = {0: [4, 2], 1: None, 2: [0]}
     cursor = schedule_of(3, order_of=lambda epoch, _length, _base: orders[epoch])
-    assert [units(cursor.deal(9)) for _ in range(3)] == [[4, 2], [0, 1, 2], [0]]
+    assert [indices(cursor.deal(9)) for _ in range(3)] == [[4, 2], [0, 1, 2], [0]]
     assert cursor.lengths == {0: 2, 1: 3, 2: 1}
 
 
@@ -197,6 +197,6 @@ def test_epoch_with_skipped_last_positions_ends_before_them():
     """Otherwise its barrier would be lifted too early, and never again."""
     cursor = schedule_of(4, barrier=True)
     cursor.start_at(0, 1, skip=[2, 3])
-    assert units(cursor.deal(1)) == [1]
+    assert indices(cursor.deal(1)) == [1]
     cursor.open_epoch()
-    assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(1)] == [(1, 0)]
+    assert [(work_item.epoch, work_item.source_index) for work_item in cursor.deal(1)] == [(1, 0)]

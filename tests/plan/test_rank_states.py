@@ -55,7 +55,7 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
                 assert list(ranks.numbers(total, base)[position:]) == list(left)
                 for each in (base, other.base) if left else ():
                     drawn = draws.draw(0, each).take(total)[position - each.first :]
-                    assert [batch.unit for batch in drawn] == [number % total for number in left]
+                    assert [batch.source_index for batch in drawn] == [number % total for number in left]
 
 
 def test_same_ranks_within_a_round_begin_again():

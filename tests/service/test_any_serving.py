@@ -138,7 +138,7 @@ class Serving(MachineOfAWorld):
     def expected(self, position):
         self.orders.start_at(self.epoch, position)
         try:
-            content = self.source.content(self.epoch, self.orders.deal()[0].unit)
+            content = self.source.content(self.epoch, self.orders.deal()[0].source_index)
         except ValueError:
             return None, None
         array = content["a"] if isinstance(content, dict) else content

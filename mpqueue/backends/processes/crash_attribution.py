@@ -71,7 +71,9 @@ class CrashAttribution:
         del self._by_work_item[work_item.number]
         timeout_s = job.options.batch_timeout
         if worker.life.cause is Cause.HUNG and timeout_s is not None:
-            error: Exception = BatchTimeout(work_item.unit, work_item.epoch, timeout_s, worker.stacks, leaving.samples)
+            error: Exception = BatchTimeout(
+                work_item.source_index, work_item.epoch, timeout_s, worker.stacks, leaving.samples
+            )
         else:
             error = worker_died(leaving, work_item, self._remedy(deaths))
         # Only the marked sample is given up. If it was given up before and still crashes workers, the whole item is.
@@ -101,7 +103,7 @@ class CrashAttribution:
 
     def _note_given_up(self, work_item: WorkItem, error: Exception) -> None:
         """End the lane if the element before this one was given up, too."""
-        pool, lane, number = self._pool, work_item.lane, work_item.unit
+        pool, lane, number = self._pool, work_item.lane, work_item.source_index
         if self._given_up.get(lane) != (work_item.epoch, number - 1):
             self._given_up[lane] = work_item.epoch, number
             if pool.owners is not None:
@@ -162,6 +164,6 @@ def worker_died(leaving: Exit, work_item: WorkItem | None = None, remedy: str = 
 
     The default remedy is for the worker of an iterator, which is not replaced.
     """
-    index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
+    index, epoch = (None, None) if work_item is None else (work_item.source_index, work_item.epoch)
     number, exitcode = leaving.worker.number, leaving.exitcode
     return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy, leaving.samples)

@@ -199,7 +199,9 @@ class Dispatcher:
             # Registered before it is written: if the worker crashes at any later point, the item is granted again when
             # the worker is reaped.
             in_flight[slot.turn] = make(work_item, slot, ring)
-            records.append(pack(MAGIC, _WORK, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water))
+            records.append(
+                pack(MAGIC, _WORK, slot.number, slot.turn, work_item.source_index, work_item.epoch, slot.high_water)
+            )
         worker.outbox += b"".join(records)  # `flush` writes all at once: each write may have to wake a process
         return len(records)
 
@@ -218,7 +220,7 @@ class Dispatcher:
             ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
             worker.outbox += GRANT.pack(
-                MAGIC, kind, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water
+                MAGIC, kind, slot.number, slot.turn, work_item.source_index, work_item.epoch, slot.high_water
             )
         return len(work_items)
 
@@ -314,7 +316,7 @@ class Dispatcher:
                     self._pool.ledger.unsharded.add(work.work_item.lane)  # otherwise a queue has divided the elements
             elif flags & _FLAGGED:
                 self._enter_flagged(worker, spec, work, flags)
-                if flags & NEW_SPEC and not work.work_item.unit:
+                if flags & NEW_SPEC and not work.work_item.source_index:
                     self._fill_ns = max(self._fill_ns, compute)
             else:
                 work.read = specs[spec]  # an unknown spec raises `KeyError`, too
@@ -370,7 +372,7 @@ class Dispatcher:
         timeline, work_item, is_drawn = self._pool.ring.recorder.timeline, work.work_item, False
         # Only workers of this machine share the clock.
         if timeline is not None and (worker.process is None or not worker.process.machine):
-            place = work_item.number, work_item.epoch, work_item.unit
+            place = work_item.number, work_item.epoch, work_item.source_index
             is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
         worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
 
@@ -403,7 +405,7 @@ class Dispatcher:
             recorder.add_stages(tail.rows)
         # The snapshot of cancelled work may belong to another epoch or to an earlier source.
         if tail.state is not None and not work.cancelled:
-            self._pool.ledger.lanes.note(work_item.lane, work_item.unit + 1, tail.state)
+            self._pool.ledger.lanes.note(work_item.lane, work_item.source_index + 1, tail.state)
         return tail.skipped
 
     def _note_cost(self, item_ns: int) -> None:

@@ -254,7 +254,7 @@ class TimedWork(Work):
         batch = super().open()
         ring.time_lease(self.slot, work_item.number if self.is_drawn else None)
         if self.is_drawn and ring.recorder.timeline is not None:
-            ring.recorder.timeline.take((work_item.number, work_item.epoch, work_item.unit), began)
+            ring.recorder.timeline.take((work_item.number, work_item.epoch, work_item.source_index), began)
         return batch
 
 

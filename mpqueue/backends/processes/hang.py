@@ -109,7 +109,7 @@ class SlowBatch:
             who: Description of the worker that computes it.
             stack: The worker's stack; empty if unknown.
         """
-        batch = batch_text(work_item.unit, work_item.epoch, self._samples_of(work_item))
+        batch = batch_text(work_item.source_index, work_item.epoch, self._samples_of(work_item))
         message = f"{batch} is not ready after {time.monotonic() - self._since:.0f} s of waiting; {who}"
         warn(
             f"{message}:\n{stack.rstrip()}\n" if stack else message, "Worker processes", "Find slow or hanging batches"

@@ -17,7 +17,7 @@ from mpqueue.system.user_code.exception_texts import text_of
 def report_death(leaving: Exit, work_item: WorkItem | None) -> None:
     """Warn that a worker has crashed or was killed."""
     worker, cause = leaving.worker, leaving.worker.life.cause
-    index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
+    index, epoch = (None, None) if work_item is None else (work_item.source_index, work_item.epoch)
     error = WorkerDied(
         worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, samples=leaving.samples
     )

@@ -124,7 +124,7 @@ class LaneDispatcher(Dispatcher):
             # Without a snapshot the cost is unknown, and may be the whole epoch.
             if distance is None:
                 continue
-            cost_ns = distance * self._item_ns + self._fill_ns if work_item.unit else 0
+            cost_ns = distance * self._item_ns + self._fill_ns if work_item.source_index else 0
             again_s = _MOVE_PAUSE_NS / 1e9  # no event will signal that the move is worthwhile by then
             if cost_ns * _WORTH_MOVING < worth_ns:
                 owners.move(work_item.lane, idle[0].number)

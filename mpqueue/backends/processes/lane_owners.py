@@ -60,7 +60,7 @@ class LaneOwners:
 
         This is nearly always the case. One call then replaces `start_for`, `holder` and `note_granted`.
         """
-        lane, number = work_item.lane, work_item.unit
+        lane, number = work_item.lane, work_item.source_index
         if not number or self._at.get(lane) != (key, work_item.epoch, number):
             return False
         self._at[lane] = key, work_item.epoch, number + 1
@@ -68,7 +68,7 @@ class LaneOwners:
 
     def start_for(self, work_item: WorkItem) -> LaneStart | RetryStart | None:
         """Return the position at which a process must open the lane; None if the process has it open."""
-        lane, number = work_item.lane, work_item.unit
+        lane, number = work_item.lane, work_item.source_index
         start = LaneStart(number, None) if lane in self._afresh else self._lanes.start(lane, number)
         epoch, marked, count = self._marked.get(lane, (-1, 0, 0))
         if (epoch, marked) == (work_item.epoch, number):
@@ -77,7 +77,7 @@ class LaneOwners:
 
     def mark(self, work_item: WorkItem, *, ahead: int = 0) -> None:
         """Mark the samples of an element that crashed its worker, and of ``ahead`` more elements, at the next try."""
-        self._marked[work_item.lane] = work_item.epoch, work_item.unit + ahead, 1 + ahead
+        self._marked[work_item.lane] = work_item.epoch, work_item.source_index + ahead, 1 + ahead
 
     def holder(self, lane: int) -> int | None:
         """Return the key of the process that has the latest grant of a lane."""
@@ -86,7 +86,7 @@ class LaneOwners:
 
     def note_granted(self, key: int, work_item: WorkItem) -> None:
         """Record the grant of an element."""
-        self._at[work_item.lane] = key, work_item.epoch, work_item.unit + 1
+        self._at[work_item.lane] = key, work_item.epoch, work_item.source_index + 1
         self._afresh.discard(work_item.lane)
 
     def note_taken_back(self, key: int, work_item: WorkItem, *, with_start: bool) -> None:
@@ -94,11 +94,11 @@ class LaneOwners:
         at = self._at.get(work_item.lane)
         if at is None or at[0] != key:
             return  # the lane has moved since
-        if with_start or not work_item.unit:
+        if with_start or not work_item.source_index:
             # Its worker never opened the lane there, so the next grant must open it again.
             del self._at[work_item.lane]
-        elif work_item.unit < at[2]:
-            self._at[work_item.lane] = key, work_item.epoch, work_item.unit
+        elif work_item.source_index < at[2]:
+            self._at[work_item.lane] = key, work_item.epoch, work_item.source_index
 
     def forget_places(self) -> None:
         """Forget all positions: all workers get a new source, and reopen their lanes with it."""
@@ -110,8 +110,8 @@ class LaneOwners:
 
     def distance(self, work_item: WorkItem) -> int | None:
         """Return the number of elements that another worker must recompute before this work item; None if unknown."""
-        start = self._lanes.start(work_item.lane, work_item.unit)
-        return work_item.unit - start.number if start.state is not None or not work_item.unit else None
+        start = self._lanes.start(work_item.lane, work_item.source_index)
+        return work_item.source_index - start.number if start.state is not None or not work_item.source_index else None
 
     def move(self, lane: int, number: int) -> None:
         """Assign a lane to another worker."""

@@ -51,7 +51,7 @@ class Hosted:
     def grant(self, data: bytes) -> None:
         """Write grants for the worker."""
         for grant in GRANT.iter_unpack(data):
-            _magic, kind, slot, turn, unit, epoch, _high_water = grant
+            _magic, kind, slot, turn, index, epoch, _high_water = grant
             if kind in _WITHOUT_SLOT:
                 self._outbox.append(GRANT.pack(*grant))
                 continue
@@ -59,7 +59,7 @@ class Hosted:
                 self._mirror.source_slot = -1  # all workers have loaded it
             # Before the grant is written: the worker may report it at once.
             self._granted[turn] = slot
-            self._outbox.append(GRANT.pack(MAGIC, kind, slot, turn, unit, epoch, self._mirror.begin(slot)))
+            self._outbox.append(GRANT.pack(MAGIC, kind, slot, turn, index, epoch, self._mirror.begin(slot)))
         self.flush()
 
     def close_grants(self) -> None:

@@ -101,7 +101,7 @@ class RemoteWorker:
         return [read for grant in GRANT.iter_unpack(data) if (read := self._take(grant)) is not None]
 
     def _take(self, grant: tuple[Any, ...]) -> tuple[bytes, memoryview | None] | None:
-        _magic, kind, slot, turn, unit, _epoch, high_water = grant
+        _magic, kind, slot, turn, index, _epoch, high_water = grant
         payload = None
         if kind in (GrantKind.RETRY, GrantKind.FAIL):
             # An answer belongs to this module first: while reports are kept here, none was forwarded that could get an
@@ -117,7 +117,7 @@ class RemoteWorker:
             if kind in (GrantKind.LISTED, GrantKind.LANE):
                 payload = self._view(slot, listed_bytes(self._segment.memory, slot * self._stride))
             elif kind == GrantKind.STATE:
-                payload = self._view(slot, unit)
+                payload = self._view(slot, index)
         return GRANT.pack(*grant), payload
 
     def _view(self, slot: int, nbytes: int) -> memoryview:

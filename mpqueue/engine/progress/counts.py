@@ -102,7 +102,7 @@ class BatchCounts:
         self.num_empty += is_empty
         progress.own_epoch = own_epoch
         if lane >= 0:
-            progress.counts[lane] = work_item.unit + 1
+            progress.counts[lane] = work_item.source_index + 1
         if not is_last:
             progress.position, progress.ahead = position, ahead
             return False
@@ -143,7 +143,7 @@ class BatchCounts:
         assert self.progress.returned is not None
         work_item = self.progress.returned[0]
         number, start = self._start_before
-        return start if number == work_item.number else self._cursor.lanes.start(work_item.lane, work_item.unit)
+        return start if number == work_item.number else self._cursor.lanes.start(work_item.lane, work_item.source_index)
 
     def last(self) -> DeliveredBatch | None:
         """Return the batch that `step` returned last; None: none."""

@@ -104,7 +104,7 @@ class Progress:
 
     def _kept_of(self, lane: int) -> int:
         """Return the number of elements of a lane that the user has got without a gap."""
-        return min([self.counts[lane], *(each.unit for each in self.missing() if each.lane == lane)])
+        return min([self.counts[lane], *(each.source_index for each in self.missing() if each.lane == lane)])
 
     def _before(self, missing: list[WorkItem], counted: Place) -> Place:
         """Return the counted place without some work items that may have been counted."""
@@ -123,9 +123,9 @@ class Progress:
     def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
         # Some of them may be uncounted, after an interrupt. A lane counts up to its first missing element.
-        position -= sum(work_item.unit < counts[work_item.lane] for work_item in missing)
+        position -= sum(work_item.source_index < counts[work_item.lane] for work_item in missing)
         for work_item in missing:
-            counts[work_item.lane] = min(counts[work_item.lane], work_item.unit)
+            counts[work_item.lane] = min(counts[work_item.lane], work_item.source_index)
         if position < 0 and self.ended[0] == epoch - 1:  # some belong to the previous epoch
             epoch, position = self.ended[0], self.ended[1] + position
         return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
@@ -155,7 +155,7 @@ class Progress:
 
     def count_skipped(self, work_item: WorkItem) -> None:
         """Count a skipped element of a lane, which is not a batch of the epoch."""
-        self.counts[work_item.lane] = work_item.unit + 1
+        self.counts[work_item.lane] = work_item.source_index + 1
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch: all batches of earlier epochs were delivered."""

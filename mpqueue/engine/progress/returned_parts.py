@@ -76,7 +76,7 @@ class ReturnedParts:
 
 def _key_of(work_item: WorkItem) -> tuple[int, int, int]:
     if work_item.lane >= 0:
-        return work_item.lane, -1, work_item.unit
+        return work_item.lane, -1, work_item.source_index
     return -1, work_item.epoch, work_item.position
 
 

@@ -100,12 +100,15 @@ class WorkerBatches:
             ledger = pipeline.ledger
             if ledger.progress.epoch != work_item.epoch:  # persistent workers have begun another pass
                 return True
-            if ledger.progress.counts[work_item.lane] > work_item.unit + 1:
+            if ledger.progress.counts[work_item.lane] > work_item.source_index + 1:
                 return False
             # Batches are computed ahead, so the next one of the same worker is mostly known.
             ready = [(ledger.work_items.get(number), outcome) for number, outcome in ledger.ready.items()]
             return not any(
-                each is not None and each.lane == work_item.lane and each.unit > work_item.unit and not outcome.is_end
+                each is not None
+                and each.lane == work_item.lane
+                and each.source_index > work_item.source_index
+                and not outcome.is_end
                 for each, outcome in ready
             )
 

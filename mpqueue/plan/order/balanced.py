@@ -361,13 +361,13 @@ class WindowOrder(CostOrder):
         assert isinstance(others, RankStart)
         if work_item.listed is not None and not is_dealt:
             return work_item
-        found = self.windows.of(work_item.epoch, work_item.unit, others, self.ranks.shard.world)
+        found = self.windows.of(work_item.epoch, work_item.source_index, others, self.ranks.shard.world)
         if is_dealt and found is not None:
             self.windows.note(work_item.epoch, found[0])
         if work_item.listed is not None:
             return work_item
         if found is None:
-            return work_item._replace(listed=self.samples.of(work_item.epoch, work_item.unit))
+            return work_item._replace(listed=self.samples.of(work_item.epoch, work_item.source_index))
         window, at = found
         places = window.places[at].tolist()
         return work_item._replace(listed=BatchSamples(places[0], window.indices[at].tolist(), places))
@@ -376,7 +376,7 @@ class WindowOrder(CostOrder):
         """Return the costs of a batch and of its step, as `BatchInfo` names them."""
         epoch, world = work_item.epoch, self.ranks.shard.world
         of_step, start = self.costs.balance.accumulate * world, base.first * world
-        step = (base.index_of(work_item.unit) - start) // of_step
+        step = (base.index_of(work_item.source_index) - start) // of_step
         end = self.ranks.num_turns(self.lengths.batches(epoch), base) * world
         indices = range(start + step * of_step, min(start + (step + 1) * of_step, end))
         edit, in_step = self._excluding(history), list[int]()
@@ -409,11 +409,11 @@ class WindowOrder(CostOrder):
 
         def first() -> Sequence[WorkItem]:
             # By the plain order: other ranks may have returned the first window.
-            return [one._replace(listed=self.samples.of(one.epoch, one.unit)) for one in whole.first()]
+            return [one._replace(listed=self.samples.of(one.epoch, one.source_index)) for one in whole.first()]
 
         return whole._replace(
             batches=[self._assigned(one, others) for one in whole.batches],
-            at=others.index_of(work_item.unit) % self.ranks.shard.world,  # also of another rank's batch, for costs
+            at=others.index_of(work_item.source_index) % self.ranks.shard.world,  # also another rank's, for costs
             first=first,
         )
 

@@ -122,8 +122,8 @@ class DrawnOrder(IndexOrder):
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item with the indices that the sampler returns for it, and what the other ranks have."""
         assert draws is not None
-        unit, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
-        return WorkItem(0, epoch, position, unit, -1, listed), others
+        index, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
+        return WorkItem(0, epoch, position, index, -1, listed), others
 
     def round(self, work_item: WorkItem, others: Others) -> "Round":
         """Return the round of a work item, whose batches were drawn."""
@@ -132,6 +132,6 @@ class DrawnOrder(IndexOrder):
         assert isinstance(others, DrawnRound)
 
         def batches(drawn: Sequence[tuple[int, BatchSamples | None]]) -> list[WorkItem]:
-            return [WorkItem(0, work_item.epoch, 0, unit, -1, listed) for unit, listed in drawn]
+            return [WorkItem(0, work_item.epoch, 0, index, -1, listed) for index, listed in drawn]
 
         return Round(batches(others.batches), self.ranks.in_round(work_item.position)[1], lambda: batches(others.first))

@@ -26,13 +26,13 @@ class EpochSamples:
         """Forget the number of samples, which may have changed."""
         self._of = (-1, 0)
 
-    def of(self, epoch: int, unit: int) -> BatchSamples:
+    def of(self, epoch: int, index: int) -> BatchSamples:
         """Return the samples of a batch, by its number over all ranks."""
         if self._of[0] != epoch:
             length = self._length_of(epoch)
             self._of = epoch, ENDLESS if length is None else length
         size, length = self._batching.batch_size, self._of[1]
         assert size is not None
-        first = unit * size
+        first = index * size
         count = size if self._batching.fills else min(size, length - first)
         return BatchSamples(first, self.order.indices(epoch, length, first, count))

@@ -271,14 +271,14 @@ class IndexOrder(Order):
     ) -> Cursor:
         """Return a cursor at the beginning of the order."""
         return EpochCursor(
-            self.lengths.total, self.seed, barrier=barrier, order_of=self.units, edit=edit,
+            self.lengths.total, self.seed, barrier=barrier, order_of=self.indices, edit=edit,
             length_in=self.lengths.total, most_empty=self.source.most_empty,
         )  # fmt: skip
 
     # -- Numbers to samples
 
-    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
-        """Return the units of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
+    def indices(self, epoch: int, length: int | None, base: RankStart) -> Any:
+        """Return the indices of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
 
         Args:
             epoch: The epoch.
@@ -287,13 +287,13 @@ class IndexOrder(Order):
         """
         return None if self.ranks.shard.world == 1 else self.ranks.numbers(length, base)
 
-    def unit(self, epoch: int, number: int, total: int | None) -> int:
-        """Return the unit of a batch, by its number over all ranks in an epoch of this many batches."""
+    def source_index(self, epoch: int, number: int, total: int | None) -> int:
+        """Return the index of a batch for the source, by its number over all ranks in an epoch of this many batches."""
         return number
 
     def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
-        return work_item.listed or BatchSamples(work_item.position, [work_item.unit])
+        return work_item.listed or BatchSamples(work_item.position, [work_item.source_index])
 
     def ids_of(self, listed: BatchSamples, epoch: int) -> SampleIds:
         """Return the ids of the samples of a batch, in the order of its rows."""
@@ -303,7 +303,7 @@ class IndexOrder(Order):
     def samples_of(self, work_item: WorkItem) -> SampleIds:
         """Return the ids of the samples of a batch for a message; empty if they are its index."""
         samples = self.ids_of(self.listed(work_item), work_item.epoch)
-        return () if samples == (work_item.unit,) else samples
+        return () if samples == (work_item.source_index,) else samples
 
     # -- Batches by their place
 
@@ -337,10 +337,10 @@ class IndexOrder(Order):
         numbers = self.ranks.numbers(total, base)
         if position >= len(numbers):
             raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(numbers)}")
-        return WorkItem(0, epoch, position, self.unit(epoch, numbers[position], total)), base
+        return WorkItem(0, epoch, position, self.source_index(epoch, numbers[position], total)), base
 
     def completed(self, work_item: WorkItem, others: Others, edit: Edit | None, *, is_dealt: bool = False) -> WorkItem:
-        """Return a work item with its samples, if they do not follow from its unit.
+        """Return a work item with its samples, if they do not follow from its index.
 
         Args:
             work_item: The work item.
@@ -391,7 +391,7 @@ class IndexOrder(Order):
         total = self.lengths.batches(epoch)
 
         def batches(numbers: Sequence[int]) -> list[WorkItem]:
-            return [WorkItem(0, epoch, 0, self.unit(epoch, number, total)) for number in numbers]
+            return [WorkItem(0, epoch, 0, self.source_index(epoch, number, total)) for number in numbers]
 
         of_ranks = batches(others.numbers(range(number * world, (number + 1) * world)))
         return Round(of_ranks, at, lambda: batches(range(world)))
@@ -399,18 +399,18 @@ class IndexOrder(Order):
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
         """Return a work item with the samples of another one, which draw the random numbers of their new places."""
         if self.batching is None:  # an item's random numbers depend on its index
-            return work_item._replace(unit=other.unit, listed=other.listed)
+            return work_item._replace(source_index=other.source_index, listed=other.listed)
         return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
 
 
 class BatchesOrder(IndexOrder):
     """Each item of the source is a batch."""
 
-    def units(self, epoch: int, length: int | None, base: RankStart) -> Any:
+    def indices(self, epoch: int, length: int | None, base: RankStart) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order."""
         world, is_shuffled = self.ranks.shard.world, self.options.shuffle
         if length is None or (world == 1 and not is_shuffled):
-            return super().units(epoch, length, base)
+            return super().indices(epoch, length, base)
         if world == 1:
             return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
@@ -418,7 +418,7 @@ class BatchesOrder(IndexOrder):
             return permutation(self.seed, epoch, length)[np.array(numbers, np.int64) % length]
         return Wrapped(numbers, length) if numbers and numbers[-1] >= length else numbers
 
-    def unit(self, epoch: int, number: int, total: int | None) -> int:
+    def source_index(self, epoch: int, number: int, total: int | None) -> int:
         """Return the index of a batch."""
         if total is None:
             return number
@@ -453,4 +453,4 @@ class SamplesOrder(IndexOrder):
 
     def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item."""
-        return work_item.listed or self.samples.of(work_item.epoch, work_item.unit)
+        return work_item.listed or self.samples.of(work_item.epoch, work_item.source_index)

@@ -216,19 +216,19 @@ class StepOrder(CostOrder):
         if step is None:
             return whole
         if is_dealt:
-            self.dealt.note((work_item.epoch, work_item.unit), step, self.ranks.own.world)
+            self.dealt.note((work_item.epoch, work_item.source_index), step, self.ranks.own.world)
         return whole._replace(listed=step.of_rank(self.ranks.own.rank))
 
     def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
         """Return the costs of this rank's part of a step and of the step, as `BatchInfo` names them."""
         epoch = work_item.epoch
-        plain = WorkItem(0, epoch, work_item.position, work_item.unit)
+        plain = WorkItem(0, epoch, work_item.position, work_item.source_index)
         _, step = self._whole(plain, base, self._excluding(history))
         return self.costs.sums(self.listed(work_item).indices, () if step is None else step.listed.indices, epoch)
 
     def _whole(self, work_item: WorkItem, others: Others, edit: Edit | None) -> tuple[WorkItem, PackedStep | None]:
         """Return a work item with the samples of all ranks, and its step; None: all samples are excluded."""
-        whole = work_item._replace(listed=self.samples.of(work_item.epoch, work_item.unit))
+        whole = work_item._replace(listed=self.samples.of(work_item.epoch, work_item.source_index))
         if edit is not None:
             whole = edit(whole, others)
         listed = self.listed(whole)

@@ -86,7 +86,7 @@ class StreamOrder(Order):
         if self.source.opens_lanes:
             return tuple(element)
         size, count = (1, 1) if self.batching is None else (self.batching.batch_size or 1, element)
-        first, lane = work_item.unit * size, share.lane(work_item.lane)
+        first, lane = work_item.source_index * size, share.lane(work_item.lane)
         return tuple((lane, number) for number in range(first, first + count))
 
     # -- Streams without batches

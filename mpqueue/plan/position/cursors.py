@@ -27,15 +27,15 @@ class WorkItem(NamedTuple):
         number: Place in the order of delivery, from 0; never reused.
         epoch: Number of the epoch, from 0.
         position: Place in the epoch.
-        unit: The index for the source; for a stream, the number of elements that the lane has returned before.
+        source_index: The index for the source; for a stream, the number of elements that the lane has returned before.
         lane: The lane; -1 for a source with an index.
-        listed: The samples of the batch, if they do not follow from the unit.
+        listed: The samples of the batch, if they do not follow from the index.
     """
 
     number: int
     epoch: int
     position: int
-    unit: int
+    source_index: int
     lane: int = -1
     listed: BatchSamples | None = None
 
@@ -91,7 +91,7 @@ class DrawnRound(NamedTuple):
     """The drawn batches of all ranks in one round.
 
     Attributes:
-        batches: The unit and the samples of each batch.
+        batches: The index and the samples of each batch.
         first: The same of the first batches of the epoch.
     """
 
@@ -148,13 +148,13 @@ class Drawn(NamedTuple):
     """The work of one position: drawn from a sampler, or derived from the order.
 
     Attributes:
-        unit: The unit of the work item.
-        listed: The samples; None: they follow from the unit.
+        source_index: The index for the source.
+        listed: The samples; None: they follow from the index.
         mark: Fingerprint of all indices that the sampler returned before it in this epoch.
         others: What the other ranks have, for `Cursor.edit`.
     """
 
-    unit: int
+    source_index: int
     listed: BatchSamples | None = None
     mark: int = 0
     others: Others = FROM_BEGINNING
@@ -396,8 +396,8 @@ class EpochCursor(Cursor):
                 break
         number, order = self.next_number, self.orders.get(self.epoch)
         self.next_number = number + len(positions)
-        units = positions if order is None else _units(order, positions)
-        dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
+        indices = positions if order is None else _indices(order, positions)
+        dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, indices))
         if self.edit is None:
             return dealt
         dealt = self._edited(dealt, self.edit)
@@ -469,7 +469,7 @@ class EpochCursor(Cursor):
         self._is_open = True
 
 
-def _units(order: Any, positions: Sequence[int]) -> Sequence[int]:
+def _indices(order: Any, positions: Sequence[int]) -> Sequence[int]:
     """Return the indices of these positions as Python integers."""
     if not isinstance(positions, range):
         return [int(order[position]) for position in positions]

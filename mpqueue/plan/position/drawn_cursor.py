@@ -93,8 +93,8 @@ class DrawnCursor(EpochCursor):
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
             for position in range(start, self._position):
                 if position not in self._skip:
-                    unit, listed, _, others = self._kept[position]
-                    work_item = WorkItem(self.next_number, self.epoch, position, unit, -1, listed)
+                    index, listed, _, others = self._kept[position]
+                    work_item = WorkItem(self.next_number, self.epoch, position, index, -1, listed)
                     dealt.append(work_item if self.edit is None else self.edit(work_item, others))
                     self.next_number += 1
         self._forget_delivered()

@@ -255,8 +255,8 @@ class Draws:
         for number, mark, drawn, next_number, next_mark in self._rounds(
             batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
         ):
-            for unit, listed in self._ranks.pick(drawn.batches):
-                yield Drawn(unit, listed, mark, drawn)
+            for index, listed in self._ranks.pick(drawn.batches):
+                yield Drawn(index, listed, mark, drawn)
             if (epoch, number) >= self._reached[:2]:
                 self._reached = _Reached(epoch, next_number, next_mark)
 

@@ -67,7 +67,7 @@ class StreamCursor(Cursor):
 
     def element(self, work_item: WorkItem) -> int:
         """Return the number of an element among those of all lanes of all ranks."""
-        return work_item.unit * self.lane_share.total + self.lane_share.lane(work_item.lane)
+        return work_item.source_index * self.lane_share.total + self.lane_share.lane(work_item.lane)
 
     def room_for(self, num_outstanding: int) -> int:
         """Return how many more work items may be dealt before the end of the last epoch that was requested.

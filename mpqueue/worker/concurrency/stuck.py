@@ -40,10 +40,10 @@ class SampleHung(BaseException):
         super().__init__(f"{sample_text(place, index)}, took over {timeout_s:g} s")
         self._timeout_s, self._stack = timeout_s, stack
 
-    def as_timeout(self, unit: int, epoch: int) -> BatchTimeout:
+    def as_timeout(self, index: int, epoch: int) -> BatchTimeout:
         """Return the error for the batch of this sample."""
         # In the text, because notes of this class are not pickled.
-        return BatchTimeout(unit, epoch, self._timeout_s, f"{self}\n{self._stack}")
+        return BatchTimeout(index, epoch, self._timeout_s, f"{self}\n{self._stack}")
 
 
 def blocked_text(line: str, stack: str) -> str:

@@ -9,7 +9,7 @@ up, by ones without a state:
 Situation                                     Operation
 ============================================  =======================================================================
 this thread computes a batch                  the stateless operation of the same distribution, with a seed from
-                                              (seed, epoch, unit) and the number of the draw in the batch
+                                              (seed, epoch, index) and the number of the draw in the batch
 other threads, such as the training step      TensorFlow's own
 user code has called tf.random.set_seed       TensorFlow's own, with the user's seed, until the end of the batch
 a tf.function is traced                       TensorFlow's own, with the seed of that time; one warning

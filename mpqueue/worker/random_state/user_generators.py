@@ -65,15 +65,15 @@ class UserGenerators:
         if self._looks_left < 2:
             self.num_late += len(self._found) - num_known
 
-    def seed(self, seed: int, epoch: int, unit: int) -> None:
+    def seed(self, seed: int, epoch: int, index: int) -> None:
         """Seed all generators for a batch."""
-        (self._seed if self.stages is None else self.stages.seeding(self._seed))(seed, epoch, unit)
+        (self._seed if self.stages is None else self.stages.seeding(self._seed))(seed, epoch, index)
 
-    def _seed(self, seed: int, epoch: int, unit: int) -> None:
+    def _seed(self, seed: int, epoch: int, index: int) -> None:
         # Two searches: before the first item, and before the second for generators that the first has created.
         self.search()
         for number, generator in list(self._found.values()):
-            words = [number & 0xFFFFFFFFFFFFFFFF for number in (seed, epoch, unit, number)]
+            words = [number & 0xFFFFFFFFFFFFFFFF for number in (seed, epoch, index, number)]
             try:
                 _seed(generator, np.random.SeedSequence(words))
             except BaseException as error:

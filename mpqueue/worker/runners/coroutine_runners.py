@@ -64,12 +64,12 @@ class CoroutineItemRunner(CoroutineSampleRunner):
     def __init__(self, arguments: RunnerArguments) -> None:
         super().__init__(arguments._replace(batching=Batching(1, collate=_only)))
 
-    def _listed(self, epoch: int, unit: int) -> BatchSamples:  # noqa: ARG002 - the index of an item is its number
-        return BatchSamples(unit, [unit])
+    def _listed(self, epoch: int, index: int) -> BatchSamples:  # noqa: ARG002 - the index of an item is its number
+        return BatchSamples(index, [index])
 
-    def note(self, unit: int, epoch: int) -> str:
+    def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        return note_of(unit, epoch, self._info)
+        return note_of(index, epoch, self._info)
 
 
 def coroutine_runner(arguments: RunnerArguments) -> CoroutineSampleRunner:

@@ -271,27 +271,27 @@ class IteratorRunner(SourceRunner):
         """True if its code has requested the number of its worker."""
         return context.has_requested_info()
 
-    def note(self, unit: int, epoch: int) -> str:
+    def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        return note_of(unit // self._num_lanes, epoch, self._info)
+        return note_of(index // self._num_lanes, epoch, self._info)
 
-    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - an iterator has no other position
+    def is_at(self, epoch: int, index: int) -> bool:  # noqa: ARG002 - an iterator has no other position
         """Return True if `run` needs no start, which holds after its first call."""
         return self._has_begun
 
-    def run(self, epoch: int, unit: int, start: Any = None) -> Any:
+    def run(self, epoch: int, index: int, start: Any = None) -> Any:
         """Return the next element, or batch.
 
         Args:
             epoch: Epoch of the element.
-            unit: Its number in the stream.
+            index: Its number in the stream.
             start: A `LaneStart` if the iterator is unread: it is at the element of this number.
 
         Raises:
             StreamEnd: The iterator is exhausted.
             Exception: The error of the iterator.
         """
-        number = unit // self._num_lanes
+        number = index // self._num_lanes
         # Without the lock: an iterator protects itself, or raises an error.
         if self._batching is None and self._has_begun and epoch == self._epoch:
             return self._elements.next(epoch, number, self.stages)

@@ -226,8 +226,8 @@ class InFlightRunner(SampleRunner):
             batch = None if self._batch_ahead is None else self._batch_ahead(number)
             if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
                 return None
-            _, unit, listed = batch
-            parts, number = (listed or self._listed(epoch, unit)).parts(), number + 1
+            _, index, listed = batch
+            parts, number = (listed or self._listed(epoch, index)).parts(), number + 1
         return BatchIndices(epoch, parts[place])
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: BatchSamples) -> InOrder:

@@ -110,9 +110,9 @@ class LaneRunner(SourceRunner):
         """True if the lanes divide the elements: their code requests its number, or the source does so itself."""
         return context.has_requested_info() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
 
-    def note(self, unit: int, epoch: int) -> str:
+    def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        number, lane = divmod(unit, self._num_lanes)
+        number, lane = divmod(index, self._num_lanes)
         of = note_of(number, epoch, self._info)
         return of if self._num_lanes == self._info.num_workers else f"{of}, lane {lane} of {self._num_lanes}"
 
@@ -131,22 +131,22 @@ class LaneRunner(SourceRunner):
         self._open.pop(lane, None)
         self._starts.pop(lane, None)
 
-    def is_at(self, epoch: int, unit: int) -> bool:
+    def is_at(self, epoch: int, index: int) -> bool:
         """Return True if `run` needs no start: the element is the first of its lane, or the next one."""
-        number, lane = divmod(unit, self._num_lanes)
+        number, lane = divmod(index, self._num_lanes)
         current = self._open.get(lane)
         if not number or current is None:
             return not number
         return (current.number, current.epoch, current.generation) == (number, epoch, self._generation)
 
-    def run(self, epoch: int, unit: int, start: Any = None) -> Any:
+    def run(self, epoch: int, index: int, start: Any = None) -> Any:
         """Return an element: a batch, the rest of one (`Partial`), or one of these `BatchWithState`.
 
         The latest element can be computed again: its lane is reopened.
 
         Args:
             epoch: Epoch of the element.
-            unit: Its number in the stream.
+            index: Its number in the stream.
             start: A `LaneStart` or a `RetryStart`, to open the lane there. None if the lane is at the element, or at
                 its first one.
 
@@ -154,7 +154,7 @@ class LaneRunner(SourceRunner):
             StreamEnd: The lane is exhausted.
             Exception: The error of the source.
         """
-        number, lane = divmod(unit, self._num_lanes)
+        number, lane = divmod(index, self._num_lanes)
         # Taken out of the table: an interrupt in its code leaves it out, so that it is opened again.
         current = self._open.pop(lane, None)
         if current is None or start is not None or not (current.number == number > 0 and current.epoch == epoch):

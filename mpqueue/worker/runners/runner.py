@@ -119,12 +119,12 @@ class SourceRunner:
         self._arguments = arguments
         self._source, self._info, self._begin_batch = arguments.source, arguments.info, arguments.begin
 
-    def run(self, epoch: int, unit: int, argument: Any = None, /) -> Any:
+    def run(self, epoch: int, index: int, argument: Any = None, /) -> Any:
         """Compute a batch.
 
         Args:
             epoch: The epoch.
-            unit: The index of the batch, or its number.
+            index: The index of the batch, or its number.
             argument: The samples of the batch, or the start of a lane; None: they follow from the number.
 
         Raises:
@@ -133,9 +133,9 @@ class SourceRunner:
         """
         raise NotImplementedError
 
-    def note(self, unit: int, epoch: int) -> str:
+    def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        return note_of(unit, epoch, self._info)
+        return note_of(index, epoch, self._info)
 
     def load(self, source: Any) -> None:
         """Continue with another source, or another state of the same one; an iterator is never sent again."""
@@ -152,7 +152,7 @@ class SourceRunner:
         """True if the workers, or lanes, divide the elements of the source."""
         return True
 
-    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - an index has no position
+    def is_at(self, epoch: int, index: int) -> bool:  # noqa: ARG002 - an index has no position
         """Return True if `run` needs no start of a lane."""
         return True
 
@@ -175,7 +175,7 @@ class Runner(SourceRunner):
         """Start samples of the next batches while threads of the source are idle."""
         self._source.begin_ahead(batch_ahead)
 
-    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
+    def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
         """Compute a batch, by its index.
 
         A source that computes listed samples without a plan has a method ``take`` for them. It calls its second
@@ -188,28 +188,28 @@ class Runner(SourceRunner):
             if listed.is_empty:
                 return EMPTY
             return self._source.take(listed, self._begin_batch)
-        self._begin_batch(self._seed, epoch, unit)
-        batch, names = self._source[unit], self._part_names
+        self._begin_batch(self._seed, epoch, index)
+        batch, names = self._source[index], self._part_names
         if names is None:
             return batch
-        return with_parts(self._source, names, batch, self._seed, epoch, BatchSamples(unit, [unit]))
+        return with_parts(self._source, names, batch, self._seed, epoch, BatchSamples(index, [index]))
 
 
 class GroupsRunner(Runner):
     """Runs a dataset whose elements are made of several samples; see `SourceRunner` for the argument."""
 
-    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
+    def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
         """Compute an element by its index; a `Partial`, if samples that raise are left out of it.
 
         Raises:
             Exception: The error of the dataset.
         """
         if listed is None:
-            listed = BatchSamples(unit, [unit])
+            listed = BatchSamples(index, [index])
         elif listed.is_empty:
             return EMPTY
-        self._begin_batch(self._seed, epoch, unit)
-        (batch,) = self._source.__getitems__([unit], listed.without, skips=self._arguments.skips)
+        self._begin_batch(self._seed, epoch, index)
+        (batch,) = self._source.__getitems__([index], listed.without, skips=self._arguments.skips)
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._seed, epoch, listed)
 

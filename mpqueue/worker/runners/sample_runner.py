@@ -122,13 +122,13 @@ class SampleRunner(SourceRunner):
         # A new object: a thread that computes a discarded batch may still write the old length into the old one.
         self._samples = self._read_samples()
 
-    def run(self, epoch: int, unit: int, listed: BatchSamples | None = None) -> Any:
+    def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
         """Compute a batch, by its number in the order of the epoch or by its samples.
 
         Raises:
             Exception: The error of the source, or of the collation.
         """
-        listed = listed or self._listed(epoch, unit)
+        listed = listed or self._listed(epoch, index)
         if listed.cuts:
             batch: Any = [self._computed(epoch, part) for part in self._parts_of(listed)]
         else:
@@ -136,9 +136,9 @@ class SampleRunner(SourceRunner):
         names = self._part_names
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
-    def _listed(self, epoch: int, unit: int) -> BatchSamples:
+    def _listed(self, epoch: int, index: int) -> BatchSamples:
         """Return the samples of a batch, by its number."""
-        return self._samples.of(epoch, unit)
+        return self._samples.of(epoch, index)
 
     def _parts_of(self, listed: BatchSamples) -> Iterable[BatchSamples]:
         """Return the samples of each micro-batch of a step."""
@@ -165,9 +165,9 @@ class SampleRunner(SourceRunner):
         except StopIteration as error:
             raise never_an_end(error) from error
 
-    def note(self, unit: int, epoch: int) -> str:
+    def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        return note_of(unit, epoch, self._info, "batch")
+        return note_of(index, epoch, self._info, "batch")
 
     def _add_each(
         self, epoch: int, listed: BatchSamples, source: Any, begin: BeginBatch

@@ -144,7 +144,9 @@ class IterableOrder(StreamOrder):
             element: The number of its samples; None: as many as a batch can have.
             share: The streams of the workers.
         """
-        return iterable_ids(share.lane(work_item.lane), work_item.unit, self.source.runs.parts.batch_size, element)
+        return iterable_ids(
+            share.lane(work_item.lane), work_item.source_index, self.source.runs.parts.batch_size, element
+        )
 
 
 def iterable_ids(worker: int, number: int, batch_size: int | None, count: int | None = None) -> SampleIds:
