@@ -8,7 +8,7 @@ import signal
 import sys
 
 import pytest
-from helpers import optional, parked
+from helpers import optional, parked, sweeps
 from helpers.bounds import Bounds
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_fork_servers import NewForkServers, interpreter, start_new
@@ -28,6 +28,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Enable Ctrl-C, even if a shell has started the tests in the background and ignores SIGINT."""
+    sweeps.is_sampled = "not slow" in config.option.markexpr
     config.pluginmanager.register(optional)
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     os.umask(0o022)  # with 002, which many users have, others may write to the files of the tests, which is an error

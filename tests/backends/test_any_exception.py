@@ -5,6 +5,7 @@ import threading
 from functools import partial
 
 import pytest
+from helpers import sweeps
 from helpers.computed import Computed
 from helpers.misbehaving import AT, BASES, LENGTH, MISBEHAVING, Counting, Frozen, Raises, RefusingClass, taken
 
@@ -67,7 +68,7 @@ def outcome(name, backend, make, **options):
 
 
 @backends
-@pytest.mark.parametrize("name", SOURCES)
+@sweeps.parametrize("name", SOURCES, sample=3)
 def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, caplog):
     kind = BASES["cancelled"]
     error, *wanted = outcome(name, backend, ValueError)
@@ -79,7 +80,7 @@ def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, cap
 
 
 @backends
-@pytest.mark.parametrize("kind", [*MISBEHAVING, *BASES])
+@sweeps.parametrize("kind", [*MISBEHAVING, *BASES], sample=5)
 def test_any_exception_replaces_only_its_batch(kind, backend):
     make = (MISBEHAVING | BASES)[kind]
     wanted = type(make(AT))

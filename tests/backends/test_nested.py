@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers, numbers
@@ -120,7 +121,7 @@ class Data:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-@pytest.mark.parametrize("start", STARTS)
+@sweeps.parametrize("start", STARTS, sample=1)
 def test_module_that_starts_workers_when_a_worker_imports_it_is_an_error(start, method, tmp_path):
     module = DATA.format(method) + STARTS[start]
     line = 1 + next(number for number, text in enumerate(module.splitlines()) if text.endswith("# starts"))
@@ -166,7 +167,7 @@ class Data:
     assert "'train' for the source" in errors
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@sweeps.parametrize("method", ["fork", "forkserver", "spawn"], sample=1)
 def test_items_of_a_source_of_an_imported_module_may_start_workers(method, tmp_path):
     module = f"""{DATA.format(method)}
 class Nesting(Data):

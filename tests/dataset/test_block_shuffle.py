@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
@@ -46,7 +47,7 @@ def check(order, epoch, length, blocks, number):
     return whole
 
 
-@pytest.mark.parametrize("epoch", [0, 1, (3 << 32) + 1])
+@sweeps.parametrize("epoch", [0, 1, (3 << 32) + 1], sample=1)
 def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
     for length, size, number in SHAPES:
         whole = check(BlockOrder(7, size, number), epoch, length, [at // size for at in range(length)], number)
@@ -82,6 +83,7 @@ def test_orders_of_epochs_and_seeds_differ():
     assert all(one != other for at, one in enumerate(whole) for other in whole[:at])
 
 
+@pytest.mark.slow
 def test_many_blocks_equal_random_access():
     length = (1 << 17) + 3  # more than are permuted at once
     order, places = BlockOrder(2, 1, 3), np.arange(0, length, 997)

@@ -13,6 +13,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 
@@ -201,7 +202,7 @@ def test_mapped_elements_stay_valid_after_their_removal(folder):
 STEPS = [("unlink", calls, when) for calls in range(1, 6) for when in ("before", "after")]
 
 
-@pytest.mark.parametrize(("step", "calls", "when"), STEPS)
+@sweeps.parametrize(("step", "calls", "when"), STEPS, sample=3)
 def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step, calls, when):
     fill_in_child(tmp_path, "old", 30)
     fill_in_child(tmp_path, "older", 12)
@@ -446,7 +447,7 @@ def as_function(folder, name):
     return Dataset.range(1000).map(decode)
 
 
-@pytest.mark.parametrize("made", [as_stage, as_method, as_function])
+@sweeps.parametrize("made", [as_stage, as_method, as_function], sample=1)
 @pytest.mark.parametrize(
     "options",
     [{"workers": 0}, {"workers": 1}, {"workers": 2, "backend": "thread"}, {"workers": 1, "start_method": "fork"}],

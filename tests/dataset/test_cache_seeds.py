@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from helpers import sweeps
 
 import mpqueue
 from mpqueue import Dataset
@@ -88,7 +89,7 @@ def elements(dataset, num_epochs=2, **options):
     return found[0]
 
 
-@pytest.mark.parametrize("name", BEFORE)
+@sweeps.parametrize("name", BEFORE, sample=2)
 def test_elements_are_the_same_for_any_workers_and_seed(name, tmp_path):
     expected = sorted(BEFORE[name]().cache())
     assert len(set(map(repr, expected))) == len(expected) > 30

@@ -15,6 +15,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.file_formats import write_tar
 from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
@@ -166,7 +167,7 @@ BETWEEN = {  # stages between a function that raises and the cache
 
 @pytest.mark.parametrize("is_empty", [False, True], ids=["cached", "resumed-without-cache"])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-@pytest.mark.parametrize("between", BETWEEN)
+@sweeps.parametrize("between", BETWEEN, sample=1)
 def test_errors_change_the_number_of_no_element(between, on_error, is_empty):
     def read(number):
         if number in failing:

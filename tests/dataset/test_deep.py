@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.counting import calls_of
 
 import mpqueue
@@ -72,7 +73,7 @@ def assert_works(dataset):
     return found
 
 
-@pytest.mark.parametrize("name", INDEXED)
+@sweeps.parametrize("name", INDEXED, sample=2)
 def test_indexed_dataset_of_thousands_of_stages_works(name):
     dataset = chain(Dataset.range(9), name)
     found = assert_works(dataset)
@@ -82,7 +83,7 @@ def test_indexed_dataset_of_thousands_of_stages_works(name):
 
 
 # Kinds that indexed datasets do not have, and those with other states in streams.
-@pytest.mark.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"])
+@sweeps.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"], sample=1)
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     dataset = chain(Dataset.range(9).filter(keep), name)
     assert_works(dataset)
@@ -105,6 +106,7 @@ def test_stages_of_all_kinds_in_sequence_work():
     assert_works(dataset)
 
 
+@pytest.mark.slow
 def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
     """Each stage must pull only once from the one before it at the end: otherwise 100 stages would take forever."""
     dataset = chain(Dataset.range(9), "flat_map")

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import sweeps
 
 import mpqueue
 from mpqueue import Dataset
@@ -78,7 +79,7 @@ def test_batches_after_an_exclusion_depend_on_its_place(name):
     assert {each for each, batches in found.items() if batches != first} == set()
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@sweeps.parametrize("name", PIPELINES, sample=2)
 def test_excluded_samples_are_in_no_later_batch_and_others_are_lost_only_in_merged_elements(name):
     gone = set(excluded(name))
     with loader_of(name) as loader, loader_of(name) as other:

@@ -75,6 +75,7 @@ def test_a_name_is_defined_in_the_file_that_the_page_names(name, file):
     assert name in {*names_in(ast.parse((ROOT / file).read_text("utf-8")).body)}
 
 
+@pytest.mark.slow
 def test_every_other_name_is_defined_in_the_package_the_scripts_or_the_tests():
     """The name of a class or constant, and a private name, must be defined; others may be arguments or keys."""
     unknown = [name for name in sorted(NAMES - OTHERS) if not is_defined(name)]

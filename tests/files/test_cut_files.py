@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.file_formats import write_array_record, write_tar
 from helpers.tabular import plain, write_arrow, write_parquet
 from helpers.tfrecords import write_records
@@ -104,7 +105,7 @@ def names(error, path, size):
     return True
 
 
-@pytest.mark.parametrize("form", FORMS)
+@sweeps.parametrize("form", FORMS, sample=3)
 def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, index, form):
     """If the file ends after a record, its truncation is not detectable, and the remaining records are read."""
     write, name, scan, source = FORMS[form]

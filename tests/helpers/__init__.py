@@ -64,6 +64,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     started.py             a running enqueuer of worker processes
     strikes.py             exceptions like those of signal handlers, raised at the n-th possible place in the package
     structure.py           the structure of the package and its scripts
+    sweeps.py              how much of a sweep a run tries: all of it, or a sample of it
     table.py               the table of faults: place x kind x backend, with the expected outcome of each cell
     tabular.py             tables with columns of many types, files of these tables, and their rows as samples
     tensorflow_draws.py    a source that draws from TensorFlow, for tests and for the programs that they start

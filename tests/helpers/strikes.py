@@ -17,6 +17,7 @@ import warnings
 import weakref
 
 import mpqueue
+from helpers.sweeps import step_of
 from mpqueue.system.signals import collected
 from mpqueue.system.signals.deferred import are_signals_deferred, deliver_after_return
 
@@ -224,12 +225,12 @@ def each_strike(step=1, *, first=1, least=50, make=Strike):
     """Yield the numbers of places in the package, each with its interrupt, until no place is left.
 
     Args:
-        step: Distance between two places.
+        step: Distance between two places, in a whole sweep.
         first: Number of the first place.
         least: Lower limit of the number of places.
         make: Creates the interrupt from the number of its place.
     """
-    for after in itertools.count(first, step):
+    for after in itertools.count(first, step_of(step)):
         strike = make(after)
         yield after, strike
         if strike.left > 0:

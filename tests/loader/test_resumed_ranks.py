@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+from helpers import sweeps
 
 import mpqueue
 
@@ -51,7 +52,7 @@ def seen(loader, loop=None, count=None):
     return found
 
 
-@pytest.mark.parametrize("worlds", [(4, 2), (3, 2), (4, 2, 4), (2, 3, 3, 2), (3, 1, 2), (2, 3, 3, 3), (3, 1, 1)])
+@sweeps.parametrize("worlds", [(4, 2), (3, 2), (4, 2, 4), (2, 3, 3, 2), (3, 1, 2), (2, 3, 3, 3), (3, 1, 1)], sample=2)
 @pytest.mark.parametrize("order", ORDERS)
 def test_batches_are_known_after_resumes_and_seeks(order, worlds):
     returned, state = [], None

@@ -5,6 +5,7 @@ import json
 import random
 
 import pytest
+from helpers import sweeps
 from helpers.saved_states import CASES, NUM_AFTER, NUM_BEFORE, play, take
 
 from mpqueue.worker.runners import lane_runner
@@ -24,7 +25,7 @@ def by_json(state):
 
 
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
-@pytest.mark.parametrize(("name", "world"), OF_LOADERS)
+@sweeps.parametrize(("name", "world"), OF_LOADERS, sample=40)
 def test_saved_state_of_loader_continues(name, world):
     states, rest = play(CASES[name], world)
     for rank in range(world):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers import sweeps
 from model.program import kill
 
 import mpqueue
@@ -67,7 +68,7 @@ def taken(ranks, first, end, changes=CHANGES, kills_at=None):
 
 
 @pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize("pipeline", PIPELINES)
+@sweeps.parametrize("pipeline", PIPELINES, sample=2)
 def test_batches_do_not_depend_on_workers_or_on_a_resume(pipeline, parts):
     with loader_of(pipeline, parts) as loader:
         expected = taken([loader], 0, 18)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.sweeps import part_of
 from model import command, drawing, mutants, orders, pipelines, playing, shrinking
 from model.functions import Drawing
 from model.orders import Change
@@ -20,15 +21,15 @@ PLAYS = {"loader": 120, "ordered": 20, "generator": 20, "server": 10}
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("front", sorted(PLAYS))
 def test_product_equals_the_model(front, tmp_path):
-    found = []
-    assert command.main(PLAYS[front], 1, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
+    found, count = [], part_of(PLAYS[front], 4)
+    assert command.main(count, 1, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("focus", [("shard", "load"), ("shard", "exclude", "last"), ()])
 def test_balanced_ranks_equal_the_model(focus, tmp_path):
-    found, focus = [], ("balance", *focus)
-    assert command.main(20, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
+    found, count, focus = [], part_of(20, 4), ("balance", *focus)
+    assert command.main(count, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
 
 
 @pytest.mark.parametrize("name", mutants.names())

@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 
 import pytest
+from helpers import sweeps
 
 import mpqueue
 
@@ -29,7 +30,7 @@ def opened(world, states=None, source=None, **options):
             each.stop()
 
 
-@pytest.mark.parametrize("length", [8, 21, 50, 99])
+@sweeps.parametrize("length", [8, 21, 50, 99], sample=1)
 @pytest.mark.parametrize("worlds", [(1, 2), (2, 1), (2, 4), (4, 1), (4, 2), (1, 4), (4, 2, 1), (2, 1, 4)])
 @pytest.mark.parametrize("balance", [{"steps": 4}, {"group": 4}, {"accumulate": 3}])
 def test_other_ranks_continue_an_epoch_without_loss(length, worlds, balance):

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
@@ -73,7 +74,7 @@ def rounds_of(batches):
 
 
 @balances
-@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@sweeps.parametrize("world", [1, 2, 3, 8], sample=2)
 def test_division_keeps_the_samples_of_each_window(balance, world):
     expected, found = (of_all(world, balance=given)[0] for given in (None, balance))
     assert {len(of_rank) for of_rank in found} == {len(expected[0])}
@@ -120,7 +121,7 @@ def test_batches_do_not_depend_on_the_workers(balance, workers, backend):
 
 
 @balances
-@pytest.mark.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)])
+@sweeps.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)], sample=2)
 def test_other_ranks_continue_without_loss_or_repetition(balance, world, others):
     whole, _ = of_all(world, balance=balance)
     for number in range(3):

@@ -15,6 +15,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from helpers import sweeps
 from helpers.puppets import Indices, firsts
 from helpers.service_simulation import rules_of
 from hypothesis import HealthCheck, given, settings
@@ -359,7 +360,7 @@ def steps_of(*actors, max_size):
 
 STEPS = steps_of(0, 0, 1, 2, max_size=30)
 SIZES = {"length": st.integers(1, 10), "window": st.integers(1, 6)}
-WELL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+WELL = settings(max_examples=sweeps.part_of(40, 4), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["in memory", "by message"])
@@ -435,7 +436,7 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, 
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
-@pytest.mark.parametrize("num_server", range(14))
+@sweeps.parametrize("num_server", range(14), sample=3)
 def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_server, dies):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attachment, "_SILENT_NS", 1 << 62)

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from helpers import sweeps
 from helpers.file_formats import write_array_record
 from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
@@ -323,7 +324,7 @@ def damages(whole):
 CONTENTS = [name for name in FILES if "lock" not in name]
 
 
-@pytest.mark.parametrize("made", CONTENTS, indirect=True)
+@sweeps.parametrize("made", CONTENTS, indirect=True, sample=3)
 def test_damaged_file_yields_right_values_or_a_clear_error(made):
     thing, path = made
     whole, num_wrong = path.read_bytes(), 0

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import optional
+from helpers import optional, sweeps
 from helpers.forked import Interpreter
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +41,7 @@ def printed_by(launcher, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("way", WAYS)
+@sweeps.parametrize("way", WAYS, sample=1)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script_prints_the_same_as_with_tensorflow(script, way, printed_by):
     expected = (script.parent / "expected" / f"{script.stem}.json").read_text("utf-8")
