@@ -10,6 +10,7 @@ import sys
 import pytest
 from helpers import optional, parked, sweeps
 from helpers.bounds import Bounds
+from helpers.costs import Costs
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_fork_servers import NewForkServers, interpreter, start_new
 
@@ -30,6 +31,7 @@ def pytest_configure(config):
     """Enable Ctrl-C, even if a shell has started the tests in the background and ignores SIGINT."""
     sweeps.is_sampled = "not slow" in config.option.markexpr
     config.pluginmanager.register(optional)
+    config.pluginmanager.register(Costs())
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     os.umask(0o022)  # with 002, which many users have, others may write to the files of the tests, which is an error
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -51,6 +51,9 @@ _LAST_LINES = 10
 _WITHOUT_PLUGINS = ("-p", "no:xdist", "-p", "no:xdist.looponfail", "-p", "no:anyio")
 _NO_TESTS = 5  # the exit status of pytest if it has run none
 _COUNTED = ("failed", "error", "errors", "passed", "skipped")
+# Of the tests without ``--all``, which a newcomer waits for. A test that exceeds a bound belongs to a sweep, see
+# `helpers.sweeps`, or needs a cheaper way to show the same.
+MOST = {"with processes": 2600, "long": 60}
 
 
 class Check(NamedTuple):
@@ -93,6 +96,11 @@ class Result(NamedTuple):
         """Return the numbers in pytest's last line, such as the number of passed tests."""
         last = self.output.rstrip().rpartition("\n")[-1]
         return Counter({word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last.partition(" in ")[0])})
+
+    def costs(self) -> Counter[str]:
+        """Return the numbers of tests that start processes, and of those with more than a second of CPU time."""
+        found = re.findall(r"(\d+) ([a-z ]+)", "".join(re.findall(r"^costs: (.+)$", self.output, re.MULTILINE)))
+        return Counter({what: int(number) for number, what in found})
 
     def reasons(self) -> Counter[str]:
         """Return the number of skipped tests and files for each reason that pytest names."""
@@ -241,17 +249,24 @@ def main(arguments: list[str]) -> int:
             found.append(result)
     for reason, count in sum((result.reasons() for result in found), Counter()).most_common():
         _say(f"skipped {count}: {reason}")
+    costs = sum((result.costs() for result in found), Counter())
+    _say(f"{costs['with processes']:,} tests start processes, {costs['long']} take more than a second of CPU time")
+    too_many = (
+        []
+        if is_all
+        else [f"{costs[what]:,} tests {what}, at most {most:,}" for what, most in MOST.items() if costs[what] > most]
+    )
     failed = [result for result in found if result.status]
     for result in failed:
         _say(f"\n{result.in_short()}")
-    if failed:
-        _say(f"\nFAILED: {', '.join(result.name for result in failed)}")
+    if failed or too_many:
+        _say(f"\nFAILED: {', '.join([*(result.name for result in failed), *too_many])}")
     counts = sum((result.counts() for result in found), Counter())
     words = [f"{counts[word]:,} {word}" for word in _COUNTED if counts[word]]
     minutes, seconds = divmod(round(time.time() - begun), 60)
     rest = "" if is_all else " Run everything (frameworks, docs, types, soak): scripts/test --all"
     _say(f"{', '.join(words) or 'No tests'} in {minutes}:{seconds:02}.{rest}")
-    return 1 if failed else 0
+    return 1 if failed or too_many else 0
 
 
 def _say(text: str) -> None:

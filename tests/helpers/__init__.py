@@ -10,6 +10,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     compiled.py            a shared folder for JAX's compilation cache during one run of the tests
     computed.py            a source whose items a function computes
     control_groups.py      the kernel's description of the control groups of this process, replaced by files of a test
+    costs.py               counts of what the tests of a run cost, for bounds in ``scripts/test``
     counting.py            counts of calls and instructions, which do not depend on the load
     deadlock.py            a limit for waits that return at once unless a deadlock exists
     docstrings.py          the docstrings of the public names: their sections, arguments and examples

@@ -54,6 +54,17 @@ def test_each_test_runs_in_one_part_of_the_full_gate(checks, tmp_path):
     assert passed(checks.measuring_checks_of(tmp_path)) == ["test_measuring_slowly"]
 
 
+@pytest.mark.parametrize(("most", "status"), [(5, 0), (4, 1)])
+def test_too_many_tests_with_processes_fail_the_run(checks, monkeypatch, capsys, most, status):
+    made = [saying(checks, "costs: 3 with processes, 1 long"), saying(checks, "costs: 2 with processes, 0 long")]
+    monkeypatch.setattr(checks, "core_checks_of", lambda _: made)
+    monkeypatch.setattr(checks, "MOST", {"with processes": most, "long": 1})
+    assert checks.main([]) == status
+    said = capsys.readouterr().out
+    assert "5 tests start processes, 1 take more than a second of CPU time" in said
+    assert ("5 tests with processes, at most 4" in said) == bool(status)
+
+
 def test_a_hanging_check_is_killed_with_its_children_and_its_stack_is_reported(checks, monkeypatch, tmp_path):
     gate, written = tmp_path / "gate", tmp_path / "pid"
     os.mkfifo(gate)
