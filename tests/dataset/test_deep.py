@@ -122,7 +122,7 @@ def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
         assert list(loader) == rest
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
+@sweeps.parametrize("stream", [False, True], ids=["indexed", "stream"], sample=1)
 def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
     dataset = Dataset.range(60)
     if stream:
@@ -140,7 +140,7 @@ def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
         assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in rest]
 
 
-@pytest.mark.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"])
+@sweeps.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"], sample=2)
 def test_calls_between_stages_do_not_use_the_c_stack(name):
     """The stack is as small as for threads on some systems."""
     for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):

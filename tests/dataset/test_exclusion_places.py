@@ -5,7 +5,6 @@ import json
 import pickle
 
 import numpy as np
-import pytest
 from helpers import sweeps
 
 import mpqueue
@@ -61,7 +60,7 @@ def excluded(name):
     return [(0, number) for number in range(0, 400, 9)] if name == "buckets of a mix" else list(range(0, 800, 9))
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@sweeps.parametrize("name", PIPELINES, sample=2)
 def test_batches_after_an_exclusion_depend_on_its_place(name):
     found = {}
     for backend in ({}, {"workers": 1}, {"workers": 3}, {"workers": 3, "backend": "thread"}):

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
@@ -124,7 +125,7 @@ def with_errors(dataset, **options):
 
 
 @pytest.mark.usefixtures("kills")
-@pytest.mark.parametrize("name", PIPELINES)
+@sweeps.parametrize("name", PIPELINES, sample=4)
 def test_sample_that_kills_workers_is_replaced_by_an_error(name):
     dataset = PIPELINES[name]()
     expected = with_errors(dataset)

@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.counting import calls_of
 
 import mpqueue
@@ -71,7 +72,7 @@ def in_few_and_in_many_parts(make):
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("make", [concatenated, mixed])
+@sweeps.parametrize("make", [concatenated, mixed], sample=1)
 def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     costs = []
     for dataset in in_few_and_in_many_parts(make):
@@ -157,7 +158,7 @@ def lanes_of(dataset, num_lanes=16, **state):
 JOINS = {"concatenate": lambda parts: Dataset.concatenate(*parts), "mix": Dataset.mix}
 
 
-@pytest.mark.parametrize("name", JOINS)
+@sweeps.parametrize("name", JOINS, sample=1)
 def test_virtual_shards_open_the_parts_that_they_read(name):
     join = JOINS[name]
     lengths = {}

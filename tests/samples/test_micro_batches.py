@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 import numpy as np
 import pytest
+from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,7 @@ def test_answers_are_about_steps(whole):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stop", [0, 1, 4])
+@sweeps.parametrize("stop", [0, 1, 4], sample=1)
 @pytest.mark.parametrize("world", [1, 2, WORLD])
 def test_state_continues_with_the_next_step_on_any_ranks(stop, workers, world, whole):
     with loader(1, workers=workers) as batches:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 
-thorough = settings(derandomize=True, deadline=None, max_examples=200)
+thorough = settings(derandomize=True, deadline=None, max_examples=part_of(200, 4))
 
 # Texts and the numbers that they stand for, and invalid texts.
 CASES = json.loads((Path(__file__).parent / "cases" / "numbers.json").read_text("utf-8"))

@@ -5,6 +5,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from helpers.encoding import block, bytes_list, entry, example, example_of, int64_list
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf1.helpers.random_examples import RandomExamples
@@ -13,7 +14,7 @@ import mpqueue
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.examples import reading
 
-thorough = settings(derandomize=True, deadline=None, max_examples=100)
+thorough = settings(derandomize=True, deadline=None, max_examples=part_of(100, 4))
 seeds = st.integers(0, 2**32)
 
 

@@ -12,6 +12,7 @@ import tracemalloc
 import zlib
 
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf1.helpers.fakes import FakeQueue
@@ -31,7 +32,7 @@ READERS = {
     "fixed, GZIP": lambda: mpqueue.FixedLengthRecordReader(7, 0, 1, encoding="GZIP"),
     "whole": lambda: mpqueue.WholeFileReader(max_record_bytes=BOUND),
 }
-fuzz = settings(derandomize=True, deadline=None, max_examples=60)
+fuzz = settings(derandomize=True, deadline=None, max_examples=part_of(60, 4))
 payloads = st.lists(st.binary(max_size=60), max_size=6)
 
 
