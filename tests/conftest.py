@@ -53,6 +53,16 @@ def _load_hypothesis_profile():
     hypothesis.settings.load_profile("mpqueue")
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has left out its tests
+def pytest_collection_modifyitems(config, items):
+    """In a run that samples, leave out parameters of the tests with the marker ``sample``."""
+    if sweeps.is_sampled:
+        left_out = sweeps.outside_of_sample(items)
+        config.hook.pytest_deselected(items=left_out)
+        gone = {*left_out}
+        items[:] = [item for item in items if item not in gone]
+
+
 def pytest_sessionstart():
     """Disable the garbage collector until the tests are collected: collection and imports create much and no garbage."""
     gc.disable()

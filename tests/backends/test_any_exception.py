@@ -5,12 +5,13 @@ import threading
 from functools import partial
 
 import pytest
-from helpers import sweeps
 from helpers.computed import Computed
 from helpers.misbehaving import AT, BASES, LENGTH, MISBEHAVING, Counting, Frozen, Raises, RefusingClass, taken
 
 from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised
+
+pytestmark = pytest.mark.sample(2)
 
 BACKENDS = {"inline": {"workers": 0}, "thread": {"workers": 1, "backend": "thread"}, "process": {"workers": 1}}
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -68,7 +69,8 @@ def outcome(name, backend, make, **options):
 
 
 @backends
-@sweeps.parametrize("name", SOURCES, sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("name", SOURCES)
 def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, caplog):
     kind = BASES["cancelled"]
     error, *wanted = outcome(name, backend, ValueError)
@@ -80,7 +82,8 @@ def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, cap
 
 
 @backends
-@sweeps.parametrize("kind", [*MISBEHAVING, *BASES], sample=5)
+@pytest.mark.sample(5)
+@pytest.mark.parametrize("kind", [*MISBEHAVING, *BASES])
 def test_any_exception_replaces_only_its_batch(kind, backend):
     make = (MISBEHAVING | BASES)[kind]
     wanted = type(make(AT))

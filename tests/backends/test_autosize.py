@@ -15,7 +15,7 @@ from mpqueue.backends.processes import autosize
 from mpqueue.backends.processes.autosize import Autosize, Size, SizeCounts, SizeWindow
 from mpqueue.system.processes.cpus import busy_ns
 
-pytestmark = pytest.mark.shared_fork_server
+pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 MOST = 16
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.deadlock import DEADLOCK_S
 from helpers.outside import ran
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
+
+pytestmark = pytest.mark.sample(2)
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -130,7 +131,7 @@ def from_server(source, method):
 
 
 @METHODS
-@sweeps.parametrize("read", [from_loader, from_torch, from_enqueuer, from_server], sample=1)
+@pytest.mark.parametrize("read", [from_loader, from_torch, from_enqueuer, from_server])
 def test_proxy_of_a_manager_that_was_used_before_gives_the_right_samples(proxied, read, method):
     got = np.concatenate([np.asarray(batch).ravel() for batch in read(proxied, method)])
     assert got.tolist() == list(range(400))
@@ -230,7 +231,7 @@ memory.unlink()
 
 
 @METHODS
-@sweeps.parametrize("imported", ["os", "multiprocessing", "multiprocessing.shared_memory"], sample=1)
+@pytest.mark.parametrize("imported", ["os", "multiprocessing", "multiprocessing.shared_memory"])
 @pytest.mark.parametrize("unlinks", [False, True])
 def test_shared_memory_of_another_program_remains_until_it_is_unlinked(method, imported, unlinks, tmp_path):
     memory = Path("/dev/shm", f"other-{tmp_path.parent.name}-{tmp_path.name}")

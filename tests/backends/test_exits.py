@@ -19,7 +19,7 @@ from mpqueue import Loader
 from mpqueue.backends.start import forker
 from mpqueue.errors import WorkerDied, WorkerRaised
 
-pytestmark = pytest.mark.shared_fork_server
+pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 BACKENDS = {
     "forkserver": {"workers": 1},

@@ -29,6 +29,8 @@ from mpqueue.errors import WorkerDied
 from mpqueue.system.processes.processes import Birth
 from mpqueue.worker.config import WorkerEnds
 
+pytestmark = pytest.mark.sample(2)
+
 
 def fork_servers():
     living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]

@@ -23,7 +23,7 @@ from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import RunnerArguments
 
-pytestmark = pytest.mark.shared_fork_server
+pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("thread", 3), ("process", 0)])
 

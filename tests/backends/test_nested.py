@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.computed import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers, numbers
@@ -121,7 +120,8 @@ class Data:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-@sweeps.parametrize("start", STARTS, sample=1)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("start", STARTS)
 def test_module_that_starts_workers_when_a_worker_imports_it_is_an_error(start, method, tmp_path):
     module = DATA.format(method) + STARTS[start]
     line = 1 + next(number for number, text in enumerate(module.splitlines()) if text.endswith("# starts"))
@@ -167,7 +167,8 @@ class Data:
     assert "'train' for the source" in errors
 
 
-@sweeps.parametrize("method", ["fork", "forkserver", "spawn"], sample=1)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_items_of_a_source_of_an_imported_module_may_start_workers(method, tmp_path):
     module = f"""{DATA.format(method)}
 class Nesting(Data):

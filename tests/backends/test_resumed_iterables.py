@@ -8,6 +8,8 @@ import pytest
 import mpqueue
 from mpqueue.worker.runners import lane_runner
 
+pytestmark = pytest.mark.sample(2)
+
 LENGTH = 300
 
 

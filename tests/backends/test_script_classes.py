@@ -4,7 +4,7 @@ import pytest
 from helpers.outside import ran
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 
 SCRIPT = """
 import abc, typing

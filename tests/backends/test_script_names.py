@@ -5,14 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from helpers import sweeps
 from helpers.outside import ran
 
 from mpqueue.memory.main_module import is_findable
 
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 
 SCRIPT = """
 import enum, functools, multiprocessing, pickle, typing
@@ -150,7 +149,7 @@ say(read(Rows([0]), {method!r}))
 
 
 @FRESH
-@sweeps.parametrize("name", ["config", "config.base", "other", "package", "package.part"], sample=2)
+@pytest.mark.parametrize("name", ["config", "config.base", "other", "package", "package.part"])
 def test_module_loaded_by_its_path_is_the_same_in_workers_whatever_its_name_finds(method, name, tmp_path):
     """Its name is that of a folder, of nothing, of another file, of a package, and of another file in a package."""
     for file in ["config/base.py", "other.py", "package/__init__.py", "package/part.py"]:

@@ -18,7 +18,7 @@ import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.backends.sending.source_send import UnpicklableSource, find_digests, make_patch, take_image
 
-pytestmark = pytest.mark.shared_fork_server
+pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 
 class Table:

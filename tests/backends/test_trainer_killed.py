@@ -14,7 +14,7 @@ import pytest
 from helpers.gates import Gate
 from helpers.outside import Trainer
 
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 
 WITHIN_S = 15.0  # milliseconds on an idle machine; no step has a longer timeout
 

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
+
+pytestmark = pytest.mark.sample(2)
 
 SHAPES = [(length, size, number) for length in range(26) for size in (1, 2, 3, 5, 30) for number in (1, 2, 4)]
 UNEVEN = [[], [1], [0, 3], [2, 0, 0, 5, 1], [3, 1, 4, 1, 5, 9, 2, 6], [0, 0]]
@@ -47,7 +48,7 @@ def check(order, epoch, length, blocks, number):
     return whole
 
 
-@sweeps.parametrize("epoch", [0, 1, (3 << 32) + 1], sample=1)
+@pytest.mark.parametrize("epoch", [0, 1, (3 << 32) + 1])
 def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
     for length, size, number in SHAPES:
         whole = check(BlockOrder(7, size, number), epoch, length, [at // size for at in range(length)], number)
@@ -510,6 +511,7 @@ def test_blocks_that_cannot_be_read_are_read_sample_by_sample(caplog):
     assert [record.message.count("block 5 is damaged") for record in caplog.records] == [1]
 
 
+@pytest.mark.slow
 def test_interrupt_anywhere_loses_and_repeats_nothing():
     expected = all_of(in_pieces(80).batch(7), workers=0)
     for _after, strike in each_strike(31):

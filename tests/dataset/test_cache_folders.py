@@ -13,7 +13,6 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
 
@@ -22,6 +21,8 @@ from mpqueue import Dataset
 from mpqueue.dataset.caching import caches, folders
 from mpqueue.dataset.caching.caches import FolderCache, folder_usage
 from mpqueue.dataset.caching.record_files import MISSING
+
+pytestmark = pytest.mark.sample(2)
 
 BOUND = 64_000
 ITEM_BYTES = 500  # a record is a little longer
@@ -202,7 +203,8 @@ def test_mapped_elements_stay_valid_after_their_removal(folder):
 STEPS = [("unlink", calls, when) for calls in range(1, 6) for when in ("before", "after")]
 
 
-@sweeps.parametrize(("step", "calls", "when"), STEPS, sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize(("step", "calls", "when"), STEPS)
 def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step, calls, when):
     fill_in_child(tmp_path, "old", 30)
     fill_in_child(tmp_path, "older", 12)
@@ -447,7 +449,7 @@ def as_function(folder, name):
     return Dataset.range(1000).map(decode)
 
 
-@sweeps.parametrize("made", [as_stage, as_method, as_function], sample=1)
+@pytest.mark.parametrize("made", [as_stage, as_method, as_function])
 @pytest.mark.parametrize(
     "options",
     [{"workers": 0}, {"workers": 1}, {"workers": 2, "backend": "thread"}, {"workers": 1, "start_method": "fork"}],

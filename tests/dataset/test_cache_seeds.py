@@ -5,10 +5,11 @@ import random
 
 import numpy as np
 import pytest
-from helpers import sweeps
 
 import mpqueue
 from mpqueue import Dataset
+
+pytestmark = pytest.mark.sample(2)
 
 
 class Holding:
@@ -89,7 +90,7 @@ def elements(dataset, num_epochs=2, **options):
     return found[0]
 
 
-@sweeps.parametrize("name", BEFORE, sample=2)
+@pytest.mark.parametrize("name", BEFORE)
 def test_elements_are_the_same_for_any_workers_and_seed(name, tmp_path):
     expected = sorted(BEFORE[name]().cache())
     assert len(set(map(repr, expected))) == len(expected) > 30

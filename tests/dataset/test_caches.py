@@ -15,7 +15,6 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.file_formats import write_tar
 from helpers.footprint import DEADLOCK_S
 from helpers.forking import status_of_fork
@@ -27,6 +26,8 @@ from mpqueue import Dataset, files
 from mpqueue.dataset.caching import caches, record_files
 from mpqueue.dataset.caching.caches import FolderCache, MemoryCache
 from mpqueue.dataset.description.fingerprint import fingerprint_of
+
+pytestmark = pytest.mark.sample(2)
 
 
 class Counted:
@@ -167,7 +168,7 @@ BETWEEN = {  # stages between a function that raises and the cache
 
 @pytest.mark.parametrize("is_empty", [False, True], ids=["cached", "resumed-without-cache"])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-@sweeps.parametrize("between", BETWEEN, sample=1)
+@pytest.mark.parametrize("between", BETWEEN)
 def test_errors_change_the_number_of_no_element(between, on_error, is_empty):
     def read(number):
         if number in failing:

@@ -8,6 +8,8 @@ import pytest
 import mpqueue
 from mpqueue import Dataset
 
+pytestmark = pytest.mark.sample(2)
+
 PACKAGE = str(Path(mpqueue.__file__).parent)
 SAMPLES, WARM_UP, WATCHED = 12_000, 4_000, 4_000
 

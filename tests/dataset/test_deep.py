@@ -7,13 +7,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.counting import calls_of
 
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.runners.lanes import LaneRun
+
+pytestmark = pytest.mark.sample(2)
 
 STAGES = 1_050  # recursive calls of stages fail at the interpreter's limit of 1,000 frames
 
@@ -73,7 +74,7 @@ def assert_works(dataset):
     return found
 
 
-@sweeps.parametrize("name", INDEXED, sample=2)
+@pytest.mark.parametrize("name", INDEXED)
 def test_indexed_dataset_of_thousands_of_stages_works(name):
     dataset = chain(Dataset.range(9), name)
     found = assert_works(dataset)
@@ -83,7 +84,7 @@ def test_indexed_dataset_of_thousands_of_stages_works(name):
 
 
 # Kinds that indexed datasets do not have, and those with other states in streams.
-@sweeps.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"], sample=1)
+@pytest.mark.parametrize("name", [*sorted(STREAMS.keys() - INDEXED.keys()), "map", "concatenate", "mix"])
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     dataset = chain(Dataset.range(9).filter(keep), name)
     assert_works(dataset)
@@ -122,7 +123,7 @@ def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
         assert list(loader) == rest
 
 
-@sweeps.parametrize("stream", [False, True], ids=["indexed", "stream"], sample=1)
+@pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
 def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
     dataset = Dataset.range(60)
     if stream:
@@ -140,7 +141,7 @@ def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
         assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in rest]
 
 
-@sweeps.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"], sample=2)
+@pytest.mark.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"])
 def test_calls_between_stages_do_not_use_the_c_stack(name):
     """The stack is as small as for threads on some systems."""
     for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):

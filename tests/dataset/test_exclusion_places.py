@@ -5,7 +5,7 @@ import json
 import pickle
 
 import numpy as np
-from helpers import sweeps
+import pytest
 
 import mpqueue
 from mpqueue import Dataset
@@ -60,7 +60,8 @@ def excluded(name):
     return [(0, number) for number in range(0, 400, 9)] if name == "buckets of a mix" else list(range(0, 800, 9))
 
 
-@sweeps.parametrize("name", PIPELINES, sample=2)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_batches_after_an_exclusion_depend_on_its_place(name):
     found = {}
     for backend in ({}, {"workers": 1}, {"workers": 3}, {"workers": 3, "backend": "thread"}):
@@ -78,7 +79,8 @@ def test_batches_after_an_exclusion_depend_on_its_place(name):
     assert {each for each, batches in found.items() if batches != first} == set()
 
 
-@sweeps.parametrize("name", PIPELINES, sample=2)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_excluded_samples_are_in_no_later_batch_and_others_are_lost_only_in_merged_elements(name):
     gone = set(excluded(name))
     with loader_of(name) as loader, loader_of(name) as other:

@@ -8,13 +8,14 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.plan.states.compact import restored
 from mpqueue.worker.runners import lane_runner
+
+pytestmark = pytest.mark.sample(2)
 
 FATAL = {7, 29}
 HANGING = "FOLDER_OF_HANGING_PROCESSES"  # environment variable: a sample records its number there instead of killing
@@ -125,7 +126,8 @@ def with_errors(dataset, **options):
 
 
 @pytest.mark.usefixtures("kills")
-@sweeps.parametrize("name", PIPELINES, sample=4)
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_sample_that_kills_workers_is_replaced_by_an_error(name):
     dataset = PIPELINES[name]()
     expected = with_errors(dataset)

@@ -7,7 +7,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.counting import calls_of
 
 import mpqueue
@@ -17,6 +16,8 @@ from mpqueue.dataset.running.as_source import DatasetItems
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.runners.lanes import LaneRun
+
+pytestmark = pytest.mark.sample(2)
 
 PARTS = 2_000
 
@@ -72,7 +73,7 @@ def in_few_and_in_many_parts(make):
 
 
 @pytest.mark.parametrize("use", USES)
-@sweeps.parametrize("make", [concatenated, mixed], sample=1)
+@pytest.mark.parametrize("make", [concatenated, mixed])
 def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     costs = []
     for dataset in in_few_and_in_many_parts(make):
@@ -158,7 +159,7 @@ def lanes_of(dataset, num_lanes=16, **state):
 JOINS = {"concatenate": lambda parts: Dataset.concatenate(*parts), "mix": Dataset.mix}
 
 
-@sweeps.parametrize("name", JOINS, sample=1)
+@pytest.mark.parametrize("name", JOINS)
 def test_virtual_shards_open_the_parts_that_they_read(name):
     join = JOINS[name]
     lengths = {}

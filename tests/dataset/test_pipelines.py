@@ -7,7 +7,6 @@ import pickle
 import random
 
 import pytest
-from helpers import sweeps
 from helpers.pipelines import Failed, drawn, expected, lane_of, made, opened, outcomes_of, rest_of
 from model.elements import Run
 from model.orders import Setup, batches
@@ -23,7 +22,8 @@ pytestmark = [
 MOST = 60  # elements that are compared, because a dataset may be endless
 
 
-@sweeps.parametrize("first", range(0, 400, 50), sample=2)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("first", range(0, 400, 50))
 def test_lane_equals_the_model_across_saves(first):
     """In blocks, as a later stage reads them, and element by element; also in pipelines of many stages."""
     for number in range(first, first + 50):
@@ -52,7 +52,8 @@ def test_each_stage_of_a_lane_has_one_row_of_counts():
         assert of_last[2] >= sum(not isinstance(one, Failed) for one in outcomes)
 
 
-@sweeps.parametrize("first", range(0, 200, 50), sample=1)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("first", range(0, 200, 50))
 def test_iteration_without_a_loader_equals_the_model(first):
     """A stream alternates between 16 lanes."""
     for number in range(first, first + 50):

@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 import pytest
-from helpers import sweeps
 
 import mpqueue
 from mpqueue import Dataset
+
+pytestmark = pytest.mark.sample(2)
 
 
 class Noisy:
@@ -66,7 +67,7 @@ def test_samples_draw_the_same_numbers_after_other_samples_drew(dataset):
         assert epochs(batches, workers=workers) == expected
 
 
-@sweeps.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "NumPy's, kept", "torch's"], sample=2)
+@pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "NumPy's, kept", "torch's"])
 def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     draw_one = {
         "Python's": lambda: random.random(),

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue import Dataset
 
+pytestmark = pytest.mark.sample(2)
+
 KEYS = st.one_of(
     st.lists(st.integers(-5, 5)), st.lists(st.floats(allow_nan=False)), st.lists(st.text(max_size=2)),
     st.lists(st.one_of(st.integers(), st.floats(allow_nan=False))), st.lists(st.tuples(st.integers(0, 2), st.text(max_size=1))),

@@ -14,6 +14,8 @@ import pytest
 import mpqueue
 from mpqueue import Balance, Dataset
 
+pytestmark = pytest.mark.sample(2)
+
 LENGTHS = (np.arange(301) * 7919 % 211 + 1).astype(np.int64)
 
 

@@ -131,6 +131,7 @@ def elements_in(lane, most):
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.booleans(), st.data())
 def test_lane_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, is_indexed, data):

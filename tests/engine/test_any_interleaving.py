@@ -5,7 +5,6 @@ without credit, and no call hangs.
 """
 
 import pytest
-from helpers import sweeps
 from helpers.aiming import run_and_require
 from helpers.simulated import MachineOfAWorld, Source, World
 
@@ -275,7 +274,8 @@ class Unordered(Dispatching):
             self.epoch, self.missing = self.epoch + 1, set(range(self.length))
 
 
-@sweeps.parametrize(
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("machine", "arrows"),
     [
         (Sequences, [
@@ -285,7 +285,6 @@ class Unordered(Dispatching):
         (Streams, ["end", "elsewhere", "lane restarted", "lane started from a snapshot", "lane moved"]),
         (Unordered, ["batch out of order", "no memory", "tried again"]),
     ],
-    sample=1,
 )  # fmt: skip
 def test_any_interleaving_delivers_every_work_item_once(machine, arrows, monkeypatch):
     monkeypatch.setattr(slots, "LARGE_BYTES", 100_000)  # some batches are larger, some are smaller

@@ -24,6 +24,8 @@ from helpers.waits import until
 
 import mpqueue
 
+pytestmark = pytest.mark.sample(2)
+
 LENGTH = 12
 DEADLOCK_S = 60
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.file_formats import write_array_record, write_tar
 from helpers.tabular import plain, write_arrow, write_parquet
 from helpers.tfrecords import write_records
@@ -20,6 +19,8 @@ from mpqueue.files.arrow import arrow, parquet
 from mpqueue.files.sources.unpacked import compression_of
 from mpqueue.files.sources.unpacked_source import scan_unpacked
 from mpqueue.files.tar import tar
+
+pytestmark = pytest.mark.sample(2)
 
 NUMBERS = range(12)
 TEXTS = [f"t{i}" * (i % 3) for i in NUMBERS]
@@ -105,7 +106,8 @@ def names(error, path, size):
     return True
 
 
-@sweeps.parametrize("form", FORMS, sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("form", FORMS)
 def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, index, form):
     """If the file ends after a record, its truncation is not detectable, and the remaining records are read."""
     write, name, scan, source = FORMS[form]

@@ -35,6 +35,7 @@ def test_records_equal_the_written_ones(tmp_path, check_crc, monkeypatch):
     assert list(pickle.loads(pickle.dumps(records))) == list(records)
 
 
+@pytest.mark.slow
 def test_changed_bit_anywhere_raises(tmp_path):
     whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
     path = tmp_path / "changed.tfrecord"

@@ -2,9 +2,11 @@
 
 A sweep makes the same check at each line, place or moment, with each of many values, or in many random plays. A run that
 leaves out the tests marked ``slow`` (``scripts/test``) tries a sample of each sweep. Any other run tries all of it.
+
+Of a parametrized test, a sample has as many values as the marker ``sample`` of the test, or of its module, says.
 """
 
-import pytest
+import collections
 
 is_sampled = False  # set by the configuration of the run
 
@@ -19,15 +21,15 @@ def step_of(step, share=8):
     return step * share if is_sampled else step
 
 
-def parametrize(names, values, *, sample, **options):
-    """Parametrize a test. A sample has only so many of the values, evenly spaced: the others are marked ``slow``."""
-    values, is_one = list(values), isinstance(names, str) and "," not in names
-    chosen = {number * len(values) // sample for number in range(sample)}
-    parameters = [value if at in chosen else _slow(value, is_one) for at, value in enumerate(values)]
-    return pytest.mark.parametrize(names, parameters, **options)
-
-
-def _slow(value, is_one):
-    if isinstance(value, type(pytest.param())):
-        return pytest.param(*value.values, marks=[*value.marks, pytest.mark.slow], id=value.id)
-    return pytest.param(*([value] if is_one else value), marks=pytest.mark.slow)
+def outside_of_sample(items):
+    """Return the collected tests that are in no sample: of each test with a marker, all but evenly spaced parameters."""
+    tests = collections.defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    found = []
+    for same in tests.values():
+        marker = same[0].get_closest_marker("sample")
+        number = min(len(same), marker.args[0]) if marker else len(same)
+        chosen = {at * len(same) // number for at in range(number)}
+        found += [item for at, item in enumerate(same) if at not in chosen]
+    return found

@@ -13,6 +13,8 @@ from mpqueue import Dataset, Loader
 from mpqueue.backends.sending.source_send import UnpicklableSource
 from mpqueue.plan.sources.sources import Items
 
+pytestmark = pytest.mark.sample(2)
+
 HOWS = {
     "none": {"workers": 0},
     "one process": {"workers": 1},

@@ -21,6 +21,8 @@ from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.loader.ahead import Ahead
 from mpqueue.worker.runners import lane_runner
 
+pytestmark = pytest.mark.sample(2)
+
 ARRAYS = [np.full(2, index) for index in range(23)]
 
 

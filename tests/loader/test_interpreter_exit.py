@@ -8,7 +8,7 @@ import time
 import pytest
 from helpers.outside import Trainer
 
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 
 STATES = {
     "running": "batches = enqueuer.get(); next(batches)",

@@ -13,6 +13,8 @@ from mpqueue.engine.epochs import Epochs
 from mpqueue.errors import BatchTimeout
 from mpqueue.worker.runners.runner import StreamEnd
 
+pytestmark = pytest.mark.sample(2)
+
 LANES = 4
 
 

@@ -10,6 +10,8 @@ from mpqueue import Dataset, Loader, OrderedEnqueuer, worker_info
 from mpqueue.worker.random_state import shuffle_detection
 from mpqueue.worker.random_state.shuffle_detection import ShuffleDetector
 
+pytestmark = pytest.mark.sample(2)
+
 
 class Lazy:
     """A source with an order that is None until its first item."""

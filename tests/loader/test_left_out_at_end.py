@@ -12,6 +12,8 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import SharedMemoryFull, TooManyErrors
 
+pytestmark = pytest.mark.sample(2)
+
 BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
 IDS = ["inline", "processes", "threads"]
 COUNT = 14  # of the samples that remain, and of those that raise

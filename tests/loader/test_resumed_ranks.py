@@ -4,9 +4,10 @@ import itertools
 import random
 
 import pytest
-from helpers import sweeps
 
 import mpqueue
+
+pytestmark = pytest.mark.sample(2)
 
 
 class Drawn:
@@ -52,7 +53,7 @@ def seen(loader, loop=None, count=None):
     return found
 
 
-@sweeps.parametrize("worlds", [(4, 2), (3, 2), (4, 2, 4), (2, 3, 3, 2), (3, 1, 2), (2, 3, 3, 3), (3, 1, 1)], sample=2)
+@pytest.mark.parametrize("worlds", [(4, 2), (3, 2), (4, 2, 4), (2, 3, 3, 2), (3, 1, 2), (2, 3, 3, 3), (3, 1, 1)])
 @pytest.mark.parametrize("order", ORDERS)
 def test_batches_are_known_after_resumes_and_seeks(order, worlds):
     returned, state = [], None

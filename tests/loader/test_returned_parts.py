@@ -11,6 +11,8 @@ from helpers.deadlock import DEADLOCK_S
 import mpqueue
 from mpqueue import Dataset
 
+pytestmark = pytest.mark.sample(2)
+
 
 def keep(_):
     return True

@@ -6,12 +6,13 @@ import signal
 from typing import Any
 
 import pytest
-from helpers import sweeps
 from helpers.drawing import copied, drawing, has_even_index
 
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import WorkerDied
+
+pytestmark = pytest.mark.sample(2)
 
 
 def generated():
@@ -95,7 +96,8 @@ def test_loop_from_a_state_to_a_place_has_the_same_batch_and_samples(name):
 @pytest.mark.parametrize(
     "options", [{"workers": 0}, {"workers": 1}, {"workers": 3}, {"workers": 3, "backend": "thread"}]
 )
-@sweeps.parametrize("name", STREAMS, sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("name", STREAMS)
 def test_exclusion_after_a_load_begins_at_the_loaded_place(name, options):
     with loader_of(name) as loader:
         batches = iter(loader)
@@ -118,7 +120,8 @@ def test_exclusion_after_a_load_begins_at_the_loaded_place(name, options):
 
 @pytest.mark.parametrize("is_read_late", [False, True])
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}], ids=str)
-@sweeps.parametrize("name", STREAMS, sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.usefixtures("always_saved")
 def test_last_before_a_change_stays_as_it_was(name, options, is_read_late):
     with loader_of(name, **options) as plain, loader_of(name, **options) as loader:

@@ -5,10 +5,11 @@ import json
 import random
 
 import pytest
-from helpers import sweeps
 from helpers.saved_states import CASES, NUM_AFTER, NUM_BEFORE, play, take
 
 from mpqueue.worker.runners import lane_runner
+
+pytestmark = pytest.mark.sample(2)
 
 OF_LOADERS = [(name, world) for name, case in CASES.items() for world in case.worlds]
 
@@ -25,7 +26,8 @@ def by_json(state):
 
 
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
-@sweeps.parametrize(("name", "world"), OF_LOADERS, sample=40)
+@pytest.mark.sample(40)
+@pytest.mark.parametrize(("name", "world"), OF_LOADERS)
 def test_saved_state_of_loader_continues(name, world):
     states, rest = play(CASES[name], world)
     for rank in range(world):

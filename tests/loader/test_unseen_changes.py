@@ -7,6 +7,8 @@ import pytest
 
 from mpqueue import Dataset, Loader
 
+pytestmark = pytest.mark.sample(2)
+
 HOWS = {
     "none": {"workers": 0},
     "one process": {"workers": 1},

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from helpers import sweeps
 from model.program import kill
 
 import mpqueue
 from mpqueue import Dataset
+
+pytestmark = pytest.mark.sample(2)
 
 CHANGES = {5: {"web": 1, "code": 7}, 6: {"web": 0, "code": 1}, 11: {"web": 7, "code": 1}}
 
@@ -68,7 +69,7 @@ def taken(ranks, first, end, changes=CHANGES, kills_at=None):
 
 
 @pytest.mark.parametrize("parts", PARTS)
-@sweeps.parametrize("pipeline", PIPELINES, sample=2)
+@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_batches_do_not_depend_on_workers_or_on_a_resume(pipeline, parts):
     with loader_of(pipeline, parts) as loader:
         expected = taken([loader], 0, 18)

@@ -22,7 +22,7 @@ from mpqueue.errors import BatchTooLarge
 from mpqueue.memory.layout import NodeKind, ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
-pytestmark = pytest.mark.shared_fork_server
+pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 STRIDE = 1 << 21
 quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -45,6 +45,7 @@ class Reader:
         return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
 
 
+@pytest.mark.slow
 @settings(max_examples=120, **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
 def test_reader_rebuilds_batches_of_writer(batches):

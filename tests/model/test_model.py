@@ -21,14 +21,14 @@ PLAYS = {"loader": 120, "ordered": 20, "generator": 20, "server": 10}
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("front", sorted(PLAYS))
 def test_product_equals_the_model(front, tmp_path):
-    found, count = [], part_of(PLAYS[front], 4)
+    found, count = [], part_of(PLAYS[front])
     assert command.main(count, 1, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("focus", [("shard", "load"), ("shard", "exclude", "last"), ()])
 def test_balanced_ranks_equal_the_model(focus, tmp_path):
-    found, count, focus = [], part_of(20, 4), ("balance", *focus)
+    found, count, focus = [], part_of(20), ("balance", *focus)
     assert command.main(count, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
 
 

@@ -5,7 +5,6 @@ import itertools
 from collections import Counter
 
 import pytest
-from helpers import sweeps
 
 import mpqueue
 
@@ -30,7 +29,8 @@ def opened(world, states=None, source=None, **options):
             each.stop()
 
 
-@sweeps.parametrize("length", [8, 21, 50, 99], sample=1)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("length", [8, 21, 50, 99])
 @pytest.mark.parametrize("worlds", [(1, 2), (2, 1), (2, 4), (4, 1), (4, 2), (1, 4), (4, 2, 1), (2, 1, 4)])
 @pytest.mark.parametrize("balance", [{"steps": 4}, {"group": 4}, {"accumulate": 3}])
 def test_other_ranks_continue_an_epoch_without_loss(length, worlds, balance):

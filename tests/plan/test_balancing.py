@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers import sweeps
 
 from mpqueue.plan.order.balancing import divide, pack
 
@@ -56,7 +55,8 @@ def bounds(costs, bins):
     return np.maximum(-(-costs.sum(1) // bins), least)
 
 
-@sweeps.parametrize("name", COSTS, sample=2)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", COSTS)
 @pytest.mark.parametrize(("bins", "size"), SHAPES)
 def test_no_sum_is_below_the_lower_bound(name, bins, size):
     costs = drawn(name, 4 if bins == 64 else 40, bins, size)

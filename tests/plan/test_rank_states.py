@@ -14,6 +14,8 @@ from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.states.index_states import of_rank
 from mpqueue.plan.states.saved_states import sealed
 
+pytestmark = pytest.mark.sample(2)
+
 FEW = settings(max_examples=200, deadline=None, derandomize=True)
 
 

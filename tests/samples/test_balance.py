@@ -8,12 +8,13 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Balance, Dataset, Loader
 from mpqueue.errors import WorkerDied
+
+pytestmark = pytest.mark.sample(2)
 
 SIZE, LENGTH = 4, 203
 COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
@@ -74,7 +75,7 @@ def rounds_of(batches):
 
 
 @balances
-@sweeps.parametrize("world", [1, 2, 3, 8], sample=2)
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_division_keeps_the_samples_of_each_window(balance, world):
     expected, found = (of_all(world, balance=given)[0] for given in (None, balance))
     assert {len(of_rank) for of_rank in found} == {len(expected[0])}
@@ -121,7 +122,7 @@ def test_batches_do_not_depend_on_the_workers(balance, workers, backend):
 
 
 @balances
-@sweeps.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)], sample=2)
+@pytest.mark.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)])
 def test_other_ranks_continue_without_loss_or_repetition(balance, world, others):
     whole, _ = of_all(world, balance=balance)
     for number in range(3):
@@ -312,6 +313,7 @@ def test_statistics_show_what_a_division_gains():
     assert 1 <= after < before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", [COSTS, lambda index: float(COSTS[index])], ids=["array", "function"])
 def test_interrupt_anywhere_loses_and_repeats_nothing(cost):
     """Also while windows are divided, or while work is dealt."""

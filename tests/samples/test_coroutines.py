@@ -23,6 +23,8 @@ from mpqueue import Loader
 from mpqueue.errors import BatchTimeout, WorkerDied, WorkerRaised
 from mpqueue.worker.concurrency import event_loop
 
+pytestmark = pytest.mark.sample(2)
+
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 SIZE = 4
 

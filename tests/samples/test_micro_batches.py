@@ -7,13 +7,14 @@ from itertools import chain, islice
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.strikes import batches_despite, each_strike
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue import Balance, Loader
+
+pytestmark = pytest.mark.sample(2)
 
 LENGTH, STEP, MOST, WORLD = 204, 24, 2000, 3
 COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
@@ -117,7 +118,7 @@ def test_answers_are_about_steps(whole):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@sweeps.parametrize("stop", [0, 1, 4], sample=1)
+@pytest.mark.parametrize("stop", [0, 1, 4])
 @pytest.mark.parametrize("world", [1, 2, WORLD])
 def test_state_continues_with_the_next_step_on_any_ranks(stop, workers, world, whole):
     with loader(1, workers=workers) as batches:
@@ -232,6 +233,7 @@ def cases(draw):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_each_sample_comes_once_or_all_ranks_raise_the_same_error(case):
@@ -298,6 +300,7 @@ def test_error_replaces_a_step():
     assert set(found) == set(range(len(loader()))) - {1}
 
 
+@pytest.mark.slow
 def test_interrupt_anywhere_loses_and_repeats_nothing(whole):
     expected = [step for step, _ in whole[1]]
     for _after, strike in each_strike(37):

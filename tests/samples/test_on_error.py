@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.computed import Computed
 
 import mpqueue
@@ -180,7 +179,8 @@ RAISED = {GeneratorExit: GeneratorExit, asyncio.CancelledError: asyncio.Cancelle
 
 @backends
 @pytest.mark.parametrize("name", ["samples", "coroutines", "generator", "stream"])
-@sweeps.parametrize("kind", [*RAISED, KeyboardInterrupt], sample=2)
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("kind", [*RAISED, KeyboardInterrupt])
 def test_exception_that_is_not_an_exception_is_raised(name, kind, workers, backend):
     source, options = SOURCES[name](raising(kind))
     options = {"batch_size": 4, "on_error": "skip", "workers": min(workers, 1), "backend": backend} | options

@@ -15,6 +15,8 @@ from mpqueue import Dataset, Ragged
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.padding import PaddedCollation
 
+pytestmark = pytest.mark.sample(2)
+
 
 def join(*samples, collate="ragged", kind=Collation):
     collation = kind(len(samples), np.empty, ragged=collate)

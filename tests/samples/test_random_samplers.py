@@ -12,6 +12,8 @@ from helpers.saved_states import saved_with
 
 import mpqueue
 
+pytestmark = pytest.mark.sample(2)
+
 LENGTH, SIZE = 24, 3
 
 

@@ -6,6 +6,7 @@ release a slot.
 
 from types import SimpleNamespace
 
+import pytest
 from helpers.aiming import run_and_require
 from helpers.faults import Numbers
 from helpers.simulated import Deadlock, MachineOfAWorld, Source, World
@@ -189,6 +190,7 @@ class Serving(MachineOfAWorld):
             self.stream.stop()
 
 
+@pytest.mark.slow
 def test_any_interleaving_yields_each_batch_once(monkeypatch):
     reached = {"moved out": 0, "moved back": 0}
     evict, settle = PendingHandle.evict, Stashed.settle

@@ -4,7 +4,6 @@ import itertools
 import signal
 
 import pytest
-from helpers import sweeps
 from helpers.laned import Counted, computed
 from helpers.puppets import all_do, await_back, firsts
 from helpers.served_streams import loaded, stream
@@ -12,7 +11,7 @@ from helpers.served_streams import loaded, stream
 import mpqueue
 from mpqueue.errors import ServiceError
 
-pytestmark = pytest.mark.usefixtures("servers_directory")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("servers_directory")]
 
 STREAM = stream(240)
 
@@ -85,7 +84,7 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
     assert len(taken[0]) == 4 * 40 - 2
 
 
-@sweeps.parametrize("order", [(0, 1), (1, 0)], ids=["fast one first", "slow one first"], sample=1)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["fast one first", "slow one first"])
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
 @pytest.mark.parametrize("mode", ["broadcast", "split"])
 def test_consumers_at_different_counts_continue_after_crashes(puppets, start_server, tmp_path, mode, is_stream, order):

@@ -34,7 +34,7 @@ from mpqueue.service.serving.consumers import Consumers
 from mpqueue.system.descriptors import descriptors
 from mpqueue.transport.credentials import Credentials
 
-pytestmark = pytest.mark.usefixtures("servers_directory")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("servers_directory")]
 
 
 @pytest.mark.parametrize("journal", [False, True], ids=["ahead", "one at a time"])
@@ -436,7 +436,8 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, 
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
-@sweeps.parametrize("num_server", range(14), sample=3)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("num_server", range(14))
 def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_server, dies):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attachment, "_SILENT_NS", 1 << 62)

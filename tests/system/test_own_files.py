@@ -10,10 +10,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from helpers import sweeps
 from helpers.file_formats import write_array_record
 from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
+from helpers.sweeps import step_of
 
 from mpqueue import Dataset
 from mpqueue.errors import FileError, ServiceError
@@ -324,13 +324,13 @@ def damages(whole):
 CONTENTS = [name for name in FILES if "lock" not in name]
 
 
-@sweeps.parametrize("made", CONTENTS, indirect=True, sample=3)
+@pytest.mark.parametrize("made", CONTENTS, indirect=True)
 def test_damaged_file_yields_right_values_or_a_clear_error(made):
     thing, path = made
     whole, num_wrong = path.read_bytes(), 0
-    pieces = list(damages(whole))
+    pieces = list(damages(whole))[:: step_of(1)]
     if len(whole) > 3000:  # a download, which is read slowly; each byte has its turn in all other files
-        pieces = random.Random(0).sample(pieces, 300)
+        pieces = random.Random(0).sample(pieces, min(300, len(pieces)))
     for damaged in pieces:
         path.write_bytes(damaged)
         try:

@@ -16,6 +16,8 @@ from mpqueue.system import log
 from mpqueue.system.processes.exit import leave_as_child
 from mpqueue.system.program_streams import flush_streams, warn_caller, write_error
 
+pytestmark = pytest.mark.sample(2)
+
 
 class Tee:
     """A stream without ``flush``."""

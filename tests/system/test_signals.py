@@ -15,7 +15,7 @@ from helpers.strikes import Struck, each_strike
 
 from mpqueue import OrderedEnqueuer
 
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 
 WAITING = """
 class Waiting(Numbers):

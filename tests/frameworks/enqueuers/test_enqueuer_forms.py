@@ -11,6 +11,8 @@ import pytest
 import mpqueue
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
+pytestmark = pytest.mark.sample(2)
+
 
 class Who(Sequence):
     """Each batch contains the number of workers and their backend."""

@@ -8,6 +8,8 @@ from helpers.gates import Gate, pass_gate
 
 from mpqueue import GeneratorEnqueuer, Loader
 
+pytestmark = pytest.mark.sample(2)
+
 
 class Blocking:
     """A generator function whose second element never arrives."""

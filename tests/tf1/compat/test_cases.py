@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from golden.topics import ops
 
+pytestmark = pytest.mark.sample(2)
+
 CASES = sorted((Path(__file__).resolve().parent / "cases").glob("*.json"))
 
 

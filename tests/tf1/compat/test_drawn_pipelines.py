@@ -1,6 +1,7 @@
 """Random pipelines of examples return the same tensors for many records at once as record by record."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,7 @@ def pipelines(draw):
     return key, value, made, [each.astype(kind.as_numpy_dtype).tobytes() for each in numbers]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data())
 def test_random_pipelines_return_the_same_with_and_without_runs(data):

@@ -18,6 +18,8 @@ from mpqueue.tf1.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_
 from mpqueue.tf1.compat.ops.strided_slice import strided_slice
 from mpqueue.tf1.compat.ops.table import TABLE
 
+pytestmark = pytest.mark.sample(2)
+
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 

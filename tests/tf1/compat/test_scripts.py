@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import optional, sweeps
+from helpers import optional
 from helpers.forked import Interpreter
+
+pytestmark = pytest.mark.sample(2)
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
@@ -41,7 +43,7 @@ def printed_by(launcher, tmp_path):
     return run
 
 
-@sweeps.parametrize("way", WAYS, sample=1)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script_prints_the_same_as_with_tensorflow(script, way, printed_by):
     expected = (script.parent / "expected" / f"{script.stem}.json").read_text("utf-8")

@@ -5,7 +5,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import sweeps
 from helpers.encoding import bytes_list, example_of, float_list, int64_list, varint
 from helpers.sweeps import part_of
 from hypothesis import given, settings
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue import train
 from mpqueue.errors import InvalidArgumentError
+
+pytestmark = pytest.mark.sample(2)
 
 thorough = settings(derandomize=True, deadline=None, max_examples=part_of(200, 4))
 
@@ -96,9 +97,8 @@ def test_inserted_or_removed_bytes(name, data):
     attempt(name, good[:start] + data.draw(st.binary(max_size=8)) + good[end:])
 
 
-@sweeps.parametrize(
-    "claimed", [2**7, 2**20, 10 * 2**30, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1], sample=3
-)
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("claimed", [2**7, 2**20, 10 * 2**30, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1])
 @pytest.mark.parametrize(
     "name", ["parse_single_example", "parse_example", "parse_example at once", "parse_single_sequence_example"]
 )

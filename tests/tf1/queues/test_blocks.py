@@ -55,6 +55,7 @@ def are_equal(found, expected):
 # Varying shapes: a head, then numbers or strings, each aligned to 16 bytes.
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st_numpy.arrays(np.int16, st_numpy.array_shapes(min_dims=0, max_side=4, min_side=0))

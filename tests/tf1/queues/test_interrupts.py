@@ -17,6 +17,8 @@ from helpers.strikes import Alarms, Struck, each_strike
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.shortage import Shortage
 
+pytestmark = pytest.mark.sample(2)
+
 RANDOM_S = 0.5
 fork = multiprocessing.get_context("fork")
 

@@ -29,7 +29,10 @@ from mpqueue.errors import (
 from mpqueue.tf1.queues import blocks
 from mpqueue.tf1.queues.remote import Connection, QueueChannel, RemoteQueue
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.sample(2),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
+]
 
 # Steps of an enqueue: where it stops, and whether its element is enqueued by then.
 STEPS = [
