@@ -1,5 +1,6 @@
 """The Sphinx configuration of the site that ``scripts/docs`` builds."""
 
+import re
 from importlib.util import find_spec
 
 from sphinx.ext.autodoc.mock import _MockObject
@@ -76,6 +77,28 @@ def _show_constants(app: object, what: str, name: str, value: object, options: o
         lines[:] = [f"``{value!r:.60}``"]
 
 
+def _list_deferred_names(app: object, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
+    """Replace a comment of the reference by a table for each module of the deferred API."""
+    source[0] = re.sub("<!-- names of mpqueue.compat.v1 -->", lambda _: _deferred_names(), source[0])
+
+
+def _deferred_names() -> str:
+    from mpqueue.tf1.compat.names import Namespaces
+    from mpqueue.tf1.compat.surface import NOTES, SURFACE
+
+    deferred = Namespaces("mpqueue.compat.v1", SURFACE, NOTES)
+    sections = []
+    for path in deferred.paths():
+        modules = {*deferred.inside(path), *(["flags"] if path == "app" else [])}
+        names = [name for name in deferred.names(path) if name not in modules]
+        table = [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names)] if names else []
+        module = f".. py:module:: mpqueue.compat.v1.{path}".rstrip(".")
+        title = f"### tf.{path}".rstrip(".")
+        sections.append("\n".join([title, "", "```{eval-rst}", module, "", *table, "```", ""]))
+    return "\n".join(sections)
+
+
 def setup(app: object) -> None:
-    """Connect the function to Sphinx."""
+    """Connect the functions to Sphinx."""
     app.connect("autodoc-process-docstring", _show_constants)
+    app.connect("source-read", _list_deferred_names)
