@@ -77,9 +77,22 @@ def _show_constants(app: object, what: str, name: str, value: object, options: o
         lines[:] = [f"``{value!r:.60}``"]
 
 
-def _list_deferred_names(app: object, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
-    """Replace a comment of the reference by a table for each module of the deferred API."""
+def _insert_tables(app: object, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
+    """Replace comments on pages by tables that are made from the code."""
     source[0] = re.sub("<!-- names of mpqueue.compat.v1 -->", lambda _: _deferred_names(), source[0])
+    source[0] = re.sub("<!-- table of metrics -->", lambda _: _metrics(), source[0])
+
+
+def _metrics() -> str:
+    from mpqueue.telemetry.rows import ROWS, TIMES
+
+    lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
+    for row in ROWS:
+        name = "_".join(part for part in ("mpqueue", row.name, row.unit) if part) + "_total" * row.is_counter
+        by = f" (label `{row.label}`)" if row.label else ""
+        lines.append(f"| `{name}` | {'counter' if row.is_counter else 'gauge'} | {row.text}{by} |")
+    lines += [f"| `mpqueue_batch_{stage}_seconds` | histogram | {meaning} |" for stage, meaning in TIMES.items()]
+    return "\n".join(lines)
 
 
 def _deferred_names() -> str:
@@ -101,4 +114,4 @@ def _deferred_names() -> str:
 def setup(app: object) -> None:
     """Connect the functions to Sphinx."""
     app.connect("autodoc-process-docstring", _show_constants)
-    app.connect("source-read", _list_deferred_names)
+    app.connect("source-read", _insert_tables)
