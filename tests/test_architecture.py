@@ -249,7 +249,7 @@ CHANGES, MOST_FILES_OF_A_CHANGE = ("An exclusion", "New weights of a mixture", "
 WALKS = [
     *(
         (DOCS / "internals/architecture.md", f"A batch {which}")
-        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server", "from another node")
+        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
     ),
     (DOCS / "internals/architecture.md", "A state of a loader"),
     *((DOCS / "internals/architecture.md", heading) for heading in CHANGES),
