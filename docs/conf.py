@@ -1,5 +1,6 @@
 """The Sphinx configuration of the site that ``scripts/docs`` builds."""
 
+import re
 from importlib.util import find_spec
 
 from sphinx.ext.autodoc.mock import _MockObject
@@ -76,6 +77,41 @@ def _show_constants(app: object, what: str, name: str, value: object, options: o
         lines[:] = [f"``{value!r:.60}``"]
 
 
+def _insert_tables(app: object, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
+    """Replace comments on pages by tables that are made from the code."""
+    source[0] = re.sub("<!-- names of mpqueue.compat.v1 -->", lambda _: _deferred_names(), source[0])
+    source[0] = re.sub("<!-- table of metrics -->", lambda _: _metrics(), source[0])
+
+
+def _metrics() -> str:
+    from mpqueue.telemetry.rows import ROWS, TIMES
+
+    lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
+    for row in ROWS:
+        name = "_".join(part for part in ("mpqueue", row.name, row.unit) if part) + "_total" * row.is_counter
+        by = f" (label `{row.label}`)" if row.label else ""
+        lines.append(f"| `{name}` | {'counter' if row.is_counter else 'gauge'} | {row.text}{by} |")
+    lines += [f"| `mpqueue_batch_{stage}_seconds` | histogram | {meaning} |" for stage, meaning in TIMES.items()]
+    return "\n".join(lines)
+
+
+def _deferred_names() -> str:
+    from mpqueue.tf1.compat.names import Namespaces
+    from mpqueue.tf1.compat.surface import NOTES, SURFACE
+
+    deferred = Namespaces("mpqueue.compat.v1", SURFACE, NOTES)
+    sections = []
+    for path in deferred.paths():
+        modules = {*deferred.inside(path), *(["flags"] if path == "app" else [])}
+        names = [name for name in deferred.names(path) if name not in modules]
+        table = [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names)] if names else []
+        module = f".. py:module:: mpqueue.compat.v1.{path}".rstrip(".")
+        title = f"### tf.{path}".rstrip(".")
+        sections.append("\n".join([title, "", "```{eval-rst}", module, "", *table, "```", ""]))
+    return "\n".join(sections)
+
+
 def setup(app: object) -> None:
-    """Connect the function to Sphinx."""
+    """Connect the functions to Sphinx."""
     app.connect("autodoc-process-docstring", _show_constants)
+    app.connect("source-read", _insert_tables)

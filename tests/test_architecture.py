@@ -248,11 +248,11 @@ def test_a_pure_module_does_not_import_process_modules(name):
 CHANGES, MOST_FILES_OF_A_CHANGE = ("An exclusion", "New weights of a mixture", "A resume on other ranks"), 12
 WALKS = [
     *(
-        (DOCS / "internals/paths.md", f"A batch {which}")
-        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server", "from another node")
+        (DOCS / "internals/architecture.md", f"A batch {which}")
+        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
     ),
-    (DOCS / "internals/paths.md", "A state of a loader"),
-    *((DOCS / "internals/paths.md", heading) for heading in CHANGES),
+    (DOCS / "internals/architecture.md", "A state of a loader"),
+    *((DOCS / "internals/architecture.md", heading) for heading in CHANGES),
     (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
@@ -275,7 +275,7 @@ def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
 def test_the_path_of_a_state_goes_down_only():
     """Each step calls a module that it imports, itself or by others; none calls back."""
     names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [step.file for step in structure.walk(DOCS / "internals/paths.md", "A state of a loader")]
+    files = [step.file for step in structure.walk(DOCS / "internals/architecture.md", "A state of a loader")]
     edges, below = structure.graph(PACKAGE), set(PACKAGE)
     for name in map(names.get, files):
         if name == "mpqueue.plan.states.states":  # called by the loader, not by the place before it
@@ -289,7 +289,7 @@ def test_the_path_of_a_state_goes_down_only():
 def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
     """No step imports a module of an earlier one."""
     names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [names[step.file] for step in structure.walk(DOCS / "internals/paths.md", heading)]
+    files = [names[step.file] for step in structure.walk(DOCS / "internals/architecture.md", heading)]
     edges = structure.graph(PACKAGE)
     assert [*dict.fromkeys(files)] == files
     assert len(files) <= MOST_FILES_OF_A_CHANGE

@@ -70,6 +70,6 @@ def warn_of_start(epoch: int, parts_s: Mapping[str, float], notes: Mapping[str, 
     warn(
         f"epoch {epoch} started {time_text(total_s)} late: {', '.join(shown)}. To start faster, "
         f"{slowest_of(parts_s).remedy}",
-        "Tuning",
+        "My training is slow",
         "Slow starts of epochs",
     )

@@ -15,7 +15,7 @@ import mpqueue
 
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
-FIRST_READ = ("README.md", "docs/start/", "docs/tensorflow-1/compat.md")  # only scripts/test --all runs the others
+FIRST_READ = ("README.md", "docs/start/", "docs/tensorflow-1/moving.md")  # only scripts/test --all runs the others
 COMMANDS = sorted(
     {line.partition("  #")[0].strip() for block in ALL if block.language == "sh" for line in block.text.splitlines()}
     - {""}

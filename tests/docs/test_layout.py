@@ -115,12 +115,12 @@ def test_each_page_fits_a_phone_and_a_desktop_and_is_readable_in_both_themes(win
 @pytest.mark.parametrize(
     ("words", "page"),
     [
-        ("bus error docker shm", "operations/containers.html"),
+        ("bus error docker shm", "operations/memory.html"),
         ("ModuleNotFoundError notebook", "frameworks/jupyter.html"),
         ("evaluation loader", "guides/loader.html"),
         ("ranks hang", "operations/ranks-hang.html"),
         ("when is a cached result computed again", "operations/one-cache.html"),
-        ("training is slow", "operations/slow.html"),
+        ("training is slow", "operations/tuning.html"),
     ],
 )
 def test_search_finds_the_page_among_the_first_two(window, built_site, words, page):

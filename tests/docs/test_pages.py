@@ -69,7 +69,7 @@ def test_pages_name_tests_with_their_file():
 def test_each_row_about_other_users_names_its_tests():
     rows = re.findall(r"^\|(?!-).*\|$", prose(DOCS / "operations/security.md"), re.M)
     alone = [row for row in rows if not REFERENCE.search(row.split("|")[-2])]
-    assert len(rows) > 30
+    assert len(rows) > 20
     assert all(row.endswith("| Tests |") for row in alone), alone
 
 

@@ -41,9 +41,7 @@ def test_tables_of_pages_are_up_to_date_with_the_data():
         text = page.read_text("utf-8")
         assert measured.with_current_tables(text, measured.load()) == text
         names += measured.names_of(text)
-    assert sorted(names) == sorted(
-        [*measured.TABLES, measured.FRONT, measured.COSTS, measured.STARTS, measured.WANTED, measured.MACHINE]
-    )
+    assert sorted(names) == sorted([measured.FRONT, measured.RATES, measured.STARTS, measured.MACHINE])
 
 
 def test_tables_of_ranks_are_up_to_date_with_the_data():
@@ -54,12 +52,15 @@ def test_tables_of_ranks_are_up_to_date_with_the_data():
     assert sorted(named) == sorted([*tables.TABLES, tables.MACHINE, tables.TRAINED])
 
 
-def test_every_rate_of_the_run_is_in_a_table():
-    run = measured.load()
-    shown = [
-        row for name, table in measured.TABLES.items() if name != "batches" for row in measured.rows_of(table, run)
+def test_the_table_of_rates_shows_mpqueue_and_the_best_other_loader_of_each_workload():
+    rows = [
+        {"workload": "tiny", "name": name, "rate": rate, "unit": "batches/s", "spread": spread}
+        for name, rate, spread in (("mpqueue", 10, 2), ("spdl", 20.5, None), ("torch", 4, 1), ("processes", 99, 1))
     ]
-    assert sorted(map(str, shown)) == sorted(map(str, run["rows"]))
+    assert measured.rates({"rows": rows})[1] == [["tiny", "10 ±2% batches/s", "20.5", "spdl", "0.49"]]
+    run = measured.load()
+    shown = [line[0] for line in measured.rates(run)[1]]
+    assert shown == [name for name in measured.workloads_of(run) if "per CPU second" not in name]
 
 
 def test_the_front_page_shows_measured_questions_and_marks_the_best_figure():
@@ -69,12 +70,3 @@ def test_the_front_page_shows_measured_questions_and_marks_the_best_figure():
     header, lines = front.lines({"rows": rows, "costs": costs})
     assert header == ["", "mpqueue", "SPDL"]
     assert lines == [["tiny batches/s", "10", "**20.5**"], [front.FIRST_BATCH, "1,125", "**13.5**"]]
-
-
-def test_the_table_of_options_is_up_to_date_with_the_code():
-    """If this fails, run scripts/pictures and commit the result."""
-    table = script("parts.pictures.options_table")
-    page = table.PAGE.read_text("utf-8")
-    assert page == table.with_current_table(page)
-    other = page.replace("| `restarts` | `3` |", "| `restarts` | `4` |")
-    assert other != page == table.with_current_table(other)

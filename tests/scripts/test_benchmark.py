@@ -73,7 +73,7 @@ def test_one_round_has_no_spread():
 def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     measured, front = script("parts.pictures.measured"), script("parts.pictures.front_page")
     described = script("parts.benchmark.results").DESCRIBED
-    named = {workload for table in measured.TABLES.values() for workload in table.workloads}
+    named = {*measured.workloads_of(measured.load())}
     assert (named | set(front.QUESTIONS.values())) - set(described) == set()
     # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks, cells and caches are not
     # in a usual run.
@@ -81,8 +81,7 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     assert {name for name in described if not name.startswith(unusual)} - named == {
         "service attach", "ray first batch",
     }  # fmt: skip
-    loaders = set(front.LOADERS).union(*(table.names for table in measured.TABLES.values())) - {*measured.FLOORS}
-    assert loaders - set(script("parts.benchmark.feeds").FEEDS) == set()
+    assert set(front.LOADERS) - set(script("parts.benchmark.feeds").FEEDS) == set()
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_comparison_of_source_is_timed_and_warned_of_once(caplog):
     (message,) = caplog.messages
     assert message.startswith("epoch 1 started 3 s late: 3 s for comparing the source with the workers' copy (")
     assert "constant = True" in message
-    assert '"Tuning", Slow starts of epochs,' in message
+    assert '"My training is slow", Slow starts of epochs,' in message
     assert loader.statistics().epoch_starts == found
 
 

@@ -65,7 +65,7 @@ def report_threads_would_help(threads: int, gain: float) -> None:
     warn(
         f'the source waits most of the time, and workers="auto" adds worker processes only. '
         f"threads={threads} computes samples in threads of each worker: about {gain:.0f} times the samples per second",
-        "Tuning",
+        "My training is slow",
         "An automatic number of workers",
     )
 

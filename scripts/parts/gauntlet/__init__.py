@@ -10,7 +10,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     verdict.py       lost samples, repeated samples, and their order
     ranks.py         the ranks of one run: started, watched, killed
     scenarios.py     a killed and resumed run, compared with an uninterrupted one
-    table.py         the tables of docs/internals/resume-comparison.md, and their data in docs/data/gauntlet.json
+    table.py         the table of docs/internals/benchmarks.md, and their data in docs/data/gauntlet.json
     command.py       the program
 
 A trainer imports only `pipeline` and its feed, because a peer's interpreter does not have mpqueue.

@@ -38,8 +38,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             exact &= name != OURS or all(outcome.is_exact for outcome in outcomes.values())
             if options.write:  # save each result at once, because the whole takes long
                 table.save(rows[-1:])
-    for variant in (table.BATCHES, table.ROWS, table.WORDS):
-        print(table.drawn(variant, rows))
+    print(table.drawn(table.RESUMES, rows))
     if options.write:
         _draw()
     return 0 if exact else 1
@@ -85,8 +84,8 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
-    parser.add_argument("--write", action="store_true", help="write docs/data/gauntlet.json, and its tables")
-    parser.add_argument("--draw", action="store_true", help="draw the tables of docs/internals/resume-comparison.md")
+    parser.add_argument("--write", action="store_true", help="write docs/data/gauntlet.json, and its table")
+    parser.add_argument("--draw", action="store_true", help="draw the table of docs/internals/benchmarks.md")
     return parser.parse_args(arguments)
 
 

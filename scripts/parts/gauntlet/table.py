@@ -1,8 +1,8 @@
-"""The results of a gauntlet in ``docs/data/gauntlet.json``, and the tables in ``docs/internals/resume-comparison.md``.
+"""The results of a gauntlet in ``docs/data/gauntlet.json``, and the table in ``docs/internals/benchmarks.md``.
 
 A table starts after a comment, and ends with an empty line::
 
-    <!-- drawn from gauntlet.json: batches -->
+    <!-- drawn from gauntlet.json: resumes -->
 """
 
 import json
@@ -15,8 +15,8 @@ from parts.gauntlet.scenarios import CHANGES, Outcome
 from parts.machine import ROOT
 
 DATA = ROOT / "docs" / "data" / "gauntlet.json"
-PAGE = ROOT / "docs" / "internals" / "resume-comparison.md"
-BATCHES, ROWS, WORDS, VERSIONS = "batches", "packed rows", "errors", "versions"
+PAGE = ROOT / "docs" / "internals" / "benchmarks.md"
+BATCHES, ROWS, RESUMES, VERSIONS = "batches", "packed rows", "resumes", "versions"
 _DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
 
 
@@ -58,50 +58,29 @@ def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
 
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
-    """Return the table of a name."""
+    """Return the table or the list of a name."""
     if name == VERSIONS:
         return "- " + ", ".join(sorted({row["version"] for row in rows})) + "\n"
-    words = refusals(rows)
-    if name == WORDS:
-        return "".join(
-            f"{number}. {' and '.join(who)}: ``{message}``\n" for number, (message, who) in enumerate(words, 1)
-        )
-    numbers = {message: number for number, (message, _) in enumerate(words, 1)}
     lines = [["loader", *CHANGES]]
-    for row in rows:
-        if row["variant"] == name:
-            cells = [_cell(row["cells"].get(change), numbers) for change in CHANGES]
-            lines.append([_who(row["name"]), *cells])
+    lines += [[_who(row), *(_cell(row["cells"].get(change)) for change in CHANGES)] for row in rows]
     head, *others = [f"| {' | '.join(line)} |\n" for line in lines]
     return f"{head}|{'|'.join('---' for _ in lines[0])}|\n{''.join(others)}"
 
 
-def refusals(rows: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the error messages, each with the names of the entries that raised it."""
-    messages: dict[str, list[str]] = {}
-    for row in rows:
-        for cell in row["cells"].values():
-            if "refusal" in cell and row["name"] not in messages.setdefault(cell["refusal"], []):
-                messages[cell["refusal"]].append(row["name"])
-    return list(messages.items())
-
-
-def _who(name: str) -> str:
-    entry = ENTRIES[name]
+def _who(row: dict[str, Any]) -> str:
+    entry = ENTRIES[row["name"]]
     lacks = f" (no {entry.lacks.replace(', ', ', no ')})" if entry.lacks else ""
-    return f"{name.partition(' elastic')[0].partition(',')[0]}: {entry.about}{lacks}"
+    packed = ", packed rows" if row["variant"] == ROWS else ""
+    return f"{row['name'].partition(' elastic')[0].partition(',')[0]}: {entry.about}{lacks}{packed}"
 
 
-def _cell(cell: dict[str, Any] | None, numbers: dict[str, int]) -> str:
+def _cell(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return ""
     if "refusal" in cell:
-        return f"error ({numbers[cell['refusal']]})"
-    order = "same order" if cell["in_order"] else "different order"
-    counts = f"{cell['lost']:,} lost, {cell['twice']:,} repeated, {order}"
-    is_exact = (cell["lost"], cell["twice"], cell["in_order"]) == (0, 0, True)
-    return f"{f'**{counts}**' if is_exact else counts}; {cell['seconds']:.2g} s; {_bytes(cell['bytes'])}"
-
-
-def _bytes(count: int) -> str:
-    return f"{count} B" if count < 1000 else f"{count / 1000:.0f} kB"
+        return "error"
+    if (cell["lost"], cell["twice"], cell["in_order"]) == (0, 0, True):
+        return "**exact**"
+    if not cell["lost"] and not cell["twice"]:
+        return "different order"
+    return f"{cell['lost']:,} lost, {cell['twice']:,} repeated"

@@ -5,7 +5,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     svg.py                     a picture: boxes, arrows, words, and the colours of both modes
     front_page.py              the table of the front page
     measured.py                the figures of the benchmarks, and their tables
-    options_table.py           the table of options
     bars.py                    rates of mpqueue and its peers
     rewind.py                  the loss of a training that was repaired
     balance_tables.py          the work of ranks, with and without a balance

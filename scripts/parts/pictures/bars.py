@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parts.pictures.measured import FLOORS, OURS
+from parts.benchmark.cells import OURS
 from parts.pictures.svg import Picture
 
 _BAR, _GAP, _HEAD = 22, 6, 34
@@ -10,7 +10,7 @@ _WIDTH, _LABELS, _ROOM = 440, 128, 108
 
 
 def draw(title: str, rows: list[dict[str, Any]], workloads: list[str]) -> Picture:
-    """Return the picture, with panels in two columns and without the limits of the machine, which are not loaders.
+    """Return the picture, with panels in two columns.
 
     Args:
         title: Title of the picture.
@@ -18,7 +18,7 @@ def draw(title: str, rows: list[dict[str, Any]], workloads: list[str]) -> Pictur
         workloads: The workloads to show, in order.
     """
     panels = {
-        name: [row for row in rows if row["workload"] == name and row["name"] not in FLOORS]
+        name: [row for row in rows if row["workload"] == name]
         for name in workloads
         if any(row["workload"] == name for row in rows)
     }

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parts.machine import ROOT
-from parts.pictures import balance_tables, bars, measured, options_table, rewind
+from parts.pictures import balance_tables, bars, measured, rewind
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
+_LOADERS = ("mpqueue", "imap", "keras threads", "torch", "spdl", "faster-fifo", "turboloader", "dataloader-rs")
 
 
 def drawn() -> dict[str, str]:
     """Return the content of each picture that shows data, by file name."""
-    rows = measured.rows_of(measured.TABLES["batches"], measured.load())
+    rows = [row for row in measured.load()["rows"] if row["name"] in _LOADERS]
     pictures = {
         "rewind": rewind.draw(),
         "balance": balance_tables.draw(),
@@ -35,7 +36,6 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     run = measured.load()
     for page in measured.PAGES:
         page.write_text(measured.with_current_tables(page.read_text("utf-8"), run), "utf-8")
-    options_table.write()
     page = balance_tables.PAGE
     page.write_text(balance_tables.with_current_tables(page.read_text("utf-8")), "utf-8")
     FOLDER.mkdir(exist_ok=True)
