@@ -23,7 +23,7 @@ FLOORS = ("memcpy", "processes", "slots", "shared writes")
 FRONT, COSTS, WANTED, MACHINE = "front page", "costs", "targets", "the machine"
 STARTS = "starts and memory"
 COLUMNS = ("workload", "loader", "rate", "spread", "mpqueue / loader", "target")
-_WORDS = ("", "workload", "loader", "target")  # columns of text; the others contain figures
+_WORDS = ("", "workload", "loader", "target", front_page.HEADER[-1])  # columns of text; the others contain figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
 
 
