@@ -6,6 +6,7 @@ from sphinx.ext.autodoc.mock import _MockObject
 from sphinx.pycode import ModuleAnalyzer, PycodeError
 
 from mpqueue import __version__
+from mpqueue.plan.options.signatures import GROUPS
 
 project = "mpqueue"
 author = "the mpqueue developers"
@@ -55,8 +56,10 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # otherwise each mention of `bytes`, for example, would link to an attribute of that name
 napoleon_custom_sections = [
     (title, "params_style")
-    for title in ("Reading raises", "The source raises", "The iterator raises", "The queue runner reports")
-]
+    for title in (
+        "Reading raises", "The source raises", "The iterator raises", "The queue runner reports", *tuple(GROUPS)[1:]
+    )
+]  # fmt: skip
 
 html_theme = "furo"
 html_title = f"mpqueue {release}"

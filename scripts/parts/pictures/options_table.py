@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mpqueue.plan.options import options
 from mpqueue.plan.options.options import rows_of
-from mpqueue.plan.options.signatures import texts_of
+from mpqueue.plan.options.signatures import GROUPS, texts_of
 from parts.machine import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "options.md"
@@ -27,6 +27,7 @@ def with_current_table(page: str) -> str:
 
 def table() -> str:
     """Return the table: a row for each option, with the frontends where it has this meaning."""
+    names = [name for group in GROUPS.values() for name in group]
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, kind in _FRONTENDS.items():
         texts = texts_of(kind)
@@ -36,7 +37,7 @@ def table() -> str:
     lines = ["| Option | Default | Meaning | Frontends |", "|---|---|---|---|"]
     lines += [
         f"| `{option}` | `{default}` | {text} | {'all' if len(of) == len(_FRONTENDS) else ', '.join(of)} |"
-        for (option, default, text), of in found.items()
+        for (option, default, text), of in sorted(found.items(), key=lambda row: names.index(row[0][0]))
     ]
     return "\n".join(lines)
 
