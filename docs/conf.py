@@ -1,6 +1,7 @@
 """The Sphinx configuration of the site that ``scripts/docs`` builds."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from sphinx.ext.autodoc.mock import _MockObject
 from sphinx.pycode import ModuleAnalyzer, PycodeError
@@ -65,6 +66,7 @@ html_theme = "furo"
 html_title = f"mpqueue {release}"
 html_static_path = ["_static"]
 html_css_files = ["mpqueue.css"]
+html_search_scorer = str(Path(__file__).with_name("_static") / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 

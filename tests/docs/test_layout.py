@@ -121,6 +121,14 @@ def test_each_page_fits_a_phone_and_a_desktop_and_is_readable_in_both_themes(win
         ("ranks hang", "operations/ranks-hang.html"),
         ("when is a cached result computed again", "operations/one-cache.html"),
         ("training is slow", "operations/slow.html"),
+        ("resume training after crash", "start/loader.html"),
+        ("shuffle large parquet file", "guides/shuffling.html"),
+        ("load images from folder", "start/dataset.html"),
+        ("read from s3", "start/dataset.html"),
+        ("several gpus ranks", "start/loader.html"),
+        ("keras fit workers", "start/keras.html"),
+        ("random numbers augmentation seed", "guides/exact-resume.html"),
+        ("which sample caused nan", "guides/rewind.html"),
     ],
 )
 def test_search_finds_the_page_among_the_first_two(window, built_site, words, page):
