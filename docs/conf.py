@@ -2,11 +2,13 @@
 
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 from sphinx.ext.autodoc.mock import _MockObject
 from sphinx.pycode import ModuleAnalyzer, PycodeError
 
 from mpqueue import __version__
+from mpqueue.plan.options.signatures import GROUPS
 
 project = "mpqueue"
 author = "the mpqueue developers"
@@ -56,13 +58,16 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # otherwise each mention of `bytes`, for example, would link to an attribute of that name
 napoleon_custom_sections = [
     (title, "params_style")
-    for title in ("Reading raises", "The source raises", "The iterator raises", "The queue runner reports")
-]
+    for title in (
+        "Reading raises", "The source raises", "The iterator raises", "The queue runner reports", *tuple(GROUPS)[1:]
+    )
+]  # fmt: skip
 
 html_theme = "furo"
 html_title = f"mpqueue {release}"
 html_static_path = ["_static"]
 html_css_files = ["mpqueue.css"]
+html_search_scorer = str(Path(__file__).with_name("_static") / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 

@@ -197,35 +197,25 @@ class Dataset(Generic[Item_co]):
         weights: Mapping[str, float] | Sequence[float] | Sequence[tuple[int, Any]] | None = None,
         stop: Literal["first", "all", "never"] = "first",
     ) -> "Dataset[Any]":
-        """Return a dataset with the elements of several datasets, in the proportions of their weights.
+        """Return a dataset with the elements of several datasets, in exact proportions; also ``a.mix([b, c])``.
 
-        ``a.mix([b, c])`` and ``Dataset.mix([a, b, c])`` are the same.
+        Example:
+            Three of four elements are from the web::
 
-        Elements are mixed in blocks of some hundreds. Each block has the exact share of each dataset, rounded to an
-        element, and later blocks compensate for the rounding. The order in a block depends on the seed.
+                import mpqueue
+
+                web, code = mpqueue.Dataset.range(100), mpqueue.Dataset.range(1000, 1100)
+                mixed = mpqueue.Dataset.mix({"web": web, "code": code}, weights={"web": 3, "code": 1})
+                assert len(mixed) == 133  # it ends when the 100 elements of "web" are used
 
         Args:
-            datasets: A list of the datasets, after the one that this is called on, if any. Or a dict of all datasets,
-                whose keys are their names in `weights`, in statistics and in ids of samples. The names of a list are
-                the numbers of the datasets.
-            weights: A weight for each dataset; they need not sum to 1. For a list of datasets, a list; the first weight
-                belongs to the dataset that this is called on. For a dict of datasets, a dict with the same names. If
-                None, all weights are equal. Or a schedule, ``[(0, weights), (1_000_000, weights), ...]``: from sample
-                1,000,000 of the mix in each epoch on, the second weights hold. The datasets continue where they are.
-            stop: "first": the mix ends when the first dataset is exhausted. "all": exhausted datasets start again,
-                until each was read completely. "never": the mix is endless. A stream is exhausted when one more
-                element is requested and there is none. So a mix with streams continues, in each virtual shard, to the
-                next pick of the exhausted stream. A dataset whose weight is 0 from some sample on is not needed any
-                more by "all".
+            datasets: The other datasets, or all of them; or a dict from names to all of them.
+            weights: A weight for each, as a list or dict; or a schedule, ``[(0, weights), (1_000_000, weights), ...]``.
+            stop: End at "first" exhausted dataset, when "all" were read completely, or "never".
 
         Raises:
-            TypeError: One of ``datasets`` is not a dataset, a name is not a string, a weight is not a number, or the
-                number of a sample in a schedule is not an integer.
-            ValueError: There is no dataset; weights belong to other datasets; a weight is negative or not finite, or
-                all are zero; a schedule does not begin at 0 or does not ascend; ``stop`` is unknown; or a dataset is
-                empty.
-
-        Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are exact, not random.
+            TypeError: A dataset, name, weight or sample number has the wrong type.
+            ValueError: Weights or the schedule are invalid, or a dataset is missing or empty.
         """
         if isinstance(datasets, Dataset):
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")

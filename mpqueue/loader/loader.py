@@ -33,50 +33,32 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     One ``for`` loop is one epoch. The workers start with the first loop, and run until `stop` or the end of ``with``.
 
     Batches keep the source's structure, dtypes and shapes. With worker processes, arrays are writable NumPy views of
-    shared memory. The memory is not reused while any view of it exists, even after `stop`. A loop that keeps many
-    batches receives private copies. With threads, and with ``workers=0``, a batch is the object that the source
-    returned.
+    shared memory, which is not reused while any view of it exists. A loop that keeps many batches receives private
+    copies.
 
     Example:
-        Batches that are created in shared memory, without a copy::
-
-            import numpy as np
-            import mpqueue
-
-            class Noise:
-                def __len__(self):
-                    return 20  # batches per epoch
-
-                def __getitem__(self, index):
-                    images = mpqueue.empty((32, 8, 8, 3), np.float32)
-                    mpqueue.rng().random(out=images, dtype=np.float32)
-                    return images, np.full(32, index)
-
-            with mpqueue.Loader(Noise(), workers=2, shuffle=True, seed=1) as loader:
-                for epoch in range(2):
-                    for images, labels in loader:
-                        assert images.shape == (32, 8, 8, 3)
-
         Samples that the loader combines into batches::
 
             import mpqueue
 
-            squares = [{"x": float(x), "y": float(x * x)} for x in range(100)]
-            with mpqueue.Loader(squares, batch_size=32, workers=2) as loader:
-                assert [len(batch["x"]) for batch in loader] == [32, 32, 32, 4]
+            class Photos:
+                def __len__(self):
+                    return 100
 
-    A stream (a dataset with a filter or a buffer, a generator function with ``lanes``) is divided into virtual shards,
-    and the loader takes elements from them in turn. The order depends on the dataset, the seed, the epoch and the
-    number of virtual shards. The state contains snapshots of the virtual shards. It can be resumed with any number of
-    workers, and with any number of ranks that divides the number of virtual shards.
+                def __getitem__(self, index):  # runs in a worker process
+                    return {"pixels": mpqueue.rng().random((8, 8)), "label": index}
 
-    The source and the options are fixed: an assignment such as ``loader.workers = 4`` raises `AttributeError`.
+            with mpqueue.Loader(Photos(), batch_size=32, shuffle=True, seed=1, workers=2) as loader:
+                for epoch in range(2):
+                    for batch in loader:
+                        assert batch["pixels"].shape[1:] == (8, 8)
+
+    The source and the options are fixed: an assignment such as ``loader.workers = 4`` raises `AttributeError`. Details
+    of the options are in docs/guides/loader.md.
 
     Args:
-        source: A `Sequence`, or any object with ``__getitem__`` and ``__len__`` (or ``num_batches``), or a generator
-            function: a callable without arguments that returns an iterator. It runs in every worker and can divide its
-            data with `mpqueue.worker_info`; the epoch ends when all workers have finished. An item is a batch, or a
-            sample if ``batch_size`` is given.
+        source: An object with ``__getitem__`` and ``__len__``, or a generator function that divides its data with
+            `mpqueue.worker_info`. An item is a batch, or a sample if ``batch_size`` is given.
         **options: See the signature. They are fixed, as the source is: an assignment to `loader.workers` raises.
 
     Raises:
@@ -166,33 +148,24 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         return length
 
     def __iter__(self) -> Iterator[Batch_co]:
-        """Return an iterator over the batches of one epoch: the next epoch, or the rest of it after `load_state_dict`.
+        """Return an iterator over the batches of the next epoch, or of the rest of an epoch after `load_state_dict`.
 
-        The epoch uses the source as it is now. If it has changed, the workers receive the changes, and batches that
-        they have computed ahead are computed again.
-
-        Creating a new iterator invalidates an unfinished one. After an error, the following ``next`` returns the batch
-        after it, and so does a new iterator. If the error replaced the last batch, a new iterator is the next epoch.
-        The end of a stream is found later: that iterator is empty, and the one after it is the next epoch.
+        The epoch uses the source as it is now. Creating a new iterator invalidates an unfinished one. After an error,
+        the following ``next``, and a new iterator, return the batch after it.
 
         Raises:
             TypeError: The source has changed, and can no longer be pickled.
-            RuntimeError: The source is a generator object that has already returned all elements; or this process was
-                forked while the loader was running. At ``next``: a later iterator has invalidated this one.
-            Exception: At ``next``, in place of a batch: the exception of the source with its own type, or
-                `WorkerRaised`, `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`, `TooManyErrors`;
-                with Ray also `ClusterError`.
+            RuntimeError: A generator object has no more elements; this process was forked while the loader was running;
+                or, at ``next``, a later iterator has invalidated this one.
+            Exception: At ``next``: the exception of the source, or one of `mpqueue.errors`.
         """
         return self._iterate(lambda pipeline: pipeline.next)
 
     def __aiter__(self) -> AsyncIterator[Batch_co]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio.
 
-        Each ``next`` runs in a thread, so that other tasks can run. If a task is cancelled, the next ``anext`` of the
-        same iterator returns its batch. Several tasks of one event loop can share the iterator. Otherwise it behaves
-        like `__iter__`, and raises the same errors.
-
-        Starting the workers and calling ``on_epoch_end`` block the event loop.
+        If a task is cancelled, the next ``anext`` of the same iterator returns its batch. Starting the workers and
+        calling ``on_epoch_end`` block the event loop.
         """
         from mpqueue.engine.async_batches import AsyncBatches  # imported here: it imports asyncio
 
@@ -214,8 +187,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         """Return the state of the stream, for `load_state_dict` of a loader of the same source.
 
         Returns:
-            Plain data: the seed, the epoch, the position over all ranks, the length and the order of the source, the
-            source's own ``state_dict()`` if it has one, the state of a sampler, and a checksum.
+            Plain data: the seed, the epoch, the position over all ranks, the order, the states of source and sampler.
 
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
@@ -226,22 +198,18 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         return self._run.state()
 
     def load_state_dict(self, state: dict[str, Any] | SequenceOf[dict[str, Any]]) -> None:
-        """Load a state: the next ``for`` loop returns the batches that follow it.
+        """Load a state: the next ``for`` loop returns the batches that follow it. Running workers are stopped.
 
         The number of workers and ranks and the backend may differ, except for a generator function without ``lanes``.
-        Running workers are stopped.
 
         Args:
-            state: The result of `state_dict`; or a list of the states of all ranks after the same step, in any order.
-                For a stream with ranks: the state of the same rank, or the list. For other sources, the state of any
-                rank is enough. If a rank skipped or raised a batch of the epoch, or has ``ordered=False``, its state is
-                for the same rank of the same number of ranks only.
+            state: The result of `state_dict` of any rank; or a list of the states of all ranks after the same step. A
+                stream, ``ordered=False``, and a rank that skipped a batch need the state of the same rank, or the list.
 
         Raises:
             TypeError: ``state`` is neither a dict nor a list of dicts.
-            ValueError: It is not the state of a loader; or it was saved with another ``batch_size``, order, source,
-                ``lanes`` or ``epoch_batches``; or it belongs to another rank; or the states of some ranks are missing
-                or repeated, or were not saved at one moment.
+            ValueError: It is the state of a different source, order, ``batch_size``, ``lanes`` or rank; or the states
+                of some ranks are missing, repeated, or were not saved at one moment.
             StateDamaged: The state has changed since it was saved.
         """
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
@@ -252,10 +220,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def place(self) -> tuple[int, int]:
-        """The epoch and the number of this rank's next batch; with an index, for `explain`, `compute` and `seek`.
-
-        The epoch may have no such batch: after its last one, or if a stream ends here.
-        """
+        """The epoch and the number of this rank's next batch; with an index, for `explain`, `compute` and `seek`."""
         here = self._questions().here()
         return here.epoch, here.batch
 
@@ -268,19 +233,15 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def last(self) -> "BatchInfo | MaybeNone":
-        """The place and the samples of the batch that was returned last.
+        """The place and the samples of the batch that was returned last; None before the first one, and after a load.
 
-        None before the first batch, and after `load_state_dict` and `seek`. The samples are computed by this property,
-        so a loop that does not read it has no cost. The result stays valid. Batches that a framework has taken ahead,
-        or only inspected, do not count, as in `state_dict`.
+        The samples are computed by this property. Batches that a framework has taken ahead do not count.
         """
         last = self._run.returned.last
         return None if last is None else self._questions().info_of(last)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.
-
-        The source must have an index. Of a stream, use `last`.
 
         Args:
             epoch: The epoch.
@@ -292,19 +253,15 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative, there is no such rank, or the source is a stream.
-            LookupError: The epoch has no such batch; or it was returned with another number of ranks; or the sampler
-                draws random numbers, and the epoch is neither the current one nor the one before; or the source has
-                changed since.
+            ValueError: An argument is negative, there is no such rank, or the source is a stream: use `last`.
+            LookupError: There is no such batch, or it is unknown: of another number of ranks, of a random sampler in an
+                earlier epoch, or of a source that has changed since.
         """
         found: BatchInfo = self._by_place("explain").explain(epoch, batch, rank)
         return found
 
     def compute(self, epoch: int, batch: int) -> Batch_co:
         """Return a batch of this rank, computed again by this thread: the same one, bit for bit.
-
-        The batch is computed as with ``workers=0``, without the samples that are excluded there. The loop, its place
-        and the random generators of this process do not change. The source must have an index.
 
         Args:
             epoch: The epoch.
@@ -313,8 +270,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: An argument is not an integer.
             ValueError: An argument is negative, or the source is a stream.
-            LookupError: The epoch has no such batch; or all of its samples are excluded; or the place is unknown, for
-                the reasons that `explain` names.
+            LookupError: All samples are excluded, there is no such batch, or it is unknown, as in `explain`.
             Exception: The exception of the source for a sample.
         """
         computed: Batch_co = self._by_place("compute").compute(epoch, batch)
@@ -342,10 +298,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         return StreamQuestions(self._run)
 
     def seek(self, epoch: int, batch: int) -> None:
-        """Continue at any place: the next ``for`` loop returns this batch first.
-
-        Running iterators end, and nothing before the place is computed. The source must have an index. To go back in a
-        stream, use `load_state_dict`, and take batches up to the place.
+        """Continue at any place: the next ``for`` loop returns this batch first. Running iterators end.
 
         Args:
             epoch: The epoch.
@@ -353,7 +306,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative, or the source is a stream.
+            ValueError: An argument is negative, or the source is a stream: use `load_state_dict`.
             LookupError: The epoch has no such batch, or it was returned with another number of ranks.
         """
         questions = self._by_place("seek")
@@ -362,20 +315,26 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         self._passes.seek(place, questions.here(), epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
-        """Leave out samples from now on, in this epoch and in all later ones.
+        """Leave out samples from now on, in this epoch and in all later ones. They do not count as skipped.
 
-        Batches that are returned later do not have these samples, whatever was computed ahead. With an index, other
-        samples stay in their batches, whatever stages of a dataset follow, and empty batches are left out. A tuple of
-        `Dataset.zip` is left out as a whole. In a stream, later samples move up; buffers and unfinished batches lose
-        the samples as well. The source is not called for them, and they do not count as skipped.
+        With an index, other samples stay in their batches, and empty batches are left out. In a stream, later samples
+        move up. With ranks, call this on all ranks after the same step.
 
-        With ranks, call this on all ranks after the same step. With an index, all ranks return the same number of
-        batches. If the batches of all ranks in one step are empty, or one of them with ``drop_last``, all ranks leave
-        out this step. Any other empty batch is filled from the beginning of the order.
+        Example:
+            Two ranks without the samples 4 and 5; the empty batch of the first one is filled from the beginning::
+
+                import mpqueue
+
+                found = []
+                for rank in range(2):
+                    with mpqueue.Loader(range(12), batch_size=2, shard=(rank, 2), workers=0) as loader:
+                        loader.exclude([4, 5])
+                        found.append([batch.tolist() for batch in loader])
+                assert found == [[[0, 1], [0, 1], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict
-                from the part of a mixture to these. Ids that are excluded already have no effect.
+                from the part of a mixture to these.
 
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
@@ -418,15 +377,12 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> None:
         """Change the weights of the mixture from now on, in this epoch and in all later ones.
 
-        They replace all weights that were planned from there on. Earlier samples stay as they are, and each part
-        continues where it is. With an index, the new weights begin with the first sample that is in no batch that a
-        rank has got. In a stream, each virtual shard has them from its next pick after the last batch that was
-        returned; samples that wait in its buffers come first. With ranks, call this on all ranks after the same step.
+        Each part continues where it is. With an index, the weights begin with the first sample that no batch had; in a
+        stream, each virtual shard has them from its next pick. With ranks, call this on all ranks after the same step.
 
         Args:
             weights: A dict with a weight for each part; or a list, if the parts have no names.
-            at: With an index: the number of the first sample with the new weights in the mixture of this epoch, over
-                all ranks.
+            at: With an index: the number of the first sample with the new weights in this epoch, over all ranks.
 
         Raises:
             TypeError: ``at`` is not an integer.
@@ -449,13 +405,10 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             self._change(change._replace(plan=change.plan.renewed()), refresh=True)
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop the workers. The next ``for`` loop starts new ones.
-
-        Any thread can call this method, and repeated calls have no effect.
+        """Stop the workers. The next ``for`` loop starts new ones. Any thread can call this method.
 
         Args:
-            timeout: Maximum number of seconds to wait. If None, wait for all worker processes, but not for threads that
-                are computing.
+            timeout: Maximum number of seconds to wait. If None, wait for all worker processes, but not for threads.
 
         Raises:
             StopTimeout: Some workers were still running after ``timeout``; the message names them.

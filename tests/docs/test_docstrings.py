@@ -11,7 +11,7 @@ from helpers.pages import run_example
 import mpqueue
 import mpqueue.keras
 from mpqueue.plan.options import options
-from mpqueue.plan.options.signatures import texts_of
+from mpqueue.plan.options.signatures import GROUPS, grouped, texts_of
 
 FRONTENDS = {
     "mpqueue.Loader": options.LoaderOptions,
@@ -35,7 +35,7 @@ EXAMPLES = [(INTERPRETERS.get(framework_of(example)), example) for example in ex
 def test_help_shows_each_option_with_its_type_default_and_description(frontend):
     value, kind = documented()[frontend], FRONTENDS[frontend]
     taken = inspect.signature(value).parameters
-    described = arguments(sections(value)["Args"])
+    described = {name: text for title in GROUPS for name, text in arguments(sections(value).get(title, "")).items()}
     texts = texts_of(kind)
     for name, row in options.rows_of(kind).items():
         assert taken[name].default == row.default
@@ -57,6 +57,15 @@ def test_help_shows_exactly_the_options_of_a_class(frontend):
     assert {"source", "workers", "shuffle", "trace"} <= set(shown.parameters)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
         frontend("name", [1], sizes=3) if frontend is mpqueue.Server else frontend([1], sizes=3)
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS)
+def test_help_groups_all_options_and_begins_with_the_most_common_ones(frontend):
+    groups = grouped(FRONTENDS[frontend])
+    assert set().union(*groups.values()) == {*texts_of(FRONTENDS[frontend])}
+    assert {*groups.get("Args", ())} <= {*GROUPS["Args"]}, "an option has no group"
+    if frontend == "mpqueue.Loader":
+        assert [*groups["Args"]] == ["batch_size", "shuffle", "workers", "collate", "shard"]
 
 
 def test_a_user_subclass_shows_its_own_arguments():

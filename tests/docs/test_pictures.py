@@ -63,10 +63,11 @@ def test_the_table_of_rates_shows_mpqueue_and_the_best_other_loader_of_each_work
     assert shown == [name for name in measured.workloads_of(run) if "per CPU second" not in name]
 
 
-def test_the_front_page_shows_measured_questions_and_marks_the_best_figure():
+def test_the_front_page_compares_measured_workloads_with_pytorch_and_the_best_other_loader():
     front = script("parts.pictures.front_page")
-    rows = [{"workload": "tiny", "name": name, "rate": rate} for name, rate in (("mpqueue", 10), ("spdl", 20.5))]
-    costs = [["workload", "loader", "first batch"], ["tiny", "mpqueue", "1,125"], ["tiny", "spdl", "13.5"]]
-    header, lines = front.lines({"rows": rows, "costs": costs})
-    assert header == ["", "mpqueue", "SPDL"]
-    assert lines == [["tiny batches/s", "10", "**20.5**"], [front.FIRST_BATCH, "1,125", "**13.5**"]]
+    rates = {"mpqueue": 3000, "torch": 1000, "spdl": 2000, "grain": 4000}
+    rows = [{"workload": "decode", "name": name, "rate": rate} for name, rate in rates.items()]
+    header, lines = front.lines({"rows": [*rows, {"workload": "tokens", "name": "mpqueue", "rate": 1}]})
+    assert header == front.HEADER
+    assert [line[1:4] for line in lines] == [["3,000", "1,000", "**4,000** (Grain)"]]
+    assert "3.0 cores of PyTorch" in lines[0][4]

@@ -70,7 +70,7 @@ def test_each_error_has_an_entry_with_cause_and_remedy():
         found = re.search(rf"^###? {name}\n\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
         assert found is not None, name
         assert re.match(r"(?:```text\n.*?```\n\n)?\*\*Cause\.\*\* .*?\n\n\*\*Remedy\.\*\* ", found[1], re.S), name
-        assert "```python\n" in found[1] or "start/cluster.md" in found[1], name
+        assert "```python\n" in found[1] or "frameworks/ray.md" in found[1], name
 
 
 def shm_remedy():

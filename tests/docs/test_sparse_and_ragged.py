@@ -1,4 +1,4 @@
-"""The tables of docs/guides/sparse-and-ragged.md, each row against torch's own DataLoader."""
+"""Batches of sparse and ragged data, and the table of docs/guides/lengths.md, against torch's own DataLoader."""
 
 import re
 
@@ -13,7 +13,7 @@ from mpqueue import Ragged
 sparse, torch = pytest.importorskip("scipy.sparse"), pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse", "ignore:The PyTorch API of nested tensors", "ignore:.*nested")
 
-PAGE = DOCS / "guides" / "sparse-and-ragged.md"
+PAGE = DOCS / "guides" / "lengths.md"
 MATRIX = sparse.csr_matrix(np.where(np.random.default_rng(1).random((4, 9)) < 0.4, np.arange(9.0), 0))
 DENSE = torch.tensor(MATRIX.toarray())
 PARTS = [torch.ones(2), torch.ones(3)]
@@ -58,10 +58,6 @@ def form(value):
     return value if isinstance(value, str) else (type(value), list(map(form, value)))
 
 
-def test_the_first_table_has_a_row_for_each_batch():
-    assert table("Batch") == {name: ["the same"] for name in BATCHES}
-
-
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch_arrives_as_from_the_stock_loader(name):
     values = BATCHES[name]()
@@ -103,7 +99,7 @@ def described(make):
     return "list" if isinstance(batch, list) else "stacked"
 
 
-def test_the_second_table_has_a_row_for_each_kind_of_samples():
+def test_the_table_has_a_row_for_each_kind_of_samples():
     assert table("Samples").keys() == SAMPLES.keys()
 
 

@@ -12,7 +12,7 @@ CITED = sorted({
     for page in PAGES
     for module, name in re.findall(r"`model/((?!test_)\w+)\.py::([\w.]+)`", page.read_text("utf-8"))
 })  # fmt: skip
-GUIDES = ("exact-resume", "rewind", "streams", "reproducibility", "samples", "packing")
+GUIDES = ("exact-resume", "lengths", "ranks", "rewind", "streams")
 ABOUT_ORDER = {*(f"docs/guides/{name}.md" for name in GUIDES), "docs/frameworks/torch.md"}
 
 

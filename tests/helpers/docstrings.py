@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from helpers.structure import ROOT
+from mpqueue.plan.options.signatures import GROUPS
 
 # The public modules with an explicit list of names; `mpqueue.compat.v1` generates its names from a table. Modules that
 # import torch are listed separately, because torch's threads must not run in the process of other tests.
@@ -84,7 +85,8 @@ def undescribed(modules=MODULES):
     """
     lacking, hints = [], []
     for name, value in documented(modules).items():
-        described = arguments(sections(value).get("Args", "")) | arguments(sections(value).get("Attributes", ""))
+        titles = [*GROUPS, "Attributes"]
+        described = {key: text for title in titles for key, text in arguments(sections(value).get(title, "")).items()}
         if described or parameters(value) - {"name"}:
             lacking += [f"{name}: {parameter}" for parameter in sorted(parameters(value) - described.keys())]
         texts = [text for title in ("Raises", "Returns") for text in sections(value).get(title, "").splitlines()]

@@ -74,7 +74,7 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     measured, front = script("parts.pictures.measured"), script("parts.pictures.front_page")
     described = script("parts.benchmark.results").DESCRIBED
     named = {*measured.workloads_of(measured.load())}
-    assert (named | set(front.QUESTIONS.values())) - set(described) == set()
+    assert (named | set(front.QUESTIONS)) - set(described) == set()
     # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks, cells and caches are not
     # in a usual run.
     unusual = ("seen", "files far", "files mds", "balance", "blocks", "sparse", "cache")

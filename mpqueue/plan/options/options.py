@@ -5,7 +5,8 @@ type checkers and editors know each name and type. The description of an option 
 that has its row. `mpqueue.plan.options.signatures` adds the defaults and descriptions for `inspect.signature`, `help`
 and notebooks.
 
-A new option is one row and its description here, and the code that reads it. Invalid combinations of options are in
+A new option is one row and its description in one sentence here, its place in the `GROUPS` of
+`mpqueue.plan.options.signatures`, and the code that reads it. Invalid combinations of options are in
 `mpqueue.plan.order.rules`.
 """
 
@@ -60,8 +61,7 @@ class _BatchSize(TypedDict, total=False):
     """The size of batches.
 
     Attributes:
-        batch_size: Number of samples per batch. Each item of the source, or each element of a generator function, is
-            one sample. If None, each item is already a batch.
+        batch_size: Number of samples per batch. If None, each item of the source is already a batch.
     """
 
     batch_size: Annotated[int | None, Option(None, integer(1, or_none=True))]
@@ -71,11 +71,7 @@ class _Collate(TypedDict, total=False):
     """The function that makes batches.
 
     Attributes:
-        collate: Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts,
-            tuples, lists, named tuples and dataclasses are joined by field; rows of scipy's sparse matrices are stacked
-            to CSR; strings, bytes and other objects become lists; None remains None. "ragged": in addition, arrays and
-            lists of numbers are joined to a `mpqueue.Ragged`, so that they may have different lengths. A mapping such
-            as ``{"tokens": "ragged"}`` does so for some fields.
+        collate: Function that makes a batch from a list of samples, or "ragged". If None, samples are stacked by field.
     """
 
     collate: Annotated[Callable[[list[Any]], Any] | Choice | None, Option(None, checks.collate)]
@@ -85,11 +81,8 @@ class _Order(TypedDict, total=False):
     """The order of samples.
 
     Attributes:
-        drop_last: Drop the last batch if it is short; in a stream, that of each virtual shard. With several ranks, drop
-            final batches that not all ranks would get.
-        sampler: Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process
-            iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it has
-            ``set_epoch(n)``, this method is called first.
+        drop_last: Drop the last batch if it is short, or if not all ranks would get one.
+        sampler: Iterable of indices: the order of the samples, or of the batches without ``batch_size``.
     """
 
     drop_last: Annotated[bool, Option(False, checks.flag)]
@@ -100,7 +93,7 @@ class _BatchSampler(TypedDict, total=False):
     """The samples of each batch.
 
     Attributes:
-        batch_sampler: Iterable of lists of indices, one list per batch; otherwise like ``sampler``.
+        batch_sampler: Iterable of lists of indices, one list per batch.
     """
 
     batch_sampler: Annotated[Iterable[Any] | None, Option(None, checks.sampler)]
@@ -110,13 +103,9 @@ class _Epochs(TypedDict, total=False):
     """The errors and the length of an epoch.
 
     Attributes:
-        on_error: "raise": an exception of the source is raised instead of its batch. "skip": the sample (without
-            ``batch_size``: the item of the source) is left out, counted in the statistics, and logged. A batch of a
-            dataset keeps its other samples.
-        max_errors: Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, it is
-            unlimited.
-        epoch_batches: Number of batches per epoch and rank for a stream. The stream repeats as needed, and the next
-            epoch continues where this one stopped. If None, an epoch ends when the stream ends.
+        on_error: "raise": raise an exception of the source. "skip": leave out the sample, count it, and log it.
+        max_errors: Maximum number of skipped samples in one epoch, before `TooManyErrors` is raised.
+        epoch_batches: Number of batches per epoch and rank for a stream. If None, an epoch ends when the stream ends.
     """
 
     on_error: Annotated[OnError, Option("raise", checks.one_of("raise", "skip"))]
@@ -133,10 +122,8 @@ class LaneOptions(TypedDict, total=False):
     """The division of a stream into virtual shards.
 
     Attributes:
-        lanes: Number of virtual shards of a stream, over all ranks. The order depends only on the seed and this number,
-            so a checkpoint can be resumed with any number of workers, and with any number of ranks that divides it. If
-            None, 16 (or the smallest multiple of the number of ranks above 16); for a plain generator function, one per
-            worker.
+        lanes: Number of virtual shards of a stream, over all ranks, which decides its order. If None, 16 or slightly
+            more.
     """
 
     lanes: Annotated[int | None, Option(None, integer(1, or_none=True))]
@@ -146,9 +133,7 @@ class RankOptions(TypedDict, total=False):
     """The ranks, and the rank of this process.
 
     Attributes:
-        shard: (rank, number of ranks): this loader returns every n-th batch of the global order. All ranks return the
-            same number of batches. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; otherwise
-            (0, 1).
+        shard: ``(rank, number of ranks)``, or "auto": as torch.distributed, jax, or RANK and WORLD_SIZE report them.
     """
 
     shard: Annotated[tuple[int, int] | Literal["auto"] | None, Option(None, checks.shard)]
@@ -158,31 +143,16 @@ class WorkerOptions(TypedDict, total=False):
     """The workers.
 
     Attributes:
-        seed: Seed. Shuffled orders and the random numbers of each batch are derived from (seed, epoch, index), for any
-            number of workers. If None, the seed is derived from the state of Python's `random`.
-        ordered: Return batches in the order of the source; a stream alternates between its virtual shards. If False,
-            return them as soon as they are ready, so that a slow batch does not delay others.
-        start_method: How worker processes are started. "forkserver": forked from a clean process; a source that cannot
-            be pickled is inherited by a fork of this process, with a warning. "fork": forked from this process.
-            "spawn": each is a new interpreter. A method that you pass explicitly never falls back.
-        restarts: Number of consecutive worker crashes on one batch before `WorkerDied` is raised instead of the batch.
-            A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its
-            worker sooner.
-        batch_timeout: Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is
-            retried. The time is checked while the caller waits for a batch. For worker processes, a training step of
-            more than two seconds does not count: a worker that hangs during it is replaced after the caller has waited
-            for this time. If None, the time is unlimited.
-        worker_init: Function that each worker calls without arguments before its first item. A coroutine function runs
-            in the worker's event loop.
-        concurrency: Number of samples that each worker computes at once, if the source is asynchronous (``async def
-            __getitem__``): up to four times as many are started or wait for their turn. If each item is a batch, it is
-            a number of batches, and ``max_queue_size`` limits it, too. If None, 64.
-        max_batch_bytes: Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using shared
-            memory. It needs worker processes. If None, the size is unlimited.
-        trace: Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy,
-            wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.
-        ray_options: Options for ``backend="ray"``: a dict with ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
+        seed: Seed of orders and random numbers. If None, it is derived from the state of Python's `random`.
+        ordered: Return batches in the order of the source. If False, return them as soon as they are ready.
+        start_method: How processes start: "forkserver" (from a clean process), "fork" (from this one), or "spawn".
+        restarts: Number of consecutive worker crashes on one batch before `WorkerDied` is raised instead of it.
+        batch_timeout: Maximum time for one batch in seconds, before the worker is replaced and the batch is retried.
+        worker_init: Function, or coroutine function, that each worker calls without arguments before its first item.
+        concurrency: Number of samples per worker at once, if ``__getitem__`` is a coroutine function. If None, 64.
+        max_batch_bytes: Maximum size of a batch in bytes, before `BatchTooLarge` is raised.
+        trace: Path of the file for a timeline, for Perfetto or Chrome. If None, ``MPQUEUE_TRACE``, if it is set.
+        ray_options: Dict of options for ``backend="ray"``, such as ``num_cpus`` of each worker.
     """
 
     seed: Annotated[int | None, Option(None, integer(or_none=True))]
@@ -205,8 +175,7 @@ class CallerOptions(TypedDict, total=False):
     """The options about the caller's process: copies and progress.
 
     Attributes:
-        copy: Return each batch as a private copy, instead of a view of shared memory (with threads and without workers:
-            instead of the source's own object). You can keep and change it, at the cost of the copy.
+        copy: Return each batch as a private copy, instead of a view of shared memory.
     """
 
     copy: Annotated[bool, Option(False, checks.flag)]
@@ -216,7 +185,7 @@ class ProgressOptions(TypedDict, total=False):
     """The progress bar of an epoch.
 
     Attributes:
-        progress: Show a tqdm bar for each epoch (extra ``progress``; not for Keras: `fit` shows its own bar).
+        progress: Show a tqdm bar for each epoch (extra ``progress``).
     """
 
     progress: Annotated[bool, Option(False, checks.progress)]
@@ -226,17 +195,11 @@ class _LoaderWorkers(TypedDict, total=False):
     """The workers and the order of a loader.
 
     Attributes:
-        workers: Number of workers. If None, one per CPU that this process may use. If 0, the caller computes each
-            batch. "auto": as many worker processes as improve throughput, at most one per CPU. A worker is added while
-            the trainer waits, if that brings 5 % more batches, and removed while the trainer never waits. `statistics`
-            reports the changes and their reasons (``resizes``).
+        workers: Number of workers. None: one per CPU. 0: the caller computes. "auto": as many as improve throughput.
         backend: "process", "thread", or "ray": processes on the nodes of a Ray cluster.
-        max_queue_size: Maximum number of batches computed ahead, including those being computed. A higher number
-            absorbs slow batches; a lower one saves memory.
+        max_queue_size: Maximum number of batches computed ahead, including those being computed.
         shuffle: Use a new order for every epoch (sources with an index only).
-        threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
-            networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
-            is separate for each sample; generators that threads share are seeded once per batch.
+        threads: Number of threads per worker that compute samples at once, for sources that wait for a disk or network.
     """
 
     workers: Annotated[int | Literal["auto"] | None, Option(None, checks.integer_or_auto)]
@@ -250,8 +213,7 @@ class BalanceOptions(TypedDict, total=False):
     """The division of samples among ranks.
 
     Attributes:
-        balance: A `mpqueue.Balance`: how the samples of each step are divided among all ranks, so that all ranks have
-            equal work. If None, they are divided by their order.
+        balance: A `mpqueue.Balance`: how the samples of each step are divided among all ranks.
     """
 
     balance: Annotated["Balance | None", Option(None, checks.unchecked)]
@@ -261,8 +223,7 @@ class ExcludeOptions(TypedDict, total=False):
     """The samples that a run leaves out.
 
     Attributes:
-        exclude: Sample ids that the batches leave out, from the first loop on, also after `load_state_dict`; see
-            `Loader.exclude`.
+        exclude: Ids of samples that all batches leave out; see `Loader.exclude`.
     """
 
     exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
@@ -290,28 +251,22 @@ class _Serving(TypedDict, total=False):
 
     Attributes:
         mode: "split": each batch goes to one consumer; "broadcast": each batch goes to all, computed once.
-        world: With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get the same number.
-            With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the
-            consumer that requests it first, and an epoch begins with the consumers that are attached.
-        slow: What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses
-            batches, which are counted; "detach" (broadcast): it is disconnected.
-        grace_s: Time in seconds. After the consumer of a rank exited unexpectedly, the other ranks wait for its
-            replacement for that time. It must be longer than a restart of the job takes. A restarted server waits for
-            the consumers of the previous one for that time.
+        world: Number of ranks ("split"), or of consumers that the first epoch waits for ("broadcast"). If None, a batch
+            goes to the consumer that requests it first.
+        slow: Effect on a consumer that others wait for. "wait": none; "skip" (broadcast): it misses batches; "detach"
+            (broadcast): it is disconnected.
+        grace_s: Time in seconds that other ranks, or a restarted server, wait for the replacement of a consumer that
+            exited unexpectedly.
         lease_timeout: Time in seconds after which a consumer that has batches and sends no message is disconnected. If
-            None, consumers are never disconnected.
-        journal: Path of a file that records which batches were taken, so that a new server can continue after a server
-            that exited unexpectedly. Each consumer is then offered one batch at a time.
+            None, never.
+        journal: Path of a file that records which batches were taken, so that a new server can continue after this one.
         allow_uids: Ids of users who may attach in addition to the server's user.
-        exclude: Sample ids that the batches leave out, see `Loader.exclude`. With the journal of a previous server,
-            pass at least the ids that it left out. Further ones are left out from the first batch on that no consumer
-            can have, of a stream from the next epoch on.
+        exclude: Sample ids that the batches leave out, see `Loader.exclude`; with a journal, at least the ids that the
+            previous server left out.
         workers: Number of worker processes. If None, one per CPU that this process may use.
         max_queue_size: Maximum number of batches computed ahead, and offered to each consumer.
         shuffle: Use a new order for every epoch (sources with an index only).
-        threads: Number of threads per worker that compute the samples of a batch, for sources that wait for disks or
-            networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng`
-            is separate for each sample; generators that threads share are seeded once per batch.
+        threads: Number of threads per worker that compute samples at once, for sources that wait for a disk or network.
         backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
     """
 

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ForwardRef, TypeVar, is_typeddict
 
 from mpqueue.plan.options import options
@@ -20,6 +20,17 @@ from mpqueue.plan.options.options import rows_of
 _Frontend = TypeVar("_Frontend", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WIDTH = 120
+# The sections of docstrings and of the page of options, in the order in which they list options. Options of no group
+# are in the section `Args`.
+GROUPS = {
+    "Args": ("batch_size", "shuffle", "workers", "collate", "shard"),
+    "Order and random numbers": ("seed", "drop_last", "sampler", "batch_sampler", "ordered", "balance", "exclude"),
+    "Streams": ("epoch_batches", "lanes"),
+    "Errors and crashes": ("on_error", "max_errors", "restarts", "batch_timeout"),
+    "Kinds of workers": ("backend", "threads", "concurrency", "start_method", "worker_init", "ray_options"),
+    "Memory and output": ("max_queue_size", "max_batch_bytes", "copy", "progress", "trace"),
+    "Consumers": ("mode", "world", "slow", "grace_s", "lease_timeout", "journal", "allow_uids"),
+}
 
 
 class Fixed:
@@ -87,17 +98,37 @@ class _Docstring:
 
 
 def described(text: str, kind: Any) -> str:
-    """Return a docstring with the options in place of the entry ``**options`` of its section ``Args``."""
+    """Return a docstring with the options in place of the entry ``**options`` of its section ``Args``, its last one.
+
+    The section has the first of `GROUPS`; sections for the others follow.
+    """
     lines = inspect.cleandoc(text).splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("    **options:"))
-    lines[start : start + 1] = [
+    shown = [
         line
-        for name, meaning in texts_of(kind).items()
+        for title, options in grouped(kind).items()
+        for line in (*([] if title == "Args" else ["", f"{title}:"]), *_entries(options))
+    ]
+    lines[start : start + 1] = shown
+    return "\n".join(lines)
+
+
+def grouped(kind: Any) -> dict[str, dict[str, str]]:
+    """Return the descriptions of a frontend's options, by the title of their section and by name."""
+    texts = texts_of(kind)
+    found = {title: {name: texts.pop(name) for name in names if name in texts} for title, names in GROUPS.items()}
+    found["Args"] |= texts
+    return {title: options for title, options in found.items() if options}
+
+
+def _entries(options: Mapping[str, str]) -> list[str]:
+    return [
+        line
+        for name, text in options.items()
         for line in textwrap.wrap(
-            f"{name}: {meaning}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
+            f"{name}: {text}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
         )
     ]
-    return "\n".join(lines)
 
 
 def texts_of(kind: Any) -> dict[str, str]:

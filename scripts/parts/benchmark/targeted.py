@@ -23,7 +23,7 @@ def has_target(one: Measurement) -> bool:
 def is_repeated(one: Measurement) -> bool:
     """Return whether a target or the front page needs the measurement, so that it should have several rounds."""
     is_on_front_page = one.what in ("feed", "samples") and one.name in front_page.LOADERS
-    return has_target(one) or (is_on_front_page and one.workload in front_page.QUESTIONS.values())
+    return has_target(one) or (is_on_front_page and one.workload in front_page.QUESTIONS)
 
 
 _NEEDED = _OF_GOALS | RATES.keys()

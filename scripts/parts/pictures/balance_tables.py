@@ -17,14 +17,14 @@ from parts.pictures import bars
 from parts.pictures.svg import Picture
 
 DATA = ROOT / "docs" / "data" / "balance.json"
-PAGE = ROOT / "docs" / "guides" / "balance.md"
+PAGE = ROOT / "docs" / "guides" / "ranks.md"
 MACHINE, TRAINED = "the machine", "training"
-# The figures of a table: how they begin, what is left out, and their form.
-TABLES = {"work": ("", "{:.3f}"), "padding": ("padding, ", "{:.1%}"), "planning": ("us per sample, ", "{:.2f}")}
+TABLES = ("work",)
 _WORK = (
     "plain", "DistributedSampler", "length-grouped", "greedy", "Balance(steps=1)", "Balance(steps=4)",
     "Balance(group=128)", "lower bound",
 )  # fmt: skip
+_COLUMNS = ("plain", "length-grouped", "Balance(steps=1)", "Balance(group=128)", "lower bound")
 _SHOWN = ("log-normal, tokens, 8 ranks", "log-normal, tokens, 64 ranks")
 _SHOWN += ("log-normal, tokens, 1,024 ranks", "heavy tail, tokens, 8 ranks")
 _DRAWN = re.compile(r"(?P<head><!-- drawn from balance.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
@@ -75,17 +75,8 @@ def _drawn(name: str, run: dict[str, Any]) -> str:
     if name == TRAINED:
         rates = [(name, f"{rate:,} tokens/s", _around(spread)) for name, (rate, spread) in run["training"].items()]
         return _table(["setting", "rate", "spread"], rates)
-    start, form = TABLES[name]
-    ranks = run["ranks"]
-    columns = (
-        _WORK if not start else [one.removeprefix(start) for one in next(iter(ranks.values())) if one.startswith(start)]
-    )
-    lines = [
-        [way, *(form.format(figures[start + column]) for column in columns)]
-        for way, figures in ranks.items()
-        if name != "padding" or ", tokens, " in way  # the cost changes no length
-    ]
-    return _table(["lengths, cost, ranks", *columns], lines)
+    lines = [[way, *(f"{run['ranks'][way][column]:.3f}" for column in _COLUMNS)] for way in _SHOWN]
+    return _table(["lengths, cost, ranks", *_COLUMNS], lines)
 
 
 def _around(spread: float | None) -> str:

@@ -20,7 +20,7 @@ PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "README.md")
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 FRONT, RATES, STARTS, MACHINE = "front page", "rates", "starts and memory", "the machine"
 COLUMNS = ("workload", "mpqueue", "best other", "loader", "mpqueue / best")
-_WORDS = ("", "workload", "loader")  # columns of text; the others contain figures
+_WORDS = ("", "workload", "loader", front_page.HEADER[-1])  # columns of text; the others contain figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
 
 

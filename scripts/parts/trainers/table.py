@@ -21,6 +21,7 @@ NEWEST, PINNED = "newest", "pinned"
 _COLUMNS = {
     "its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED),
 }  # fmt: skip
+_SHOWN = ("its own", "mpqueue")  # the page has the newest versions only
 _DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->\n)(?:.+\n)*")
 
 
@@ -62,14 +63,12 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
     if name == DIFFERENCES:
         return "".join(f"- {known.describe(about)}\n" for known in KNOWN)
     if name == VERSIONS:
-        sets = {kind: sorted({each for row in rows if row["set"] == kind for each in row["versions"]}) for kind in (
-            NEWEST, PINNED,
-        )}  # fmt: skip
-        return "".join(f"- {kind.capitalize()}: {', '.join(found)}\n" for kind, found in sets.items() if found)
+        found = sorted({each for row in rows if row["set"] == NEWEST for each in row["versions"]})
+        return f"- {', '.join(found)}\n"
     cells = {(row["name"], row["fed by"], row["set"]): _cell(row) for row in rows}
-    lines = [["A program", *_COLUMNS], ["---"] * (1 + len(_COLUMNS))]
+    lines = [["A program", *_SHOWN], ["---"] * (1 + len(_SHOWN))]
     for key in ENTRIES:
-        found = [cells.get((key, *column), "") for column in _COLUMNS.values()]
+        found = [cells.get((key, *_COLUMNS[column]), "") for column in _SHOWN]
         if any(found):
             lines.append([about(key), *found])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
