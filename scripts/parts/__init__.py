@@ -6,12 +6,12 @@ From the bottom layer up; a module imports only from its own line and the lines 
     children.py      child processes that must not outlive their parent
     own_venv.py      restarts a program with the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
+    resumed.py       logs of programs that are killed and resumed, and what they lose or repeat
     checks.py        the checks of ``scripts/test``, several at a time
     photographs/     small JPEG files of real photographs, and batches of them
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
     gauntlet/        the parts of ``scripts/gauntlet``
-    mutants/         the parts of ``scripts/mutants``
     pictures/        the parts of ``scripts/pictures``
     soak/            the parts of ``scripts/soak``
     stubs/           the parts of ``scripts/stubs``

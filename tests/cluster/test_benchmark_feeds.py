@@ -23,11 +23,11 @@ def made(monkeypatch):
     """The workloads, pickled by value, because their modules cannot be imported on the nodes."""
     from ray import cloudpickle
 
-    names = ["sources", "ray_peers", "in_flight"]
+    names = ["workloads.sources", "workloads.ray_peers", "in_flight"]
     modules = [sys.modules[__name__], *(script(f"parts.benchmark.{name}") for name in names)]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
-    yield script("parts.benchmark.ray_workloads")
+    yield script("parts.benchmark.workloads.ray_nodes")
     for module in modules:
         cloudpickle.unregister_pickle_by_value(module)
 
@@ -35,5 +35,5 @@ def made(monkeypatch):
 @pytest.mark.parametrize("name", ["mpqueue", "plain actors"])
 def test_each_feed_yields_batches_of_source_in_order(cluster, made, name):
     source = Numbered()
-    with made._batches(name, source, 1, 4, cluster.others[0].node_id) as batches:
+    with made.batches_of(name, source, 1, 4, cluster.others[0].node_id) as batches:
         assert [int(batch[0][0]) for batch in islice(batches, 6)] == list(range(6))

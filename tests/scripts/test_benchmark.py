@@ -19,7 +19,7 @@ def run(*options):
 
 def test_a_run_reports_rates_and_the_measurements_without_time():
     """On a busy machine, it also warns, and may have time for only one measurement."""
-    options = ["--workers", 1, "--workloads", "tiny", "--only", "mpqueue", "--rounds", 1, "--minutes", 0.02]
+    options = ["--workers", 1, "--workloads", "tiny", "--only", "mpqueue,imap", "--rounds", 1, "--minutes", 0.02]
     done = run(*options)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^tiny: .*\n  \w+ +[1-9][\d,]+ batches/s +one round", done.stdout, re.M), done.stdout
@@ -51,16 +51,27 @@ def test_help_needs_no_installed_package(tmp_path):
 def test_a_wrong_option_ends_the_run_before_the_first_measurement():
     done = run("--only", "imapp")
     assert done.returncode != 0
-    assert "'imapp' is not a feed" in done.stderr
+    assert "'imapp' is not a library" in done.stderr
 
 
 def test_a_ratio_is_that_of_the_medians_as_shown_even_if_most_rounds_differ():
     """mpqueue is faster in two of three rounds, although its median is smaller."""
-    results = script("parts.benchmark.results").Results
-    run = results({("decode", "mpqueue"): [10.0, 33.0, 60.0], ("decode", "spdl"): [9.0, 50.0, 55.0]}, {})
-    assert [(name, rate) for _, name, rate, _ in run.rows()] == [("mpqueue", 1056), ("spdl", 1600)]
+    rates = {"mpqueue": [10.0, 33.0, 60.0], "spdl": [9.0, 50.0, 55.0]}
+    run = script("parts.benchmark.results").Results(
+        figures={("decode", name): {"rate": found} for name, found in rates.items()}
+    )
+    assert [(row.name, row.median) for row in run.rows()] == [("mpqueue", 1056), ("spdl", 1600)]
     assert run.ratio("decode", "spdl") == 0.66
     assert run.ratio("decode", "imap") is None
+
+
+def test_rates_per_second_of_cpu_time_follow_the_rates_as_a_workload_of_their_own():
+    per_cpu = script("parts.benchmark.workload").PER_CPU
+    figures = {("files tar", "mpqueue"): {"rate": [2.0], per_cpu: [1.0]}, ("tiny", "mpqueue"): {"rate": [3.0]}}
+    rows = script("parts.benchmark.results").Results(figures=figures).rows()
+    assert [(row.workload, row.median, row.unit) for row in rows] == [
+        ("files tar", 64, "samples/s"), ("tiny", 3, "batches/s"), ("files tar per CPU second", 32, "samples/CPU s"),
+    ]  # fmt: skip
 
 
 def test_one_round_has_no_spread():
@@ -70,18 +81,21 @@ def test_one_round_has_no_spread():
     assert [cells.cell(rate) for rate in (123.6, 12.3456, 0.37128)] == [124, 12.35, 0.3713]
 
 
-def test_tables_of_the_documentation_name_known_workloads_and_loaders():
+def test_the_recorded_run_has_the_usual_workloads_and_the_front_page_names_known_ones():
     measured, front = script("parts.pictures.measured"), script("parts.pictures.front_page")
-    described = script("parts.benchmark.results").DESCRIBED
-    named = {*measured.workloads_of(measured.load())}
-    assert (named | set(front.QUESTIONS)) - set(described) == set()
-    # Costs of monitoring are no rates. Remote files, those of MosaicML's package, ranks, blocks, cells and caches are not
-    # in a usual run.
-    unusual = ("seen", "files far", "files mds", "balance", "blocks", "sparse", "cache")
-    assert {name for name in described if not name.startswith(unusual)} - named == {
-        "service attach", "ray first batch",
-    }  # fmt: skip
-    assert set(front.LOADERS) - set(script("parts.benchmark.feeds").FEEDS) == set()
+    known, peers = script("parts.benchmark.known").WORKLOADS, script("parts.benchmark.feeds").PEERS
+    rates = {name for name, each in known.items() if each.is_usual and each.unit not in ("ms", "MB")}
+    recorded = {row["workload"] for row in measured.load()["rows"]}
+    assert {name for name in recorded if "per CPU second" not in name} == rates
+    assert set(front.QUESTIONS) <= rates
+    assert set(front.LOADERS) <= set(peers)
+
+
+def test_the_workloads_of_a_first_word_are_requested_together():
+    named = script("parts.benchmark.command")._named
+    assert named(["tiny", "balance"]) == ["tiny", "balance ranks", "balance training"]
+    with pytest.raises(SystemExit, match="'fil' is not a workload"):
+        named(["fil"])
 
 
 @pytest.mark.parametrize(
@@ -94,31 +108,30 @@ def test_tables_of_the_documentation_name_known_workloads_and_loaders():
     ],
 )
 def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, tmp_path, name, part, sizes, amount):
-    module, programs = script(f"parts.benchmark.program_{part}"), script("parts.benchmark.programs")
+    module, programs = script(f"parts.benchmark.workloads.program_{part}"), script("parts.benchmark.workloads.programs")
     for constant, value in sizes.items():
         monkeypatch.setattr(module, constant, value)
     monkeypatch.setattr(module, "CACHE", tmp_path, raising=False)
     expected = sum(module.Sequences().lengths) if amount is None else amount
-    assert [programs.PROGRAMS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]
+    assert [programs.WORKLOADS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]
 
 
 def test_each_division_among_ranks_has_its_figures():
-    balance, goals = script("parts.benchmark.balance"), script("parts.benchmark.goals")
+    balance = script("parts.benchmark.workloads.balance")
     way = "heavy tail, tokens + attention, 8 ranks"
     found = balance.balance_figures(way, steps=4)
     methods = {name: found[name][0] for name in balance.METHODS if name in found}
     assert set(balance.METHODS) - set(methods) <= {balance.SAMPLER}
     assert {name for name, figure in methods.items() if figure < 1} == set()
     assert methods[balance.LIMIT] <= min(methods[name] for name in (balance.GREEDY, balance.ONE))
-    run = script("parts.benchmark.results").Results({}, {}, service={("balance ranks", way): found})
-    lines = list(goals.lines(run))
-    assert f"{way}: max / mean plain {methods['plain']:.3f}" in lines[0]
-    assert len([line for line in lines if ", target " in line]) >= 2
+    run = script("parts.benchmark.results").Results(figures={("balance ranks", way): found})
+    report = script("parts.benchmark.report").as_text(run)
+    assert f"balance ranks, {way}, plain: {methods['plain']:.3g} (" in report
 
 
 def test_greedy_division_has_equal_counts():
     """No three of these numbers have a sum of 13, the mean of two ranks."""
-    balance = script("parts.benchmark.balance")
+    balance = script("parts.benchmark.workloads.balance")
     costs = np.array([5, 1, 4, 5, 9, 2])
     ranks = balance.greedy(costs, 2)
     assert ranks.shape == (2, 3)
@@ -129,7 +142,7 @@ def test_greedy_division_has_equal_counts():
 
 def test_samples_are_dealt_in_turn_like_those_of_torch():
     torch_data = pytest.importorskip("torch.utils.data")
-    balance = script("parts.benchmark.balance")
+    balance = script("parts.benchmark.workloads.balance")
     count, world = 4 * balance.BATCH, 2
     of_ranks = balance.in_turn(balance.order_of_torch(count), world).reshape(-1, world, balance.BATCH).swapaxes(0, 1)
     for rank, found in enumerate(of_ranks.reshape(world, -1)):
@@ -139,8 +152,8 @@ def test_samples_are_dealt_in_turn_like_those_of_torch():
 
 @pytest.mark.parametrize("way", ["Parquet", "HDF5", "order"])  # zarr leaves threads in this process
 def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
-    blocks, goals = script("parts.benchmark.blocks"), script("parts.benchmark.goals")
-    pytest.importorskip(blocks.NEEDED[way])
+    blocks = script("parts.benchmark.workloads.blocks")
+    pytest.importorskip({"Parquet": "pyarrow", "HDF5": "h5py"}.get(way, "numpy"))
     for constant, value in {"GROUP": 100, "CHUNK": 100, "FULL_S": 0.1}.items():
         monkeypatch.setattr(blocks, constant, value)
     found = blocks.block_figures(way, rows=20_000)
@@ -149,34 +162,21 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
         assert shares == sorted(shares, reverse=True)
     else:
         assert len(found) == 6 and min(rates[0] for rates in found.values()) > 0
-    run = script("parts.benchmark.results").Results({}, {}, service={("blocks", way): found})
-    goals_of_way = [line for line in goals.lines(run) if ", target " in line]
-    assert len(goals_of_way) == {"Parquet": 4, "order": 0}.get(way, 2)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")  # of torch
 def test_sparse_dense_and_stock_batches_have_their_figures(monkeypatch):
     pytest.importorskip("scipy")
     pytest.importorskip("torch")
-    sparse, goals = script("parts.benchmark.sparse"), script("parts.benchmark.goals")
+    sparse = script("parts.benchmark.workloads.sparse")
     monkeypatch.syspath_prepend(SCRIPTS)  # workers import the module
     for constant, value in {"NUM_GENES": 400, "BATCH": 8, "WARM_S": 0.0}.items():
         monkeypatch.setattr(sparse, constant, value)
-    found = sparse.sparse_figures(sparse.CELLS, count=24, seconds=0.05)
-    names = [
-        sparse.ROWS,
-        sparse.RAGGED,
-        sparse.DENSE,
-        sparse.TORCH_CSR,
-        sparse.TORCH_RAGGED,
-        sparse.STOCK,
-        sparse.STOCK_CSR,
-    ]
-    assert found.keys() == {part + name for name in names for part in (sparse.RATE, sparse.CPU_MS, sparse.MB)}
-    assert found[sparse.MB + sparse.DENSE] == [8 * 400 * 4 / 1e6]
-    assert found[sparse.MB + sparse.ROWS] == [(8 * 12 * 8 + 9 * 4) / 1e6]
-    run = script("parts.benchmark.results").Results({}, {}, service={("sparse", sparse.CELLS): found})
-    assert len([line for line in goals.lines(run) if ", target " in line]) == 3
+    workload = sparse.WORKLOADS["sparse"]
+    found = {name: workload.of_loader(name, 24, 0.05) for name in workload.names}
+    assert {*map(tuple, found.values())} == {("rate", sparse.CPU_MS, sparse.MB)}
+    assert found["mpqueue, dense rows"][sparse.MB] == [8 * 400 * 4 / 1e6]
+    assert found["mpqueue, CSR rows"][sparse.MB] == [(8 * 12 * 8 + 9 * 4) / 1e6]
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):
     if way == "share_memory_":
         pytest.importorskip("torch")
     monkeypatch.syspath_prepend(SCRIPTS)  # the ranks import their module
-    cache, goals = script("parts.benchmark.cache"), script("parts.benchmark.goals")
+    cache = script("parts.benchmark.workloads.cache")
     found = cache.cache_figures(way, count=48, ranks=2)
     decoded = {"array": 0, "list": 48}.get(way, 48)
     assert found[cache.DECODED][0] >= decoded
@@ -195,26 +195,23 @@ def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):
         if way in {"@mpqueue.cached", "array"}
         else found[cache.LATER_DECODED][0] >= 48
     )
-    run = script("parts.benchmark.results").Results({}, {}, service={("cache", way): found})
-    assert len([line for line in goals.lines(run) if ", target " in line]) == (way == "@mpqueue.cached")
 
 
 @pytest.mark.slow
 def test_two_ranks_train_with_a_balance(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.syspath_prepend(SCRIPTS)  # the ranks import their module
-    assert script("parts.benchmark.balance_training").training_rate("mpqueue group", steps=3) > 0
+    assert script("parts.benchmark.workloads.balance_training").training_rate("mpqueue group", steps=3) > 0
 
 
-def test_a_run_repeats_what_targets_and_the_front_page_need():
-    targeted, measurement = script("parts.benchmark.targeted"), script("parts.benchmark.measure").Measurement
+def test_a_run_repeats_what_the_front_page_and_the_lists_of_pages_show():
+    rounds, setting = script("parts.benchmark.rounds"), script("parts.benchmark.workload").Setting(2, 1.0)
     cases = {
-        ("feed", "torch", "decode"): (False, True),
-        ("feed", "executor", "decode"): (False, False),
-        ("floor", "processes", "decode"): (True, True),
-        ("feed", "torch", "tree"): (False, False),
-        ("samples", "torch", "program requests"): (False, True),
+        ("decode", "torch"): True,
+        ("decode", "executor"): False,
+        ("decode", "processes"): False,
+        ("tree", "torch"): False,
+        ("program requests", "torch"): True,
+        ("first batch", "mpqueue"): True,
     }
-    for (what, name, workload), expected in cases.items():
-        one = measurement(what, name, workload, 2, 1.0)
-        assert (targeted.has_target(one), targeted.is_repeated(one)) == expected
+    assert {case: rounds.is_important(rounds.Measurement(*case, setting)) for case in cases} == cases

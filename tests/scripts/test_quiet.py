@@ -9,7 +9,7 @@ from helpers.scripts import script
 
 quiet = script("parts.benchmark.quiet")
 rounds = script("parts.benchmark.rounds")
-gather = script("parts.benchmark.gather")
+results = script("parts.benchmark.results")
 Used = quiet.Used
 
 
@@ -53,17 +53,16 @@ def test_a_loaded_machine_is_refused_before_the_first_round_or_warned_about():
 
 def measured(monkeypatch, readings, num_rounds=3):
     """Return the results of rounds with one measurement, whose rate is the number of the round."""
-    one = rounds.Measurement("feed", "mpqueue", "tiny", 1, 1.0)
+    one = rounds.Measurement("tiny", "mpqueue", rounds.Setting(1, 1.0))
     rates = iter(range(1, 10))
-    monkeypatch.setattr(rounds.Measurement, "in_fresh_process", lambda _: {"rate": next(rates)})
-    gathered = gather.Gathered(["mpqueue"], 1)
-    return rounds.measure([one], num_rounds, gathered, lambda _: None, check=watch(readings).check)
+    monkeypatch.setattr(rounds.Measurement, "in_fresh_process", lambda _: {"rate": [next(rates)]})
+    return rounds.measure([one], num_rounds, results.Results(), lambda _: None, check=watch(readings).check)
 
 
 def test_a_later_round_on_a_loaded_machine_is_discarded_and_ends_the_run(monkeypatch):
     quiet_until = [reading(at, busy=0.0) for at in (0, 2, 60, 120)]
     found = measured(monkeypatch, [*quiet_until, reading(180, busy=30.0)])
-    assert found.rates == {("tiny", "mpqueue"): [1, 2]}
+    assert found.figures == {("tiny", "mpqueue"): {"rate": [1, 2]}}
     assert found.failed == {("round 3", "the round"): "other programs use the machine: busy (process 0) 50% of a CPU"}
 
 

@@ -8,41 +8,18 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 from parts.benchmark import report
-from parts.benchmark.balance import BALANCE
-from parts.benchmark.balance_training import TRAINING
-from parts.benchmark.blocks import BLOCKS_WORKLOAD
-from parts.benchmark.budget import CHOICES_S, Budget, expected_s
-from parts.benchmark.cache import CACHE_WORKLOAD
-from parts.benchmark.feeds import FEEDS
-from parts.benchmark.files import FILES
-from parts.benchmark.files import GROUP as FILES_GROUP
-from parts.benchmark.gather import Gathered
+from parts.benchmark.budget import CHOICES_S, Budget
+from parts.benchmark.feeds import PEERS
+from parts.benchmark.known import WORKLOADS
 from parts.benchmark.measure import Measurement
-from parts.benchmark.peers import PEERS
-from parts.benchmark.programs import GROUP as PROGRAMS_GROUP
 from parts.benchmark.quiet import LoadedError, Watch
-from parts.benchmark.ray_workloads import without_ray
-from parts.benchmark.results import KNOWN, Results
-from parts.benchmark.rounds import measure, plan
-from parts.benchmark.samples import WAITING_GROUP
-from parts.benchmark.sources import token_file
-from parts.benchmark.sparse import SPARSE_WORKLOAD
-from parts.benchmark.targeted import has_target, is_repeated
-from parts.benchmark.tf1 import GROUP, TF1
+from parts.benchmark.results import Results
+from parts.benchmark.rounds import is_important, measure, plan
+from parts.benchmark.workload import Setting
+from parts.benchmark.workloads.sources import token_file
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
-# The default: all except the workloads of a minute or more, which must be requested with their group.
-_UNNAMED = [
-    name
-    for name in KNOWN
-    if (name not in FILES or FILES[name].measure is None)
-    and name not in BALANCE | TRAINING | BLOCKS_WORKLOAD | SPARSE_WORKLOAD | CACHE_WORKLOAD
-]
-_GROUPS = {
-    GROUP: TF1, FILES_GROUP: FILES, WAITING_GROUP: [name for name in KNOWN if name.startswith("waiting ")],
-    PROGRAMS_GROUP: [name for name in KNOWN if name.startswith("program ")], "balance": [*BALANCE, *TRAINING],
-}  # fmt: skip
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine
 
@@ -50,7 +27,7 @@ _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machi
 def main(options: argparse.Namespace) -> None:
     """Measure, and report."""
     if options.measure:
-        print(json.dumps(Measurement(**json.loads(options.measure)).run()))
+        print(json.dumps(Measurement.from_text(options.measure).run()))
     elif options.list:
         print("\n".join(_listed()))
     else:
@@ -63,38 +40,31 @@ def main(options: argparse.Namespace) -> None:
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files(), token_file()  # create the files before the time starts
-    workloads = _known(_named(options.workloads), KNOWN, "workload") or _UNNAMED
-    feeds = list(_known(options.only, FEEDS, "feed") or FEEDS)
+    only = options.only or ()
+    _require_known(only, {name for each in WORKLOADS.values() for name in each.names}, "library")
+    workloads = _named(options.workloads) or [name for name, each in WORKLOADS.items() if each.is_usual]
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
-    planned = _plan_within(minutes, workloads, feeds, num_workers, options)
+    for seconds in CHOICES_S:
+        planned = plan(workloads, only, Setting(num_workers, seconds, options.files_mb))
+        repeated = [one for one in planned if is_important(one)]
+        if options.quick:
+            planned = repeated
+        # The duration leaves time to repeat the important measurements.
+        if sum(one.expected_s() for one in [*planned, *repeated]) <= _TO_PLAN * 60 * minutes:
+            break
     num_rounds = options.rounds or ROUNDS
     with tqdm(total=num_rounds * len(planned), unit=" measurements") as bar:
         watch = Watch(None if options.json else lambda text: bar.write(f"warning: {text}"))
         budget = Budget(minutes)
         bar.write(_plan_text(planned, minutes, budget))
-        gathered, progress = Gathered(feeds, num_workers, without_ray(workloads)), _progress(bar, budget)
-        return measure(planned, num_rounds, gathered, progress, budget, watch.check)
-
-
-def _plan_within(
-    minutes: float, workloads: list[str], feeds: list[str], num_workers: int, options: argparse.Namespace
-) -> list[Measurement]:
-    """Return the measurements of a round, with a duration that leaves time to repeat the important ones."""
-    for seconds in CHOICES_S:
-        planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
-        if options.quick:
-            planned = [one for one in planned if has_target(one)]
-        twice = [one for one in planned if is_repeated(one)]
-        if sum(map(expected_s, [*planned, *twice])) <= _TO_PLAN * 60 * minutes:
-            break
-    return planned
+        return measure(planned, num_rounds, Results(num_workers), _progress(bar, budget), budget, watch.check)
 
 
 def _plan_text(planned: list[Measurement], minutes: float, budget: Budget) -> str:
     """Return a description of the plan."""
-    repeated = [one for one in planned if is_repeated(one)]
-    seconds = f"{planned[0].seconds:g} s" if planned else "0 s"
+    repeated = [one for one in planned if is_important(one)]
+    seconds = f"{planned[0].setting.seconds:g} s" if planned else "0 s"
     within = "" if math.isinf(minutes) else f"; {minutes:g} minutes for all rounds"
     return (
         f"plan: {len(planned)} measurements of {seconds}, about {budget.needed_s(planned) / 60:.0f} minutes a round; "
@@ -117,24 +87,25 @@ def _progress(bar: "tqdm[None]", budget: Budget) -> Callable[[str], None]:
     return report
 
 
-def _known(names: list[str] | None, known: Iterable[str], kind: str) -> list[str] | None:
-    """Return the names, after checking that all are known."""
-    for name in names or ():
+def _require_known(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    for name in names:
         if name not in known:
             raise SystemExit(f"benchmark.py: {name!r} is not a {kind}; expected one of {', '.join(known)}")
-    return names
 
 
-def _named(names: list[str] | None) -> list[str] | None:
-    """Return the names, with groups replaced by their members."""
-    return names and [each for name in names for each in _GROUPS.get(name, (name,))]
+def _named(names: list[str] | None) -> list[str]:
+    """Return the workloads of these names. A first word, such as "files", names several."""
+    groups = {name: [each for each in WORKLOADS if each.startswith(f"{name} ")] for name in names or ()}
+    _require_known(names or (), [*WORKLOADS, *(name for name, members in groups.items() if members)], "workload")
+    return [each for name in names or () for each in ([name] if name in WORKLOADS else groups[name])]
 
 
 def _listed() -> Iterable[str]:
     yield "workloads"
-    yield from (f"  {name:20}{KNOWN[name].about}" for name in KNOWN)
-    yield "feeds"
-    for name in FEEDS:
-        peer = PEERS.get(name)
-        absent = "" if peer is None or peer.is_installed else " (not installed)"
-        yield f"  {name:20}{peer.settings if peer else ''}{absent}".rstrip()
+    for workload, known in WORKLOADS.items():
+        absent = [name for name in known.names if not known.is_installed(name)]
+        yield f"  {workload:28} {known.about}" + (f" (not installed: {', '.join(absent)})" if absent else "")
+    yield "libraries"
+    for name, peer in PEERS.items():
+        absent = "" if peer.is_installed else " (not installed)"
+        yield f"  {name:28} {peer.settings}{absent}".rstrip()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from parts.benchmark.results import Results
 
 HEADS = ("first batch", "trainer", "workers", "CPU", "memory", "shared", "waiting", "stop")
+FIRST = "first_ms"  # of each feed whose costs are measured
 ABOUT = (
     "first batch of a cold start (with the peer imported before) and stop in ms; CPU of the trainer and of the workers "
     "in ms per batch, and of all in s per GB; growth of the proportional memory in MB, without and in shared memory; "
@@ -16,9 +17,9 @@ Row = tuple[str, str, list[str]]
 
 def rows(results: Results) -> Iterator[Row]:
     """Yield workload, name, and one cell for each column of `HEADS`."""
-    for (workload, name), found in results.costs.items():
-        middle = {key: statistics.median(values) for key, values in found.items()}
-        yield workload, name, _cells(middle)
+    for (workload, name), found in results.figures.items():
+        if FIRST in found:
+            yield workload, name, _cells({key: statistics.median(values) for key, values in found.items()})
 
 
 def _cells(middle: dict[str, float]) -> list[str]:
@@ -27,7 +28,7 @@ def _cells(middle: dict[str, float]) -> list[str]:
     shared = middle.get("shared_mb")
     own = None if shared is None else middle["memory_mb"] - shared
     waiting = f"{middle['waiting']:.0%}"
-    figures = middle["first_ms"], middle["trainer_ms"], middle["workers_ms"], per_gb, own, shared
+    figures = middle[FIRST], middle["trainer_ms"], middle["workers_ms"], per_gb, own, shared
     return [*(_short(figure) for figure in figures), waiting, _short(middle["stop_ms"])]
 
 

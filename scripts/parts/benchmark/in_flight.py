@@ -1,10 +1,14 @@
-"""For peers without them: a source that workers receive at their start, endless epochs, a limit of batches ahead."""
+"""For peers without them: a source that workers receive at their start, endless epochs, limits, and stacked batches."""
 
 import collections
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Any
+
+import numpy as np
+
+from parts.benchmark.library import Feed, SampleFeed
 
 ENDLESS = 2**62  # batches; no measurement reaches it
 
@@ -26,6 +30,34 @@ class Endless:
 
     def __getitem__(self, index: int) -> Any:
         return self.source[index % len(self.source)]
+
+
+class Stacked:
+    """Batches of a source of samples, for peers that do not collate.
+
+    Args:
+        known: The source of samples and its batches, a `samples.Samples`.
+    """
+
+    def __init__(self, known: Any) -> None:
+        self.source, self.batch_size, self.collate = known.make(), known.batch_size, known.collate or _stack
+
+    def __len__(self) -> int:
+        return len(self.source) // self.batch_size
+
+    def __getitem__(self, index: int) -> Any:
+        return self.collate([self.source[index * self.batch_size + number] for number in range(self.batch_size)])
+
+
+def _stack(samples: list[Any]) -> Any:
+    if isinstance(samples[0], tuple):
+        return tuple(np.array(column) for column in zip(*samples, strict=True))
+    return np.stack(samples)
+
+
+def stacked(feed: Feed) -> SampleFeed:
+    """Return the feed for samples of a peer that does not collate."""
+    return lambda known, num_workers: feed(Stacked(known), num_workers * known.at_once, known.ahead)
 
 
 class BatchSamples(Endless):

@@ -1,81 +1,49 @@
 """One measurement in a new process, so that no peer inherits another peer's memory or threads."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import psutil
 
-from parts.benchmark.balance import balance_figures
-from parts.benchmark.balance_training import training_rate
-from parts.benchmark.blocks import block_figures
-from parts.benchmark.cache import cache_figures
-from parts.benchmark.consuming import consume
-from parts.benchmark.feeds import FEEDS
-from parts.benchmark.files import MEGABYTES, file_figures
-from parts.benchmark.floors import FLOORS
-from parts.benchmark.latency import first_batches
-from parts.benchmark.memory import beyond_the_ring
-from parts.benchmark.peers import PEERS
-from parts.benchmark.programs import program_rate
-from parts.benchmark.queues import queue_rate
+from parts.benchmark.known import WORKLOADS
 from parts.benchmark.quiet import MARK
-from parts.benchmark.ray_workloads import ray_figures
-from parts.benchmark.records import record_rate
-from parts.benchmark.samples import sample_rate
-from parts.benchmark.seen import costs
-from parts.benchmark.service import service_figures
-from parts.benchmark.sizes import mean_bytes
-from parts.benchmark.sparse import sparse_figures
-from parts.benchmark.starts import start_times
-from parts.benchmark.streams import stream_rate
-from parts.benchmark.tf1 import tf1_rate
-from parts.benchmark.workloads import WORKLOADS
+from parts.benchmark.workload import Figures, Setting
 from parts.machine import SCRIPTS
 
 COMMAND = SCRIPTS / "benchmark.py"
 DEADLOCK_S = 120.0
-# Functions of a workload, a name, the number of workers, and seconds.
-_WITH_WORKERS: dict[str, Callable[[str, str, int, float], Any]] = {
-    "samples": sample_rate, "service": service_figures, "seen": costs, "ray": ray_figures, "records": record_rate,
-    "tf1": tf1_rate, "programs": program_rate,
-}  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One measurement.
 
     Attributes:
-        what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "programs",
-        "service", "ray", "seen", "balance", "training", "blocks", "sparse", "cache", "latency", "starts" or
-        "memory".
-        name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
-        num_workers: Number of workers.
-        seconds: Duration of counting.
-        megabytes: Size of a set of files.
+        name: Name of the library.
+        setting: Number of workers, and others.
     """
 
-    what: str
-    name: str
     workload: str
-    num_workers: int
-    seconds: float
-    megabytes: int = MEGABYTES
+    name: str
+    setting: Setting
 
-    def in_fresh_process(self) -> Any:
+    @classmethod
+    def from_text(cls, text: str) -> "Measurement":
+        """Return the measurement that `in_fresh_process` has passed to a program."""
+        workload, name, setting = json.loads(text)
+        return cls(workload, name, Setting(*setting))
+
+    def in_fresh_process(self) -> Figures:
         """Measure in a new interpreter; return the result of `run`.
 
         Raises:
             RuntimeError: The measurement failed; with the output on stderr.
         """
-        command = [sys.executable, str(COMMAND), "--measure", json.dumps(dataclasses.asdict(self))]
+        command = [sys.executable, str(COMMAND), "--measure", json.dumps(self)]
         running = subprocess.Popen(
             command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -87,36 +55,16 @@ class Measurement:
             _end(running)
         if running.returncode:
             raise RuntimeError(f"{self} failed with exit status {running.returncode}:\n{errors}")
-        return json.loads(out.splitlines()[-1])
+        figures: Figures = json.loads(out.splitlines()[-1])
+        return figures
 
-    def run(self) -> Any:
-        """Measure in this process; return batches per second, or several figures by name."""
-        if self.name in PEERS and self.what not in ("files", "programs"):
-            PEERS[self.name].load()
-        workers, seconds = self.num_workers, self.seconds
-        measures: dict[str, Callable[[], Any]] = {
-            "latency": lambda: first_batches(workers),
-            "starts": start_times,
-            "memory": lambda: beyond_the_ring(self.workload, workers),
-            "queue": lambda: queue_rate(self.workload, self.name, seconds),
-            "streams": lambda: stream_rate(self.name, workers, seconds),
-            "balance": lambda: balance_figures(self.name),
-            "training": lambda: training_rate(self.name),
-            "blocks": lambda: block_figures(self.name),
-            "sparse": lambda: sparse_figures(self.name),
-            "cache": lambda: cache_figures(self.name),
-            "files": lambda: file_figures(self.workload, self.name, self.megabytes, workers, seconds),
-        }
-        if self.what in measures:
-            return measures[self.what]()
-        if self.what in _WITH_WORKERS:
-            return _WITH_WORKERS[self.what](self.workload, self.name, workers, seconds)
-        workload = WORKLOADS[self.workload]
-        source = workload.make()
-        if self.what == "floor":
-            return FLOORS[self.name](source, workers, seconds)
-        found = consume(FEEDS[self.name], source, workers, max(workload.ahead, 2 * workers), seconds)
-        return found | {"batch_mb": mean_bytes(source) / 1e6}
+    def run(self) -> Figures:
+        """Measure in this process."""
+        return WORKLOADS[self.workload].figures(self.name, self.setting)
+
+    def expected_s(self) -> float:
+        """Return the duration on an idle machine. It only determines the duration of each count of batches."""
+        return WORKLOADS[self.workload].extra_s + 1.5 * self.setting.seconds
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ def parse(about: str) -> argparse.Namespace:
     """Return the parsed command line; `--help` prints the usage and ends the process."""
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="--list names workloads and feeds. In the clone (with pip 25.1 or newer), "
+        epilog="--list names workloads and libraries. In the clone (with pip 25.1 or newer), "
         "`python3 -m pip install . --group peers` installs the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
@@ -16,23 +16,23 @@ def parse(about: str) -> argparse.Namespace:
         "--workloads",
         type=_names,
         metavar="NAME,...",
-        help="workloads to measure, or the groups tf1 pipelines, files and programs",
+        help="workloads to measure, or first words of their names, such as files",
     )
     parser.add_argument(
-        "--only", type=_names, metavar="NAME,...", help="feeds to measure (default: all installed ones)"
+        "--only", type=_names, metavar="NAME,...", help="libraries to measure (default: all installed ones)"
     )
     parser.add_argument(
         "--files-mb", type=int, default=64, metavar="MB", help="size of the sets of files (default: 64)"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="at most ten minutes: only measurements with targets, short rounds"
+        "--quick", action="store_true", help="at most ten minutes: only the most important measurements"
     )
     parser.add_argument(
         "--rounds", type=int, help="number of complete rounds without a time limit (default: at most 3)"
     )
     parser.add_argument("--minutes", type=float, help="time limit (default: 30; with --quick 10)")
     parser.add_argument(
-        "--list", action="store_true", help="list the workloads and feeds, and whether they are installed"
+        "--list", action="store_true", help="list the workloads and libraries, and whether they are installed"
     )
     parser.add_argument(
         "--json",

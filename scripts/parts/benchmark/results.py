@@ -1,104 +1,92 @@
-"""Results of all measurements."""
+"""The results of all measurements."""
 
 import dataclasses
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from parts.benchmark.balance import BALANCE
-from parts.benchmark.balance_training import TRAINING
-from parts.benchmark.blocks import BLOCKS_WORKLOAD
-from parts.benchmark.cache import CACHE_WORKLOAD
 from parts.benchmark.cells import OURS, compared_with, median_cell, ratio, spread
-from parts.benchmark.files import FILES, FILES_PER_CPU
-from parts.benchmark.programs import PROGRAMS
-from parts.benchmark.queues import QUEUES
-from parts.benchmark.ray_workloads import RAY
-from parts.benchmark.records import RECORDS
-from parts.benchmark.samples import SAMPLES
-from parts.benchmark.seen import SEEN
-from parts.benchmark.service import SERVICE
-from parts.benchmark.sparse import SPARSE_WORKLOAD
-from parts.benchmark.starts import NUMPY
-from parts.benchmark.streams import STREAMS
-from parts.benchmark.tf1 import TF1
-from parts.benchmark.workloads import WORKLOADS
-
-KNOWN = (
-    WORKLOADS
-    | SAMPLES
-    | QUEUES
-    | RECORDS
-    | TF1
-    | SERVICE
-    | SEEN
-    | RAY
-    | STREAMS
-    | PROGRAMS
-    | FILES
-    | BALANCE
-    | TRAINING
-    | BLOCKS_WORKLOAD
-    | SPARSE_WORKLOAD
-    | CACHE_WORKLOAD
-)
-# Including workloads in another unit.
-DESCRIBED = KNOWN | FILES_PER_CPU
+from parts.benchmark.known import WORKLOADS
+from parts.benchmark.measure import Measurement
+from parts.benchmark.workload import PER_CPU, RATE, Figures
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """All measurements.
+class Row(NamedTuple):
+    """A rate of a library.
 
     Attributes:
-        rates: Batches per second of each round, by (workload, feed or floor).
-        first_batches: Milliseconds, by kind of start.
-        costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
-        memory: MB in addition to mpqueue's ring, by workload.
-        service: Other results of `service.service_figures`, `ray_workloads.ray_figures`, `seen.costs`,
-        `balance.balance_figures`, `blocks.block_figures`, `sparse.sparse_figures` or `cache.cache_figures`, by
-            (workload, name) and figure.
-        missing: Requested peers that are not installed.
-        without_ray: Requested workloads that need Ray, which is not installed.
-        failed: The last line of a peer's error, by (workload, peer).
+        workload: Name of the workload. Rates per second of CPU time belong to a workload of their own.
+        name: Name of the library.
+        rates: Batches per second of each round.
+        unit: Unit of the median.
+        median: The median as it is shown.
+    """
+
+    workload: str
+    name: str
+    rates: list[float]
+    unit: str
+    median: float
+
+    @property
+    def spread(self) -> float | None:
+        """Half of the range divided by the median; None for one round."""
+        return spread(self.rates)
+
+
+@dataclasses.dataclass
+class Results:
+    """The results of all measurements.
+
+    Attributes:
         num_workers: Number of workers.
-        starts: Milliseconds from the start of an interpreter, by program.
+        figures: The figures of all rounds, by workload and library.
+        failed: The last line of an error, by workload and library.
         left_out: Measurements without time.
         took_s: Seconds of each measurement.
     """
 
-    rates: dict[tuple[str, str], list[float]]
-    first_batches: dict[str, list[float]]
-    costs: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
-    memory: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    service: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    without_ray: tuple[str, ...] = ()
-    failed: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     num_workers: int = 2
-    starts: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    figures: dict[tuple[str, str], Figures] = dataclasses.field(default_factory=dict)
+    failed: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    left_out: list[str] = dataclasses.field(default_factory=list)
     took_s: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def rows(self) -> Iterator[tuple[str, str, float, float | None]]:
-        """Yield workload, name, median in the workload's unit, and spread."""
-        for (workload, name), rates in self.rates.items():
-            yield workload, name, median_cell(rates, DESCRIBED[workload].per_batch), spread(rates)
+    def add(self, one: Measurement, figures: Figures) -> None:
+        """Store the figures of a measurement."""
+        found = self.figures.setdefault((one.workload, one.name), {})
+        for figure, values in figures.items():
+            found.setdefault(figure, []).extend(values)
 
-    def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
-        """Return mpqueue's rate divided by another rate, both as shown, or None if one is missing.
+    def add_failure(self, one: Measurement, error: RuntimeError) -> None:
+        """Store the reason of a peer's failure, and discard its results of earlier rounds.
 
-        Args:
-            workload: Name of the workload.
-            against: Name of the other feed.
-            ours: Name of mpqueue's feed, if there are several.
+        Raises:
+            RuntimeError: mpqueue failed, which is not allowed.
         """
-        own = self.rates.get((workload, compared_with(against, ours)))
-        theirs = self.rates.get((workload, against))
-        if own is None or theirs is None:
-            return None
-        per_batch = DESCRIBED[workload].per_batch
-        return ratio(median_cell(own, per_batch), median_cell(theirs, per_batch))
+        if one.name.startswith(OURS):
+            raise error
+        self.failed[one.workload, one.name] = _last_line(error)
+        self.figures.pop((one.workload, one.name), None)
 
-    def start_ratio(self, what: str) -> float | None:
-        """Return the time of a start divided by that of NumPy's import, or None if one is missing."""
-        numpy, other = self.starts.get(NUMPY), self.starts.get(what)
-        return ratio(median_cell(other), median_cell(numpy)) if numpy and other else None
+    def add_broken_round(self, number: int, error: RuntimeError) -> None:
+        """Store the reason why a round, counted from 1, was not finished."""
+        self.failed[f"round {number}", "the round"] = _last_line(error)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rates of all workloads, and then those per second of CPU time."""
+        for figure in (RATE, PER_CPU):
+            for (workload, name), found in self.figures.items():
+                if figure in found:
+                    known, in_unit = WORKLOADS[workload], ("", "/s") if figure == RATE else (PER_CPU, "/CPU s")
+                    median = median_cell(found[figure], known.per_batch)
+                    yield Row(workload + in_unit[0], name, found[figure], known.unit.replace("/s", in_unit[1]), median)
+
+    def ratio(self, workload: str, against: str) -> float | None:
+        """Return mpqueue's rate divided by another rate, both as shown, or None if one is missing."""
+        shown = {row.name: row.median for row in self.rows() if row.workload == workload}
+        own, other = shown.get(compared_with(against)), shown.get(against)
+        return None if own is None or other is None or against.startswith(OURS) else ratio(own, other)
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1]

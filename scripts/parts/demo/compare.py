@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from parts.benchmark.feeds import FEEDS
+from parts.benchmark.peers import mpqueue, standard
 
 AHEAD = 10  # batches; the default of an enqueuer
+FEEDS = mpqueue.PEERS | standard.PEERS
 NAMES = ("no workers", "imap", "mpqueue")
 
 
@@ -27,7 +28,7 @@ def compare(
     """
     rates = collections.defaultdict(list)
     for name in NAMES * rounds:
-        with FEEDS[name](sequence, num_workers, AHEAD) as batches:
+        with FEEDS[name].load()(sequence, num_workers, AHEAD) as batches:
             step(next(batches))
             began = time.perf_counter()
             for batch in itertools.islice(batches, num_batches):

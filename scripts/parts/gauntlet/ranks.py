@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -20,6 +19,7 @@ from parts.gauntlet.pipeline import Setup
 from parts.gauntlet.trainer import Task
 from parts.gauntlet.verdict import Batch
 from parts.machine import SCRIPTS
+from parts.resumed import has_ended, kill_group, lines_of
 
 SILENT_S = 240.0  # without a batch or an end of any rank: a hang
 _POLL_S = 0.005
@@ -76,7 +76,7 @@ class Ranks:
 
     def batches(self) -> list[list[Batch]]:
         """Return the batches of each rank."""
-        return [[json.loads(line) for line in _lines(own)] for own in self.folders]
+        return [[json.loads(line) for line in lines_of(own / "batches")] for own in self.folders]
 
     def wait_for(self, count: int) -> None:
         """Wait until each rank has received ``count`` batches, or all batches.
@@ -84,7 +84,7 @@ class Ranks:
         Raises:
             ResumeError: A rank failed, or makes no progress.
         """
-        self._wait(lambda own: _count(own) >= count or _has_ended(own))
+        self._wait(lambda own: _count(own) >= count or has_ended(own / "batches"))
 
     def wait_for_end(self) -> None:
         """Wait until each rank has received all batches, and its process has exited.
@@ -92,7 +92,7 @@ class Ranks:
         Raises:
             ResumeError: A rank failed, or makes no progress.
         """
-        self._wait(_has_ended)
+        self._wait(lambda own: has_ended(own / "batches"))
         for trainer in self._trainers:
             with contextlib.suppress(subprocess.TimeoutExpired):  # its results are complete
                 trainer.wait(_END_S)
@@ -102,7 +102,7 @@ class Ranks:
         seen, since = -1, time.monotonic()
         while not all(is_there(own) for own in self.folders):
             for own, trainer in zip(self.folders, self._trainers, strict=True):
-                if trainer.poll() is not None and not _has_ended(own):
+                if trainer.poll() is not None and not has_ended(own / "batches"):
                     raise ResumeError(_words(own, trainer.returncode))
             if (now := sum(_size(own) for own in self.folders)) != seen:
                 seen, since = now, time.monotonic()
@@ -113,8 +113,7 @@ class Ranks:
     def kill(self) -> None:
         """Kill the process group."""
         if self._trainers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._trainers[0].pid, signal.SIGKILL)
+            kill_group(self._trainers[0].pid)
         for trainer in self._trainers:
             trainer.wait()
 
@@ -129,12 +128,6 @@ class Ranks:
         return max(float((own / "first").read_text("ascii")) for own in self.folders)
 
 
-def _lines(own: Path) -> list[bytes]:
-    with contextlib.suppress(FileNotFoundError):
-        return [line for line in (own / "batches").read_bytes().splitlines() if line != b"end"]
-    return []
-
-
 def _count(own: Path) -> int:
     """Return the number of batches. This is polled while the ranks run, so the batches are not parsed."""
     with contextlib.suppress(FileNotFoundError):
@@ -146,13 +139,6 @@ def _size(own: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         return (own / "batches").stat().st_size
     return 0
-
-
-def _has_ended(own: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError, OSError), (own / "batches").open("rb") as file:
-        file.seek(-4, os.SEEK_END)
-        return file.read() == b"end\n"
-    return False
 
 
 def _words(own: Path, status: int) -> str:

@@ -4,10 +4,11 @@ Training after the last saved state is lost in a kill. So only the batches up to
 from count, and in the last part all batches.
 """
 
-import collections
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from parts.resumed import lost_and_repeated
 
 Batch = list[int]
 Part = Sequence[Sequence[Batch]]  # the batches of each rank
@@ -48,10 +49,8 @@ def judge(uninterrupted: Sequence[Batch], parts: Sequence[Part], *, splits_batch
         parts: The batches of each part that count.
         splits_batch: Argument of `stream`.
     """
-    expected = collections.Counter(itertools.chain(*uninterrupted))
-    found = collections.Counter(number for part in parts for rank in part for batch in rank for number in batch)
-    in_order = _is_in_order(uninterrupted, parts, splits_batch=splits_batch)
-    return Verdict((expected - found).total(), (found - expected).total(), in_order)
+    lost, twice = lost_and_repeated(uninterrupted, (batch for part in parts for rank in part for batch in rank))
+    return Verdict(lost, twice, _is_in_order(uninterrupted, parts, splits_batch=splits_batch))
 
 
 def _is_in_order(uninterrupted: Sequence[Batch], parts: Sequence[Part], *, splits_batch: bool) -> bool:

@@ -40,7 +40,8 @@ def save(results: Path) -> None:
     found = json.loads(results.read_text("utf-8"))
     ranks = {
         row["name"]: {name: round(statistics.median(row[name]), 4) for name in row if name not in ("workload", "name")}
-        for row in found["service"]
+        for row in found["figures"]
+        if row["workload"] == "balance ranks"
     }
     trained = {row["name"]: [round(row["median"]), row["spread"]] for row in found["rates"]}
     run = {"machine": found["machine"], "ranks": ranks, "training": trained}

@@ -42,17 +42,12 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
         workload, name = row["workload"], row["name"]
         entry = {"workload": workload, "name": name, "rate": row["median"], "unit": row["unit"]}
         entry["spread"] = None if row["spread"] is None else round(100 * row["spread"])
-        targets = [
-            [each["at_least"], each["ours"]]
-            for each in results["targets"]
-            if (each["workload"], each["against"]) == (workload, name)
-        ]
-        rows.append(entry | ({"targets": targets} if targets else {}))
+        rows.append(entry)
     rounds = max(len(row["rates"]) for row in results["rates"])
     run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
     costs = [["workload", "loader", *results["cost_heads"]]]
     costs += [[workload, name, *cells] for workload, name, cells in results["cost_rows"]]
-    return run | {"rows": rows, "costs": costs, "wanted": results["verdicts"]}
+    return run | {"rows": rows, "costs": costs, "wanted": results["notes"]}
 
 
 def workloads_of(run: dict[str, Any]) -> list[str]:

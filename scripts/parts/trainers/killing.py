@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
 from parts.machine import SCRIPTS
+from parts.resumed import has_ended, kill_group, lines_of
 from parts.trainers.entries import Entry
 from parts.trainers.recording import SAVE_EVERY, Task
 from parts.trainers.verdict import Record, Verdict, judge
@@ -115,12 +116,11 @@ def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[l
         finally:
             _kill(process, folder, task.part)
     ranks = sorted(folder.glob(f"steps-{task.part}-*"))
-    lines = [file.read_text("utf-8").splitlines()[1:] for file in ranks]
-    if not lines or (kill_at is None) != (lines[0][-1:] == ["end"]):
+    if not ranks or (kill_at is None) != has_ended(ranks[0]):
         expected = "to its end" if kill_at is None else f"until it was killed at step {kill_at}"
         log = (folder / f"output-{task.part}").read_text("utf-8", "replace")[-3000:]
         raise ProgramFailedError(f"{entry.name} did not run {expected}. Its output:\n{log}")
-    found = [[tuple(json.loads(line)) for line in each if line != "end"] for each in lines]
+    found = [[tuple(json.loads(line)) for line in lines_of(rank)] for rank in ranks]
     return [each for each in found if each]
 
 
@@ -132,12 +132,9 @@ def _wait(process: Process, folder: Path, part: int, kill_at: int | None) -> Non
         time.sleep(0.002)
 
 
-def _last_step(file: Path) -> int:
-    try:
-        last = file.read_bytes().rpartition(b"\n")[0].rpartition(b"\n")[2]
-    except FileNotFoundError:
-        return 0
-    return int(json.loads(last)[0]) if last.startswith(b"[") else 0
+def _last_step(log: Path) -> int:
+    lines = lines_of(log)
+    return int(json.loads(lines[-1])[0]) if lines else 0
 
 
 def _kill(process: Process, folder: Path, part: int) -> None:
@@ -147,6 +144,5 @@ def _kill(process: Process, folder: Path, part: int) -> None:
         for pid in ranks:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
     process.wait()

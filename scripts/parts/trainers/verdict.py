@@ -4,9 +4,10 @@ A record belongs to a step: its number, the bits of the loss, and the numbers of
 same step, the record of the last one counts, because the final model has seen that one.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
+
+from parts.resumed import lost_and_repeated
 
 Record: TypeAlias = tuple[int, str, list[int]]
 
@@ -49,13 +50,12 @@ def judge(whole: Sequence[Record], parts: Sequence[Sequence[Record]]) -> Verdict
             holds = {step: record for step, record in holds.items() if step < part[0][0]}
         for record in part:
             holds[record[0]] = record
-    wanted = Counter(number for _, _, numbers in whole for number in numbers)
-    found = Counter(number for _, _, numbers in holds.values() for number in numbers)
+    lost, twice = lost_and_repeated((record[2] for record in whole), (record[2] for record in holds.values()))
     steps = {record[0]: record for record in whole}
     pairs = [(steps.get(step), holds.get(step)) for step in sorted({*steps, *holds})]
     return Verdict(
-        (wanted - found).total(),
-        (found - wanted).total(),
+        lost,
+        twice,
         sum(a is None or b is None or a[1] != b[1] for a, b in pairs),
         sum(a is None or b is None or a[2] != b[2] for a, b in pairs),
         len(steps),

@@ -1,0 +1,28 @@
+"""All workloads by name, in the order of a run."""
+
+import importlib
+
+from parts.benchmark.workload import Workload
+
+_FAMILIES = (
+    "batches",
+    "first_batch",
+    "memory",
+    "samples",
+    "queues",
+    "records",
+    "tf1",
+    "service",
+    "ray_nodes",
+    "streams",
+    "programs",
+    "files",
+    "balance",
+    "balance_training",
+    "blocks",
+    "sparse",
+    "cache",
+)
+WORKLOADS: dict[str, Workload] = {}
+for _family in _FAMILIES:
+    WORKLOADS |= importlib.import_module(f"parts.benchmark.workloads.{_family}").WORKLOADS

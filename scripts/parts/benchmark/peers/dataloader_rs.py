@@ -1,0 +1,52 @@
+"""dataloader-rs: a loader in Rust, whose threads call the source. It needs Python 3.13 or newer."""
+
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from parts.benchmark.in_flight import BatchSamples, epochs, only
+from parts.benchmark.library import Peer
+
+
+def batches(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
+    """Use a batch of the source as an item."""
+    return _running(source, 1, num_workers, ahead, only)
+
+
+def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+    """Use samples; if the workload has no collate function, arrays are stacked, as its documentation recommends."""
+    workers = num_workers * known.at_once
+    return _running(known.make(), known.batch_size, workers, known.ahead, known.collate or _stacked)
+
+
+def _running(
+    source: Any, batch_size: int, num_workers: int, ahead: int, collate: Any
+) -> AbstractContextManager[Iterator[Any]]:
+    from dataloader_rs import PyDataloader, PyDataset
+
+    class Adapted(BatchSamples, PyDataset):
+        """A source as its dataset."""
+
+    atexit.register(_leave)
+    options = {"num_workers": num_workers, "prefetch_depth": ahead, "collate_fn": collate}
+    return epochs(PyDataloader(Adapted(source), batch_size, **options))
+
+
+def _stacked(samples: list[Any]) -> Any:
+    if isinstance(samples[0], tuple):
+        return tuple(map(np.stack, zip(*samples, strict=True)))
+    return np.stack(samples)
+
+
+def _leave() -> None:
+    """End without finalization, in which threads that still compute a sample would abort the process."""
+    sys.stdout.flush()
+    os._exit(hasattr(sys, "last_type"))  # 1 after an exception
+
+
+PEERS = {"dataloader-rs": Peer(batches, "dataloader_rs", "threads, prefetch_depth as ahead", samples)}

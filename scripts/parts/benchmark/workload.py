@@ -1,0 +1,59 @@
+"""A workload: what is measured, in which unit, and with which libraries."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from parts.benchmark.library import Library
+
+RATE, PER_CPU = "rate", " per CPU second"
+# By name. `RATE` has batches per second, and `PER_CPU` batches per second of CPU time.
+Figures = dict[str, list[float]]
+
+
+class Setting(NamedTuple):
+    """The setting of a measurement.
+
+    Attributes:
+        num_workers: Number of workers.
+        seconds: Duration of counting.
+        megabytes: Size of a set of files.
+    """
+
+    num_workers: int
+    seconds: float
+    megabytes: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A measurement of several libraries.
+
+    Attributes:
+        about: Description of a batch for the report.
+        unit: Unit of the rate, or of all figures if there is no rate.
+        per_batch: Amount of the unit per batch.
+        readers: The libraries by name.
+        is_usual: Whether a run measures it that names no workloads.
+        extra_s: Seconds in addition to those of counting, on an idle machine with two CPUs.
+    """
+
+    about: str
+    unit: str = "batches/s"
+    per_batch: float = 1
+    readers: Mapping[str, Library] = dataclasses.field(default_factory=dict, kw_only=True)
+    is_usual: bool = dataclasses.field(default=True, kw_only=True)
+    extra_s: float = dataclasses.field(default=3.0, kw_only=True)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the libraries, also of those that are not installed."""
+        return self.readers.keys()
+
+    def is_installed(self, name: str) -> bool:
+        """Return whether a library can be measured."""
+        return self.readers[name].is_installed
+
+    def figures(self, name: str, setting: Setting) -> Figures:
+        """Measure a library in this process, and return its figures."""
+        raise NotImplementedError

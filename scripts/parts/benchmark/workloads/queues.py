@@ -1,0 +1,118 @@
+"""Queues between two producer processes and this process, compared with the queue of `multiprocessing`."""
+
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from mpqueue.errors import CancelledError
+from parts.benchmark.library import Library
+from parts.benchmark.workload import RATE, Figures, Setting, Workload
+
+NUM_PRODUCERS, BATCH = 2, 32
+WARM_UP_S = 0.5
+
+
+STANDARD = "multiprocessing.Queue"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Elements(Workload):
+    """Elements that pass through a queue.
+
+    Attributes:
+        shape: Shape of an element,
+        dtype: and its dtype.
+        capacity: Capacity of the queue.
+        many: Whether 32 elements are enqueued at a time.
+    """
+
+    shape: tuple[int, ...] = (16,)
+    dtype: str = "float32"
+    capacity: int = 2000
+    many: bool = False
+
+    def figures(self, name: str, setting: Setting) -> Figures:
+        """Return the dequeues of 32 elements per second."""
+        with self.readers[name].feed(self) as take:
+            _count(take, WARM_UP_S)
+            return {RATE: [_count(take, setting.seconds)]}
+
+
+def _count(take: Callable[[], Any], seconds: float) -> float:
+    began, count = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < seconds:
+        take()
+        count += 1
+    return count / passed
+
+
+@contextmanager
+def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Callable[[], Any]]:
+    kind = [workload.dtype], [workload.shape]
+    queue = (
+        mpqueue.train.RandomShuffleQueue(workload.capacity, workload.capacity // 4, *kind)
+        if shuffled
+        else mpqueue.train.FIFOQueue(workload.capacity, *kind)
+    )
+    with _producers(_enqueue, queue, workload):
+        yield lambda: queue.dequeue_many(BATCH)
+        queue.close(cancel_pending_enqueues=True)
+
+
+@contextmanager
+def _standard(workload: Elements) -> Iterator[Callable[[], Any]]:
+    queue: Any = multiprocessing.get_context("fork").Queue(workload.capacity)
+    with _producers(_put, queue, workload) as producers:
+        yield lambda: [queue.get() for _ in range(BATCH)]
+        for producer in producers:
+            producer.kill()
+
+
+@contextmanager
+def _producers(produce: Callable[..., None], queue: Any, workload: Elements) -> Iterator[list[Any]]:
+    context = multiprocessing.get_context("fork")
+    args = queue, workload.shape, workload.dtype, workload.many
+    producers = [context.Process(target=produce, args=args, daemon=True) for _ in range(NUM_PRODUCERS)]
+    for producer in producers:
+        producer.start()
+    yield producers
+    for producer in producers:
+        producer.join()
+
+
+def _enqueue(queue: mpqueue.train.FIFOQueue, shape: tuple[int, ...], dtype: str, many: bool) -> None:
+    element, batch = np.ones(shape, dtype), np.ones((BATCH, *shape), dtype)
+    try:
+        while True:
+            queue.enqueue_many(batch) if many else queue.enqueue(element)
+    except CancelledError:
+        return
+
+
+def _put(queue: Any, shape: tuple[int, ...], dtype: str, _many: bool) -> None:
+    element = np.ones(shape, dtype)
+    while True:
+        queue.put(element)
+
+
+_OURS, _UNIT = Library(_ours), ("elements/s", BATCH)
+_READERS = {"mpqueue": _OURS, STANDARD: Library(_standard)}
+WORKLOADS = {
+    "queue": Elements("(16,) float32, one by one", *_UNIT, readers=_READERS),
+    "queue of batches": Elements("(16,) float32, 32 at a time", *_UNIT, readers=_READERS, many=True),
+    "shuffled queue": Elements(
+        "the same in random order", *_UNIT, many=True,
+        readers={"mpqueue": Library(partial(_ours, shuffled=True)), "FIFOQueue": _OURS},
+    ),
+    "queue of images": Elements(
+        "(224, 224, 3) uint8, one by one", "MB/s", BATCH * 0.150528, readers=_READERS, shape=(224, 224, 3),
+        dtype="uint8", capacity=100,
+    ),
+}  # fmt: skip

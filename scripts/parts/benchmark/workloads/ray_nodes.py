@@ -1,0 +1,69 @@
+"""Batches that are computed on other nodes of a Ray cluster.
+
+The cluster runs on this machine: one raylet belongs to the consumer, the others represent other nodes.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import mpqueue
+from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.library import Library
+from parts.benchmark.workload import RATE, Figures, Setting
+from parts.benchmark.workloads.batches import SourceOf, of
+from parts.benchmark.workloads.ray_peers import ACTORS, PEERS
+from parts.ray_cluster import is_installed, only_on, ray_cluster
+
+LOCAL = "local workers"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnNode(SourceOf):
+    """Workers on another node."""
+
+    def is_installed(self, _name: str) -> bool:
+        """Return whether Ray is installed."""
+        return is_installed()
+
+    def figures(self, name: str, setting: Setting) -> Figures:
+        """Return the rate of a library."""
+        source, ahead = self.source.make(), self.source.ahead
+        # One more CPU than workers, for other processes of a peer.
+        with (
+            ray_cluster(1, setting.num_workers + 1) as cluster,
+            batches_of(name, source, setting.num_workers, ahead, *cluster.others) as batches,
+        ):
+            next(batches)
+            warm_up(batches, 4 * ahead)
+            return {RATE: [count(batches, setting.seconds)[RATE]]}
+
+
+@contextlib.contextmanager
+def batches_of(name: str, source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
+    """Yield batches from a peer, from local workers, or from workers on the node."""
+    if name in PEERS:
+        with PEERS[name](source, num_workers, ahead, node) as batches:
+            yield batches
+        return
+    on_node: dict[str, Any] = {"backend": "ray", "ray_options": {"scheduling_strategy": only_on(node)}}
+    with mpqueue.Loader(
+        source, workers=num_workers, max_queue_size=ahead, **({} if name == LOCAL else on_node)
+    ) as loader:
+        yield iter(loader)
+
+
+_BOTH = dict.fromkeys(["mpqueue", *PEERS], Library(None))
+WORKLOADS = {
+    "ray image": OnNode("(32, 224, 224, 3) float32 from another node", **of("image"), readers=_BOTH, extra_s=9),
+    "ray small": OnNode("(32, 64, 64, 3) uint8 from another node", **of("small"), readers=_BOTH, extra_s=9),
+    "ray tiny": OnNode(
+        "(32, 16) float32 and labels from another node", **of("tiny"), extra_s=9,
+        readers=dict.fromkeys(["mpqueue", ACTORS], Library(None)),
+    ),
+    "ray decode": OnNode(
+        "32 JPEG files, decoded on another node", **of("decode"), extra_s=9,
+        readers=dict.fromkeys(["mpqueue", LOCAL], Library(None)),
+    ),
+}  # fmt: skip

@@ -1,0 +1,94 @@
+"""Single samples that become batches: by mpqueue's `Loader`, and by the peers that load samples.
+
+The samples of some workloads wait. There, mpqueue uses coroutines or threads.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.feeds import PEERS
+from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workloads import sample_sources, waiting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Samples(Workload):
+    """A source of samples.
+
+    Attributes:
+        make: Creates the source.
+        batch_size: Number of samples per batch.
+        ahead: Number of batches to compute ahead.
+        without: Peers that are not measured.
+        collate: Function that makes a batch of samples; None for that of each feed.
+        make_async: Creates the same source for an event loop; None: it has none.
+        at_once: Number of samples that each worker computes at once. Peers without such an option get more workers.
+        patience: Factor for the duration, if batches arrive in bursts: workers that start together end together.
+    """
+
+    make: Callable[[], Any]
+    batch_size: int = 32
+    ahead: int = 10
+    without: tuple[str, ...] = ("mpqueue threads", "asyncio")
+    collate: Callable[[list[Any]], Any] | None = None
+    make_async: Callable[[], Any] | None = None
+    at_once: int = 1
+    patience: float = 1
+
+    @property
+    def names(self) -> Collection[str]:
+        """The peers that load samples."""
+        return [name for name, peer in PEERS.items() if peer.samples is not None and name not in self.without]
+
+    def is_installed(self, name: str) -> bool:
+        """Return whether a peer can be measured."""
+        return PEERS[name].is_installed
+
+    def figures(self, name: str, setting: Setting) -> Figures:
+        """Return the rate of a peer."""
+        PEERS[name].load()
+        feed = PEERS[name].samples
+        assert feed is not None
+        with feed(self, setting.num_workers) as batches:
+            warm_up(batches, 4 * self.ahead)
+            return {RATE: [count(batches, self.patience * setting.seconds)[RATE]]}
+
+
+def _program(about: str, make: Callable[[], Any], at_once: int = 1, patience: float = 1) -> Samples:
+    return Samples(
+        about, "samples/s", 32, make=make, without=("mpqueue threads", "asyncio", "grain"),
+        collate=sample_sources.stack_arrays, at_once=at_once, patience=patience,
+    )  # fmt: skip
+
+
+def _waiting(about: str, make: Callable[[], Any], make_async: Callable[[], Any], **options: Any) -> Samples:
+    options = {"at_once": waiting.AT_ONCE, "without": ("grain", "spdl", "turboloader"), "patience": 3} | options
+    return Samples(
+        about, "samples/s", options.get("batch_size", 32), make=make, make_async=make_async,
+        collate=sample_sources.stack_arrays, **options,
+    )  # fmt: skip
+
+
+WORKLOADS = {
+    "samples": Samples("32 samples of (224, 224, 3) uint8", make=sample_sources.Images),
+    "small samples": Samples(
+        "256 samples of (16,) float32 with a label", make=sample_sources.Rows, batch_size=256, ahead=32
+    ),
+    # The workloads of dataloader-rs, whose benchmark collates like this and runs four times the workers for requests.
+    "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
+    "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
+    "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4, 5),
+    "program words": _program("samples of 360 words, tokenised three times in Python", sample_sources.Words),
+    "waiting files": _waiting("samples of files of 128 KB", sample_sources.LocalFiles, waiting.AsyncFiles),
+    "waiting images": _waiting("samples cropped, flipped, normalised", sample_sources.Augmented, waiting.AsyncImages),
+    "waiting requests": _waiting("answers of 1 KB after 10 ms", waiting.Answers, waiting.AsyncAnswers),
+    "waiting requests and python": _waiting(
+        "the same, and 2 ms of Python for each", waiting.AnswersAndPython, waiting.AsyncAnswersAndPython
+    ),
+    "waiting sleeps": _waiting(
+        "numbers after 10 ms", waiting.Sleeps, waiting.AsyncSleeps, at_once=4096, batch_size=256,
+        without=("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
+    ),
+}  # fmt: skip

@@ -1,0 +1,149 @@
+"""Streams: samples that are mapped, filtered, shuffled in a buffer, and batched.
+
+The functions are trivial, so the cost of the stages is measured. Each peer uses its best method: `tf.data` uses graph
+operations on many samples at once.
+"""
+
+import contextlib
+import itertools
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+import mpqueue
+from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.in_flight import ENDLESS
+from parts.benchmark.library import Library
+from parts.benchmark.peers.torch import batches_of
+from parts.benchmark.workload import RATE, Figures, Setting, Workload
+
+BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
+MANY = 4_000_000  # minutes of the slowest peer
+
+
+def more(number: int) -> int:
+    """Add one, as a map."""
+    return number + 1
+
+
+def is_kept(number: int) -> bool:
+    """Drop one in seven of any slice of the numbers, as a filter."""
+    return number % 7 != 0
+
+
+@contextlib.contextmanager
+def ours(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Use a `Dataset` in a `Loader` with default options."""
+    numbers = mpqueue.Dataset.range(ENDLESS).map(more).filter(is_kept).shuffle(buffer=BUFFER).batch(BATCH)
+    with mpqueue.Loader(numbers, workers=num_workers, max_queue_size=AHEAD, seed=SEED) as loader:
+        yield iter(loader)
+
+
+@contextlib.contextmanager
+def grains(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Use Grain's `IterDataset` with stages in worker processes."""
+    import grain
+    from absl import flags
+
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    kept = grain.MapDataset.range(ENDLESS).to_iter_dataset(options).map(more).filter(is_kept)
+    shuffled = grain.experimental.WindowShuffleIterDataset(kept, window_size=BUFFER, seed=SEED)
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=AHEAD // num_workers)
+    batches: Any = iter(shuffled.batch(BATCH).mp_prefetch(workers))
+    try:
+        yield batches
+    finally:
+        batches.close()
+
+
+@contextlib.contextmanager
+def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Use torchdata's nodes: the map in threads, many samples at once, with custom nodes for filter and buffer."""
+    from torchdata import nodes
+
+    class Kept(nodes.BaseNode[int]):
+        """A filter and a shuffle buffer in one node.
+
+        Args:
+            source: Node of the samples.
+        """
+
+        def __init__(self, source: Any) -> None:
+            super().__init__()
+            self.source, self.buffer, self.draw = source, [], random.Random(SEED).random
+
+        def reset(self, initial_state: Any = None) -> None:
+            """Start from the beginning."""
+            super().reset(initial_state)
+            self.source.reset(None)
+            self.buffer = list(itertools.islice(filter(is_kept, self.source), BUFFER))
+
+        def next(self) -> int:
+            """Return a sample of the buffer, and refill its place."""
+            at = int(self.draw() * BUFFER)
+            chosen = self.buffer[at]
+            while not is_kept(sample := next(self.source)):
+                pass
+            self.buffer[at] = sample
+            return chosen
+
+        def get_state(self) -> dict[str, Any]:
+            """Return an empty state, which other nodes request but which is not measured."""
+            return {}
+
+    mapped = nodes.ParallelMapper(nodes.IterableWrapper(range(ENDLESS)), more, num_workers, prebatch=BATCH)
+    batches = nodes.Prefetcher(nodes.Mapper(nodes.Batcher(Kept(mapped), BATCH), np.array), AHEAD)
+    yield iter(nodes.Loader(batches))
+
+
+@contextlib.contextmanager
+def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
+    """Use `tf.data` with graph operations on many samples at once, which is 40 times as fast as one by one."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    import tensorflow as tf
+
+    many = tf.data.Dataset.range(ENDLESS).batch(4 * BATCH).map(more, num_parallel_calls=num_workers)
+    kept = many.map(lambda numbers: tf.boolean_mask(numbers, numbers % 7 != 0)).unbatch()
+    yield kept.shuffle(BUFFER, SEED).batch(BATCH).prefetch(AHEAD).as_numpy_iterator()
+
+
+def datasets_in_torch(num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+    """Use Hugging Face's streaming datasets in torch's loader. Processing many samples at once was not faster."""
+    import datasets
+
+    columns = {"number": np.arange(MANY)}
+    numbers = datasets.Dataset.from_dict(columns).to_iterable_dataset(num_shards=16)
+    mapped = numbers.map(lambda sample: {"number": more(sample["number"])})
+    kept = mapped.filter(lambda sample: is_kept(sample["number"]))
+    shuffled = kept.shuffle(SEED, buffer_size=BUFFER)
+    return batches_of(shuffled, BATCH, num_workers=num_workers, prefetch_factor=AHEAD // num_workers)
+
+
+class Stream(Workload):
+    """A stream, with feeds of the number of workers."""
+
+    def figures(self, name: str, setting: Setting) -> Figures:
+        """Return the rate of a feed."""
+        with self.readers[name].load()(setting.num_workers) as batches:
+            warm_up(batches, 4 * AHEAD)
+            return {RATE: [count(batches, setting.seconds)[RATE]]}
+
+
+WORKLOADS = {
+    "streams": Stream(
+        "256 ints after a trivial map, a filter and a shuffle buffer of 1,000", "samples/s", BATCH,
+        readers={
+            "mpqueue": Library(ours),
+            "grain": Library(grains, "grain"),
+            "torchdata": Library(torchdatas, "torchdata"),
+            "tf.data": Library(tensorflows, "tensorflow"),
+            "datasets": Library(datasets_in_torch, "datasets"),
+        },
+    )
+}  # fmt: skip
