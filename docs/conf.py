@@ -52,6 +52,7 @@ def _analyze_without_overloads(self: ModuleAnalyzer) -> None:
 
 ModuleAnalyzer.analyze = _analyze_without_overloads
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"  # `Args` would list options of later sections, too
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
