@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 
-from helpers.pages import DOCS, PAGES, name_of, prose
+from helpers.doc_pages import DOCS, PAGES, name_of, prose
 
 import mpqueue
 import mpqueue.compat.v1 as tf

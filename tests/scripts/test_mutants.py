@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.scripts import SCRIPTS, script
+from helpers.script_modules import SCRIPTS, script
 
 ROOT = SCRIPTS.parent
 targets = script("parts.mutants.targets")

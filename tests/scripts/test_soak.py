@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 
 import pytest
-from helpers.scripts import SCRIPTS, script
+from helpers.script_modules import SCRIPTS, script
 
 
 def part(name):

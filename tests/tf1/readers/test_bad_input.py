@@ -14,7 +14,7 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io
