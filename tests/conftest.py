@@ -8,11 +8,11 @@ import signal
 import sys
 
 import pytest
-from helpers import optional, parked, sweeps
-from helpers.bounds import Bounds
+from helpers import optional_packages, reused_fork_servers, sweeps
 from helpers.costs import Costs
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
 from helpers.new_fork_servers import NewForkServers, interpreter, start_new
+from helpers.time_limits import Bounds
 
 import mpqueue
 from mpqueue.backends.start import launcher
@@ -30,7 +30,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Enable Ctrl-C, even if a shell has started the tests in the background and ignores SIGINT."""
     sweeps.is_sampled = "not slow" in config.option.markexpr
-    config.pluginmanager.register(optional)
+    config.pluginmanager.register(optional_packages)
     config.pluginmanager.register(Costs())
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     os.umask(0o022)  # with 002, which many users have, others may write to the files of the tests, which is an error
@@ -130,16 +130,16 @@ def _new_fork_servers(_leaks_nothing_at_the_end):
 
 @pytest.fixture(scope="session")
 def _interpreter_of_trainers(_leaks_nothing_at_the_end):
-    from helpers import outside
+    from helpers import trainer_processes
 
-    with outside.interpreter() as made:
+    with trainer_processes.interpreter() as made:
         yield made
 
 
 @pytest.fixture
 def forked_trainers(_interpreter_of_trainers, monkeypatch):
-    """Start the trainers of `helpers.outside` as forks of a prepared interpreter."""
-    monkeypatch.setattr("helpers.outside.forking", _interpreter_of_trainers)
+    """Start the trainers of `helpers.trainer_processes` as forks of a prepared interpreter."""
+    monkeypatch.setattr("helpers.trainer_processes.forking", _interpreter_of_trainers)
 
 
 @pytest.fixture(autouse=True)
@@ -156,12 +156,12 @@ _last_path = None
 def _leaks_nothing(request, _starts_fork_servers):
     """Start each test with an empty graph, and check that it leaks no process, thread, descriptor, segment or mapping.
 
-    One parked fork server may remain for the next test of the same file; see `helpers.parked`.
+    One parked fork server may remain for the next test of the same file; see `helpers.reused_fork_servers`.
     """
     global _last_path
     shares = _shares_fork_server(request)
     if shares:
-        parked.prepare()
+        reused_fork_servers.prepare()
     if not shares or request.path != _last_path:
         mpqueue.shutdown()
     _last_path = request.path
@@ -172,7 +172,7 @@ def _leaks_nothing(request, _starts_fork_servers):
     if "mpqueue.tf1.queues" in sys.modules:
         mpqueue.reset_default_graph()  # the graph's collections hold runners and their queues
     if shares:
-        parked.keep_one()
+        reused_fork_servers.keep_one()
     else:
         mpqueue.shutdown()
     left = left_behind(lambda: _footprint(request), before)

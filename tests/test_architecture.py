@@ -10,17 +10,17 @@ from collections import Counter, defaultdict
 from typing import get_args
 
 import pytest
-from helpers import structure, trips
+from helpers import batch_path, package_structure
 
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.tf1 import root as tf1_root
 
 pytestmark = [pytest.mark.slow, pytest.mark.pure]
 
-PACKAGE = structure.read(structure.ROOT / "mpqueue", "mpqueue")
-SCRIPTS = structure.read(structure.ROOT / "scripts")
+PACKAGE = package_structure.read(package_structure.ROOT / "mpqueue", "mpqueue")
+SCRIPTS = package_structure.read(package_structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
-DOCS = structure.ROOT / "docs"
+DOCS = package_structure.ROOT / "docs"
 
 
 # Upper limits for the path of a batch, in the trainer and the worker. Lower them if you shorten the path.
@@ -69,24 +69,24 @@ IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "s
 @functools.cache
 def imports():
     """Return the imports of each module, read on first use and not in each process that collects this file."""
-    return structure.graph(PACKAGE)
+    return package_structure.graph(PACKAGE)
 
 
 def test_modules_have_no_cyclic_imports():
-    assert structure.cycle(imports()) == []
+    assert package_structure.cycle(imports()) == []
 
 
 def test_scripts_have_no_cyclic_imports():
-    assert structure.cycle(structure.graph(SCRIPTS)) == []
+    assert package_structure.cycle(package_structure.graph(SCRIPTS)) == []
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_map_of_a_folder_lists_all_its_files(name):
-    assert set(structure.printed_map(PACKAGES[name])) == structure.on_disk(PACKAGES[name])
+    assert set(package_structure.printed_map(PACKAGES[name])) == package_structure.on_disk(PACKAGES[name])
 
 
 def test_the_list_of_helpers_is_complete():
-    helpers = structure.ROOT / "tests/helpers"
+    helpers = package_structure.ROOT / "tests/helpers"
     listed = re.findall(r"^    (\w+\.py) ", (helpers / "__init__.py").read_text("utf-8"), re.M)
     assert listed == sorted(path.name for path in helpers.glob("*.py") if path.name != "__init__.py")
 
@@ -95,7 +95,7 @@ def test_the_list_of_helpers_is_complete():
 def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name):
     """A module imports only modules in lines above its own line, or in the same line."""
     package = PACKAGES[name]
-    layers = structure.printed_map(package)
+    layers = package_structure.printed_map(package)
     downwards = []
     for importer, targets in imports().items():
         if not importer.startswith(f"{name}."):
@@ -103,7 +103,10 @@ def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name)
         for target in targets:
             if not target.startswith(f"{name}."):
                 continue
-            here, there = structure.entry(PACKAGE[importer], package), structure.entry(PACKAGE[target], package)
+            here, there = (
+                package_structure.entry(PACKAGE[importer], package),
+                package_structure.entry(PACKAGE[target], package),
+            )
             if layers[there] > layers[here]:
                 downwards.append(f"{importer} imports {target}")
     assert downwards == []
@@ -163,7 +166,7 @@ OF_TENSORFLOW_1 = ("mpqueue.tf1", *DOORS)
 # A server loads the queues for a client that requests them; the other module lists class names.
 NAMING_TENSORFLOW_1 = {"mpqueue.backends.sending.open_handles"}
 # Tests of the whole package, which use its TensorFlow 1 part: its structure, its pages and its examples.
-TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/trips.py", "test_")
+TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/batch_path.py", "test_")
 
 
 def test_only_the_modules_that_mirror_tensorflows_names_import_tf1():
@@ -191,7 +194,7 @@ def test_no_other_module_loads_tf1_by_name():
 def test_the_package_works_without_tf1(tmp_path):
     """In a copy without tf1, all but three modules can be imported, `__all__` is complete, and batches arrive."""
     left_out = shutil.ignore_patterns("tf1", "__pycache__")
-    shutil.copytree(structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
+    shutil.copytree(package_structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
     modules = [name for name in PACKAGE if not name.startswith((*OF_TENSORFLOW_1, "mpqueue.__main__"))]
     of_frameworks = ("mpqueue.frameworks.", "mpqueue.torch", "mpqueue.backends.ray", "mpqueue.metrics")
     script = f"""
@@ -229,7 +232,7 @@ def test_tests_outside_tf1_do_not_use_tf1():
         rf"mpqueue\.(tf1|train|python_io|compat|(?:{names}))\b|from mpqueue import [^\n]*\b(?:{names}|python_io|train|compat)\b"
         r"|\bfrom tf1\b"
     )
-    tests = structure.ROOT / "tests"
+    tests = package_structure.ROOT / "tests"
     found = {str(path.relative_to(tests)) for path in tests.rglob("*.py") if uses.search(path.read_text("utf-8"))}
     assert sorted(name for name in found if not name.startswith(("tf1/", *TESTS_OF_ALL))) == []
 
@@ -259,14 +262,14 @@ WALKS = [
 
 @pytest.mark.parametrize(("page", "heading"), WALKS)
 def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
-    steps = structure.walk(page, heading)
+    steps = package_structure.walk(page, heading)
     assert len(steps) >= 5
-    modules = {str(module.path.relative_to(structure.ROOT)): module for module in PACKAGE.values()}
+    modules = {str(module.path.relative_to(package_structure.ROOT)): module for module in PACKAGE.values()}
     missing = [
         f"{step.file}: {name}"
         for step in steps
         for name in step.names
-        if not structure.is_defined(modules[step.file], name)
+        if not package_structure.is_defined(modules[step.file], name)
     ]
     assert missing == []
     assert all(step.names for step in steps)
@@ -274,9 +277,9 @@ def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
 
 def test_the_path_of_a_state_goes_down_only():
     """Each step calls a module that it imports, itself or by others; none calls back."""
-    names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [step.file for step in structure.walk(DOCS / "internals/architecture.md", "A state of a loader")]
-    edges, below = structure.graph(PACKAGE), set(PACKAGE)
+    names = {str(module.path.relative_to(package_structure.ROOT)): name for name, module in PACKAGE.items()}
+    files = [step.file for step in package_structure.walk(DOCS / "internals/architecture.md", "A state of a loader")]
+    edges, below = package_structure.graph(PACKAGE), set(PACKAGE)
     for name in map(names.get, files):
         if name == "mpqueue.plan.states.states":  # called by the loader, not by the place before it
             below = reached(edges, "mpqueue.loader.loader")
@@ -288,9 +291,9 @@ def test_the_path_of_a_state_goes_down_only():
 @pytest.mark.parametrize("heading", CHANGES)
 def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
     """No step imports a module of an earlier one."""
-    names = {str(module.path.relative_to(structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [names[step.file] for step in structure.walk(DOCS / "internals/architecture.md", heading)]
-    edges = structure.graph(PACKAGE)
+    names = {str(module.path.relative_to(package_structure.ROOT)): name for name, module in PACKAGE.items()}
+    files = [names[step.file] for step in package_structure.walk(DOCS / "internals/architecture.md", heading)]
+    edges = package_structure.graph(PACKAGE)
     assert [*dict.fromkeys(files)] == files
     assert len(files) <= MOST_FILES_OF_A_CHANGE
     for number, name in enumerate(files):
@@ -307,7 +310,7 @@ def reached(edges, name):
 
 
 def test_the_path_of_a_batch_uses_few_files_and_calls(tmp_path):
-    legs = trips.of_an_index(tmp_path)
+    legs = batch_path.of_an_index(tmp_path)
     for leg, passed in legs.items():
         print(f"  {leg}: {len(passed.files)} files, {passed.calls:.1f} calls")
         print("".join(f"    {file}\n" for file in passed.files), end="")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import structure
+from helpers import package_structure
 
 # With their own imports, they take 1 to 15 ms each, and are imported where they are used.
 HEAVY = {
@@ -42,7 +42,7 @@ def loaded_by(code):
 def ours(names):
     """Return the modules of the package, without those that are folders."""
     ours = (name for name in names if name.partition(".")[0] == "mpqueue")
-    return sorted(name for name in ours if not (structure.ROOT / name.replace(".", "/")).is_dir())
+    return sorted(name for name in ours if not (package_structure.ROOT / name.replace(".", "/")).is_dir())
 
 
 @pytest.mark.parametrize(("code", "most", "heavy"), IMPORTS.values(), ids=IMPORTS)

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.docstrings import MODULES, public_names
-from helpers.structure import ROOT
-from helpers.unread import unread_parameters
+from helpers.package_structure import ROOT
+from helpers.unread_parameters import unread_parameters
 
 import mpqueue
 from mpqueue import Balance, Dataset, GeneratorEnqueuer, Loader, OrderedEnqueuer, Server

@@ -9,7 +9,7 @@ import tomllib
 import types
 
 import pytest
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 
 from mpqueue.system.user_code.extras import is_installed
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from helpers.docstrings import MODULES, OF_TORCH
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 
 import mpqueue
 from mpqueue.tf1 import root

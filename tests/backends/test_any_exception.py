@@ -5,8 +5,8 @@ import threading
 from functools import partial
 
 import pytest
-from helpers.computed import Computed
-from helpers.misbehaving import AT, BASES, LENGTH, MISBEHAVING, Counting, Frozen, Raises, RefusingClass, taken
+from helpers.computed_source import Computed
+from helpers.unusual_exceptions import AT, BASES, LENGTH, MISBEHAVING, Counting, Frozen, Raises, RefusingClass, taken
 
 from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.deadlock import DEADLOCK_S
-from helpers.outside import ran
+from helpers.trainer_processes import ran
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer

@@ -8,10 +8,10 @@ import signal
 
 import psutil
 import pytest
-from helpers import simulated
+from helpers import simulated_pool
 from helpers.faults import Numbers, numbers
-from helpers.simulated import endless_epoch, word_of
-from helpers.started import started
+from helpers.simulated_pool import endless_epoch, word_of
+from helpers.started_enqueuer import started
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.backends.processes.handle import Pipes, WorkerHandle
@@ -70,7 +70,7 @@ class Listened:
 def test_exited_worker_is_not_polled(monkeypatch):
     """Otherwise its pipe is reported forever if a child of the trainer holds it open."""
     monkeypatch.setattr("mpqueue.backends.processes.roster.make_poller", Listened)
-    with simulated.World(simulated.Source([1]), endless_epoch(), 2, 4, random.Random(0).choice) as world:
+    with simulated_pool.World(simulated_pool.Source([1]), endless_epoch(), 2, 4, random.Random(0).choice) as world:
         roster = world.backend.pool.roster
         others = roster.poller.fds - roster.by_reports.keys()
         for _ in range(3):
@@ -81,7 +81,7 @@ def test_exited_worker_is_not_polled(monkeypatch):
             assert roster.poller.fds == others | roster.by_reports.keys()
 
 
-class LateForkServer(simulated.ForkServer):
+class LateForkServer(simulated_pool.ForkServer):
     """A fork server that reports a second worker only after the first one has reported a batch."""
 
     def __init__(self, world):
@@ -102,7 +102,7 @@ class LateForkServer(simulated.ForkServer):
         return super().events(timeout_s)
 
 
-class DiesAtARestart(simulated.ForkServer):
+class DiesAtARestart(simulated_pool.ForkServer):
     """A fork server that has exited when a third worker is requested."""
 
     num_asked = 0
@@ -116,8 +116,8 @@ class DiesAtARestart(simulated.ForkServer):
 
 def test_fork_server_that_exits_during_a_request_is_replaced(monkeypatch):
     """The trainer notices the exit during the request."""
-    monkeypatch.setattr(simulated, "ForkServer", DiesAtARestart)
-    with simulated.World(simulated.Source([1]), endless_epoch(), 2, 4, random.Random(0).choice) as world:
+    monkeypatch.setattr(simulated_pool, "ForkServer", DiesAtARestart)
+    with simulated_pool.World(simulated_pool.Source([1]), endless_epoch(), 2, 4, random.Random(0).choice) as world:
         first = world.fork_server
         world.dies(next(iter(world.workers.values())), -9)
         found = [world.pipeline.next() for _ in range(20)]
@@ -126,7 +126,7 @@ def test_fork_server_that_exits_during_a_request_is_replaced(monkeypatch):
         assert len(world.workers) == 2
 
 
-class Watched(simulated.World):
+class Watched(simulated_pool.World):
     """A world that records the work of each worker."""
 
     def __init__(self, *args):
@@ -139,8 +139,8 @@ class Watched(simulated.World):
 
 
 def test_work_is_granted_before_the_last_worker_runs_and_the_first_worker_gets_the_first_batch(monkeypatch):
-    monkeypatch.setattr(simulated, "ForkServer", LateForkServer)
-    with Watched(simulated.Source([1]), endless_epoch(), 2, 8, lambda choices: choices[0]) as world:
+    monkeypatch.setattr(simulated_pool, "ForkServer", LateForkServer)
+    with Watched(simulated_pool.Source([1]), endless_epoch(), 2, 8, lambda choices: choices[0]) as world:
         assert world.done[0] == (0, 0)
         assert not world.backend.supervision.vacant
 
@@ -149,9 +149,9 @@ def streams(num_lanes, length, num_workers, credit):
     """A world of streams, and the words of their elements in order."""
     cursor = StreamCursor(num_lanes)
     cursor.go_to(Place())
-    source = simulated.Source([1], (), [length] * num_lanes)
+    source = simulated_pool.Source([1], (), [length] * num_lanes)
     expected = [source.content(0, number, lane) for number in range(length) for lane in range(num_lanes)]
-    world = simulated.World(source, cursor, num_workers, credit, lambda choices: choices[0])
+    world = simulated_pool.World(source, cursor, num_workers, credit, lambda choices: choices[0])
     return world, [*map(word_of, expected)]
 
 

@@ -10,10 +10,10 @@ import traceback
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.handling import handling
+from helpers.signal_handlers import handling
 
 from mpqueue import Loader
 from mpqueue.backends.start import forker

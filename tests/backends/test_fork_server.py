@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.outside import Trainer, ran
-from helpers.started import started
+from helpers.started_enqueuer import started
+from helpers.trainer_processes import Trainer, ran
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
-from helpers.outside import ran
+from helpers.computed_source import Computed
+from helpers.trainer_processes import ran
 
 import mpqueue
 

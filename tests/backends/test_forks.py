@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.outside import Trainer, ran
-from helpers.started import started
+from helpers.started_enqueuer import started
+from helpers.trainer_processes import Trainer, ran
 
 from mpqueue import Loader
 from mpqueue.backends.start import forker

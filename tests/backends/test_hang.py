@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
-from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.backends import threads

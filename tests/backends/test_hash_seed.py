@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 from backends.test_fork_server import fork_servers, kill_fork_server
-from helpers.computed import Computed
-from helpers.outside import ran
+from helpers.computed_source import Computed
+from helpers.trainer_processes import ran
 
 import mpqueue
 from mpqueue import Loader

@@ -8,9 +8,9 @@ import signal
 import psutil
 import pytest
 from backends.test_fork_server import kill_fork_server
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 from mpqueue import Loader
 from mpqueue.errors import WorkerDied

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.counting import instructions_of
+from helpers.call_counts import instructions_of
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
-from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
-from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
+from helpers.logged_lanes import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
 
 import mpqueue
 from mpqueue.backends.processes import lane_dispatcher

@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue import Loader

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.outside import Trainer, ran
+from helpers.trainer_processes import Trainer, ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.new_interpreter]
 

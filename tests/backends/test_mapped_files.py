@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import Loader
 from mpqueue.backends.sending.source_send import take_image

@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Numbers, numbers
-from helpers.outside import Trainer
-from helpers.started import started
+from helpers.started_enqueuer import started
+from helpers.trainer_processes import Trainer
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.outside import ran
+from helpers.trainer_processes import ran
 
 import mpqueue
 

@@ -17,10 +17,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.gates import Gate, pass_gate
 from helpers.proxies import Proxy
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import Loader

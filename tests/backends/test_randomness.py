@@ -6,9 +6,9 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
-from helpers.numbered import iter_after
-from helpers.started import started
+from helpers.computed_source import Computed
+from helpers.numbered_batches import iter_after
+from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from helpers import simulated
-from helpers.simulated import endless_epoch, word_of
+from helpers import simulated_pool
+from helpers.simulated_pool import endless_epoch, word_of
 
 from mpqueue.backends.processes import dispatcher
 from mpqueue.backends.processes.ring_memory import slot_reuse
@@ -34,7 +34,7 @@ class Fair:
 
 
 def world_of(num_workers, credit, *, words=WORDS):
-    return simulated.World(simulated.Source([words]), endless_epoch(), num_workers, credit, Fair())
+    return simulated_pool.World(simulated_pool.Source([words]), endless_epoch(), num_workers, credit, Fair())
 
 
 def num_large(world):

@@ -1,7 +1,7 @@
 """Classes of the script with ``__slots__``: in attributes of the source, and as samples and exceptions of workers."""
 
 import pytest
-from helpers.outside import ran
+from helpers.trainer_processes import ran
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]

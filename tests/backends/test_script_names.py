@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.outside import ran
+from helpers.trainer_processes import ran
 
 from mpqueue.memory.main_module import is_findable
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import Loader
 from mpqueue.backends.sending.source_send import take_image

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.gates import Gate, pass_gate
-from helpers.handling import handling, raising
+from helpers.signal_handlers import handling, raising
 from helpers.waits import until
 
 from mpqueue import Loader, OrderedEnqueuer

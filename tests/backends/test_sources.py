@@ -12,7 +12,7 @@ import types
 import numpy as np
 import psutil
 import pytest
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer

@@ -5,8 +5,8 @@ import os
 import textwrap
 
 import pytest
-from helpers.outside import ran
 from helpers.terminals import terminal
+from helpers.trainer_processes import ran
 
 import mpqueue
 from mpqueue import Loader

@@ -9,11 +9,11 @@ import time
 import psutil
 import pytest
 from backends.test_fork_server import fork_servers
+from helpers.declared_hangs import TIMEOUT_S, judge_by
+from helpers.engine_parts import pipeline_of
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.hanging import TIMEOUT_S, judge_by
-from helpers.inside import pipeline_of
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.backends.processes.handle import WorkerHandle

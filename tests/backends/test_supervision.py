@@ -1,7 +1,7 @@
 """Lanes and slots when workers start and exit, in a simulated world."""
 
-from helpers import simulated
-from helpers.simulated import endless_epoch, word_of
+from helpers import simulated_pool
+from helpers.simulated_pool import endless_epoch, word_of
 
 from mpqueue.backends.processes.handle import Cause
 from mpqueue.memory.slots import SlotState
@@ -25,7 +25,7 @@ def words(world, count):
 def test_lanes_without_read_grants_go_to_a_returning_worker():
     cursor = StreamCursor(LANES)
     cursor.go_to(Place())
-    with simulated.World(simulated.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn) as world:
+    with simulated_pool.World(simulated_pool.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn) as world:
         supervision, pool = world.backend.supervision, world.backend.pool
         found = []
         while not supervision.resize(1):  # as long as the other worker runs its lanes
@@ -44,7 +44,7 @@ def test_lanes_without_read_grants_go_to_a_returning_worker():
         assert found == [1000 * (at % LANES + 1) + at // LANES for at in range(len(found))]
 
 
-class Stuck(simulated.ForkServer):
+class Stuck(simulated_pool.ForkServer):
     """A fork server that kills no process."""
 
     def kill(self, key, number):
@@ -55,9 +55,9 @@ class Stuck(simulated.ForkServer):
 
 
 def test_slots_held_by_code_of_an_abandoned_worker_wait_for_its_exit(monkeypatch):
-    monkeypatch.setattr(simulated, "ForkServer", Stuck)
+    monkeypatch.setattr(simulated_pool, "ForkServer", Stuck)
     monkeypatch.setattr("mpqueue.backends.processes.supervision.STUCK_S", 0.0)
-    world = simulated.World(simulated.Source([1]), endless_epoch(), 2, 4, in_turn)
+    world = simulated_pool.World(simulated_pool.Source([1]), endless_epoch(), 2, 4, in_turn)
     sentinel, other_end = descriptors.pipe()  # of a process that has not exited
     try:
         supervision, roster = world.backend.supervision, world.backend.pool.roster

@@ -8,14 +8,14 @@ import threading
 import time
 
 import pytest
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
+from helpers.engine_parts import pipeline_of
+from helpers.fault_table import AT, CELLS, HANGING, LENGTH, PAUSING, PROCESSES, RAISING, outcome_of
 from helpers.faults import Fault, numbers, released
+from helpers.faulty_source import Faulty, FaultyEpochs, WorkerInit
 from helpers.footprint import DEADLOCK_S, Footprint, left_behind
 from helpers.gates import Gate
-from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
-from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
-from helpers.inside import pipeline_of
-from helpers.outside import ran
-from helpers.table import AT, CELLS, HANGING, LENGTH, PAUSING, PROCESSES, RAISING, outcome_of
+from helpers.trainer_processes import ran
 
 import mpqueue
 from mpqueue import OrderedEnqueuer
@@ -255,7 +255,7 @@ def _test_pause_here(place, backend):
     """In a separate trainer, because the test itself must not be stopped."""
     said, _ = ran(f"""
         from helpers.faults import Fault, numbers
-        from helpers.hooks import Faulty
+        from helpers.faulty_source import Faulty
         fuse = os.path.dirname(OUT) + "/fuse"
         enqueuer = OrderedEnqueuer(Faulty({place!r}, Fault("sigstop-sigcont", fuse)))
         enqueuer.start({2 * (backend == "thread")}, 4)

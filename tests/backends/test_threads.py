@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import strikes
-from helpers.computed import Computed
+from helpers import injected_exceptions
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
-from helpers.inside import pipeline_of
+from helpers.engine_parts import pipeline_of
 from helpers.waits import until
 
 from mpqueue import Loader, OrderedEnqueuer
@@ -89,16 +89,16 @@ def take(lock):
 
 def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
     """A context manager of `contextlib` would keep it as long as the exception, and workers would wait."""
-    strikes.strike_in_contextlib_too(monkeypatch)
+    injected_exceptions.strike_in_contextlib_too(monkeypatch)
     kept = []
     with Loader(range(3), workers=1, backend="thread") as loader:
         next(iter(loader))
         pipeline = pipeline_of(loader)
-        for after, strike in strikes.each_strike(least=3):
+        for after, strike in injected_exceptions.each_strike(least=3):
             with strike:
                 try:
                     pipeline.timeout_s()
-                except strikes.Struck as error:
+                except injected_exceptions.Struck as error:
                     kept.append(error)
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(take, pipeline.guard.lock).result(), after

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from helpers.gates import Gate
-from helpers.outside import Trainer
+from helpers.trainer_processes import Trainer
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 

@@ -14,10 +14,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
-from helpers.handling import handling, raising
-from helpers.inside import pipeline_of
-from helpers.numbered import taken
+from helpers.computed_source import Computed
+from helpers.engine_parts import pipeline_of
+from helpers.numbered_batches import taken
+from helpers.signal_handlers import handling, raising
 
 import mpqueue
 from mpqueue.errors import WorkerRaised

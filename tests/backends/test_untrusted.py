@@ -10,8 +10,8 @@ import random
 
 import numpy as np
 import pytest
-from helpers import simulated
-from helpers.simulated import endless_epoch, word_of
+from helpers import simulated_pool
+from helpers.simulated_pool import endless_epoch, word_of
 
 from mpqueue.worker.records import NEW_SPEC, REPORT
 
@@ -91,7 +91,7 @@ LIES = {
 def test_worker_with_an_invalid_report_is_replaced_and_its_batches_computed_again(lie, monkeypatch, caplog):
     lies = [LIES[lie]]
 
-    class Lying(simulated.Worker):
+    class Lying(simulated_pool.Worker):
         """Its first report is the one with the spec."""
 
         def send(self, *values):
@@ -102,8 +102,8 @@ def test_worker_with_an_invalid_report_is_replaced_and_its_batches_computed_agai
             assert fields["flags"] & NEW_SPEC
             os.write(self.reports, lies.pop()(self, fields))
 
-    monkeypatch.setattr(simulated, "Worker", Lying)
-    with simulated.World(simulated.Source([100]), endless_epoch(), 2, 3, random.Random(0).choice) as world:
+    monkeypatch.setattr(simulated_pool, "Worker", Lying)
+    with simulated_pool.World(simulated_pool.Source([100]), endless_epoch(), 2, 3, random.Random(0).choice) as world:
         with caplog.at_level(logging.WARNING, "mpqueue"):
             found = [world.pipeline.next() for _ in range(9)]
         assert [word_of(batch) for batch in found] == list(range(9))

@@ -5,7 +5,7 @@ import unittest.mock
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.proxies import Proxy, Raising
 
 from mpqueue import Loader

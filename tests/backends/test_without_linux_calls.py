@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from helpers.hanging import TIMEOUT_S
-from helpers.outside import ran
+from helpers.declared_hangs import TIMEOUT_S
+from helpers.trainer_processes import ran
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def without(tmp_path):
 
 
 _EPOCHS = """
-from helpers.hanging import Stopped, judge_by
+from helpers.declared_hangs import Stopped, judge_by
 
 def is_killed(fuse):
     os.kill(os.getpid(), signal.SIGKILL)

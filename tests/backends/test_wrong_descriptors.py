@@ -9,10 +9,10 @@ import signal
 import stat
 
 import pytest
+from helpers.batch_trees import same
 from helpers.faults import Numbers, burns, numbers
-from helpers.simulated import Source, World, endless_epoch, word_of
-from helpers.started import started
-from helpers.trees import same
+from helpers.simulated_pool import Source, World, endless_epoch, word_of
+from helpers.started_enqueuer import started
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from helpers import on_cluster
+from helpers import ray_cluster
 from helpers.footprint import DEADLOCK_S, collect
 
 import mpqueue
@@ -28,14 +28,14 @@ def _needs_ray():
 @pytest.fixture(scope="session")
 def cluster():
     """A cluster with two nodes of two CPUs each; this process has joined its head."""
-    with on_cluster.started(num_nodes=2) as made:
+    with ray_cluster.started(num_nodes=2) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _slow_machine(monkeypatch):
     """Wait longer for requested agents, because a busy machine starts them late."""
-    monkeypatch.setattr(links, "START_S", float(on_cluster.WAIT_S))
+    monkeypatch.setattr(links, "START_S", float(ray_cluster.WAIT_S))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def _footprint():
     import threading
 
     return {
-        "processes": on_cluster.processes_of_ours(),
+        "processes": ray_cluster.processes_of_ours(),
         "threads": {thread.name for thread in threading.enumerate() if thread.name.startswith("mpqueue")},
         "descriptors": set(descriptors._owned),
         "objects": set(descriptors._objects),

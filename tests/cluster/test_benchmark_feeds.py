@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from helpers.scripts import script
+from helpers.script_modules import script
 
 
 class Numbered:

@@ -11,7 +11,7 @@ import pytest
 from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
-from helpers.on_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
+from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import Loader

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.on_cluster import RandomBatches, agents, on, until
+from helpers.ray_cluster import RandomBatches, agents, on, until
 
 from mpqueue import Loader
 from mpqueue.backends.ray import connect as joining

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.gates import Gate
-from helpers.laned import AtGate, Counted, all_of, computed, rest, running
-from helpers.on_cluster import on
+from helpers.logged_lanes import AtGate, Counted, all_of, computed, rest, running
+from helpers.ray_cluster import on
 
 import mpqueue
 from mpqueue.errors import WorkerDied

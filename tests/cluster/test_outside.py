@@ -5,7 +5,7 @@ import signal
 
 import psutil
 import pytest
-from helpers.outside import Trainer
+from helpers.trainer_processes import Trainer
 
 SCRIPT = """
 class ReportsAndHangs(Numbers):

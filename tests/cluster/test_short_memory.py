@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers.on_cluster import RandomBatches, hash_of, on
+from helpers.ray_cluster import RandomBatches, hash_of, on
 
 from mpqueue import Loader
 from mpqueue.backends.processes.handle import Pipes

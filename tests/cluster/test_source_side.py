@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from helpers.on_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
+from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer

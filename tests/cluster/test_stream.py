@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.on_cluster import RandomBatches, agents, hash_of, on
+from helpers.ray_cluster import RandomBatches, agents, hash_of, on
 
 import mpqueue
 from mpqueue import Loader

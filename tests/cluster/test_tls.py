@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.on_cluster import address_of_this_node
+from helpers.ray_cluster import address_of_this_node
 
 import mpqueue
 
@@ -36,7 +36,7 @@ def certificates(folder, *, name="node", addresses=("127.0.0.1",)):
 SCRIPT = """
 import socket, ssl, sys
 
-from helpers.on_cluster import RandomBatches, hash_of, on, started
+from helpers.ray_cluster import RandomBatches, hash_of, on, started
 
 from mpqueue import Loader
 from mpqueue.system.descriptors import descriptors

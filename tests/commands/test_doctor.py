@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.control_groups import show_groups
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 
 import mpqueue
 from mpqueue.__main__ import main

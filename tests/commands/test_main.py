@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from helpers.commands import status_at_exit
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 
 from mpqueue import __main__ as command
 from mpqueue.__main__ import COMMANDS, main

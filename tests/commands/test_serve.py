@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers.alarms import Alarm
 from helpers.commands import status_at_exit
-from helpers.serving import served
+from helpers.server_processes import served
 
 from mpqueue.__main__ import main
 from mpqueue.commands import serve as command

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers.strikes import batches_despite, each_strike
+from helpers.injected_exceptions import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Dataset

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import Samples, drain, lane_run
+from helpers.stage_inputs import Samples, drain, lane_run
 
 from mpqueue.dataset.indexed.readers import SourceNode
 from mpqueue.dataset.lanes.stages import counts_of

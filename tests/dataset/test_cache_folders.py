@@ -14,7 +14,7 @@ import threading
 import numpy as np
 import pytest
 from helpers.footprint import DEADLOCK_S
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 
 import mpqueue
 from mpqueue import Dataset

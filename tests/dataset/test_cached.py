@@ -20,9 +20,9 @@ import weakref
 import cloudpickle
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.deadlock import DEADLOCK_S
-from helpers.forking import status_of_fork
-from helpers.in_threads import in_threads
+from helpers.forked_calls import status_of_fork
 
 import mpqueue
 from mpqueue import Dataset

@@ -15,10 +15,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.file_formats import write_tar
 from helpers.footprint import DEADLOCK_S
-from helpers.forking import status_of_fork
-from helpers.in_threads import in_threads
+from helpers.forked_calls import status_of_fork
 from helpers.pipelines import Failed, opened, outcomes_of, reopened, rest_of
 
 import mpqueue

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from helpers.counting import calls_of
+from helpers.call_counts import calls_of
 
 import mpqueue
 from mpqueue import Dataset

@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.server_directories import servers_directory  # noqa: F401
 
 import mpqueue

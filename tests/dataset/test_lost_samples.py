@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import Samples, drain, lane_run, saved
+from helpers.stage_inputs import Samples, drain, lane_run, saved
 
 import mpqueue
 from mpqueue import Dataset, Ragged

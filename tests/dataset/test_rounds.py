@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.strikes import Strike, Struck
+from helpers.injected_exceptions import Strike, Struck
 from model.functions import Drawing, Kept
 
 import mpqueue

@@ -5,8 +5,8 @@ import pickle
 from bisect import bisect_right
 
 import pytest
-from helpers.lane_inputs import saved
 from helpers.pipelines import made
+from helpers.stage_inputs import saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.elements import Run

@@ -9,9 +9,9 @@ import tempfile
 from contextlib import ExitStack
 
 import pytest
-from helpers.compiled import keep_compiled
+from helpers.doc_pages import DOCS
+from helpers.jax_cache import keep_compiled
 from helpers.new_fork_servers import interpreter
-from helpers.pages import DOCS
 
 keep_compiled()
 

@@ -4,8 +4,8 @@ import ast
 import re
 
 import pytest
-from helpers.pages import DOCS
-from helpers.structure import ROOT
+from helpers.doc_pages import DOCS
+from helpers.package_structure import ROOT
 
 TEXT = re.sub(r"^```.*?^```$", "", (DOCS / "internals/contributing.md").read_text("utf-8"), flags=re.S | re.M)
 QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", TEXT)))

@@ -5,8 +5,8 @@ import inspect
 from typing import ForwardRef
 
 import pytest
+from helpers.doc_pages import run_example
 from helpers.docstrings import arguments, documented, examples, sections, undescribed
-from helpers.pages import run_example
 
 import mpqueue
 import mpqueue.keras

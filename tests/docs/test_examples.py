@@ -7,9 +7,9 @@ import subprocess
 import tomllib
 
 import pytest
-from helpers import optional
+from helpers import optional_packages
 from helpers.commands import status_at_exit
-from helpers.pages import ROOT, blocks, run_example
+from helpers.doc_pages import ROOT, blocks, run_example
 
 import mpqueue
 
@@ -96,7 +96,7 @@ def test_a_python_block_runs_unchanged(launcher, block, tmp_path):
     try:
         errors = run_example(block.text, tmp_path, launcher)
     except AssertionError as error:
-        optional.skip_if_missing(str(error))
+        optional_packages.skip_if_missing(str(error))
         raise
     assert frameworks or errors == ""
 

@@ -4,8 +4,8 @@ import ast
 import re
 
 import pytest
-from helpers.pages import DOCS
-from helpers.structure import ROOT
+from helpers.doc_pages import DOCS
+from helpers.package_structure import ROOT
 
 ROWS = re.findall(r"^\| ([a-z ]+) \| (.+) \| `([\w.]+)` \|$", (DOCS / "internals/glossary.md").read_text("utf-8"), re.M)
 MOST_TERMS = 25

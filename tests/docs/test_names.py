@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import re
 
-from helpers.pages import PAGES, name_of, prose
+from helpers.doc_pages import PAGES, name_of, prose
 
 import mpqueue
 import mpqueue.compat.v1 as tf

@@ -4,7 +4,7 @@ import functools
 import re
 import tomllib
 
-from helpers.pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
+from helpers.doc_pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
 
 TESTS = ROOT / "tests"
 # A test file, alone or with a test or class in it.

@@ -3,8 +3,8 @@
 import xml.etree.ElementTree as ET
 
 import pytest
-from helpers.pages import PAGES
-from helpers.scripts import script
+from helpers.doc_pages import PAGES
+from helpers.script_modules import script
 
 command = script("parts.pictures.command")
 measured = script("parts.pictures.measured")

@@ -4,8 +4,8 @@ import re
 import statistics
 
 import pytest
-from helpers.pages import PAGES, name_of
-from helpers.scripts import script
+from helpers.doc_pages import PAGES, name_of
+from helpers.script_modules import script
 
 measured = script("parts.pictures.measured")
 OURS = "mpqueue"

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.doc_pages import DOCS
 from helpers.docstrings import MODULES, OF_TORCH, names_of, public_names
-from helpers.pages import DOCS
 
 import mpqueue.errors
 from mpqueue import errors

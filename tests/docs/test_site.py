@@ -4,7 +4,7 @@ import re
 from importlib.metadata import entry_points
 
 import pytest
-from helpers.pages import DOCS, PAGES, README
+from helpers.doc_pages import DOCS, PAGES, README
 
 pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
 

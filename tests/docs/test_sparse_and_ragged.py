@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
-from helpers.pages import DOCS
+from helpers.computed_source import Computed
+from helpers.doc_pages import DOCS
 
 import mpqueue
 from mpqueue import Ragged

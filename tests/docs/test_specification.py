@@ -5,7 +5,7 @@ import re
 from operator import attrgetter
 
 import pytest
-from helpers.pages import PAGES, name_of
+from helpers.doc_pages import PAGES, name_of
 
 CITED = sorted({
     (name_of(page), module, name)

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from helpers.doc_pages import ROOT, blocks
 from helpers.docstrings import examples
-from helpers.pages import ROOT, blocks
 
 pytest.importorskip("mypy", reason="mypy is not installed")
 

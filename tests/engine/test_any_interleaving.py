@@ -5,8 +5,8 @@ without credit, and no call hangs.
 """
 
 import pytest
-from helpers.aiming import run_and_require
-from helpers.simulated import MachineOfAWorld, Source, World
+from helpers.simulated_pool import MachineOfAWorld, Source, World
+from helpers.state_machines import run_and_require
 
 from mpqueue.backends.processes import lane_dispatcher
 from mpqueue.backends.processes.handle import Work

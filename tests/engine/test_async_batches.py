@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
-from helpers.computed import Computed
+from helpers.computed_source import Computed
+from helpers.engine_parts import pipeline_of
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
-from helpers.inside import pipeline_of
-from helpers.numbered import Broken, Numbered
+from helpers.numbered_batches import Broken, Numbered
 from helpers.waits import until
 
 import mpqueue

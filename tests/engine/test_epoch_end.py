@@ -2,7 +2,7 @@
 
 import threading
 
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import Loader
 

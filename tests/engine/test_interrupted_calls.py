@@ -6,8 +6,8 @@ import threading
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
-from helpers.handling import handling, raising
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.signal_handlers import handling, raising
 
 from mpqueue.engine import pipeline as pipeline_module
 from mpqueue.engine.backend import NotYet

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.tabular import plain, table
-from helpers.tabular import write_arrow as write
+from helpers.table_files import plain, table
+from helpers.table_files import write_arrow as write
 
 import mpqueue
 from mpqueue.errors import FileError

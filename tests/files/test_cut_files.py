@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.file_formats import write_array_record, write_tar
-from helpers.tabular import plain, write_arrow, write_parquet
+from helpers.table_files import plain, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 from mpqueue import files

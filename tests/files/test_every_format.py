@@ -10,11 +10,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.file_formats import SOURCES, comparable, rewritten, several, write_all, write_array_record, write_tar
 from helpers.finalizers import calls_of_python_in
-from helpers.in_threads import in_threads
-from helpers.strikes import Struck, each_strike
-from helpers.tabular import answer_of_child
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.table_files import answer_of_child
 
 import mpqueue
 from mpqueue import files

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers.file_formats import rewritten
 from helpers.footprint import DEADLOCK_S
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 
 from mpqueue.errors import FileError
 from mpqueue.files import JSONLines

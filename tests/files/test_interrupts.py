@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 from helpers.file_formats import write_array_record, write_tar
-from helpers.tabular import table, write_parquet
+from helpers.table_files import table, write_parquet
 from PIL import Image
 
 from mpqueue.files import ArrayRecord, Images, JSONLines, Parquet, TarStream, array_record, images

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.file_formats import write_array_record, write_tar
-from helpers.tabular import write_arrow, write_parquet
+from helpers.table_files import write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 import mpqueue

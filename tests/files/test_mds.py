@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tabular import rewrite
+from helpers.table_files import rewrite
 
 from mpqueue.errors import FileError
 from mpqueue.files import MDS, mds_values

@@ -4,7 +4,7 @@ import os
 from functools import partial
 
 import pytest
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 
 from mpqueue.errors import FileError
 from mpqueue.files.access.opened import IndexedFile, OpenFiles

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.tabular import plain, table
-from helpers.tabular import write_parquet as write
+from helpers.table_files import plain, table
+from helpers.table_files import write_parquet as write
 
 import mpqueue
 from mpqueue.errors import FileError

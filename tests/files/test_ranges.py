@@ -6,7 +6,7 @@ import threading
 import fsspec
 import fsspec.asyn
 import pytest
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 from helpers.range_server import range_server
 
 from mpqueue.errors import FileError

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.forking import status_of_fork
-from helpers.tabular import rewrite, table, write_arrow, write_parquet
+from helpers.forked_calls import status_of_fork
+from helpers.table_files import rewrite, table, write_arrow, write_parquet
 
 import mpqueue
 from mpqueue.errors import FileError

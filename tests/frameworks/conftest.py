@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from helpers.compiled import keep_compiled
-from helpers.forked import Interpreter
-from helpers.lean import lean_environ
+from helpers.forked_programs import Interpreter
+from helpers.jax_cache import keep_compiled
+from helpers.keras_environment import lean_environ
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

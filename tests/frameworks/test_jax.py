@@ -1,7 +1,7 @@
 """`mpqueue.jax.device_iterator` with the real JAX: the batches, their order, and the owner of their memory."""
 
 import pytest
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 
 pytest.importorskip("jax")
 
@@ -17,8 +17,8 @@ import weakref
 import jax
 import ml_dtypes
 import numpy as np
-from helpers.numbered import Broken, Mixed, Numbered, numbers_of
-from helpers.strikes import Alarms, Struck, each_strike
+from helpers.injected_exceptions import Alarms, Struck, each_strike
+from helpers.numbered_batches import Broken, Mixed, Numbered, numbers_of
 
 import mpqueue
 from mpqueue import Loader
@@ -367,7 +367,7 @@ import gc, os, sys
 sys.path.insert(0, {tests!r})
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from helpers.numbered import Mixed, Numbered, numbers_of
+from helpers.numbered_batches import Mixed, Numbered, numbers_of
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
 
@@ -504,7 +504,7 @@ import jax, numpy as np
 rank = int(os.environ["NUMBER"])
 jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=rank)
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from helpers.numbered import Numbered
+from helpers.numbered_batches import Numbered
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
 

@@ -11,7 +11,7 @@ pytest.importorskip("keras.utils")
 from frameworks.keras.conftest import delivered
 from frameworks.keras.test_epochs import *  # noqa: F403
 from frameworks.keras.test_fit import *  # noqa: F403
-from helpers.fitting import BACKEND
+from helpers.keras_fits import BACKEND
 
 __all__ = ["delivered"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from helpers.lean import lean_environ
-from helpers.numbered import Broken, Mixed, Numbered, Point, numbers_of
+from helpers.keras_environment import lean_environ
+from helpers.numbered_batches import Broken, Mixed, Numbered, Point, numbers_of
 from helpers.tfrecords import FEATURES, described, example, write_records
 
 import mpqueue
@@ -322,7 +322,7 @@ sys.path.insert(0, {tests!r})
 for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
     del sys.modules[name]  # TensorFlow has imported Keras with its own backend
 import keras, numpy as np
-from helpers.marked import Marked
+from helpers.fit_datasets import Marked
 import mpqueue, mpqueue.tf
 
 assert keras.backend.backend() == {backend!r}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from helpers.faults import Numbers
-from helpers.strikes import Alarms, Struck
+from helpers.injected_exceptions import Alarms, Struck
 
 from mpqueue import Loader
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs

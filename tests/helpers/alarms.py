@@ -9,7 +9,7 @@ import contextlib
 import signal
 import threading
 
-from helpers.strikes import StruckByAlarm
+from helpers.injected_exceptions import StruckByAlarm
 
 AGAIN_S = 0.05
 

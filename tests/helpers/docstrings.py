@@ -8,7 +8,7 @@ import textwrap
 from importlib import import_module
 from typing import NamedTuple
 
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 from mpqueue.plan.options.signatures import GROUPS
 
 # The public modules with an explicit list of names; `mpqueue.compat.v1` generates its names from a table. Modules that

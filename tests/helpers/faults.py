@@ -89,7 +89,7 @@ class Fault:
     Args:
         kind: One of `KINDS`.
         fuse: Path of a file that does not exist yet, for a fault that happens once; None for always.
-        hanging: A `helpers.hanging.DeclaredHangs` that records each fault, or None.
+        hanging: A `helpers.declared_hangs.DeclaredHangs` that records each fault, or None.
     """
 
     def __init__(self, kind, fuse=None, hanging=None):

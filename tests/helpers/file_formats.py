@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from helpers.tabular import plain, table, write_arrow, write_parquet
+from helpers.table_files import plain, table, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 from mpqueue import files
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from helpers.strikes import Struck
+from helpers.injected_exceptions import Struck
 
 
 def calls_of_python_in(function):

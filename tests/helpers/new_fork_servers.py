@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 
-from helpers import forked
+from helpers import forked_programs
 from mpqueue.backends.start import launcher
 from mpqueue.backends.start.entry_code import FORK_SERVER_CODE
 from mpqueue.system.processes import hash_seed
@@ -46,12 +46,12 @@ def interpreter(*modules, environ=None):
     started = _environ_of(hash_seed.chosen_hash_seed(os.environ)) | (environ or {})
     flags = launcher._interpreter_flags()
     with group_signals.blocked():
-        return forked.Interpreter("mpqueue.backends.start.fork_server", *modules, flags=flags, environ=started)
+        return forked_programs.Interpreter("mpqueue.backends.start.fork_server", *modules, flags=flags, environ=started)
 
 
 def use_forks():
     """Start all fork servers of this program as forks of its present state, as made by `interpreter`."""
-    copy = forked.Copy()
+    copy = forked_programs.Copy()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # some are blocked by `interpreter`, as for a fork server
     launcher._start_interpreter = NewForkServers(copy).start
 

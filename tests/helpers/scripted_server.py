@@ -12,7 +12,7 @@ from collections import deque
 
 import numpy as np
 
-from helpers.requests import ConsumerRequest
+from helpers.consumer_requests import ConsumerRequest
 from mpqueue.memory.layout import flatten, spec_of
 from mpqueue.memory.segment import Segment, shared_words
 from mpqueue.memory.writer import SlotWriter

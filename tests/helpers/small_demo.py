@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import mpqueue
-from helpers.scripts import SCRIPTS
+from helpers.script_modules import SCRIPTS
 
 SMALL = """
 import hashlib, json, runpy, sys

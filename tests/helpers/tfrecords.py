@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from helpers.encoding import bytes_list, example_of, float_list, int64_list
+from helpers.example_encoding import bytes_list, example_of, float_list, int64_list
 from mpqueue import files
 
 PACKED = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}

@@ -4,7 +4,7 @@ import torch
 from torch.utils import data
 
 import mpqueue.torch
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 
 class Noisy(data.Dataset):

@@ -6,8 +6,8 @@ import datetime as dt
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
-from helpers.trees import same
+from helpers.batch_trees import same
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import Dataset, Loader
 from mpqueue.backends.sending.source_send import UnpicklableSource

@@ -7,12 +7,12 @@ import threading
 import weakref
 
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
+from helpers.engine_parts import pipeline_of
 from helpers.faults import Numbers
-from helpers.handling import handling, raising
-from helpers.inside import pipeline_of
-from helpers.strikes import Struck
+from helpers.injected_exceptions import Struck
+from helpers.signal_handlers import handling, raising
 
 import mpqueue
 from mpqueue.backends.processes.roster import Roster

@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 from helpers.faults import Numbers, burns, numbers
-from helpers.outside import ran
-from helpers.started import started
+from helpers.started_enqueuer import started
+from helpers.trainer_processes import ran
 
 from mpqueue import Loader
 

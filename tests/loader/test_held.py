@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.handling import handling
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 from helpers.repeated_signals import Repeated, Repeating
+from helpers.signal_handlers import handling
 
 import mpqueue
 from mpqueue import Dataset, Loader

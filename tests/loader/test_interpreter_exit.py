@@ -6,7 +6,7 @@ import textwrap
 import time
 
 import pytest
-from helpers.outside import Trainer
+from helpers.trainer_processes import Trainer
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 

@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
+from helpers.concurrent_calls import in_threads
 from helpers.faults import Numbers
-from helpers.handling import handling, raising
-from helpers.in_threads import in_threads
+from helpers.signal_handlers import handling, raising
 
 import mpqueue
 from mpqueue import Loader

@@ -11,8 +11,8 @@ import pytest
 from helpers.commands import status_at_exit
 from helpers.docstrings import public_names
 from helpers.faults import Numbers
+from helpers.package_structure import ROOT
 from helpers.saved_states import saved_with
-from helpers.structure import ROOT
 
 import mpqueue.jax
 import mpqueue.keras

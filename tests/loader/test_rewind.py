@@ -7,8 +7,8 @@ import random
 
 import numpy as np
 import pytest
-from helpers.drawing import Drawing, copied, indices
-from helpers.numbered import iter_after
+from helpers.drawing_sources import Drawing, copied, indices
+from helpers.numbered_batches import iter_after
 
 import mpqueue
 from mpqueue.plan.position import cursors

@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from helpers.drawing import copied, drawing, has_even_index
+from helpers.drawing_sources import copied, drawing, has_even_index
 
 import mpqueue
 from mpqueue import Dataset

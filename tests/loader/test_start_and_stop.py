@@ -4,9 +4,9 @@ import os
 import threading
 
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.faults import Numbers, numbers
-from helpers.in_threads import in_threads
-from helpers.started import started
+from helpers.started_enqueuer import started
 
 import mpqueue.loader.session
 from mpqueue import Loader, OrderedEnqueuer

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.segments import PlainMemory
-from helpers.trees import laid_out, layouts, same, trees
+from helpers.batch_trees import laid_out, layouts, same, trees
+from helpers.plain_memory import PlainMemory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

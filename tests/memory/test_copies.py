@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.memory.glibc import LARGE_COPY_BYTES, with_large_copies_uncached

@@ -1,8 +1,8 @@
 """A core dump of a worker does not contain the ring."""
 
 import pytest
-from helpers.computed import Computed
-from helpers.started import started
+from helpers.computed_source import Computed
+from helpers.started_enqueuer import started
 
 
 def flags_of_ring(_):

@@ -1,8 +1,8 @@
 """A control group without free memory: fewer batches are computed ahead, and the kernel kills no process."""
 
 import pytest
-from helpers.groups import BIG, kills, memory_group
-from helpers.outside import ran
+from helpers.memory_groups import BIG, kills, memory_group
+from helpers.trainer_processes import ran
 
 # The kernel checks the group's memory at one moment: on a busy machine, a worker returns its pages late.
 pytestmark = pytest.mark.measures

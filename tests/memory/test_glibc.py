@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 from mpqueue import OrderedEnqueuer
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.segments import PlainMemory
+from helpers.plain_memory import PlainMemory
 
 import mpqueue
 from mpqueue import Loader

@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
-from helpers.meanwhile import meanwhile
+from helpers.interleaving import meanwhile
+from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.memory.ring import Leases
 from mpqueue.memory.slots import Slot

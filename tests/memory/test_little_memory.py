@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.outside import ran
-from helpers.started import started
+from helpers.started_enqueuer import started
+from helpers.trainer_processes import ran
 
 from mpqueue import Loader
 from mpqueue.errors import SharedMemoryFull

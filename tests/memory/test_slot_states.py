@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
-from helpers.meanwhile import meanwhile
+from helpers.interleaving import meanwhile
+from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState, SlotTable, stride_for
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import get_args
 
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue.backends.inline import InlineBackend

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from helpers.counting import instructions_of
+from helpers.call_counts import instructions_of
 
 from mpqueue.backends.processes.lane_owners import LaneOwners
 from mpqueue.engine.ledger import Ledger

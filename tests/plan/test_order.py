@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
+from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.engine.progress.progress import Progress
 from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, Place

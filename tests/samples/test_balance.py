@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from helpers.strikes import batches_despite, each_strike
+from helpers.injected_exceptions import batches_despite, each_strike
 
 import mpqueue
 from mpqueue import Balance, Dataset, Loader

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers.trees import same
+from helpers.batch_trees import same
 
 import mpqueue
 from mpqueue.samples.collate import Collation

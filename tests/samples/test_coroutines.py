@@ -16,7 +16,7 @@ import pytest
 from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
 from helpers.gates import Gate, pass_gate
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
 
 import mpqueue
 from mpqueue import Loader

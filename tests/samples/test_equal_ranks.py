@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.numbered import iter_after
+from helpers.numbered_batches import iter_after
 from hypothesis import settings
 
 import mpqueue

@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 import numpy as np
 import pytest
-from helpers.strikes import batches_despite, each_strike
+from helpers.injected_exceptions import batches_despite, each_strike
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

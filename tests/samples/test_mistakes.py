@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 

@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue.seeding.permutation import SampleOrder, permuted

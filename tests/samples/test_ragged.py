@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers.in_slot import copies_nothing
+from helpers.unpickled_batches import copies_nothing
 from hypothesis import given
 from hypothesis import strategies as st
 

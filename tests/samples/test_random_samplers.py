@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.numbered import iter_after
+from helpers.numbered_batches import iter_after
 from helpers.saved_states import saved_with
 
 import mpqueue

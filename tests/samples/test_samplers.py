@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from helpers.numbered import iter_after
+from helpers.numbered_batches import iter_after
 
 import mpqueue
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.in_slot import copies_nothing
+from helpers.unpickled_batches import copies_nothing
 
 import mpqueue
 from mpqueue import Dataset

@@ -8,8 +8,8 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.footprint import DEADLOCK_S
-from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue import Loader

@@ -1,7 +1,7 @@
 """Fixtures of the scripts' tests."""
 
 import pytest
-from helpers.compiled import keep_compiled
+from helpers.jax_cache import keep_compiled
 from helpers.server_directories import servers_directory
 
 __all__ = ["servers_directory"]

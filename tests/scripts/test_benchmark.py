@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.scripts import SCRIPTS, script
+from helpers.script_modules import SCRIPTS, script
 
 
 def run(*options):

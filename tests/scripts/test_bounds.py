@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
-from helpers.forked import Interpreter
+from helpers.forked_programs import Interpreter
 
 TESTS = Path(__file__).resolve().parents[1]
 # Limits are recorded, and expire at once where a hang is simulated.
 CONFTEST = f"""
 import faulthandler, threading
-from helpers.bounds import Bounds
+from helpers.time_limits import Bounds
 
 later, limits = faulthandler.dump_traceback_later, []
 faulthandler.dump_traceback_later = lambda limit_s, **options: limits.append(options)

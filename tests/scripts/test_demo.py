@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 from helpers import small_demo
-from helpers.scripts import SCRIPTS
+from helpers.script_modules import SCRIPTS
 
 # Without the comparison of loaders. The last line is a digest of the trained model.
 SMALL_DEMO = """

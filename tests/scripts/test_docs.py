@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from helpers.pages import ROOT
+from helpers.doc_pages import ROOT
 
 
 @pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--no-such-option", 1)])

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from helpers.scripts import script
+from helpers.script_modules import script
 
 command, table, scenarios = (script(f"parts.gauntlet.{name}") for name in ("command", "table", "scenarios"))
 

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from helpers.scripts import SCRIPTS, script
+from helpers.script_modules import SCRIPTS, script
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from helpers.structure import ROOT
+from helpers.package_structure import ROOT
 
 HIDDEN = """
 import importlib.util, sys
@@ -35,7 +35,17 @@ def test_only_tests_of_packages_that_are_not_installed_are_skipped(tmp_path):
     (tmp_path / "hidden.py").write_text(HIDDEN)
     for name, code in (SKIPPED | FAILING).items():
         (tmp_path / f"test_{name}.py").write_text(code)
-    options = ["-q", "-rsfE", "--no-fold-skipped", "-p", "hidden", "-p", "helpers.optional", "-p", "no:cacheprovider"]
+    options = [
+        "-q",
+        "-rsfE",
+        "--no-fold-skipped",
+        "-p",
+        "hidden",
+        "-p",
+        "helpers.optional_packages",
+        "-p",
+        "no:cacheprovider",
+    ]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "tests"), str(ROOT)])}
     command = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", *options, "--rootdir", tmp_path]
     done = subprocess.run([*command, tmp_path], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100)

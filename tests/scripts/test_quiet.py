@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.scripts import script
+from helpers.script_modules import script
 
 quiet = script("parts.benchmark.quiet")
 rounds = script("parts.benchmark.rounds")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.scripts import SCRIPTS, script
+from helpers.script_modules import SCRIPTS, script
 
 
 def part(name):

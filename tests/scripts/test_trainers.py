@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from helpers.forked import Interpreter
-from helpers.scripts import script
+from helpers.forked_programs import Interpreter
+from helpers.script_modules import script
 
 entries, killing, table = (script(f"parts.trainers.{name}") for name in ("entries", "killing", "table"))
 

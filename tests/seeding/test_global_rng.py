@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 import pytest
-from helpers.strikes import Strike, Struck
+from helpers.injected_exceptions import Strike, Struck
 
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
 

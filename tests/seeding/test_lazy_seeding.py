@@ -8,7 +8,7 @@ from random import random as imported_random
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue.seeding.global_rng import seed_globals

@@ -5,9 +5,9 @@ import os
 from contextlib import ExitStack
 
 import pytest
-from helpers.forked import Interpreter
+from helpers.consumer_processes import MODULES, Puppet
+from helpers.forked_programs import Interpreter
 from helpers.new_fork_servers import interpreter
-from helpers.puppets import MODULES, Puppet
 from helpers.server_directories import servers_directory
 
 __all__ = ["servers_directory"]
@@ -32,8 +32,8 @@ import json, os, sys
 import mpqueue
 from mpqueue.service.serving import checkpoints, consumers
 sys.path.insert(0, sys.argv[1])
-from helpers.laned import Counted
-from helpers.puppets import Indices
+from helpers.logged_lanes import Counted
+from helpers.consumer_processes import Indices
 
 checkpoints.BETWEEN_S = 0
 folder, options = sys.argv[2], json.loads(sys.argv[3])

@@ -7,9 +7,9 @@ release a slot.
 from types import SimpleNamespace
 
 import pytest
-from helpers.aiming import run_and_require
 from helpers.faults import Numbers
-from helpers.simulated import Deadlock, MachineOfAWorld, Source, World
+from helpers.simulated_pool import Deadlock, MachineOfAWorld, Source, World
+from helpers.state_machines import run_and_require
 
 from mpqueue.backends.job import RingPlan
 from mpqueue.errors import SharedMemoryFull

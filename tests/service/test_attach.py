@@ -8,8 +8,8 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers.forking import status_of_fork
-from helpers.requests import ConsumerRequest
+from helpers.consumer_requests import ConsumerRequest
+from helpers.forked_calls import status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 
 import mpqueue

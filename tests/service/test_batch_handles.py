@@ -1,7 +1,7 @@
 """A batch with skipped samples, moved out of the ring and back."""
 
 import numpy as np
-from helpers.segments import PlainMemory
+from helpers.plain_memory import PlainMemory
 
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
 from mpqueue.memory.slots import SlotTable

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
+from helpers.consumer_requests import ConsumerRequest
 from helpers.finalizers import end_interrupted
-from helpers.forking import status_of_fork
-from helpers.requests import ConsumerRequest
+from helpers.forked_calls import status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
 
 import mpqueue

@@ -4,8 +4,8 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers.laned import Counted
-from helpers.puppets import all_do
+from helpers.consumer_processes import all_do
+from helpers.logged_lanes import Counted
 from helpers.served_streams import loaded, plain, some, stream
 
 import mpqueue

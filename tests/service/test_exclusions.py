@@ -5,7 +5,7 @@ import os
 from functools import partial
 
 import pytest
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 from helpers.server_directories import servers_directory  # noqa: F401
 
 import mpqueue

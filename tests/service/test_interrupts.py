@@ -8,10 +8,10 @@ import time
 from functools import partial
 
 import pytest
-from helpers import strikes
+from helpers import injected_exceptions
 from helpers.alarms import AGAIN_S, Alarm
+from helpers.injected_exceptions import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
-from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
 
 import mpqueue
 from mpqueue.service.consuming import attachment
@@ -181,8 +181,10 @@ def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
 @pytest.mark.parametrize("method", ["start", "stop"])
 def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_directory, monkeypatch, method):
     """A second stop leaves neither the name in use nor workers."""
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename == server_module.__file__)
-    monkeypatch.setattr(strikes, "_tables", {})
+    monkeypatch.setattr(
+        injected_exceptions, "is_ours", lambda frame: frame.f_code.co_filename == server_module.__file__
+    )
+    monkeypatch.setattr(injected_exceptions, "_tables", {})
     for after, strike in each_strike(least=5):
         server = mpqueue.Server("s", [1, 2], workers=1)
         if method == "stop":

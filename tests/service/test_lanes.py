@@ -4,8 +4,8 @@ import itertools
 import signal
 
 import pytest
-from helpers.laned import Counted, computed
-from helpers.puppets import all_do, await_back, firsts
+from helpers.consumer_processes import all_do, await_back, firsts
+from helpers.logged_lanes import Counted, computed
 from helpers.served_streams import loaded, stream
 
 import mpqueue

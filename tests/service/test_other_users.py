@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.others import Other
+from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
 import mpqueue

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers import sweeps
-from helpers.puppets import Indices, firsts
+from helpers.consumer_processes import Indices, firsts
 from helpers.service_simulation import rules_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 """Batches of classes and functions of the server's script, in consumers of the same and of another program."""
 
 import pytest
-from helpers.outside import ran
+from helpers.trainer_processes import ran
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers", "servers_directory")]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.forking import status_of_fork
-from helpers.puppets import Indices, Raised, all_do, await_back, firsts
-from helpers.serving import num_descriptors
+from helpers.consumer_processes import Indices, Raised, all_do, await_back, firsts
+from helpers.forked_calls import status_of_fork
+from helpers.server_processes import num_descriptors
 from helpers.waits import until
 
 import mpqueue

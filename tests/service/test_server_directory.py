@@ -9,8 +9,8 @@ import threading
 import time
 
 import pytest
-from helpers.forking import status_of_fork
-from helpers.others import Other
+from helpers.forked_calls import status_of_fork
+from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
 from mpqueue.errors import ServiceError

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers.bending import bent, edits
-from helpers.trees import laid_out as in_layout
-from helpers.trees import layouts, trees
+from helpers.batch_trees import laid_out as in_layout
+from helpers.batch_trees import layouts, trees
+from helpers.damaged_bytes import bent, edits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -9,11 +9,20 @@ import socket
 import threading
 
 import pytest
-from helpers.bending import bent
-from helpers.others import Other
-from helpers.requests import ConsumerRequest
+from helpers.consumer_requests import ConsumerRequest
+from helpers.damaged_bytes import bent
+from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
-from helpers.serving import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, resident_bytes, served
+from helpers.server_processes import (
+    DEADLOCK_S,
+    CutOff,
+    RawConsumer,
+    Refused,
+    connected,
+    num_descriptors,
+    resident_bytes,
+    served,
+)
 
 from mpqueue.service.protocol.handshake import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.protocol.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.numbered import taken
+from helpers.numbered_batches import taken
 
 import mpqueue
 from mpqueue.errors import ServiceError

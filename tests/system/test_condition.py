@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
 
 from mpqueue.system.signals.condition import Condition
 

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers.computed import Computed
-from helpers.handling import handling, raising
+from helpers.computed_source import Computed
+from helpers.signal_handlers import handling, raising
 
 from mpqueue import Loader
 

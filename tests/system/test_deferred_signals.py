@@ -3,8 +3,8 @@
 import signal
 
 import pytest
-from helpers.handling import handling
 from helpers.repeated_signals import Repeated, Repeating
+from helpers.signal_handlers import handling
 
 from mpqueue.system.signals import deferred
 from mpqueue.system.signals.deferred import allow_signals, are_signals_deferred, defer_signals

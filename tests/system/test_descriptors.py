@@ -7,8 +7,8 @@ import weakref
 from functools import partial
 
 import pytest
-from helpers import strikes
-from helpers.strikes import Strike, Struck, each_strike
+from helpers import injected_exceptions
+from helpers.injected_exceptions import Strike, Struck, each_strike
 
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.signals.collected import WhenCollected
@@ -60,7 +60,7 @@ def test_socket_can_be_closed_before_owner():
 
 def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
     """Neither in the package nor in `contextlib`, for example before the block is entered."""
-    strikes.strike_in_contextlib_too(monkeypatch)
+    injected_exceptions.strike_in_contextlib_too(monkeypatch)
     before = os.listdir("/proc/self/fd")
     for _, strike in each_strike(least=10):
         try:

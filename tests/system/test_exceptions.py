@@ -4,7 +4,7 @@ import errno
 import traceback
 
 import pytest
-from helpers.misbehaving import BASES, MISBEHAVING, Refusal, RefusingClass, Sealed
+from helpers.unusual_exceptions import BASES, MISBEHAVING, Refusal, RefusingClass, Sealed
 
 from mpqueue.errors import WorkerRaised
 from mpqueue.system.signals import exceptions

@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 from helpers.finalizers import calls_of_python_in
-from helpers.strikes import Struck, each_strike
-from helpers.tabular import answer_of_child
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.table_files import answer_of_child
 
 from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
 

@@ -14,9 +14,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
-from helpers.strikes import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
+from helpers.injected_exceptions import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
 
 import mpqueue
 from mpqueue.backends.waiting_consumers import WaitingConsumers

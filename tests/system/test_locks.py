@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from helpers.strikes import Struck
+from helpers.injected_exceptions import Struck
 
 from mpqueue.system.signals.locks import Lock, RLock
 

@@ -4,8 +4,8 @@ import logging
 import signal
 
 import pytest
-from helpers.handling import handling, raising
-from helpers.strikes import Struck
+from helpers.injected_exceptions import Struck
+from helpers.signal_handlers import handling, raising
 
 from mpqueue.system import log
 

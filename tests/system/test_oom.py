@@ -5,7 +5,7 @@ import os
 
 import pytest
 from helpers.control_groups import show_groups
-from helpers.outside import Trainer
+from helpers.trainer_processes import Trainer
 
 from mpqueue.system.processes import oom
 from mpqueue.system.processes.oom import OomCounter, find_counter, parse_kills

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.file_formats import write_array_record
-from helpers.others import Other
+from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
 from helpers.sweeps import step_of
 

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 
 import mpqueue
 from mpqueue.system.process_cache import ProcessCache

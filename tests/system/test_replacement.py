@@ -4,7 +4,7 @@ import types
 
 import pytest
 from helpers.finalizers import end_interrupted
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
 
 from mpqueue.system.user_code.replacement import Replacement
 

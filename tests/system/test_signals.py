@@ -10,8 +10,8 @@ import signal
 
 import pytest
 from helpers.faults import Growing, Numbers
-from helpers.outside import Trainer
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.trainer_processes import Trainer
 
 from mpqueue import OrderedEnqueuer
 

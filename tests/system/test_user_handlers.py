@@ -4,9 +4,9 @@ import signal
 import threading
 
 import pytest
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 from helpers.gates import Gate, pass_gate
-from helpers.handling import handling, raising
+from helpers.signal_handlers import handling, raising
 from helpers.waits import until_main_thread_is_in
 
 from mpqueue import OrderedEnqueuer

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.engine_parts import pipeline_of
 from helpers.faults import Fault, StrikesAt
-from helpers.inside import pipeline_of
 
 import mpqueue
 from mpqueue import Loader, Statistics

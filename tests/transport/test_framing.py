@@ -6,7 +6,7 @@ import os
 import socket
 
 import pytest
-from helpers.bending import bent, edits
+from helpers.damaged_bytes import bent, edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

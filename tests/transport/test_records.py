@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from helpers.bending import bent, edits
+from helpers.damaged_bytes import bent, edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 

@@ -4,7 +4,7 @@ import importlib.util
 import os
 
 import pytest
-from helpers.compiled import keep_compiled
+from helpers.jax_cache import keep_compiled
 
 BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 INSTALLED = [name for name, module in BACKENDS.items() if importlib.util.find_spec(module)]
@@ -24,7 +24,7 @@ def pytest_itemcollected(item):
 @pytest.fixture
 def delivered(monkeypatch):
     """The batches that Keras receives."""
-    from helpers.fitting import Delivered
+    from helpers.keras_fits import Delivered
 
     return Delivered(monkeypatch)
 

@@ -6,7 +6,7 @@ pytest.importorskip("keras.utils")
 
 import keras
 import numpy as np
-from helpers.fitting import BACKEND  # noqa: F401 - sets Keras's backend
+from helpers.keras_fits import BACKEND  # noqa: F401 - sets Keras's backend
 
 from mpqueue import Loader
 from mpqueue.frameworks.keras import backups

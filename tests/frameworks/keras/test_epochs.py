@@ -7,8 +7,8 @@ pytest.importorskip("keras.utils")
 import gc
 
 import keras
-from helpers import marked
-from helpers.fitting import BACKEND, as_py_dataset, fit
+from helpers import fit_datasets
+from helpers.keras_fits import BACKEND, as_py_dataset, fit
 
 import mpqueue.keras
 from mpqueue.keras import accelerate
@@ -21,7 +21,7 @@ def notes_of(tmp_path, way, *, length=5, **options):
     """Return the notes of the dataset in a fit: its hooks and items, from all processes."""
     path = tmp_path / f"notes-{len(list(tmp_path.iterdir()))}"
     path.touch()
-    fit(way(marked.Still(length, str(path))), **options)
+    fit(way(fit_datasets.Still(length, str(path))), **options)
     return path.read_text().splitlines()
 
 
@@ -58,9 +58,9 @@ def test_hooks_of_parts_of_a_pass_run_equally_often(tmp_path):
 @KINDS
 def test_epoch_has_no_batches_computed_before_the_hook_of_the_last_epoch(delivered, processes, kind):
     """Keras's own enqueuer returns batches in the first epoch that it read ahead while the model was built."""
-    fit(as_py_dataset(marked.Marked()), kind=kind)
+    fit(as_py_dataset(fit_datasets.Marked()), kind=kind)
     expected = delivered.take()
-    fit(accelerate(marked.Marked(), 2, use_multiprocessing=processes), kind=kind)
+    fit(accelerate(fit_datasets.Marked(), 2, use_multiprocessing=processes), kind=kind)
     found = delivered.take()
     assert found == expected
     states = [state for _, state, _ in found]
@@ -70,9 +70,9 @@ def test_epoch_has_no_batches_computed_before_the_hook_of_the_last_epoch(deliver
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="without workers TensorFlow reads ahead over the end of an epoch")
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_parts_of_a_pass_see_the_dataset_as_the_hooks_left_it(delivered, processes):
-    fit(as_py_dataset(marked.Marked(6)), steps_per_epoch=2, epochs=4)
+    fit(as_py_dataset(fit_datasets.Marked(6)), steps_per_epoch=2, epochs=4)
     expected = delivered.take()
-    fit(accelerate(marked.Marked(6), 2, use_multiprocessing=processes), steps_per_epoch=2, epochs=4)
+    fit(accelerate(fit_datasets.Marked(6), 2, use_multiprocessing=processes), steps_per_epoch=2, epochs=4)
     assert delivered.take() == expected
 
 
@@ -86,7 +86,7 @@ def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
         def on_epoch_end(self, epoch, logs=None):
             self.dataset.state = 100 * (epoch + 1)
 
-    class Unhooked(marked.Marked):
+    class Unhooked(fit_datasets.Marked):
         def on_epoch_end(self):
             pass
 
@@ -97,7 +97,7 @@ def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
 
 @pytest.mark.any_backend
 def test_a_change_made_by_on_epoch_begin_reaches_all_items_of_the_epoch(delivered):
-    class Beginning(marked.Marked):
+    class Beginning(fit_datasets.Marked):
         def on_epoch_begin(self):
             self.state += 10
 
@@ -124,10 +124,10 @@ class Stopping(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("batch", [1, 4], ids=["middle", "end"])
 def test_early_stop_equals_a_fit_without_workers(tmp_path, delivered, batch):
-    plain = as_py_dataset(marked.Marked())
+    plain = as_py_dataset(fit_datasets.Marked())
     expected = fit(plain, callbacks=[Stopping(batch)], shuffle=False)
     batches = delivered.take()
-    dataset = marked.Marked()
+    dataset = fit_datasets.Marked()
     found = fit(accelerate(dataset, 2), callbacks=[Stopping(batch)], shuffle=False)
     assert len(found[1]["loss"]) == 2
     assert found[1] == expected[1]
@@ -141,11 +141,11 @@ def test_adapter_used_directly_runs_in_workers_of_mpqueue():
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
     with mpqueue.keras.install():
-        adapter = PyDatasetAdapter(as_py_dataset(marked.Marked(3), 2, True), shuffle=False)
+        adapter = PyDatasetAdapter(as_py_dataset(fit_datasets.Marked(3), 2, True), shuffle=False)
     for state in range(2):
         adapter.on_epoch_begin()
         batches = list(adapter.get_numpy_iterator())
         adapter.on_epoch_end()
-        assert [round(float(batch[0][0, 1] / marked.Marked.SCALE)) for batch in batches] == [state] * 3
+        assert [round(float(batch[0][0, 1] / fit_datasets.Marked.SCALE)) for batch in batches] == [state] * 3
     del adapter
     gc.collect()

@@ -14,8 +14,8 @@ import tempfile
 
 import keras
 import numpy as np
-from helpers import marked
-from helpers.fitting import BACKEND, as_py_dataset, fit
+from helpers import fit_datasets
+from helpers.keras_fits import BACKEND, as_py_dataset, fit
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
@@ -25,7 +25,7 @@ from mpqueue.frameworks.keras.accelerate import accelerate, install
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 
 STOCK = adapter.OrderedEnqueuer
-STOCK(as_py_dataset(marked.Marked(), 2))  # makes a counter in shared memory that Keras keeps
+STOCK(as_py_dataset(fit_datasets.Marked(), 2))  # makes a counter in shared memory that Keras keeps
 
 
 def enqueuer_for(dataset):
@@ -41,7 +41,7 @@ def _is_put_back():
 
 
 def test_install_applies_to_every_dataset_with_workers_until_undone():
-    dataset = as_py_dataset(marked.Marked(), 2, True)
+    dataset = as_py_dataset(fit_datasets.Marked(), 2, True)
     with install() as installation:
         assert isinstance(enqueuer_for(dataset), PassEnqueuer)
         assert repr(installation) == "<mpqueue.keras.install(), done>"
@@ -51,16 +51,16 @@ def test_install_applies_to_every_dataset_with_workers_until_undone():
 
 def test_dataset_without_workers_gets_no_enqueuer():
     with install():
-        assert enqueuer_for(as_py_dataset(marked.Marked())) is None
+        assert enqueuer_for(as_py_dataset(fit_datasets.Marked())) is None
 
 
 def test_options_of_a_dataset_can_be_set_after_construction():
     with install():
-        dataset = as_py_dataset(marked.Marked())
+        dataset = as_py_dataset(fit_datasets.Marked())
         dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size = 3, True, 4
         enqueuer = enqueuer_for(dataset)
         assert (enqueuer.workers, enqueuer.use_multiprocessing, enqueuer.max_queue_size) == (3, True, 4)
-    fast = accelerate(marked.Marked(), 2)
+    fast = accelerate(fit_datasets.Marked(), 2)
     fast.workers, fast.use_multiprocessing = 4, False
     enqueuer = enqueuer_for(fast)
     assert (enqueuer.workers, enqueuer.use_multiprocessing) == (4, False)
@@ -83,14 +83,14 @@ def test_dataset_without_base_constructor_call_works():
 
 
 def test_accelerate_does_not_affect_other_datasets():
-    fast = accelerate(marked.Marked(), 2)
+    fast = accelerate(fit_datasets.Marked(), 2)
     assert isinstance(enqueuer_for(fast), PassEnqueuer)
-    assert type(enqueuer_for(as_py_dataset(marked.Marked(), 2))) is STOCK
+    assert type(enqueuer_for(as_py_dataset(fit_datasets.Marked(), 2))) is STOCK
     del fast
 
 
 def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
-    source = marked.Marked(3)
+    source = fit_datasets.Marked(3)
     fast = accelerate(source)
     assert isinstance(fast, keras.utils.PyDataset)
     assert (len(fast), fast.num_batches, fast.source) == (3, 3, source)
@@ -100,19 +100,22 @@ def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
 
 
 def test_another_source_can_be_assigned():
-    fast = accelerate(marked.Marked(3), 1)
-    fast.source = source = marked.Marked(4)
+    fast = accelerate(fit_datasets.Marked(3), 1)
+    fast.source = source = fit_datasets.Marked(4)
     assert (len(fast), fast.num_batches, fast.source) == (4, 4, source)
     assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(4)]
     with pytest.raises(TypeError, match="int"):
         fast.source = 3
     assert fast.source is source
-    with mpqueue.Loader(marked.Marked(5), workers=0) as loader, mpqueue.Loader(marked.Marked(2), workers=0) as other:
+    with (
+        mpqueue.Loader(fit_datasets.Marked(5), workers=0) as loader,
+        mpqueue.Loader(fit_datasets.Marked(2), workers=0) as other,
+    ):
         fast = accelerate(loader)
         fast.source = other
         assert (len(fast), fast.source) == (2, other)
         with pytest.raises(TypeError, match="expected another Loader, got Marked"):
-            fast.source = marked.Marked()
+            fast.source = fit_datasets.Marked()
 
 
 class Levels(keras.utils.PyDataset):
@@ -151,7 +154,7 @@ def test_attributes_that_a_callback_sets_reach_the_source(options):
 
 
 def test_attributes_of_an_accelerated_loader_are_those_of_the_loader():
-    with mpqueue.Loader(marked.Marked(5), workers=0, seed=3) as loader:
+    with mpqueue.Loader(fit_datasets.Marked(5), workers=0, seed=3) as loader:
         dataset = accelerate(loader)
         assert (dataset.epoch, dataset.state_dict()["seed"]) == (0, 3)
         for name in ("batch_size", "seed"):
@@ -189,14 +192,14 @@ class Drawn:
         return 3
 
     def __getitem__(self, index):
-        x, y = marked.Marked(3)[index]
+        x, y = fit_datasets.Marked(3)[index]
         return x * mpqueue.rng().random(dtype=np.float32), y
 
 
 def test_options_without_an_effect_are_rejected_when_the_number_of_workers_is_known():
     with pytest.raises(ValueError, match=r"batch_timeout=1 .*: leave it out, or pass workers=1"):
-        accelerate(marked.Marked(), 0, batch_timeout=1)
-    dataset = accelerate(marked.Marked(), 1, batch_timeout=1, max_batch_bytes=10**6)
+        accelerate(fit_datasets.Marked(), 0, batch_timeout=1)
+    dataset = accelerate(fit_datasets.Marked(), 1, batch_timeout=1, max_batch_bytes=10**6)
     with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
         dataset.workers = -1
     dataset.workers = 0
@@ -208,12 +211,12 @@ def test_options_without_an_effect_are_rejected_when_the_number_of_workers_is_kn
 
 
 def test_accelerating_an_accelerated_dataset_has_no_effect():
-    source = marked.Marked()
+    source = fit_datasets.Marked()
     assert accelerate(accelerate(source, 2), 3).source is source
 
 
 def test_an_endless_dataset_has_no_length():
-    fast = accelerate(marked.Marked(None), 2)
+    fast = accelerate(fit_datasets.Marked(None), 2)
     assert fast.num_batches is None
     with pytest.raises(TypeError, match="endless"):
         len(fast)
@@ -225,7 +228,7 @@ def test_missing_hooks_of_a_source_are_not_called():
             return 2
 
         def __getitem__(self, index):
-            return marked.Marked()[index]
+            return fit_datasets.Marked()[index]
 
     assert len(fit(accelerate(Bare(), 2), epochs=1)[1]["loss"]) == 1
 
@@ -241,7 +244,7 @@ def test_missing_hooks_of_a_source_are_not_called():
 )
 def test_invalid_options_are_rejected_immediately(options, error):
     with pytest.raises(error, match=next(iter(options))):
-        accelerate(marked.Marked(), **options)
+        accelerate(fit_datasets.Marked(), **options)
 
 
 def test_object_that_is_not_a_dataset_is_rejected_immediately():
@@ -251,7 +254,7 @@ def test_object_that_is_not_a_dataset_is_rejected_immediately():
 
 def test_unbounded_queue_of_processes_is_rejected_when_fit_begins():
     with install(), pytest.raises(ValueError, match="max_queue_size must be at least 1"):
-        enqueuer_for(as_py_dataset(marked.Marked(), 2, True, max_queue_size=0))
+        enqueuer_for(as_py_dataset(fit_datasets.Marked(), 2, True, max_queue_size=0))
 
 
 class OldEnqueuer:
@@ -286,15 +289,17 @@ def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, chan
     with pytest.warns(UserWarning, match=text) as warned:
         installation = install()
     with pytest.warns(UserWarning, match=text) as others:
-        fast = accelerate(marked.Marked(), 2)
+        fast = accelerate(fit_datasets.Marked(), 2)
     assert {warning.filename for warning in [*warned, *others]} == {__file__}
     assert adapter.OrderedEnqueuer is replaced
     assert (fast.workers, fast.use_multiprocessing) == (2, False)
-    assert [batch[1].tolist() for batch in fast] == [batch[1].tolist() for batch in as_py_dataset(marked.Marked())]
+    assert [batch[1].tolist() for batch in fast] == [
+        batch[1].tolist() for batch in as_py_dataset(fit_datasets.Marked())
+    ]
     with installation:
         assert repr(installation) == "<mpqueue.keras.install(), undone>"
     with (
-        mpqueue.Loader(marked.Marked(), workers=0) as loader,
+        mpqueue.Loader(fit_datasets.Marked(), workers=0) as loader,
         pytest.raises(ImportError, match=f"{reason}.*run a Loader"),
     ):
         accelerate(loader)
@@ -308,7 +313,7 @@ def test_unsupported_keras_trains_with_its_own_enqueuer(monkeypatch):
 
     monkeypatch.setattr(adapter, "OrderedEnqueuer", Future)
     with pytest.warns(UserWarning, match="OrderedEnqueuer.start takes"):
-        fast = accelerate(marked.Marked(), 2)
+        fast = accelerate(fit_datasets.Marked(), 2)
     assert type(enqueuer_for(fast)) is Future
     assert len(fit(fast)[1]["loss"]) == 3
 
@@ -319,7 +324,7 @@ def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(mo
     with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.missing"):
         install()
     with pytest.warns(UserWarning, match="missing"):
-        assert len(accelerate(marked.Marked(3), 2)) == 3
+        assert len(accelerate(fit_datasets.Marked(3), 2)) == 3
 
 
 def test_missing_backend_is_not_reported_as_missing_keras():

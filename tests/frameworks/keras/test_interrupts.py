@@ -5,7 +5,7 @@ import time
 
 import pytest
 from helpers.faults import Numbers
-from helpers.strikes import Alarms, Struck, each_strike
+from helpers.injected_exceptions import Alarms, Struck, each_strike
 
 import mpqueue
 from mpqueue import Loader

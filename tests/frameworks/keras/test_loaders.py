@@ -9,10 +9,10 @@ import gc
 
 import keras
 import numpy as np
-from helpers import marked
+from helpers import fit_datasets
 from helpers.faults import Numbers
-from helpers.fitting import BACKEND, fit, make_model
-from helpers.strikes import Struck, each_strike
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.keras_fits import BACKEND, fit, make_model
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
@@ -25,7 +25,7 @@ def epochs_of(source, num_epochs, **options):
     """Return the marks of the batches in a loop over a loader of this source, for each epoch."""
     with Loader(source, **options) as loader:
         return [
-            [tuple(int(number) for number in np.rint(x[0][:3] / marked.Marked.SCALE)) for x, _ in loader]
+            [tuple(int(number) for number in np.rint(x[0][:3] / fit_datasets.Marked.SCALE)) for x, _ in loader]
             for _ in range(num_epochs)
         ]
 
@@ -59,8 +59,8 @@ def read_ahead_as_on(device, monkeypatch):
 def test_epochs_of_a_fit_equal_a_loop_over_the_loader(delivered, monkeypatch, kind, options, length, device):
     """With an accelerator, Keras on JAX reads one batch more, or the end. A peek uses up no epoch."""
     read_ahead_as_on(device, monkeypatch)
-    expected = epochs_of(marked.Marked(length), 3, shuffle=True, seed=3, **options)
-    source = marked.Marked(length)
+    expected = epochs_of(fit_datasets.Marked(length), 3, shuffle=True, seed=3, **options)
+    source = fit_datasets.Marked(length)
     with Loader(source, shuffle=True, seed=3, **options) as loader:
         fit(accelerate(loader), kind=kind)
         assert delivered.take()[-3 * length :] == flat(expected)
@@ -76,8 +76,8 @@ def test_peek_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch
         return stock(self)
 
     monkeypatch.setattr(adapter.PyDatasetAdapter, "on_epoch_end", wrapped)
-    source = marked.Still(1)
-    expected = epochs_of(marked.Still(1), 3, workers=1, shuffle=True, seed=1)
+    source = fit_datasets.Still(1)
+    expected = epochs_of(fit_datasets.Still(1), 3, workers=1, shuffle=True, seed=1)
     with Loader(source, workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), kind=kind)
         assert delivered.take()[-3:] == flat(expected)
@@ -88,20 +88,20 @@ def test_partly_read_epoch_is_not_a_peek_after_another_reset(delivered):
     """`fit` resets the data before each validation, and keeps its iterator."""
     model = make_model("built")
     with (
-        Loader(marked.Still(5), workers=1) as loader,
-        Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as held_out,
+        Loader(fit_datasets.Still(5), workers=1) as loader,
+        Loader(fit_datasets.Still(6), workers=1, shuffle=True, seed=1) as held_out,
     ):
         options = {"validation_data": accelerate(held_out), "validation_steps": 2, "shuffle": False}
         model.fit(accelerate(loader), epochs=3, verbose=0, **options)
     marks = [mark[0] for mark in delivered.take()][-21:]
-    epochs = epochs_of(marked.Still(6), 3, workers=1, shuffle=True, seed=1)
+    epochs = epochs_of(fit_datasets.Still(6), 3, workers=1, shuffle=True, seed=1)
     assert [marks[number : number + 2] for number in (5, 12, 19)] == [[a[0], b[0]] for a, b, *_ in epochs]
 
 
 def test_two_predictions_of_one_batch_are_two_epochs(delivered):
-    expected = epochs_of(marked.Marked(1), 2, workers=1)
+    expected = epochs_of(fit_datasets.Marked(1), 2, workers=1)
     model = make_model("built")
-    with Loader(marked.Marked(1), workers=1) as loader:
+    with Loader(fit_datasets.Marked(1), workers=1) as loader:
         for _ in range(2):
             model.predict(accelerate(loader), verbose=0)
     assert delivered.take()[-2:] == flat(expected)
@@ -112,7 +112,7 @@ def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
     from keras.src.trainers.epoch_iterator import EpochIterator
 
     stock = EpochIterator.reset
-    with Loader(marked.Marked(1), workers=0) as loader:
+    with Loader(fit_datasets.Marked(1), workers=0) as loader:
         with monkeypatch.context() as patch:
             patch.setattr(EpochIterator, "reset", lambda _, hard: None)
             with pytest.raises(ImportError, match=r"does not support Keras .* has no reset\(\)"):
@@ -125,16 +125,16 @@ def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
 
 
 def test_parts_of_an_epoch_continue_where_the_last_one_ended(delivered):
-    expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
-    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+    expected = epochs_of(fit_datasets.Still(6), 2, workers=1, shuffle=True, seed=1)
+    with Loader(fit_datasets.Still(6), workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), steps_per_epoch=2, epochs=6)
     assert delivered.take()[-12:] == flat(expected)
 
 
 def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
-    source = marked.Marked(2)
+    source = fit_datasets.Marked(2)
     with Loader(source, workers=1, seed=1, shuffle=True) as loader:
-        assert make_model().predict(accelerate(loader), verbose=0).shape == (2 * marked.BATCH, 1)
+        assert make_model().predict(accelerate(loader), verbose=0).shape == (2 * fit_datasets.BATCH, 1)
         assert source.state == 1
 
 
@@ -143,13 +143,13 @@ def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
 @pytest.mark.parametrize(("workers", "in_callback"), [(0, True), (1, True), (1, False)])
 def test_resumed_loader_continues_in_mid_epoch(delivered, workers, in_callback, kind):
     """A callback may restore the model when the training begins, after Keras has peeked at a batch."""
-    expected = flat(epochs_of(marked.Still(6), 2, workers=workers, shuffle=True, seed=1))
-    with Loader(marked.Still(6), workers=workers, shuffle=True, seed=1) as loader:
+    expected = flat(epochs_of(fit_datasets.Still(6), 2, workers=workers, shuffle=True, seed=1))
+    with Loader(fit_datasets.Still(6), workers=workers, shuffle=True, seed=1) as loader:
         batches = iter(loader)
         for _ in range(4):
             next(batches)
         state = loader.state_dict()
-    with Loader(marked.Still(6), workers=2 * workers, shuffle=True) as loader:
+    with Loader(fit_datasets.Still(6), workers=2 * workers, shuffle=True) as loader:
         resume = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: loader.load_state_dict(state))
         if not in_callback:
             loader.load_state_dict(state)
@@ -220,7 +220,7 @@ def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
 
 
 def test_a_generator_is_fitted_by_steps(delivered):
-    with Loader(marked.elements, workers=2) as loader:
+    with Loader(fit_datasets.elements, workers=2) as loader:
         dataset = accelerate(loader)
         assert dataset.num_batches is None
         fit(dataset, steps_per_epoch=3, epochs=2, shuffle=False)
@@ -228,7 +228,10 @@ def test_a_generator_is_fitted_by_steps(delivered):
 
 
 def test_fit_raises_the_error_of_an_item():
-    with Loader(marked.Raising(), workers=1) as loader, pytest.raises(Exception, match="item 3 is damaged") as caught:
+    with (
+        Loader(fit_datasets.Raising(), workers=1) as loader,
+        pytest.raises(Exception, match="item 3 is damaged") as caught,
+    ):
         fit(accelerate(loader))
     assert caught.type is LookupError or BACKEND == "tensorflow"
 
@@ -260,7 +263,7 @@ def test_epochs_of_a_stream_after_a_resumed_one_are_whole():
 
 
 def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
-    with Loader(marked.FromProcesses(), workers=1) as loader:
+    with Loader(fit_datasets.FromProcesses(), workers=1) as loader:
         dataset = accelerate(loader)
         fit(dataset)
         fit(dataset)
@@ -286,7 +289,7 @@ def test_dataset_of_batches_is_accepted_and_a_stream_is_rejected():
 def test_options_together_with_a_loader_are_rejected(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"a Loader has its own options: pass {name} to the Loader"):
-        accelerate(Loader(marked.Marked()), **options)
+        accelerate(Loader(fit_datasets.Marked()), **options)
 
 
 # -- Peeking
@@ -294,13 +297,13 @@ def test_options_together_with_a_loader_are_rejected(options):
 
 @pytest.mark.parametrize("num_taken", range(8))
 def test_epoch_cannot_be_taken_back_after_its_fifth_batch(num_taken):
-    expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
-    with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
+    expected = epochs_of(fit_datasets.Still(6), 2, workers=1, shuffle=True, seed=1)
+    with Loader(fit_datasets.Still(6), workers=1, shuffle=True, seed=1) as loader:
         epochs = LoaderEpochs(loader)
         trial = epochs.begin(on_trial=True)
         assert len([*zip(range(num_taken), trial, strict=False)]) == min(num_taken, 6)
         epochs.take_back(trial)
-        marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
+        marks = [int(np.rint(x[0, 0] / fit_datasets.Marked.SCALE)) for x, _ in epochs.begin()]
         assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
         if num_taken == 5:  # too long for a peek, and the next epoch has read its last batch
             with pytest.raises(RuntimeError, match="invalidated by a later iterator"):
@@ -310,20 +313,20 @@ def test_epoch_cannot_be_taken_back_after_its_fifth_batch(num_taken):
 
 
 def test_peeked_batches_are_private_copies():
-    with Loader(marked.Marked(6), workers=1) as loader:
+    with Loader(fit_datasets.Marked(6), workers=1) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)[0][:] = -1
         trial = epochs.begin(on_trial=True)
         next(trial)[0][:] = -1
         epochs.take_back(trial)
-        assert [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()] == [0, 1, 2, 3, 4, 5]
+        assert [int(np.rint(x[0, 0] / fit_datasets.Marked.SCALE)) for x, _ in epochs.begin()] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
     ("index", "text"), [(3, "batch 3 does not exist: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
 )
 def test_peek_at_a_missing_batch_raises_index_error(index, text):
-    with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
+    with Loader(fit_datasets.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
         accelerate(loader)[index]
 
 
@@ -335,7 +338,7 @@ class Own(mpqueue.Sequence):
         return 2
 
     def __getitem__(self, index):
-        return marked.Marked(2)[index]
+        return fit_datasets.Marked(2)[index]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +362,7 @@ def test_sequence_may_also_be_a_py_dataset():
             return 2
 
         def __getitem__(self, index):
-            return marked.Marked(2)[index]
+            return fit_datasets.Marked(2)[index]
 
     both = Both(workers=2, use_multiprocessing=True)
     assert (both.workers, both.use_multiprocessing, both.max_queue_size) == (2, True, 10)

@@ -7,8 +7,8 @@ pytest.importorskip("keras.utils")
 import uuid
 
 import psutil
-from helpers.forked import Interpreter
-from helpers.lean import lean_environ
+from helpers.forked_programs import Interpreter
+from helpers.keras_environment import lean_environ
 
 HEAD = """
 import os, sys

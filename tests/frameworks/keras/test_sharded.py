@@ -7,8 +7,8 @@ pytest.importorskip("keras.utils")
 import itertools
 import random
 
-from helpers import marked
-from helpers.fitting import as_py_dataset, assert_same, fit
+from helpers import fit_datasets
+from helpers.keras_fits import as_py_dataset, assert_same, fit
 from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -36,14 +36,14 @@ def order_of(epoch, length):
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_order_depends_on_the_epoch_and_not_on_the_trainers_generator(processes):
     before = random.getstate()
-    enqueuer = PassEnqueuer(marked.Indices(9), 2, processes, shuffle=True)
+    enqueuer = PassEnqueuer(fit_datasets.Indices(9), 2, processes, shuffle=True)
     assert [taken(enqueuer, epoch, 9) for epoch in (3, 0)] == [order_of(3, 9), order_of(0, 9)]
     assert random.getstate() == before
 
 
 @pytest.mark.any_backend
 def test_epoch_that_has_begun_keeps_its_number():
-    enqueuer = PassEnqueuer(marked.Indices(9), 2, shuffle=True)
+    enqueuer = PassEnqueuer(fit_datasets.Indices(9), 2, shuffle=True)
     enqueuer.start(3)
     assert taken(enqueuer, 4, 9) == order_of(3, 9)
 
@@ -53,14 +53,14 @@ def test_epoch_that_has_begun_keeps_its_number():
 def test_processes_divide_the_batches_of_an_order(shuffle):
     order = order_of(5, 10) if shuffle else list(range(10))
     for shard in range(3):
-        enqueuer = PassEnqueuer(marked.Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard)
+        enqueuer = PassEnqueuer(fit_datasets.Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard)
         assert taken(enqueuer, 5, len(order[shard::3])) == order[shard::3]
 
 
 @pytest.mark.any_backend
 def test_processes_divide_the_batches_of_an_endless_dataset():
     for shard in range(3):
-        enqueuer = PassEnqueuer(marked.Indices(None), 2, num_data_shards=3, data_shard_id=shard)
+        enqueuer = PassEnqueuer(fit_datasets.Indices(None), 2, num_data_shards=3, data_shard_id=shard)
         assert taken(enqueuer, 0, 4) == list(range(shard, 12, 3))
 
 
@@ -139,16 +139,16 @@ def keras_316(monkeypatch, fresh_replacement):
 @pytest.mark.parametrize(("kind", "shards"), [("plain", (1, 0)), ("built", (2, 1))])
 def test_fits_equal_those_without_workers(monkeypatch, kind, shards):
     monkeypatch.setattr(ShardedAdapter, "shards", shards)
-    stock = fit(as_py_dataset(marked.Marked()), kind=kind)
-    assert_same(fit(accelerate(marked.Marked(), 2), kind=kind), stock)
+    stock = fit(as_py_dataset(fit_datasets.Marked()), kind=kind)
+    assert_same(fit(accelerate(fit_datasets.Marked(), 2), kind=kind), stock)
     with install():
-        assert_same(fit(as_py_dataset(marked.Marked(), 2, True), kind=kind), stock)
+        assert_same(fit(as_py_dataset(fit_datasets.Marked(), 2, True), kind=kind), stock)
 
 
 @pytest.mark.usefixtures("keras_316")
 def test_loader_works_and_rejects_division_by_keras(monkeypatch):
     def losses():
-        with mpqueue.Loader(marked.Marked(), workers=1) as loader:
+        with mpqueue.Loader(fit_datasets.Marked(), workers=1) as loader:
             return fit(accelerate(loader))[1]["loss"]
 
     assert len(losses()) == 3
@@ -160,7 +160,7 @@ def test_loader_works_and_rejects_division_by_keras(monkeypatch):
 def test_fits_in_order_draw_the_same_numbers_when_keras_is_seeded_again(delivered):
     def draws(seed):
         delivered.batches.clear()
-        fit(accelerate(marked.Drawing(), 2), kind="built", seed=seed, shuffle=False)
+        fit(accelerate(fit_datasets.Drawing(), 2), kind="built", seed=seed, shuffle=False)
         return [tuple(batch[1:].tolist()) for batch in delivered.batches]
 
     first = draws(1)

@@ -11,8 +11,8 @@ import threading
 import keras
 import numpy as np
 import psutil
-from helpers import marked
-from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from helpers import fit_datasets
+from helpers.keras_fits import BACKEND, as_py_dataset, assert_same, fit, make_model
 
 import mpqueue.keras
 from mpqueue.errors import WorkerDied
@@ -39,7 +39,7 @@ def test_workers_are_kept_across_epochs_and_validations(delivered):
             self.validation |= pids(delivered.take())
 
     seen = WorkersByPass()
-    training, validation = accelerate(marked.FromProcesses(8), 2), accelerate(marked.FromProcesses(3), 1)
+    training, validation = accelerate(fit_datasets.FromProcesses(8), 2), accelerate(fit_datasets.FromProcesses(3), 1)
     fit(training, validation_data=validation, callbacks=[seen])
     assert len(seen.training) in (1, 2)
     assert len(seen.validation) == 1
@@ -48,8 +48,8 @@ def test_workers_are_kept_across_epochs_and_validations(delivered):
 
 @pytest.mark.any_backend
 def test_killed_worker_loses_no_batch_and_causes_no_hang(tmp_path):
-    expected = fit(as_py_dataset(marked.Marked()))
-    assert_same(fit(accelerate(marked.Killing(str(tmp_path)), 2)), expected)
+    expected = fit(as_py_dataset(fit_datasets.Marked()))
+    assert_same(fit(accelerate(fit_datasets.Killing(str(tmp_path)), 2)), expected)
     assert not psutil.pid_exists(int((tmp_path / "killed").read_text()))
 
 
@@ -63,7 +63,7 @@ def raised_by_fit(dataset, **options):
 
 @pytest.mark.any_backend
 def test_item_that_crashes_every_worker_ends_the_fit_with_an_error():
-    kind, text = raised_by_fit(accelerate(marked.Deadly(), 2, restarts=1))
+    kind, text = raised_by_fit(accelerate(fit_datasets.Deadly(), 2, restarts=1))
     assert kind is WorkerDied or BACKEND == "tensorflow"
     assert "index 3" in text
     assert "It was tried 2 times" in text
@@ -71,8 +71,8 @@ def test_item_that_crashes_every_worker_ends_the_fit_with_an_error():
 
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_fit_raises_the_error_of_an_item(processes):
-    expected_kind, _ = raised_by_fit(as_py_dataset(marked.Raising()))
-    kind, text = raised_by_fit(accelerate(marked.Raising(), 2, use_multiprocessing=processes))
+    expected_kind, _ = raised_by_fit(as_py_dataset(fit_datasets.Raising()))
+    kind, text = raised_by_fit(accelerate(fit_datasets.Raising(), 2, use_multiprocessing=processes))
     assert kind is expected_kind
     assert "item 3 is damaged" in text
     if BACKEND != "tensorflow":
@@ -83,7 +83,7 @@ def test_fit_raises_the_error_of_an_item(processes):
 def draws(delivered, program_seed=1, **options):
     """Return the numbers of each batch of 3 epochs of a fit, from `random`, NumPy and `mpqueue.rng`."""
     delivered.batches.clear()
-    fit(accelerate(marked.Drawing(), 2, **options), kind="built", seed=program_seed)
+    fit(accelerate(fit_datasets.Drawing(), 2, **options), kind="built", seed=program_seed)
     return [tuple(batch[1:].tolist()) for batch in delivered.batches][-15:]
 
 
@@ -103,7 +103,7 @@ def test_option_seed_makes_draws_independent_of_the_program(delivered):
     assert not set(draws(delivered, seed=4)) & set(first)
 
 
-class Locked(marked.FromProcesses):
+class Locked(fit_datasets.FromProcesses):
     """A dataset that cannot be pickled."""
 
     def __init__(self):
@@ -132,7 +132,7 @@ def living_workers():
 @pytest.mark.any_backend
 def test_shutdown_leaves_no_process_of_a_finished_fit():
     before = {child.pid for child in living_workers()}
-    fit(accelerate(marked.Marked(), 2), validation_data=accelerate(marked.Marked(), 1))
+    fit(accelerate(fit_datasets.Marked(), 2), validation_data=accelerate(fit_datasets.Marked(), 1))
     mpqueue.shutdown()
     left = {child.pid: child.cmdline() for child in living_workers() if child.pid not in before}
     assert [command for command in left.values() if "resource_tracker" not in " ".join(command)] == []
@@ -144,13 +144,13 @@ def test_shutdown_in_the_middle_of_a_fit_loses_no_batch():
         def on_train_batch_end(self, batch, logs=None):
             mpqueue.shutdown()
 
-    expected = fit(as_py_dataset(marked.Marked()))
-    assert_same(fit(accelerate(marked.Marked(), 2), callbacks=[ShuttingDown()]), expected)
+    expected = fit(as_py_dataset(fit_datasets.Marked()))
+    assert_same(fit(accelerate(fit_datasets.Marked(), 2), callbacks=[ShuttingDown()]), expected)
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps the datasets that it has iterated over")
 def test_workers_exit_after_the_fit(delivered):
-    fit(accelerate(marked.FromProcesses(), 2), kind="built")
+    fit(accelerate(fit_datasets.FromProcesses(), 2), kind="built")
     workers = pids(delivered.take())
     gc.collect()
     assert workers
@@ -158,7 +158,7 @@ def test_workers_exit_after_the_fit(delivered):
 
 
 def test_statistics_are_kept_after_the_fit():
-    dataset = accelerate(marked.Marked(), 2)
+    dataset = accelerate(fit_datasets.Marked(), 2)
     assert dataset.statistics().batches == 0
     fit(dataset)
     gc.collect()
@@ -171,5 +171,5 @@ def test_statistics_are_kept_after_the_fit():
 def test_batches_are_kept_while_a_model_needs_them():
     """Views of shared memory reach the model; its predictions from them do not change."""
     model = make_model("built")
-    found = model.predict(accelerate(marked.Still(40), 2, max_queue_size=2), verbose=0)
-    np.testing.assert_array_equal(found, model.predict(as_py_dataset(marked.Still(40)), verbose=0))
+    found = model.predict(accelerate(fit_datasets.Still(40), 2, max_queue_size=2), verbose=0)
+    np.testing.assert_array_equal(found, model.predict(as_py_dataset(fit_datasets.Still(40)), verbose=0))

@@ -4,7 +4,7 @@ import importlib.util
 import os
 
 import pytest
-from helpers.forked import Interpreter
+from helpers.forked_programs import Interpreter
 
 from mpqueue.worker.runners import lane_runner
 

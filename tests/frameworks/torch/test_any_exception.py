@@ -4,8 +4,8 @@ import threading
 
 import pytest
 import torch
-from helpers.computed import Computed
-from helpers.misbehaving import AT, BASES, LENGTH, MISBEHAVING, Counting, Raises, taken
+from helpers.computed_source import Computed
+from helpers.unusual_exceptions import AT, BASES, LENGTH, MISBEHAVING, Counting, Raises, taken
 
 import mpqueue.torch
 

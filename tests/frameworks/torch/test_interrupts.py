@@ -9,9 +9,9 @@ import signal
 import numpy as np
 import pytest
 import torch
-from helpers import strikes
+from helpers import injected_exceptions
 from helpers.finalizers import end_interrupted
-from helpers.strikes import Strike, Struck
+from helpers.injected_exceptions import Strike, Struck
 from torch.utils import data
 
 import mpqueue
@@ -183,8 +183,8 @@ def test_sampler_that_returns_other_indices_again_does_not_end_the_pass(raises, 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_interrupt_anywhere_in_a_random_order_changes_neither_the_order_nor_the_state(num_workers, monkeypatch):
     """At each place of the draw; the workers' side is left alone, which takes long to strike."""
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: STRUCK_FILES.search(frame.f_code.co_filename))
-    monkeypatch.setattr(strikes, "_tables", {})
+    monkeypatch.setattr(injected_exceptions, "is_ours", lambda frame: STRUCK_FILES.search(frame.f_code.co_filename))
+    monkeypatch.setattr(injected_exceptions, "_tables", {})
 
     def make():
         generator = torch.Generator()
@@ -337,11 +337,11 @@ def test_batch_is_lost_by_an_error_while_it_is_pinned_and_not_by_an_interrupt(ra
 
 def test_interrupt_anywhere_while_a_batch_is_pinned_loses_and_repeats_none(monkeypatch):
     monkeypatch.setattr(
-        strikes,
+        injected_exceptions,
         "is_ours",
         lambda frame: frame.f_code.co_filename.endswith(("torch/iterator.py", "torch/pass_reader.py")),
     )
-    monkeypatch.setattr(strikes, "_tables", {})
+    monkeypatch.setattr(injected_exceptions, "_tables", {})
     for after in itertools.count(1):
         loader, found = DataLoader(Samples(), batch_size=2, num_workers=1), []
         batches = pinning(loader, monkeypatch, torch.Tensor.clone)

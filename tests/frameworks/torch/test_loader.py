@@ -18,10 +18,10 @@ import pytest
 import torch
 from helpers.docstrings import OF_TORCH
 from helpers.faults import burns
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
-from helpers.strikes import Strike, Struck
-from helpers.unread import unread_parameters
+from helpers.injected_exceptions import Strike, Struck
+from helpers.unread_parameters import unread_parameters
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 
 import mpqueue.torch
 from mpqueue.frameworks.torch.tensors import pinned

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from helpers.in_slot import copies_nothing
+from helpers.unpickled_batches import copies_nothing
 from torch.utils import data
 
 import mpqueue.torch

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers.pages import blocks
+from helpers.doc_pages import blocks
 from torch.utils import data
 
 import mpqueue.torch

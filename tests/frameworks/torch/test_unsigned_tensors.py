@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.computed import Computed
+from helpers.computed_source import Computed
 
 import mpqueue
 

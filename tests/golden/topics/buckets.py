@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.lane_inputs import Samples, drain, lane_run
+from helpers.stage_inputs import Samples, drain, lane_run
 
 from golden.values import assert_same
 from mpqueue import Dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden.outcomes import Background
 from helpers.alarms import nudged
-from helpers.strikes import Alarms
+from helpers.injected_exceptions import Alarms
 from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import optional
-from helpers.forked import Interpreter
+from helpers import optional_packages
+from helpers.forked_programs import Interpreter
 
 pytestmark = pytest.mark.sample(2)
 
@@ -36,7 +36,7 @@ def printed_by(launcher, tmp_path):
         command = [HERE / "launch.py", script]
         status, printed, errors = launcher.run(command, tmp_path, environ, timeout=280)
         if status != 0:
-            optional.skip_if_missing(errors)
+            optional_packages.skip_if_missing(errors)
         assert status == 0, errors[-2000:]
         return json.loads(printed)
 

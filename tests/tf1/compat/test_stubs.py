@@ -1,7 +1,7 @@
 """The stubs of `mpqueue.compat.v1`, which ``scripts/stubs`` generates."""
 
 import pytest
-from helpers.scripts import script
+from helpers.script_modules import script
 
 
 def contents(folder):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 
 import mpqueue.compat.v1 as tf
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.alarms import nudged
-from tf1.helpers.switches import are_never_scheduled, thread_ids
+from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError

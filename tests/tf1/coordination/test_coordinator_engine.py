@@ -6,7 +6,7 @@ from multiprocessing.connection import Client, Listener
 
 import numpy as np
 import pytest
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 

@@ -4,7 +4,7 @@ import multiprocessing
 import threading
 
 import pytest
-from helpers.others import in_line
+from helpers.queue_processes import in_line
 
 import mpqueue
 from mpqueue.errors import CancelledError

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from helpers.forking import status_of_fork
-from helpers.others import Other
-from tf1.helpers.switches import are_never_scheduled, thread_ids
+from helpers.forked_calls import status_of_fork
+from helpers.queue_processes import Other
+from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError, WorkerRaised

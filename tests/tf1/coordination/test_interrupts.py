@@ -6,7 +6,7 @@ import threading
 import time
 
 from helpers.deadlock import DEADLOCK_S
-from helpers.strikes import Alarms, Struck, each_strike
+from helpers.injected_exceptions import Alarms, Struck, each_strike
 
 import mpqueue
 

@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from helpers.encoding import block, bytes_list, entry, example, float_list, int64_list
+from helpers.example_encoding import block, bytes_list, entry, example, float_list, int64_list
 
 from mpqueue import files
 

@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers.encoding import bytes_list, example_of, float_list, int64_list, varint
+from helpers.example_encoding import bytes_list, example_of, float_list, int64_list, varint
 from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 """JSON Examples, read by protobuf's `json_format`."""
 
 import pytest
-from helpers.encoding import block, entry, example, int64_list
+from helpers.example_encoding import block, entry, example, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError

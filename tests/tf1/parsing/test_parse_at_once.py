@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers.encoding import block, bytes_list, entry, example, example_of, int64_list
+from helpers.example_encoding import block, bytes_list, entry, example, example_of, int64_list
 from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.encoding import bytes_list, entry, example, example_of, float_list, int64_list
+from helpers.example_encoding import bytes_list, entry, example, example_of, float_list, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError

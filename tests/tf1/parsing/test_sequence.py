@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.encoding import block, bytes_list, entry, float_list, int64_list
+from helpers.example_encoding import block, bytes_list, entry, float_list, int64_list
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from tf1.helpers.calls import DEADLOCK_S
+from tf1.helpers.blocking_calls import DEADLOCK_S
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
+from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import Segment

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.strikes import Struck
-from tf1.helpers.calls import DEADLOCK_S
+from helpers.injected_exceptions import Struck
+from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.barging_lock import BargingLock
 

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers.alarms import nudged
-from tf1.helpers.calls import DEADLOCK_S, Gate, blocked
+from tf1.helpers.blocking_calls import DEADLOCK_S, Gate, blocked
 
 from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError

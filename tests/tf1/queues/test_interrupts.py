@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers import strikes
-from helpers.strikes import Alarms, Struck, each_strike
+from helpers import injected_exceptions
+from helpers.injected_exceptions import Alarms, Struck, each_strike
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.shortage import Shortage
@@ -291,7 +291,8 @@ def test_interrupts_lose_no_element_while_another_process_waits_for_memory(monke
         self.demands = NeverEmpty([None])
 
     monkeypatch.setattr(Shortage, "__init__", begin)
-    monkeypatch.setattr(strikes, "_OF_COLLECTOR", ())  # defers handlers for a finalizer, and must be interrupted, too
+    # It defers handlers for a finalizer, and must be interrupted, too.
+    monkeypatch.setattr(injected_exceptions, "_OF_COLLECTOR", ())
     queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
     number = 0
 

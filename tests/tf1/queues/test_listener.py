@@ -8,7 +8,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from tf1.helpers.calls import DEADLOCK_S
+from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue.tf1.coordination import door
 from mpqueue.tf1.coordination.door import connect

@@ -4,7 +4,7 @@ from collections import Counter
 from functools import partial
 from itertools import count
 
-from helpers.aiming import AimingMachine, run_and_require
+from helpers.state_machines import AimingMachine, run_and_require
 from tf1.helpers.queue_oracle import Attempt, Oracle
 
 from mpqueue.errors import CancelledError, OutOfRangeError

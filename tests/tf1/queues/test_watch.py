@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.waits import until
-from tf1.helpers.calls import DEADLOCK_S
+from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.hub import Hub
 from mpqueue.tf1.queues.machine import Request

@@ -5,7 +5,7 @@ from collections import deque
 from functools import partial
 
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
+from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.tf1.queues import windows as module
 from mpqueue.tf1.queues.lease import Taker

@@ -15,7 +15,7 @@ import pytest
 from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

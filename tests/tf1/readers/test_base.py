@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.in_threads import in_threads
-from helpers.strikes import Strike, Struck
-from tf1.helpers.fakes import FakeQueue
+from helpers.concurrent_calls import in_threads
+from helpers.injected_exceptions import Strike, Struck
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors

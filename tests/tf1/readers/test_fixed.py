@@ -6,7 +6,7 @@ import threading
 import zlib
 
 import pytest
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors

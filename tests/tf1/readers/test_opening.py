@@ -8,8 +8,8 @@ import socket
 import tempfile
 
 import pytest
-from helpers.forking import status_of_fork
-from tf1.helpers.fakes import FakeQueue
+from helpers.forked_calls import status_of_fork
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

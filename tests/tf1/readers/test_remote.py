@@ -9,7 +9,7 @@ import threading
 import fsspec
 import fsspec.asyn
 import pytest
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

@@ -3,9 +3,9 @@
 import threading
 
 import pytest
-from helpers.strikes import Strike, Struck
-from tf1.helpers.at_the_end import event_at_the_end
-from tf1.helpers.fakes import FakeQueue
+from helpers.injected_exceptions import Strike, Struck
+from tf1.helpers.fake_queues import FakeQueue
+from tf1.helpers.input_ends import event_at_the_end
 
 import mpqueue
 

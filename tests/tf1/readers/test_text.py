@@ -1,7 +1,7 @@
 """Lines of files."""
 
 import pytest
-from tf1.helpers.fakes import FakeQueue
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors

@@ -12,8 +12,8 @@ import zlib
 
 import pytest
 from helpers.finalizers import end_interrupted
-from helpers.forking import status_of_fork
-from tf1.helpers.fakes import FakeQueue
+from helpers.forked_calls import status_of_fork
+from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
 from mpqueue import errors, python_io

@@ -7,8 +7,8 @@ import weakref
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.finalizers import end_interrupted
-from helpers.in_threads import in_threads
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue

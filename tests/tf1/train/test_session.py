@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from golden.outcomes import DEADLOCK_S, Background
-from helpers.in_threads import in_threads
+from helpers.concurrent_calls import in_threads
 
 from mpqueue import FIFOQueue, Session, get_default_session
 from mpqueue.errors import CancelledError

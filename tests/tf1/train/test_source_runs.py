@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from tf1.helpers.at_the_end import reach_the_end_during_a_run
+from tf1.helpers.input_ends import reach_the_end_during_a_run
 
 import mpqueue
 from mpqueue import python_io, train

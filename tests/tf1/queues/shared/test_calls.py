@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.others import Other, in_line
-from tf1.helpers.calls import blocked
+from helpers.queue_processes import Other, in_line
+from tf1.helpers.blocking_calls import blocked
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (

@@ -7,9 +7,9 @@ import pickle
 import resource
 
 import pytest
-from helpers import others
-from helpers.others import DEADLOCK_S, Other, in_line
-from helpers.outside import ran
+from helpers import queue_processes
+from helpers.queue_processes import DEADLOCK_S, Other, in_line
+from helpers.trainer_processes import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
 
 from mpqueue import Coordinator, FIFOQueue
@@ -73,22 +73,22 @@ def test_thousands_of_queues_in_a_worker_use_no_descriptors():
 
 
 def make_and_keep():
-    others.kept = FIFOQueue(100, "int32", [[]])
-    return pickle.dumps(others.kept)
+    queue_processes.kept = FIFOQueue(100, "int32", [[]])
+    return pickle.dumps(queue_processes.kept)
 
 
 def test_producer_with_window_notices_killed_owner():
     def enqueue_some(packed):
-        others.handle = pickle.loads(packed)
+        queue_processes.handle = pickle.loads(packed)
         for value in range(10):
-            others.handle.enqueue(value)
+            queue_processes.handle.enqueue(value)
 
     with Other() as owner, Other() as worker:
         worker.ask(enqueue_some, owner.ask(make_and_keep))
-        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads all records, and opens a window
+        assert owner.ask(lambda: int(queue_processes.kept.size())) == 10  # reads all records, and opens a window
         owner.kill()
         with pytest.raises(CancelledError, match="has exited"):
-            worker.ask(lambda: others.handle.enqueue(10))
+            worker.ask(lambda: queue_processes.handle.enqueue(10))
 
 
 @pytest.mark.slow

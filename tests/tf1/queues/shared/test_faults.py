@@ -12,11 +12,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import others
+from helpers import queue_processes
 from helpers.gates import Gate, stop_at
-from helpers.handling import raising
-from helpers.others import Other, in_line
-from tf1.helpers.calls import Gate as ScopeGate
+from helpers.queue_processes import Other, in_line
+from helpers.signal_handlers import raising
+from tf1.helpers.blocking_calls import Gate as ScopeGate
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (
@@ -132,8 +132,8 @@ def test_killed_consumer_loses_only_its_last_dequeue():
 
 
 def make_and_keep():
-    others.kept = FIFOQueue(5, "int32", [[]])
-    return pickle.dumps(others.kept)
+    queue_processes.kept = FIFOQueue(5, "int32", [[]])
+    return pickle.dumps(queue_processes.kept)
 
 
 def test_exited_owner_cancels_waiting_and_later_calls():
@@ -151,7 +151,7 @@ def test_exited_owner_cancels_waiting_and_later_calls():
 
         thread = threading.Thread(target=wait)
         thread.start()
-        owner.ask(lambda: in_line(others.kept))
+        owner.ask(lambda: in_line(queue_processes.kept))
         owner.kill()
         thread.join(60)
         assert len(errors) == 1
@@ -369,7 +369,7 @@ CALLS = [
 
 
 def make_queue_with_3():
-    others.kept = queue = FIFOQueue(10, "int32", [()])
+    queue_processes.kept = queue = FIFOQueue(10, "int32", [()])
     queue.enqueue(3)
     return queue
 

@@ -1,8 +1,8 @@
 """A control group without free memory: producers wait, and the kernel kills no process."""
 
 import pytest
-from helpers.groups import BIG, kills, memory_group
-from helpers.outside import ran
+from helpers.memory_groups import BIG, kills, memory_group
+from helpers.trainer_processes import ran
 
 pytestmark = pytest.mark.measures  # the kernel decides by the group's memory at one moment
 

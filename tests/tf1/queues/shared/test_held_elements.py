@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.in_threads import in_threads
-from helpers.others import Other
+from helpers.concurrent_calls import in_threads
+from helpers.queue_processes import Other
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue

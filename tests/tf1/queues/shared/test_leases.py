@@ -5,10 +5,10 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from helpers.forking import status_of_fork
+from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, stop_at
-from helpers.others import Other, in_line
-from helpers.strikes import Strike, Struck
+from helpers.injected_exceptions import Strike, Struck
+from helpers.queue_processes import Other, in_line
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, OutOfRangeError

@@ -7,8 +7,8 @@ from collections import deque
 import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
-from helpers.others import Other, in_line
-from tf1.helpers.calls import Call
+from helpers.queue_processes import Other, in_line
+from tf1.helpers.blocking_calls import Call
 
 import mpqueue
 from mpqueue import FIFOQueue, RandomShuffleQueue

@@ -5,8 +5,8 @@ import sys
 import threading
 
 import pytest
-from helpers.forking import status_of_fork
-from helpers.others import Other
+from helpers.forked_calls import status_of_fork
+from helpers.queue_processes import Other
 from tf1.helpers.stray_writes import be_disconnected
 
 import mpqueue

@@ -8,9 +8,9 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.others import Other
+from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
-from tf1.helpers.calls import DEADLOCK_S
+from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue import FIFOQueue
 from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgumentError

@@ -22,7 +22,7 @@ import uuid
 
 import psutil
 
-from helpers import forked
+from helpers import forked_programs
 
 DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
@@ -69,8 +69,8 @@ forking = None  # the interpreter that trainers are forks of; None: they are new
 
 def interpreter():
     """Return an interpreter for `forking`."""
-    modules = "faulthandler", "numpy.random", "mpqueue.frameworks.enqueuers", *_MODULES, "helpers.outside"
-    return forked.Interpreter(*modules, environ={**os.environ, _MARK: _NO_MARK})
+    modules = "faulthandler", "numpy.random", "mpqueue.frameworks.enqueuers", *_MODULES, "helpers.trainer_processes"
+    return forked_programs.Interpreter(*modules, environ={**os.environ, _MARK: _NO_MARK})
 
 
 def mark_this_process():
@@ -81,14 +81,14 @@ def mark_this_process():
     ctypes.memmove(start + at, os.environ[_MARK].encode(), len(_NO_MARK))
 
 
-class _Program(forked.Child):
+class _Program(forked_programs.Child):
     """A forked trainer, with the interface of `subprocess.Popen`."""
 
     def __init__(self, text, env, stdin):
         read_end, write_end = os.pipe()
         theirs, ours = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
         self.stdout, self.stdin = open(read_end, "rb"), ours and open(ours, "wb")
-        text = f"import helpers.outside\nhelpers.outside.mark_this_process()\n{text}"
+        text = f"import helpers.trainer_processes\nhelpers.trainer_processes.mark_this_process()\n{text}"
         descriptors = {0: theirs, 1: write_end, 2: write_end}
         super().__init__(forking.start(text, ["-c"], descriptors, environ=env, new_session=True).pid)
         os.close(theirs)

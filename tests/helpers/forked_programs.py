@@ -31,7 +31,7 @@ import types
 from pathlib import Path
 
 _ROOT, _TESTS = Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1]
-_SERVE = "from helpers import forked; exec(forked.serve(), vars(__import__('__main__')))"
+_SERVE = "from helpers import forked_programs; exec(forked_programs.serve(), vars(__import__('__main__')))"
 _SYS_CLONE = {("linux", "x86_64"): 56, ("linux", "aarch64"): 220}.get((sys.platform, platform.machine()))
 _CLONE_PARENT = 0x8000
 _ORDERS = 63  # the descriptor of the socket for requests

@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from helpers.aiming import AimingMachine
+from helpers.state_machines import AimingMachine
 from mpqueue.backends.job import LOCAL, Job
 from mpqueue.backends.processes import dispatcher, lane_dispatcher
 from mpqueue.backends.processes.process import ProcessBackend

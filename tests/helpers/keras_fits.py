@@ -5,7 +5,7 @@ import numpy as np
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 from keras.src.utils import module_utils
 
-from helpers.marked import Marked
+from helpers.fit_datasets import Marked
 
 BACKEND = keras.backend.backend()
 if BACKEND != "tensorflow":

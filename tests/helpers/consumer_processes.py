@@ -91,7 +91,7 @@ class Puppet:
     """A consumer of a server.
 
     Args:
-        interpreter: The `helpers.forked.Interpreter` that forks the process.
+        interpreter: The `helpers.forked_programs.Interpreter` that forks the process.
         name: Name of the server.
         options: Options of `mpqueue.attach`.
     """

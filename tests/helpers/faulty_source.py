@@ -12,9 +12,9 @@ import types
 import numpy as np
 
 import mpqueue
+from helpers.fault_table import AT, LENGTH
 from helpers.faults import Numbers
 from helpers.gates import pass_gate
-from helpers.table import AT, LENGTH
 
 
 class StrikesWhenPickled:
@@ -44,7 +44,7 @@ class Faulty(Numbers):
     """A source that fills batch i with i, and causes a fault at index `AT`.
 
     Args:
-        place: One of the places in `helpers/table.py`.
+        place: One of the places in `helpers/fault_table.py`.
         fault: The fault.
         gate: Address of a gate that is passed before the fault, for places that the test synchronizes with.
     """

@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from helpers.requests import ConsumerRequest
+from helpers.consumer_requests import ConsumerRequest
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.segment import foreign_words
 from mpqueue.service.protocol.handshake import Hello, Refusal, decode_answer
