@@ -2,7 +2,7 @@
 """Measure the delivery of batches to a training loop by mpqueue and its peers, and the limits of the machine.
 
     python3 scripts/benchmark.py                    all measurements, at most half an hour
-    python3 scripts/benchmark.py --quick            only the measurements with target values, at most ten minutes
+    python3 scripts/benchmark.py --quick            only the figures of the front page, at most ten minutes
 
 Any Python 3.11 or newer works: missing packages are first installed into ``.venv``.
 The parts are in ``scripts/parts/benchmark``.

@@ -3,7 +3,8 @@
 import dataclasses
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +12,8 @@ from typing import Any
 Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
 # Called with a `samples.Samples` and the number of workers. Yields batches of these samples.
 SampleFeed = Callable[[Any, int], AbstractContextManager[Iterator[Any]]]
+
+OF_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}  # no messages, and no GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +23,12 @@ class Library:
     Attributes:
         feed: The function of the workload; None if the library loads no such batches.
         module: The module that must be imported before the measurement; empty if the library needs no package.
+        environ: Variables of the environment to set before the import, unless the user has set them.
     """
 
     feed: Any
     module: str = ""
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def is_installed(self) -> bool:
@@ -39,6 +44,8 @@ class Library:
         """
         if not self.is_installed:
             raise ImportError(f"{self.module} is not installed: python3 -m pip install --group peers")
+        for name, value in self.environ.items():
+            os.environ.setdefault(name, value)
         if self.module:
             importlib.import_module(self.module)
         return self.feed

@@ -36,7 +36,7 @@ def _notes(results: Results) -> Iterator[str]:
     for (workload, name), found in results.figures.items():
         for figure, values in found.items() if costs.FIRST not in found else ():
             if figure not in (RATE, PER_CPU):
-                what = ", ".join(filter(None, [workload, name.removeprefix(OURS), figure]))
+                what = ", ".join(filter(None, [workload, name if name != OURS else "", figure]))
                 median, unit = statistics.median(values), "" if RATE in found else WORKLOADS[workload].unit
                 yield f"{what}: {_short(median)} {unit}".rstrip() + f" ({_short(min(values))} to {_short(max(values))})"
     for workload in dict.fromkeys(workload for workload, _ in results.figures):

@@ -1,7 +1,6 @@
 """The feeds of Keras 3 inside `fit`: the enqueuer of its PyDataset, with processes and with threads."""
 
 import functools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,6 @@ from parts.benchmark.in_flight import Endless
 from parts.benchmark.library import Peer
 from parts.benchmark.sizes import array_bytes
 
-os.environ.setdefault("KERAS_BACKEND", "numpy")  # no training, and no threads of a backend before a fork
 LARGE_BYTES, FEW = 1 << 16, 10  # more large batches do not fit into the CPU caches, and are allocated again each time
 
 
@@ -45,6 +43,7 @@ PEERS = {
         functools.partial(batches, use_multiprocessing=kind == "processes"),
         "keras.src.trainers.data_adapters.py_dataset_adapter",
         "max_queue_size as ahead, 10 for large batches",
+        environ={"KERAS_BACKEND": "numpy"},  # no training, and no threads of a backend before a fork
     )
     for kind in ("processes", "threads")
 }

@@ -1,16 +1,12 @@
 """`tf.data`: a generator of indices, and a parallel map that calls the source in threads of this process."""
 
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless
-from parts.benchmark.library import Peer
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+from parts.benchmark.library import OF_TENSORFLOW, Peer
 
 
 @contextmanager
@@ -42,4 +38,6 @@ def _leaves(batch: Any) -> Any:
     return tf.constant(batch).numpy() if isinstance(batch, list) else batch
 
 
-PEERS = {"tf.data": Peer(tf_data, "tensorflow", "from_generator, map in parallel, prefetch")}
+PEERS = {
+    "tf.data": Peer(tf_data, "tensorflow", "from_generator, map in parallel, prefetch", environ=OF_TENSORFLOW),
+}

@@ -112,7 +112,9 @@ def train(name: str, steps: int, meeting: str, rank: int) -> float:
 
 WORKLOADS = {
     "balance training": Training(
-        "tokens of two ranks that train a small transformer, 8 texts each", "tokens/s", is_usual=False,
+        "tokens of two ranks that train a small transformer, 8 texts each",
+        "tokens/s",
+        is_usual=False,
         readers=dict.fromkeys(SETTINGS, Library(None, "torch")),
     )
-}  # fmt: skip
+}

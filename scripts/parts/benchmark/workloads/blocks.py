@@ -201,10 +201,14 @@ def most_frequent(order: Array) -> float:
 
 WORKLOADS = {
     "blocks": Blocks(
-        f"rows/s in batches of {BATCH}, by order, and the quality of the order", "", is_usual=False,
+        f"rows/s in batches of {BATCH}, by order, and the quality of the order",
+        "",
+        is_usual=False,
         readers={
-            PARQUET: Library(None, "pyarrow"), HDF5: Library(None, "h5py"), ZARR: Library(None, "zarr"),
+            PARQUET: Library(None, "pyarrow"),
+            HDF5: Library(None, "h5py"),
+            ZARR: Library(None, "zarr"),
             ORDER: Library(None),
         },
     )
-}  # fmt: skip
+}

@@ -274,7 +274,9 @@ def _read_all(images: Images, order: Any, epoch: int) -> None:
 
 WORKLOADS = {
     "cache": Cache(
-        f"decoded images that {RANKS} ranks keep: memory and rates", "", is_usual=False,
+        f"decoded images that {RANKS} ranks keep: memory and rates",
+        "",
+        is_usual=False,
         readers={way: Library(None, "torch" if way == SHARED else "") for way in WAYS},
     )
-}  # fmt: skip
+}

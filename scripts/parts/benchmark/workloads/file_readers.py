@@ -7,7 +7,6 @@ They yield shuffled batches of bytes of JPEG files: by index if the peer support
 import contextlib
 import io
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,8 +197,6 @@ def spdl_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
 
 def tensorflow_tfrecord(paths: list[str]) -> Batches:
     """Use `tf.data` with the records of all files in a buffer."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset(paths, num_parallel_reads=len(paths)).repeat()

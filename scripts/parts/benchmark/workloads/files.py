@@ -15,7 +15,7 @@ from typing import Any
 import mpqueue
 from mpqueue import files
 from parts.benchmark.consuming import count, warm_up
-from parts.benchmark.library import Library
+from parts.benchmark.library import OF_TENSORFLOW, Library
 from parts.benchmark.workload import PER_CPU, RATE, Figures, Setting, Workload
 from parts.benchmark.workloads import file_readers
 from parts.benchmark.workloads.file_readers import BATCH, BUFFER, decoded, permutations
@@ -151,7 +151,7 @@ WORKLOADS = {
         _JPEGS + "TFRecord", *_UNIT, form="tfrecord",
         readers={
             "mpqueue": Library(_by_index(files.TFRecord)),
-            "tf.data": Library(file_readers.tensorflow_tfrecord, "tensorflow"),
+            "tf.data": Library(file_readers.tensorflow_tfrecord, "tensorflow", environ=OF_TENSORFLOW),
         },
     ),
     "files json lines": Files(

@@ -6,7 +6,6 @@ operations on many samples at once.
 
 import contextlib
 import itertools
-import os
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ import numpy as np
 import mpqueue
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.in_flight import ENDLESS
-from parts.benchmark.library import Library
+from parts.benchmark.library import OF_TENSORFLOW, Library
 from parts.benchmark.peers.torch import batches_of
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
 
@@ -104,8 +103,6 @@ def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
 @contextlib.contextmanager
 def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
     """Use `tf.data` with graph operations on many samples at once, which is 40 times as fast as one by one."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
 
     many = tf.data.Dataset.range(ENDLESS).batch(4 * BATCH).map(more, num_parallel_calls=num_workers)
@@ -142,7 +139,7 @@ WORKLOADS = {
             "mpqueue": Library(ours),
             "grain": Library(grains, "grain"),
             "torchdata": Library(torchdatas, "torchdata"),
-            "tf.data": Library(tensorflows, "tensorflow"),
+            "tf.data": Library(tensorflows, "tensorflow", environ=OF_TENSORFLOW),
             "datasets": Library(datasets_in_torch, "datasets"),
         },
     )
