@@ -84,9 +84,14 @@ class Drawn:
 
 
 def _numbers() -> Iterator[Any]:
+    return (np.full(4, number) for number in numbers_of_lane(3 * _LENGTH))
+
+
+def numbers_of_lane(length: int) -> Iterator[int]:
+    """Yield the numbers below a length that belong to this lane."""
     info = mpqueue.worker_info()
     assert info is not None
-    yield from (np.full(4, number) for number in range(info.shard_id, 3 * _LENGTH, info.num_shards))
+    yield from range(info.shard_id, length, info.num_shards)
 
 
 async def _awaited_numbers() -> AsyncIterator[Any]:
@@ -150,13 +155,7 @@ def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -
     return found[0]
 
 
-def _read(
-    alarms: Alarms,
-    batches: Any,
-    expected: list[Any],
-    resume: Callable[[], list[Any]] | None = None,
-    arrange: Callable[[list[Any]], list[Any]] = list,
-) -> int:
+def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
     """Read an epoch; return the number of its batches.
 
     Args:
@@ -165,7 +164,6 @@ def _read(
         expected: The expected batches.
         resume: Takes a state now, and returns the batches that a loader with this state yields for the rest of the
         epoch.
-        arrange: Brings the batches into the order of the expected ones.
     """
     begun, found = _until_done(alarms, iter, batches), []
     while True:
@@ -177,7 +175,7 @@ def _read(
         got.clear()
         if resume is not None and len(found) < len(expected) and random.random() < _RESUMES:
             _require(resume(), expected[len(found) :])
-    _require(arrange(found), expected)
+    _require(found, expected)
     return len(found)
 
 
@@ -197,7 +195,7 @@ class _Still:
         pass
 
 
-class _TakenAhead:
+class TakenAhead:
     """The epochs of a loader, whose batches are taken ahead of use."""
 
     def __init__(self, loader: mpqueue.Loader[Any]) -> None:
@@ -223,12 +221,6 @@ def _loader(
     ):
         while True:
             yield _read(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
-
-
-def _unordered(alarms: Alarms) -> Generator[int, None, None]:
-    with mpqueue.Loader(Numbers(), workers=2, ordered=False) as loader:
-        while True:
-            yield _read(alarms, loader, [[number] * 4 for number in range(_LENGTH)], arrange=sorted)
 
 
 def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
@@ -385,7 +377,7 @@ def _of_loaders() -> dict[str, Load]:
 
 def _of_loaders_ahead() -> dict[str, Load]:
     return {
-        f"{source} ahead, {backend}": partial(_loader, epochs=_TakenAhead, source=make, common=common, **options)
+        f"{source} ahead, {backend}": partial(_loader, epochs=TakenAhead, source=make, common=common, **options)
         for source, (make, common) in _SOURCES.items()
         for backend, options in _BACKENDS.items()
         if source in _TAKEN_AHEAD
@@ -407,7 +399,6 @@ LOADS: dict[str, Load] = {
     **_of_loaders(),
     **_of_loaders_ahead(),
     **_of_torch(),
-    "unordered batches": _unordered,
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "fits with processes": partial(_fits, processes=True),
