@@ -11,11 +11,11 @@ import pytest
 from helpers import optional_packages, reused_fork_servers, sweeps
 from helpers.costs import Costs
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
-from helpers.new_fork_servers import NewForkServers, interpreter, start_new
+from helpers.fork_server_parts import parked_fork_servers
+from helpers.new_fork_servers import NewForkServers, interpreter, start_new, start_with
 from helpers.time_limits import Bounds
 
 import mpqueue
-from mpqueue.backends.start import launcher
 
 # Otherwise hypothesis loads the plugins of installed packages, such as Trio's, which imports Trio.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
@@ -99,7 +99,7 @@ def _shares_fork_server(request):
 
 
 def _footprint(request):
-    return Footprint(launcher._parked, has_mappings=not _is_pure(request))
+    return Footprint(parked_fork_servers(), has_mappings=not _is_pure(request))
 
 
 def _own_footprint():
@@ -146,7 +146,7 @@ def forked_trainers(_interpreter_of_trainers, monkeypatch):
 def _starts_fork_servers(request):
     """Start fork servers as forks of a prepared interpreter, except in tests that depend on new interpreters."""
     is_new = _has(request, "fresh_fork_server") or _has(request, "new_interpreter") or _is_pure(request)
-    launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_fork_servers").start
+    start_with(start_new if is_new else request.getfixturevalue("_new_fork_servers").start)
 
 
 _last_path = None

@@ -91,6 +91,16 @@ def test_the_list_of_helpers_is_complete():
     assert listed == sorted(path.name for path in helpers.glob("*.py") if path.name != "__init__.py")
 
 
+def test_each_helper_is_used_by_several_files():
+    """What one test file needs is in that file. Exceptions run in programs, workers, or the fixtures of all tests."""
+    elsewhere = {"batch_path", "faulty_source", "reused_fork_servers", "tensorflow_draws"}
+    texts = {path: path.read_text("utf-8") for path in (package_structure.ROOT / "tests").rglob("*.py")}
+    for helper in (package_structure.ROOT / "tests/helpers").glob("[!_]*.py"):
+        use = re.compile(rf"\bhelpers\.{helper.stem}\b|from helpers import .*\b{helper.stem}\b")
+        users = [path for path, text in texts.items() if path != helper and use.search(text)]
+        assert len(users) > 1 or helper.stem in elsewhere, f"{helper.name} is used by {users}"
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name):
     """A module imports only modules in lines above its own line, or in the same line."""

@@ -3,12 +3,12 @@
 import os
 import random
 import signal
-import time
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.slow_sources import Slow
 
 import mpqueue
 from mpqueue.backends.processes import autosize
@@ -223,12 +223,7 @@ def test_thread_gain(monkeypatch, waits, blocked, gain):
     assert gain_of(SizeWindow(rate=10, waits=waits, at_work=2, blocked=blocked)) == pytest.approx(gain)
 
 
-def sleep(index):
-    time.sleep(0.01)
-    return index
-
-
-class InOneThread(Computed):
+class InOneThread(Slow):
     thread_safe = False
 
 
@@ -238,7 +233,7 @@ def _hints(caplog):
 
 @pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
 def test_waiting_source_gets_one_hint_about_threads(caplog):
-    with mpqueue.Loader(Computed(sleep, 64), batch_size=4, workers="auto") as loader:
+    with mpqueue.Loader(Slow(64, 0.01), batch_size=4, workers="auto") as loader:
         while not _hints(caplog):  # the timeout of the test detects a missing hint
             list(loader)
         for _ in range(4):
@@ -248,7 +243,7 @@ def test_waiting_source_gets_one_hint_about_threads(caplog):
 
 @pytest.mark.parametrize(
     ("source", "options"),
-    [(InOneThread(sleep, 64), {}), (Computed(sleep, 64), {"threads": 2})],
+    [(InOneThread(64, 0.01), {}), (Slow(64, 0.01), {"threads": 2})],
 )
 def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:

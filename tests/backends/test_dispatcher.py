@@ -10,6 +10,7 @@ import psutil
 import pytest
 from helpers import simulated_pool
 from helpers.faults import Numbers, numbers
+from helpers.forked_calls import exit_at_once
 from helpers.simulated_pool import endless_epoch, word_of
 from helpers.started_enqueuer import started
 
@@ -209,7 +210,7 @@ def test_forked_worker_that_cannot_be_watched_is_killed(monkeypatch):
     forker.watch(RefusesReports())
     pipes = Pipes()
     try:
-        monkeypatch.setattr(Forker, "_live", lambda *_: os._exit(signal.pause() or 1))
+        monkeypatch.setattr(Forker, "_live", lambda *_: exit_at_once(signal.pause() or 1))
         with pytest.raises(OSError, match="no watch is left"):
             forker.start_worker(0, None, WorkerEnds(*pipes.worker_ends[:2], pipes.unread, pipes.worker_ends[2]))
         assert forker.events() == []

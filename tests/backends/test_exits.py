@@ -1,4 +1,4 @@
-"""`sys.exit` in source code is an error of its batch, with a traceback and without a retry; `os._exit` is a crash.
+"""`sys.exit` in source code is an error of its batch, with a traceback and without a retry.
 
 A child process that source code forks, and that exits, affects neither its worker nor the batches of the loader.
 """

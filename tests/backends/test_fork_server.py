@@ -1,6 +1,7 @@
 """Crashes of the fork server: its workers exit at once, and the trainer starts a new one and continues, or raises."""
 
 import errno
+import itertools
 import os
 import socket
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
+from helpers.fork_server_parts import process_of, socket_of
+from helpers.forked_calls import fork_of
 from helpers.gates import Gate, pass_gate
 from helpers.started_enqueuer import started
 from helpers.trainer_processes import Trainer, ran
+from helpers.waits import until
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -49,8 +53,7 @@ def kill_fork_server():
     (fork_server,) = fork_servers()
     workers = fork_server.children()
     fork_server.kill()
-    while any(is_alive(worker) for worker in workers):
-        threading.Event().wait(0.001)
+    until(lambda: not any(map(is_alive, workers)), "the workers live")
 
 
 def test_crash_between_batches_kills_the_workers_and_loses_nothing():
@@ -93,10 +96,7 @@ def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
             enqueuer.stop()
     (parked,) = fork_servers()
     parked.kill()
-    deadline = time.monotonic() + 60
-    while psutil.pid_exists(parked.pid):  # the system reports no reaping, so poll
-        assert time.monotonic() < deadline, parked
-        time.sleep(0.01)
+    until(lambda: not psutil.pid_exists(parked.pid), f"{parked} is not reaped")
 
 
 def allowed_cpus(_):
@@ -201,13 +201,15 @@ def test_source_that_cannot_be_unpickled_raises_its_own_error_at_start():
 def test_trainer_that_ignores_sigchld_works(tmp_path):
     said, _ = ran(
         """
+        from helpers.forked_calls import exit_at_once
+
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
         class Crashing(Numbers):
             def __getitem__(self, index):
                 if index == 5 and not os.path.exists(self.fuse):
                     open(self.fuse, "w").close()
-                    os._exit(3)
+                    exit_at_once(3)
                 return super().__getitem__(index)
 
         for method in "forkserver", "fork", "spawn":
@@ -273,7 +275,7 @@ def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
     fork_server = ForkServer(spawn=False)
     read_end, write_end = os.pipe()
     try:
-        fork_server._socket.settimeout(DEADLOCK_S)
+        socket_of(fork_server).settimeout(DEADLOCK_S)
         fork_server.settle()
         fork_server.send_patch(Patch(b"not a pickle", {}, {}))  # so each answer is an error, and no process is started
         for key in range(1000):
@@ -289,6 +291,31 @@ def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
         fork_server.end()
 
 
+class Stepped(_ForkServer):
+    """A fork server in this process, whose steps a test takes."""
+
+    def lifelines(self):
+        return self._lifeline, self._lifeline_write
+
+    def watch_child(self, key, child, sentinel):
+        self._children[sentinel] = key, child
+
+    def tell(self, kind, body, fds=()):
+        self._tell(kind, body, fds)
+
+    def tell_until_the_socket_is_full(self):
+        """Send numbers from 0, and return how many."""
+        for num_notes in itertools.count():
+            if self._outbox:
+                return num_notes
+            self._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
+            self._flush()
+
+    def spawn_without_settings(self, birth):
+        self._settings = SimpleNamespace(parent=None, argv=[])
+        self._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
+
+
 @pytest.fixture
 def inside(monkeypatch):
     """The trainer's end of the socket of a fork server, and the object that serves it, in this process."""
@@ -296,27 +323,21 @@ def inside(monkeypatch):
     ours, theirs = socket.socketpair()
     lifeline, lifeline_write = os.pipe()
     with ours, theirs:
-        server = _ForkServer(theirs, lifeline)
+        server = Stepped(theirs, lifeline)
         yield ours, server
-    for fd in (lifeline, lifeline_write, server._lifeline, server._lifeline_write):
+    for fd in (lifeline, lifeline_write, *server.lifelines()):
         os.close(fd)
 
 
 def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(inside):
     """Until the start is sent, its sentinel must remain open, though the worker has exited."""
     ours, server = inside
-    child = os.fork()
-    if child == 0:
-        os._exit(3)
+    child = fork_of(lambda: 3)
     sentinel = os.pidfd_open(child)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    server._children[sentinel] = 7, child
-    num_notes = 0
-    while not server._outbox:
-        server._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
-        server._flush()
-        num_notes += 1
-    server._tell(fork_server_messages.FromForkServer.FORKED, (7, child), [sentinel])
+    server.watch_child(7, child, sentinel)
+    num_notes = server.tell_until_the_socket_is_full()
+    server.tell(fork_server_messages.FromForkServer.FORKED, (7, child), [sentinel])
     serving = threading.Thread(target=server.serve)
     serving.start()
     found = [fork_server_messages.receive(ours, fork_server_messages.FROM_FORK_SERVER) for _ in range(num_notes + 2)]
@@ -340,9 +361,8 @@ def test_worker_that_cannot_get_its_source_leaves_no_zombie(inside, monkeypatch)
     monkeypatch.setattr(fork_server_messages, "send", fails)
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c"])
     _, server = inside
-    server._settings = SimpleNamespace(parent=None, argv=[])
     with Birth() as birth, pytest.raises(OSError, match="too many descriptors in flight"):
-        server._spawn(None, WorkerEnds(0, 1, 2, 3), birth)
+        server.spawn_without_settings(birth)
     with pytest.raises(ChildProcessError):
         os.waitpid(begun[0].pid, os.WNOHANG)
 
@@ -373,7 +393,7 @@ def test_fork_server_that_exits_at_its_start_is_replaced(monkeypatch):
     monkeypatch.setattr(ForkServer, "settle", settle)
     with Loader(Numbers(), batch_size=None, workers=1) as loader:
         assert numbers(iter(loader), 8) == list(range(8))
-    assert begun[0]._process.returncode is not None
+    assert process_of(begun[0]).returncode is not None
 
 
 @pytest.mark.usefixtures("forked_trainers")

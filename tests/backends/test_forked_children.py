@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.coroutines import give_way
 from helpers.trainer_processes import ran
 
 import mpqueue
@@ -71,7 +72,7 @@ class ForkingCoroutine(Forking):
     async def __getitem__(self, index):
         sample = super().__getitem__(index)
         if self.how == "awaits":
-            await asyncio.sleep(0)
+            await give_way()
         return sample
 
 
@@ -80,15 +81,14 @@ class ForkingTask(Forking):
         async def read():
             return super(ForkingTask, self).__getitem__(index)
 
-        sample, _ = await asyncio.gather(read(), asyncio.sleep(0))
+        sample, _ = await asyncio.gather(read(), give_way())
         return sample
 
 
 class ForkingCallback(Forking):
     async def __getitem__(self, index):
         asyncio.get_running_loop().call_soon(super().__getitem__, index)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await give_way(2)
         return np.array([index])
 
 

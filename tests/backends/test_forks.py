@@ -12,6 +12,7 @@ import psutil
 import pytest
 from helpers.computed_source import Computed
 from helpers.faults import Numbers, burns, numbers
+from helpers.forked_calls import fork_of
 from helpers.gates import Gate, pass_gate
 from helpers.started_enqueuer import started
 from helpers.trainer_processes import Trainer, ran
@@ -23,16 +24,16 @@ pytestmark = pytest.mark.usefixtures("forked_trainers")
 
 FORKED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
+from helpers.forked_calls import fork_of
+
 def forked(deed):
-    pid = os.fork()
-    if pid == 0:
+    def say_error():
         try:
             deed()
         except BaseException as error:
             say(type(error).__name__, error)
-        finally:
-            os._exit(0)
-    return pid
+
+    return fork_of(say_error)
 
 enqueuer = OrderedEnqueuer(Numbers(), True, start_method=METHOD)
 enqueuer.start(2)
@@ -136,7 +137,7 @@ enqueuer.stop()
 @METHODS
 def test_child_that_keeps_running_delays_neither_stop_nor_the_exit_of_workers(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
-child = forked(lambda: time.sleep(1000))
+child = forked(hang)
 say(*(int(next(batches)[0]) for _ in range(8)))
 enqueuer.stop()
 mpqueue.shutdown()
@@ -163,12 +164,12 @@ def test_workers_that_are_stopped_during_a_fork_continue_and_end(method):
 pids = [worker.pid for worker in enqueuer.statistics().workers]
 for pid in pids:
     os.kill(pid, signal.SIGSTOP)
-child = forked(lambda: time.sleep(1000))
+child = forked(hang)
 for pid in pids:
     os.kill(pid, signal.SIGCONT)
 say(*(int(next(batches)[0]) for _ in range(8)), enqueuer.statistics().deaths)
 os.kill(pids[0], signal.SIGSTOP)
-other = forked(lambda: time.sleep(1000))
+other = forked(hang)
 enqueuer.stop()
 say("stopped", os.path.exists(f"/proc/{pids[0]}"))
 for pid in (child, other):
@@ -184,8 +185,8 @@ for pid in (child, other):
 @METHODS
 def test_child_that_outlives_the_killed_trainer_keeps_no_worker(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
-say("child", forked(lambda: time.sleep(1000)))
-time.sleep(1000)
+say("child", forked(hang))
+hang()
 """  # fmt: skip
     with Trainer(script) as trainer:
         assert trainer.heard() == "0 1 2"
@@ -237,12 +238,13 @@ def test_subprocesses_inherit_no_descriptors():
 def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_path):
     """The child has the worker's pipes open, so they do not end."""
 
+    def live_in_own_session():
+        os.setsid()
+        pass_gate(address)
+
     def fork_and_crash_once(index):
         if index == 3 and burns(str(tmp_path / "fuse")):
-            if os.fork() == 0:
-                os.setsid()
-                pass_gate(address)
-                os._exit(0)
+            fork_of(live_in_own_session)
             os.kill(os.getpid(), signal.SIGKILL)
         return index
 
@@ -352,10 +354,11 @@ def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
 
 def test_child_of_a_trainer_with_coroutines_gets_a_clear_error_and_computes_its_own():
     said, output = ran(FORKED.partition("enqueuer =")[0] + """
+from helpers.coroutines import give_way
+
 class Awaited(Numbers):
     async def __getitem__(self, index):
-        import asyncio
-        await asyncio.sleep(0)
+        await give_way()
         return super().__getitem__(index)
 
 def first(batches):

@@ -71,11 +71,16 @@ def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkey
     mpqueue.shutdown()  # the fork server has the stub
 
 
+def finder_of_watches():
+    """Return the finder that calls the watches."""
+    return imports._finder
+
+
 @pytest.fixture
 def unwatched(monkeypatch):
     """Take back the watches of earlier tests: a stream without workers watches for torch until the process exits."""
     monkeypatch.setattr(imports, "_watches", [])
-    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder is not imports._finder])
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder is not finder_of_watches()])
 
 
 @pytest.mark.usefixtures("unwatched")
@@ -174,15 +179,16 @@ class Ends:
         self.watch.end()
 
 
-def test_import_in_progress_survives_the_end_of_a_watch(module):
+def test_import_in_progress_survives_the_end_of_a_watch(module, monkeypatch):
     """The import may be of any module in any thread, while a second thread stops a loader."""
     module("")
+    monkeypatch.setattr(imports, "_watches", watches := [])
     watch = Watch("mpqueue_never_imported", print)
     sys.meta_path.insert(sys.meta_path.index(PathFinder), Ends(watch))
     import mpqueue_watched
 
     assert mpqueue_watched
-    assert watch not in imports._watches
+    assert watch not in watches
 
 
 def test_watch_that_begins_while_the_last_one_ends_is_kept(monkeypatch):
@@ -208,6 +214,6 @@ def test_watch_that_begins_while_the_last_one_ends_is_kept(monkeypatch):
     is_armed.append(True)
     watches[0].end()
     threads[0].join()
-    assert imports._finder in sys.meta_path
+    assert finder_of_watches() in sys.meta_path
     watches[1].end()
-    assert imports._finder not in sys.meta_path
+    assert finder_of_watches() not in sys.meta_path

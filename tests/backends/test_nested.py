@@ -60,7 +60,7 @@ def test_crash_of_a_worker_kills_its_workers():
                 inner.start(2)
                 next(inner.get())
                 say("nested", os.getpid())
-                time.sleep(1000)
+                hang()
 
         enqueuer = OrderedEnqueuer(Nesting(), True, restarts=0)
         enqueuer.start(1, 1)

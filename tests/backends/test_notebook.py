@@ -13,7 +13,7 @@ pytest.importorskip("ipykernel")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the kernel's client, about its own sockets
 
 SOURCE = """
-import time
+import signal
 import numpy as np
 from mpqueue import OrderedEnqueuer
 class Numbers:
@@ -22,7 +22,7 @@ class Numbers:
         return 8
     def __getitem__(self, index):
         if index == self.hang_at:
-            time.sleep(1000)
+            signal.pause()
         return np.full(64, index)
 def train(source, method):
     with OrderedEnqueuer(source, True, start_method=method) as enqueuer:

@@ -56,12 +56,16 @@ mpqueue.shutdown()
 def test_daemon_after_a_double_fork():
     said, output = ran(f"""
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
+from helpers.forked_calls import fork_of
 end, daemons_end = os.pipe()
-if os.fork() == 0:
+def train():
+    exec({TRAIN!r}, globals())
+
+def begin_daemon():
     os.setsid()
-    if os.fork() == 0:
-        exec({TRAIN!r})
-    os._exit(0)
+    fork_of(train)
+
+fork_of(begin_daemon)
 os.close(daemons_end)
 os.wait()
 os.read(end, 1)

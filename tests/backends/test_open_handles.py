@@ -18,6 +18,7 @@ import zipfile
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
 from helpers.proxies import Proxy
 from helpers.started_enqueuer import started
@@ -192,11 +193,7 @@ def test_position_is_that_at_the_fork(tmp_path):
         file.seek(5 * ROW_BYTES)
         shared = open_files.shared_files()
         file.seek(0)
-        pid = os.fork()
-        if pid == 0:
-            open_files.reopen(shared)
-            os._exit(file.read(4) == b"0005")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        assert status_of_fork(lambda: open_files.reopen(shared) or file.read(4) == b"0005") == 1
         assert file.read(4) == b"0000"
 
 

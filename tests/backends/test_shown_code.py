@@ -3,6 +3,7 @@
 import linecache
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ def test_crash_report_shows_the_file_of_a_closure(capfd):
 
     def crash(index):
         os.kill(os.getpid(), signal_number)
-        time.sleep(1000)
+        signal.pause()
 
     with Loader(Computed(crash, 1), batch_size=None, workers=1, restarts=0) as loader:
         with pytest.raises(Exception, match="SIGSEGV"):

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.fork_server_parts import socket_of
+from helpers.forked_calls import exit_at_once
 from helpers.gates import Gate, pass_gate
 from helpers.signal_handlers import handling, raising
 from helpers.waits import until
+from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.backends.start import forker, launcher
@@ -61,7 +64,7 @@ def test_worker_ignores_ctrl_c_and_has_default_handlers_otherwise(method, odd_si
 def test_worker_that_does_not_exit_by_itself_may_clean_up_before_it_is_killed(method, tmp_path):
     def clean_up(*_):
         with open(tmp_path / "mark", "w"):
-            os._exit(0)
+            exit_at_once(0)
 
     def wait_at_1(index):
         if index == 1:
@@ -97,20 +100,20 @@ def is_delivering(pid):
 @pytest.mark.fresh_fork_server
 @METHODS
 def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(method, monkeypatch):
-    trainer, start, flags, ran_in = os.getpid(), launcher._start_interpreter, launcher._interpreter_flags, []
+    trainer, ran_in = os.getpid(), []
 
     def hit(_):
         for pid in {os.getpid(), os.getppid()} - {trainer}:
             send(pid)
         return np.array([os.getpid(), len(ran_in)])
 
-    def start_and_hit(*arguments):
+    def start_and_hit(start, *arguments):
         process = start(*arguments)
         send(process.pid)  # it has not run its first line
         return process
 
-    monkeypatch.setattr(launcher, "_start_interpreter", start_and_hit)
-    monkeypatch.setattr(launcher, "_interpreter_flags", lambda: [*flags(), "-X", "faulthandler"])
+    wrap(monkeypatch, launcher, "_start_interpreter", start_and_hit)
+    wrap(monkeypatch, launcher, "_interpreter_flags", lambda flags: [*flags(), "-X", "faulthandler"])
     with (
         handling(lambda *_: ran_in.append(os.getpid()), *OF_GROUP),
         Loader(Computed(hit, 3), workers=1, start_method=method) as loader,
@@ -197,9 +200,9 @@ def test_faulthandler_writes_stacks_of_a_worker_only_where_the_source_has_regist
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number, monkeypatch):
     """A loader in the worker handles signals that were deferred, and the handler of the source remains."""
-    handled, fork = [], forker._fork_quietly
+    handled = []
 
-    def fork_with_signal():
+    def fork_with_signal(fork):
         signal.raise_signal(number)
         return fork()
 
@@ -210,7 +213,7 @@ def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number
         signal.raise_signal(signal.SIGUSR2)
         return np.array(handled)
 
-    monkeypatch.setattr(forker, "_fork_quietly", fork_with_signal)
+    wrap(monkeypatch, forker, "_fork_quietly", fork_with_signal)
     with (
         handling(lambda *_: handled.append("of the trainer"), number),
         Loader(Computed(look, 1), workers=1, start_method="fork") as loader,
@@ -223,18 +226,18 @@ def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_interrupted_messages_to_a_fork_server_are_no_crashes(method, monkeypatch, caplog):
     """One strikes before a message with the source, the next one in the middle of the message."""
-    send, strikes, epochs = launcher.ForkServer._send, [], itertools.count()
+    strikes, epochs = [], itertools.count()
 
-    def send_or_strike(fork_server, kind, body, fds=()):
+    def send_or_strike(send, fork_server, kind, body, fds=()):
         if kind == ToForkServer.SOURCE and strikes:
             if strikes.pop(0) == "inside":
-                fork_server._is_whole = False
+                monkeypatch.setattr(fork_server, "_is_whole", False)
                 data = pack(kind, body, fds)
-                send_with_descriptors(fork_server._socket, data[:4], fds)
+                send_with_descriptors(socket_of(fork_server), data[:4], fds)
             signal.raise_signal(signal.SIGUSR1)
         send(fork_server, kind, body, fds)
 
-    monkeypatch.setattr(launcher.ForkServer, "_send", send_or_strike)
+    wrap(monkeypatch, launcher.ForkServer, "_send", send_or_strike)
     source = Computed(lambda _: np.zeros(1), 2)
     with (
         handling(raising(LookupError), signal.SIGUSR1),

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ from helpers.engine_parts import pipeline_of
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.started_enqueuer import started
+from helpers.waits import until
 
 from mpqueue import OrderedEnqueuer
 from mpqueue.backends.processes.handle import WorkerHandle
@@ -36,8 +36,7 @@ def freezer():
         def freeze(self, pid):
             self.write("tasks", pid)
             self.write("freezer.state", "FROZEN")
-            while self.read("freezer.state") != ["FROZEN"]:  # "FREEZING": it can still exit
-                time.sleep(0.001)
+            until(lambda: self.read("freezer.state") == ["FROZEN"], "it can still exit")
 
         def thaw(self):
             self.write("freezer.state", "THAWED")
@@ -204,8 +203,8 @@ def test_crash_that_a_hanging_fork_server_does_not_report_loses_nothing(monkeypa
         fork_server.send_signal(signal.SIGSTOP)
         for worker in workers:
             worker.kill()
-        while any(worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
-            time.sleep(0.001)  # only a finished exit can be detected
+        # Only a finished exit can be detected.
+        until(lambda: all(worker.status() == psutil.STATUS_ZOMBIE for worker in workers), "a worker does not exit")
         assert numbers(batches, 12) == [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]
         assert fork_servers() != [fork_server]
         assert not psutil.pid_exists(fork_server.pid)

@@ -5,7 +5,6 @@ import select
 import signal
 import sys
 import threading
-import time
 
 import pytest
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
@@ -14,13 +13,14 @@ from helpers.fault_table import AT, CELLS, HANGING, LENGTH, PAUSING, PROCESSES, 
 from helpers.faults import Fault, numbers, released
 from helpers.faulty_source import Faulty, FaultyEpochs, WorkerInit
 from helpers.footprint import DEADLOCK_S, Footprint, left_behind
+from helpers.fork_server_parts import parked_fork_servers
 from helpers.gates import Gate
 from helpers.trainer_processes import ran
+from helpers.waits import comes_true, until
 
 import mpqueue
 from mpqueue import OrderedEnqueuer
 from mpqueue.backends.processes.roster import Roster
-from mpqueue.backends.start import launcher
 from mpqueue.errors import BatchTimeout, WorkerDied
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
@@ -46,7 +46,7 @@ def _ends_parked():
 
 
 def _footprint():
-    return Footprint(launcher._parked)
+    return Footprint(parked_fork_servers())
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +116,7 @@ def _run(cell):
         arrival = cell.gate.arrival()
         cell.enqueuer.stop()
         arrival.let_go()
-        while not cell.fuse.exists():
-            time.sleep(0.001)  # the thread is between the gate and the strike
+        until(cell.fuse.exists, "the thread remains between the gate and the strike")
         return
     if cell.place == "idle":
         cell.take(1)
@@ -180,9 +179,7 @@ def _let_strike(fuse, monkeypatch):
     send = Roster.signal
 
     def send_after_strike(roster, worker, number):
-        until = time.monotonic() + DEADLOCK_S
-        while not fuse.exists() and time.monotonic() < until:
-            time.sleep(0.001)
+        comes_true(fuse.exists)
         send(roster, worker, number)
 
     monkeypatch.setattr(Roster, "signal", send_after_strike)

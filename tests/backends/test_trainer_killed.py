@@ -25,7 +25,7 @@ class Telling(Numbers):
     def __getitem__(self, index):
         if PLACE == "item" and index == 3:
             say("there")
-            time.sleep(1000)
+            hang()
         if PLACE == "loop" and index == 3:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             say("there")
@@ -37,7 +37,7 @@ class Telling(Numbers):
         self.__dict__.update(state)
         if PLACE == "unpickling" and mpqueue.worker_info() is None:
             say("there")
-            time.sleep(1000)
+            hang()
 
 
 class Epochs(Telling):
@@ -49,7 +49,7 @@ class Epochs(Telling):
 def init():
     if PLACE == "worker_init":
         say("there")
-        time.sleep(1000)
+        hang()
 
 
 source = (Epochs if PLACE == "restart" else Telling)()
@@ -67,21 +67,21 @@ enqueuer.start(NUM_WORKERS, 4)
 batches = enqueuer.get()
 if PLACE == "idle":
     kept = [next(batches) for _ in range(4)]
-    while enqueuer.queue.qsize() < 4:  # then all workers are idle
-        time.sleep(0.001)
+    from helpers.waits import until
+    until(lambda: enqueuer.queue.qsize() == 4, "the workers are not idle")
     say("there")
-    time.sleep(1000)
+    hang()
 if PLACE == "restart":
     from mpqueue.backends.processes.roster import Roster
     end_workers = Roster.end_workers
     def ended(*args, **options):
         end_workers(*args, **options)
         say("there")
-        time.sleep(1000)
+        hang()
     Roster.end_workers = ended
 for batch in batches:
     pass
-time.sleep(1000)
+hang()
 """
 
 
@@ -173,6 +173,8 @@ class Suicide:
             if self.left == 0:
                 os.kill(self.pid, signal.SIGKILL)
 
+from helpers.forked_calls import status_of_fork
+
 def train(after):
     sys.settrace(Suicide(after))
     enqueuer = OrderedEnqueuer(Epochs(3), True, start_method=METHOD)
@@ -182,13 +184,7 @@ def train(after):
 
 after = 1
 while True:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            train(after)
-        finally:
-            os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = status_of_fork(lambda: train(after))
     say(after, status)
     sys.stdin.readline()
     if status == 0:

@@ -23,7 +23,9 @@ def without(tmp_path):
 
 
 _EPOCHS = """
+from helpers.forked_calls import exit_at_once
 from helpers.declared_hangs import Stopped, judge_by
+from helpers.waits import until
 
 def is_killed(fuse):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -34,14 +36,12 @@ def hangs(fuse):
 def is_killed_with_a_running_child(fuse):
     # The child inherits the worker's pipes, but not the life pipe. It exits by itself if the tests are killed.
     os.fork() and os.kill(os.getpid(), signal.SIGKILL)
-    until = time.monotonic() + 60
-    while not os.path.exists(fuse + ".end") and time.monotonic() < until:
-        time.sleep(0.01)
-    os._exit(0)
+    until(lambda: os.path.exists(fuse + ".end"), "the test does not end")
+    exit_at_once(0)
 
 def closes_all_its_descriptors(fuse):
     os.closerange(3, 200)
-    time.sleep(100)
+    hang()
 
 class Struck(Numbers):
     def __init__(self, strike):

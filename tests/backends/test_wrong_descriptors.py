@@ -11,6 +11,7 @@ import stat
 import pytest
 from helpers.batch_trees import same
 from helpers.faults import Numbers, burns, numbers
+from helpers.forked_calls import exit_at_once
 from helpers.simulated_pool import Source, World, endless_epoch, word_of
 from helpers.started_enqueuer import started
 from hypothesis import HealthCheck, given, settings
@@ -76,7 +77,7 @@ class CutsTheRecord(WritesAstray):
 
     def astray(self):
         os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
-        os._exit(0)
+        exit_at_once(0)
 
 
 # `test_untrusted.py` has the invalid reports.

@@ -4,15 +4,14 @@ import contextlib
 import gc
 import os
 import signal
-import time
 
 import pytest
 from helpers import ray_cluster
-from helpers.footprint import DEADLOCK_S, collect
+from helpers.footprint import DEADLOCK_S, collect, owned_descriptors, owned_objects
+from helpers.waits import comes_true
 
 import mpqueue
 from mpqueue.backends.ray import links
-from mpqueue.system.descriptors import descriptors
 
 
 def pytest_itemcollected(item):
@@ -45,11 +44,15 @@ def _leaks_nothing(request):
     before = _footprint()
     yield
     mpqueue.shutdown()
-    until = time.monotonic() + DEADLOCK_S / 2
-    while left := {kind: items for kind, items in _footprint().items() if not items <= before[kind]}:
-        assert time.monotonic() < until, f"the test leaked {left}; before it: {before}"
+    left = {}
+
+    def is_gone():
         gc.collect()
-        time.sleep(0.02)
+        left.clear()
+        left.update({kind: items for kind, items in _footprint().items() if not items <= before[kind]})
+        return not left
+
+    assert comes_true(is_gone, DEADLOCK_S / 2), f"the test leaked {left}; before it: {before}"
 
 
 def _footprint():
@@ -58,8 +61,8 @@ def _footprint():
     return {
         "processes": ray_cluster.processes_of_ours(),
         "threads": {thread.name for thread in threading.enumerate() if thread.name.startswith("mpqueue")},
-        "descriptors": set(descriptors._owned),
-        "objects": set(descriptors._objects),
+        "descriptors": set(owned_descriptors()),
+        "objects": set(owned_objects()),
     }
 
 

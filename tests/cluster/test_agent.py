@@ -48,6 +48,23 @@ def connection():
         yield ours, theirs
 
 
+class OpenAgent(Agent):
+    """An agent that shows its memory."""
+
+    mirror = property(lambda self: self._mirror)
+
+
+class OpenLinks(Links):
+    """Links that show their socket."""
+
+    listener = property(lambda self: self._listener)
+    address = property(lambda self: self._listener.getsockname())
+    token = property(lambda self: self._token)
+
+    def end_time_of_start(self, link):
+        self._agents[link] = None, None, 0.0
+
+
 def messages_from(sock):
     """Return the agent's messages until the end of the connection: kind and body."""
     found = []
@@ -65,7 +82,7 @@ def test_crash_of_fork_server_during_a_request_is_reported_once(connection, monk
     def is_gone(*_):
         raise LauncherGone
 
-    monkeypatch.setattr(agent._fork_server, "start_worker", is_gone)
+    monkeypatch.setattr(agents.ForkServer, "start_worker", is_gone)
     config = pickle.dumps(WorkerConfig(WorkerInfo(0, 1, 0), 0, 4 * PAGE, "memfd", PAGE, None))
     ours.sendall(TO_AGENT.pack(ToAgent.START, 0, len(config)) + config)
     ours.shutdown(socket.SHUT_WR)
@@ -79,9 +96,9 @@ def test_crash_of_fork_server_during_a_request_is_reported_once(connection, monk
 @pytest.fixture
 def agent_and_workers(connection, monkeypatch):
     """A running agent, and a function that starts a worker: it returns the ends of its grants and reports."""
-    agent, started, opened = Agent(connection[1], TERMS), queue.SimpleQueue(), []
+    agent, started, opened = OpenAgent(connection[1], TERMS), queue.SimpleQueue(), []
     monkeypatch.setattr(
-        agent._fork_server, "start_worker", lambda *parts: started.put([os.dup(fd) for fd in parts[2][:2]])
+        agents.ForkServer, "start_worker", lambda *parts: started.put([os.dup(fd) for fd in parts[3][:2]])
     )
     config = pickle.dumps(WorkerConfig(WorkerInfo(0, 1, 0), 0, 2 * SLOT_BYTES, "memfd", SLOT_BYTES, None))
 
@@ -112,13 +129,13 @@ def test_new_source_remains_in_its_slot_until_all_workers_of_the_node_have_it(co
     (first, reports), (second, _) = start(0), start(1)
     trainer.sendall(filled)
     assert GRANT.unpack(os.read(first, GRANT.size))[6] >= len(data)
-    assert agent._mirror.view(1, len(data)) == data
+    assert agent.mirror.view(1, len(data)) == data
     os.write(reports, REPORT.pack(MAGIC, ReportKind.LOADED, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0))
     receive_exactly(trainer, FROM_AGENT.size + REPORT.size)
-    assert not agent._mirror.relieve()
+    assert not agent.mirror.relieve()
     trainer.sendall(TO_AGENT.pack(ToAgent.GRANTS, 1, len(grant)) + grant)
     os.read(second, GRANT.size)
-    assert agent._mirror.view(1, len(data)) == data
+    assert agent.mirror.view(1, len(data)) == data
 
 
 def test_batch_before_invalid_data_of_a_worker_arrives_with_its_bytes(connection, agent_and_workers):
@@ -132,14 +149,14 @@ def test_batch_before_invalid_data_of_a_worker_arrives_with_its_bytes(connection
         os.read(grants, GRANT.size)
 
     grant(slot=1)
-    agent._mirror.view(1, 3)[:] = b"abc"
+    agent.mirror.view(1, 3)[:] = b"abc"
     batch = REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 5, 0, 0, 3, 1 << 16, 0, 0, 0)
     os.write(reports, batch + b"?" * REPORT.size)
     assert FROM_AGENT.parse(receive_exactly(trainer, FROM_AGENT.size)) == (FromAgent.REPORTS, 0, REPORT.size)
     assert receive_exactly(trainer, REPORT.size + 3) == batch + b"abc"
     assert FROM_AGENT.parse(receive_exactly(trainer, FROM_AGENT.size)) == (FromAgent.RAW, 0, 0)
     grant(slot=0)  # the agent has recorded by now that it has sent the batch
-    assert agent._mirror.relieve()
+    assert agent.mirror.relieve()
 
 
 def test_agent_without_pidfds_runs(connection, monkeypatch):
@@ -192,7 +209,7 @@ def test_system_error_in_an_agent_is_reported_to_the_trainer(connection, monkeyp
 def links_and_events():
     """The links of a pool, and a queue of its events."""
     events = queue.SimpleQueue()
-    made = Links(RayOptions.of({}), spawn=False, address="127.0.0.1", emit=events.put, choose=lambda _: [])
+    made = OpenLinks(RayOptions.of({}), spawn=False, address="127.0.0.1", emit=events.put, choose=lambda _: [])
     yield made, events
     made.close()
 
@@ -205,8 +222,8 @@ def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkey
     link = NodeLink("a node", "a node", events.put, is_late=False)
     link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
     made.past.append(link)
-    with socket.create_connection(made._listener.getsockname(), DEADLOCK_S) as sock:
-        wire.greet(sock, made._token, 0)
+    with socket.create_connection(made.address, DEADLOCK_S) as sock:
+        wire.greet(sock, made.token, 0)
         event = events.get(timeout=DEADLOCK_S)
     assert event.key == 7
     assert "too many open files" in str(event.error)
@@ -242,13 +259,13 @@ def test_connection_without_a_thread_is_closed_and_the_next_one_is_served(links_
 
     monkeypatch.setattr(JoinedThread, "start", start)
     for expected in (0, 16):  # bytes of the challenge
-        with socket.create_connection(made._listener.getsockname(), DEADLOCK_S) as sock:
+        with socket.create_connection(made.address, DEADLOCK_S) as sock:
             assert len(sock.recv(16)) == expected
 
 
 def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(links_and_events, monkeypatch, caplog):
     made, events = links_and_events
-    listener, tries = made._listener, queue.SimpleQueue()
+    listener, tries = made.listener, queue.SimpleQueue()
     short = SimpleNamespace(fileno=listener.fileno, accept=lambda: [tries.put(None), exhausted()])
     monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", lambda *_: (None, None))
     monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
@@ -256,14 +273,14 @@ def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(li
     monkeypatch.setattr(made, "_nodes", lambda: [Node("a node", "192.0.2.1", {})])
     link = made.open(Node("a node", "192.0.2.1", {}), 1, is_late=False)
     link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
-    made._listener = short
-    with socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
+    with monkeypatch.context() as patch, socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
+        patch.setattr(made, "_listener", short)
         for _ in range(2):
             tries.get(timeout=DEADLOCK_S)
         assert ["cannot accept connections" in record.message for record in caplog.records] == [True]
-        made._agents[link] = None, None, 0.0  # the time for the start is over
+        made.end_time_of_start(link)
         error = events.get(timeout=DEADLOCK_S).error
-        made._listener = listener
+        patch.undo()
         assert len(sock.recv(16)) == 16  # the challenge
     assert "accept its connection" in str(error)
     assert "too many open files" in str(error)
@@ -329,11 +346,13 @@ def test_links_survive_a_failing_choice_of_nodes(monkeypatch):
 def test_launcher_forgets_a_worker_that_could_not_be_started(monkeypatch):
     monkeypatch.setattr("mpqueue.backends.ray.launcher.RemoteWorker", exhausted)
     launcher = ClusterLauncher.__new__(ClusterLauncher)
-    launcher.own, launcher._where, launcher._segment = "", {}, object()
+    launcher.own, where = "", {}
+    monkeypatch.setattr(launcher, "_where", where, raising=False)
+    monkeypatch.setattr(launcher, "_segment", object(), raising=False)
     monkeypatch.setattr(launcher, "_place", lambda _: "a node")
     with pytest.raises(OSError, match="too many open files"):
         launcher.start_worker(7, WorkerConfig(WorkerInfo(0, 1, 0), 0, 4 * PAGE, "memfd", PAGE, None), None)
-    assert not launcher._where
+    assert not where
 
 
 def test_links_at_a_foreign_address_leave_no_descriptor():

@@ -12,6 +12,7 @@ from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
 from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
+from helpers.wrapped_functions import recorded
 
 import mpqueue
 from mpqueue import Loader
@@ -254,14 +255,7 @@ def test_generator_on_lost_node_continues_at_the_same_element(other):
 @pytest.fixture
 def looks(monkeypatch):
     """One entry for each time that links have checked the nodes of the cluster."""
-    checks, look = [], links.Links._look
-
-    def counted(self):
-        look(self)
-        checks.append(None)
-
-    monkeypatch.setattr(links.Links, "_look", counted)
-    return checks
+    return recorded(monkeypatch, links.Links, "_look")
 
 
 @pytest.fixture
@@ -270,9 +264,15 @@ def relays(monkeypatch):
     running = []
 
     class Recorded(relay.Relay):
+        sock = property(lambda self: self._sock)
+
         def run(self):
             running.append(self)
             super().run()
+
+        def end_deadline(self):
+            self._deadline_s = 0.0
+            self._link.wakeup.wake()
 
     monkeypatch.setattr(links, "Relay", Recorded)
     return running
@@ -288,8 +288,7 @@ def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
         stopped(agent)
         # The deadline of this connection alone, and only now: on a busy machine, other agents may be late.
         (of_agent,) = relays
-        of_agent._deadline_s = 0.0
-        of_agent._link.wakeup.wake()
+        of_agent.end_deadline()
         with answering(gate):
             arrival.let_go()
             assert got.result(WAIT_S) == expected
@@ -340,7 +339,7 @@ def test_busy_trainer_does_not_give_up_agents(other, relays, monkeypatch):
         next(batches)
         with clock.hold(passed_s=60):
             # The agent sends a message at least every third of the deadline.
-            assert select.select([relays[0]._sock], [], [], WAIT_S)[0]
+            assert select.select([relays[0].sock], [], [], WAIT_S)[0]
         assert len(list(batches)) == 23
         assert loader.statistics().deaths == 0
 

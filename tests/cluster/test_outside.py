@@ -12,7 +12,7 @@ class ReportsAndHangs(Numbers):
     def __getitem__(self, index):
         say("worker", os.getpid(), os.getppid())
         if index == 5:
-            time.sleep(3600)
+            hang()
         return super().__getitem__(index)
 
 loader = Loader(ReportsAndHangs(), workers=2, backend="ray", max_queue_size=20)

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from helpers.ray_cluster import RandomBatches, hash_of, on
+from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader
 from mpqueue.backends.processes.handle import Pipes
@@ -178,13 +179,13 @@ def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
 def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypatch):
     """Every third batch finds no memory at first, in the trainer."""
     expected = hash_of(Loader(RandomBatches(size=100_000), workers=0, seed=2))
-    calls, reserve = [0], RemoteWorker._reserve
+    calls = [0]
 
-    def scarce(self, slot, high_water, nbytes):
+    def scarce(reserve, *arguments):
         calls[0] += 1
-        return calls[0] % 3 != 0 and reserve(self, slot, high_water, nbytes)
+        return calls[0] % 3 != 0 and reserve(*arguments)
 
-    monkeypatch.setattr(RemoteWorker, "_reserve", scarce)
+    wrap(monkeypatch, RemoteWorker, "_reserve", scarce)
     options = on(cluster.others[0].node_id)
     with Loader(RandomBatches(size=100_000), workers=2, seed=2, backend="ray", ray_options=options) as loader:
         assert hash_of(loader) == expected

@@ -1,12 +1,12 @@
 """The behavior of sources on a cluster: exceptions, hooks and changes, as with workers on one machine."""
 
-import asyncio
 import itertools
 import threading
 
 import numpy as np
 import psutil
 import pytest
+from helpers.coroutines import end_out_of_order
 from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 
 import mpqueue
@@ -49,7 +49,7 @@ def test_errors_on_nodes_are_skipped_and_counted(other):
 
 class Awaited(RandomBatches):
     async def __getitem__(self, index):
-        await asyncio.sleep(0.001 * (index % 3))
+        await end_out_of_order(index)
         return super().__getitem__(index)
 
 

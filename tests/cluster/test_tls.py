@@ -36,13 +36,13 @@ def certificates(folder, *, name="node", addresses=("127.0.0.1",)):
 SCRIPT = """
 import socket, ssl, sys
 
+from helpers.footprint import owned_objects
 from helpers.ray_cluster import RandomBatches, hash_of, on, started
 
 from mpqueue import Loader
-from mpqueue.system.descriptors import descriptors
 
 def connections(kind):
-    return [item for item in descriptors._objects.values() if isinstance(item, kind)]
+    return [item for item in owned_objects().values() if isinstance(item, kind)]
 
 def is_dropped(client):
     client.settimeout(30)

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.commands import status_at_exit
+from helpers.slow_sources import Slow
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -212,15 +212,14 @@ def test_workers_fast_enough_for_the_step_are_kept():
 # The measurement
 
 
-class Counted:
+class Counted(Slow):
     """Four batches, each with a wait of 1 ms."""
 
-    def __len__(self):
-        return 4
+    def __init__(self):
+        super().__init__(4, 0.001, 8)
 
     def __getitem__(self, index):
-        time.sleep(0.001)
-        return np.full(8, index), "text"
+        return super().__getitem__(index), "text"
 
 
 @pytest.mark.parametrize("setting", [Setting(0, "none"), Setting(1, "process"), Setting(2, "thread")], ids=str)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers.injected_exceptions import batches_despite, each_strike
+from helpers.wrapped_functions import recorded
 
 import mpqueue
 from mpqueue import Dataset
@@ -543,16 +544,16 @@ def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
     parquet_file(tmp_path / "rows.parquet")
     source = mpqueue.files.Parquet(str(tmp_path / "rows.parquet"), cache_bytes=0)
     assert source.group_sizes().tolist() == [3, 7, 1, 14, 15]
-    decoded, decode = [], type(source)._decode
-    monkeypatch.setattr(type(source), "_decode", lambda self, group: (decoded.append(group), decode(self, group))[1])
+    decoded = recorded(monkeypatch, type(source), "_decode")
     dataset, kept = Dataset(source).shuffle(block="group", blocks=2).batch(4), set()
     with mpqueue.Loader(dataset, workers=0) as loader:
         for _ in range(2):
             decoded.clear()
             found = [each for batch in loader for each in batch["number"].tolist()]
             assert sorted(found) == list(range(40))
-            assert len(decoded) == len(set(decoded)) and set(decoded) | kept == {0, 1, 2, 3, 4}
-            kept = set(decoded[-2:])  # in the source's cache, whatever its size
+            groups = [group for _, group in decoded]
+            assert len(groups) == len(set(groups)) and set(groups) | kept == {0, 1, 2, 3, 4}
+            kept = set(groups[-2:])  # in the source's cache, whatever its size
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import threading
 import numpy as np
 import pytest
 from helpers.footprint import DEADLOCK_S
-from helpers.forked_calls import status_of_fork
+from helpers.forked_calls import fork_of, status_of, status_of_fork
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue import Dataset
@@ -353,37 +354,36 @@ def test_segment_that_was_removed_by_hand_is_computed_again(tmp_path):
     assert kept(cache) == list(range(60))
 
 
-def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_path):
+def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_path, monkeypatch):
     reached, forked = threading.Event(), threading.Event()
     cache = FolderCache(str(tmp_path), "k", BOUND)
-    real = folders._segments_in
 
-    def slow(folder):
+    def slow(segments_in, folder):
         if threading.current_thread() is not threading.main_thread():
             reached.set()
             assert forked.wait(DEADLOCK_S)
-        return real(folder)
+        return segments_in(folder)
 
-    folders._segments_in = slow
-    try:
+    with monkeypatch.context() as patch:
+        wrap(patch, folders, "_segments_in", slow)
         thread = threading.Thread(target=fill, args=(cache, 40))
         thread.start()
         assert reached.wait(DEADLOCK_S)
         read_end, write_end = os.pipe()
-        pid = os.fork()
-        if not pid:
+
+        def fill_later():
             os.close(write_end)
             os.read(read_end, 1)
             fill(cache, 40)
-            os._exit(0 if kept(cache) == list(range(40)) else 1)
+            return kept(cache) == list(range(40))
+
+        pid = fork_of(fill_later)
         forked.set()
         thread.join()
         fill(FolderCache(str(tmp_path), "another", BOUND), 3)  # would wait for the child
         os.close(write_end)
         os.close(read_end)
-        assert os.waitpid(pid, 0)[1] == 0
-    finally:
-        folders._segments_in = real
+        assert status_of(pid) == 1
     assert kept(cache, 100) == list(range(40))
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from helpers.call_counts import calls_of
+from helpers.stage_inputs import opened_at
 
 import mpqueue
 from mpqueue import Dataset
@@ -94,7 +95,7 @@ def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     values = [lane.next() for _ in range(2)]
     assert len(values) == 2
     state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-    again = source.open_lane(run._replace(state=state))
+    again = opened_at(source, run, state)
     assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
     # A row for each opened stage; unread inputs have no row.
     assert len(lane.counts()) == dataset.root.facts.size - (STAGES if name == "concatenate" else 0)

@@ -5,6 +5,7 @@ without credit, and no call hangs.
 """
 
 import pytest
+from helpers.engine_parts import loading_in
 from helpers.simulated_pool import MachineOfAWorld, Source, World
 from helpers.state_machines import run_and_require
 
@@ -121,7 +122,7 @@ class Dispatching(MachineOfAWorld):
             if isinstance(work, Work) and not work.is_end:
                 assert work.slot.state is READY
                 assert owners.setdefault(work.slot.number, work) is work
-        for slot, _ in backend.sync._loading.values():
+        for slot in loading_in(backend.sync):
             assert owners.setdefault(slot.number, "a state") == "a state"
         busy = {slot.number for slot in ring.slots.slots if slot.state in {GRANTED, READY}}
         gone = {w.slot.number for worker in backend.pool.roster.living for w in worker.in_flight.values()}

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.file_parts import offsets_of
 from helpers.table_files import plain, table
 from helpers.table_files import write_arrow as write
 
@@ -174,7 +175,7 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path):
 @pytest.mark.parametrize("form", ["file", "stream"])
 def test_zeros_in_place_of_a_message_do_not_hide_the_later_ones(tmp_path, form):
     path = write(tmp_path / "a.arrow", TABLE, form=form)
-    offset = int(Arrow(path)._index["offsets"][1])
+    offset = int(offsets_of(Arrow(path))[1])
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(bytes(64))

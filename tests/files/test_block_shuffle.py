@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.file_parts import arrays_of
+from helpers.wrapped_functions import recorded
 
 import mpqueue
 from mpqueue.files.arrow.parquet import Parquet
@@ -20,9 +22,7 @@ def table(tmp_path):
 
 @pytest.mark.parametrize("block", ["group", 30, 7])
 def test_each_row_group_is_decoded_once_for_a_group_of_blocks(tmp_path, monkeypatch, block):
-    decoded = []
-    decode = Parquet._decode
-    monkeypatch.setattr(Parquet, "_decode", lambda self, group: decoded.append(group) or decode(self, group))
+    decoded = recorded(monkeypatch, Parquet, "_decode")
     dataset = mpqueue.Dataset(table(tmp_path)).shuffle(block=block, blocks=4)
     with mpqueue.Loader(dataset, batch_size=16, seed=1, workers=0) as loader:
         epochs = [[number for batch in loader for number in batch["number"].tolist()] for _ in range(2)]
@@ -78,7 +78,7 @@ def test_a_block_has_its_own_memory(form):
     for array in (column, pa.chunked_array([column[:15], column[15:]])):
         part = TableRows(["text"], [array], 1000).part(10, 20)
         assert [row["text"] for row in part] == array[10:20].to_pylist()
-        (kept,) = part._arrays
+        (kept,) = arrays_of(part)
         chunks = kept.chunks if isinstance(kept, pa.ChunkedArray) else [kept]
         assert sum(len(each) for chunk in chunks for each in chunk.buffers() if each) < 3000
 

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.file_formats import write_array_record, write_tar
+from helpers.file_parts import JSON_SCAN, TFRECORD_SCAN
 from helpers.table_files import plain, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import array_record, json_lines, mds, tfrecord
+from mpqueue.files import array_record, mds
 from mpqueue.files.arrow import arrow, parquet
-from mpqueue.files.sources.unpacked import compression_of
-from mpqueue.files.sources.unpacked_source import scan_unpacked
 from mpqueue.files.tar import tar
 
 pytestmark = pytest.mark.sample(2)
@@ -64,11 +63,6 @@ def a_shard(path):
 def an_array_record(path):
     write_array_record(path, [text.encode() for text in TEXTS])
 
-
-TFRECORD_SCAN = partial(
-    scan_unpacked, folder="", compression_of=tfrecord._compression, find=partial(tfrecord._records, True), more_bytes=4
-)
-JSON_SCAN = partial(scan_unpacked, folder="", compression_of=compression_of, find=json_lines._lines)
 
 # By format: a function that writes a file; its name; a scan; a function that creates a source.
 FORMS = {

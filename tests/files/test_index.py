@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.file_formats import rewritten
+from helpers.file_parts import path_of
 from helpers.footprint import DEADLOCK_S
 from helpers.forked_calls import status_of_fork
+from helpers.wrapped_functions import wrap
 
 from mpqueue.errors import FileError
 from mpqueue.files import JSONLines
@@ -201,11 +203,12 @@ def test_replaced_file_raises_when_it_is_read(paths, cache):
 def test_another_inode_alone_does_not_count_as_a_change(paths, cache):
     """Some network file systems change inodes. A change needs another ctime, too."""
     (first, *_) = Index("bytes", 1, paths, scan, cache).files
-    assert first.is_same(first._replace(inode=7))
-    assert first.is_same(first._replace(ctime=7, attributes=7))
-    assert not first.is_same(first._replace(ctime=7))
-    assert not first.is_same(first._replace(inode=7, ctime=7))
-    assert OpenFiles([first._replace(inode=7)]).read(0, 0, 3) == b"123"
+    with_other = first._replace
+    assert first.is_same(with_other(inode=7))
+    assert first.is_same(with_other(ctime=7, attributes=7))
+    assert not first.is_same(with_other(ctime=7))
+    assert not first.is_same(with_other(inode=7, ctime=7))
+    assert OpenFiles([with_other(inode=7)]).read(0, 0, 3) == b"123"
 
 
 def test_failed_scan_leaves_no_files(paths, cache):
@@ -312,10 +315,11 @@ def test_index_that_was_damaged_since_the_trainer_read_it_is_created_again_by_a_
 
 
 def test_index_that_another_program_removes_at_once_raises_an_error_with_a_remedy(paths, cache, monkeypatch):
-    finish = index_file.IndexWriter.finish
-    monkeypatch.setattr(
-        index_file.IndexWriter, "finish", lambda writer: (finish(writer), os.unlink(writer._path)) and None
-    )
+    def finish_and_remove(finish, writer):
+        finish(writer)
+        os.unlink(path_of(writer))
+
+    wrap(monkeypatch, index_file.IndexWriter, "finish", finish_and_remove)
     with pytest.raises(
         OSError, match=r"removed or damaged as soon as it was written. .* pass another folder as index="
     ):

@@ -11,6 +11,8 @@ import threading
 import time
 
 import pytest
+from helpers.file_parts import find_lines
+from helpers.wrapped_functions import recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +50,7 @@ def test_lines_equal_those_of_python_without_blank_ones(tmp_path_factory, lines,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_lines, "_BLOCK_BYTES", block)
         with open_window(str(path)) as window:
-            found = json_lines._lines(window, str(path))
+            found = find_lines(window, str(path))
     data = path.read_bytes()
     assert [
         data[start : start + length]
@@ -182,8 +184,7 @@ def after_first_call(monkeypatch, owner, name, function):
 def test_two_threads_that_find_the_same_damage_repair_it_once(tmp_path, monkeypatch):
     _, lines, plain = unpacked_lines(tmp_path)
     flipped(plain, LINES.index(b'"n": 123') + 6)
-    blocks, made, found = unpacked._blocks, [], []
-    monkeypatch.setattr(unpacked, "_blocks", lambda *path: made.append(path) or blocks(*path))
+    made, found = recorded(monkeypatch, unpacked, "_blocks"), []
     after_first_call(monkeypatch, JSONLines, "_damaged", lambda: found.append(lines[123]))
     assert [lines[123], *found] == [VALUES[123]] * 2
     assert len(made) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.file_formats import write_array_record, write_tar
+from helpers.file_parts import decoded_sample
 from helpers.table_files import write_arrow, write_parquet
 from helpers.tfrecords import write_records
 
@@ -125,7 +126,7 @@ def test_samples_of_plain_mds_shards_have_bytes_and_compressed_ones_have_none():
     assert [name for name, _ in rows] == sorted(name for name, _ in rows)
     for number in range(len(plain)):
         location = plain.locate(number)
-        sample = plain._decoded_sample(int(Path(location.path).name[6:11]), location.start, bytes_at(location))
+        sample = decoded_sample(plain, int(Path(location.path).name[6:11]), location.start, bytes_at(location))
         assert sample["text"] == plain[number]["text"] == f"é{number}"
         assert compressed.locate(number)[2:] == (None, None)
 

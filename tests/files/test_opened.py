@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from helpers.concurrent_calls import in_threads
+from helpers.forked_calls import exit_at_once, status_of
 
 from mpqueue.errors import FileError
 from mpqueue.files.access.opened import IndexedFile, OpenFiles
@@ -150,10 +151,10 @@ def test_forked_child_opens_its_files_even_if_a_lock_was_held(three):
             os.dup2(2, fd)
             right = opened.read(0, 5, 2) == bytes([5, 6])
             os.fstat(fd)
-            os._exit(0 if right else 1)
+            exit_at_once(0 if right else 1)
         finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(number.child, 0)[1]) == 0
+            exit_at_once(1)
+    assert status_of(number.child) == 0
     assert opened.read(0, 5, 2) == bytes([5, 6])
 
 

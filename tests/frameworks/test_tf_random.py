@@ -13,6 +13,7 @@ import tensorflow as tf
 from helpers.tensorflow_draws import Draws, rows_of_two_epochs
 
 from mpqueue import Loader
+from mpqueue.worker.random_state import tensorflow_rng
 
 IN_THREADS = {"workers": 2, "backend": "thread"}
 
@@ -127,7 +128,7 @@ class InFunctions:
 
 
 def test_tf_function_that_draws_warns_once_and_repeats_no_numbers(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.random_state.tensorflow_rng._has_warned", False)
+    monkeypatch.setattr(tensorflow_rng, "_has_warned", False)
     tf.random.set_seed(None)
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
@@ -135,7 +136,7 @@ def test_tf_function_that_draws_warns_once_and_repeats_no_numbers(caplog, monkey
 
 
 def test_unsupported_tensorflow_warns_once(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.random_state.tensorflow_rng._is_followed", False)
+    monkeypatch.setattr(tensorflow_rng, "_is_followed", False)
     monkeypatch.delattr(sys.modules["tensorflow.python.ops.gen_random_ops"], "random_shuffle")
     with Loader([1, 2], workers=0, seed=1) as loader:
         assert list(loader) == [1, 2]

@@ -13,6 +13,7 @@ import time
 
 import psutil
 import pytest
+from helpers.waits import settled
 
 import mpqueue
 from golden import enqueuer_sources
@@ -92,18 +93,6 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def settled(read, expected, hold: float) -> object:
-    """The value of ``read()`` once it has been one of the expected ones for `hold` seconds; else its last one."""
-    deadline = time.monotonic() + DEADLOCK_S
-    since = None
-    while True:
-        value, now = read(), time.monotonic()
-        since = None if value not in expected else now if since is None else since
-        if (since is not None and now - since >= hold) or now > deadline:
-            return value
-        time.sleep(0.005)
-
-
 class Play:
     """One case on its way.
 
@@ -179,13 +168,13 @@ class Play:
         return self._reads[step["id"]].outcome(DEADLOCK_S)
 
     def _epoch_ends(self, step: dict, expected) -> object:
-        return settled(lambda: self.source.epoch, expected, step.get("after", BLOCKED_S))
+        return settled(lambda: self.source.epoch, expected.__contains__, step.get("after", BLOCKED_S))
 
     def _queue_size(self, step: dict, expected) -> object:
-        return settled(self.enqueuer.queue.qsize, expected, BLOCKED_S)
+        return settled(self.enqueuer.queue.qsize, expected.__contains__, BLOCKED_S)
 
     def _run_thread_alive(self, step: dict, expected) -> object:
-        return settled(self._has_workers, expected, BLOCKED_S)
+        return settled(self._has_workers, expected.__contains__, BLOCKED_S)
 
     def _has_workers(self) -> bool:
         """Whether threads or processes work for the enqueuer; where Keras has one thread that runs a pool."""

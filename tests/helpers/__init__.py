@@ -12,6 +12,8 @@ A module that runs in other processes needs no framework. The modules, by name::
     consumer_processes.py   a consumer in a separate process that executes the commands of a test one at a time
     consumer_requests.py    messages of a consumer, in a form that tests can write and compare
     control_groups.py       the kernel's description of the control groups of this process, replaced by files of a test
+    coordinator_parts.py    the parts inside coordinators and their servers, for tests that must end or address them
+    coroutines.py           steps of coroutines in an event loop, in an order that does not depend on time
     costs.py                counts of what the tests of a run cost, for bounds in ``scripts/test``
     damaged_bytes.py        damaged bytes, for tests of decoders
     deadlock.py             a limit for waits that return at once unless a deadlock exists
@@ -25,12 +27,15 @@ A module that runs in other processes needs no framework. The modules, by name::
     faults.py               named kinds of faults, and fuses that make a fault happen once
     faulty_source.py        a source and a `worker_init` that cause a fault at a chosen place
     file_formats.py         small files of each format of `mpqueue.files`
+    file_parts.py           the parts inside the sources of `mpqueue.files`, for tests that damage files or look at a scan
     finalizers.py           finalizers, and whether they run Python code
     fit_datasets.py         datasets for fits
     footprint.py            the resources of a process that could leak
-    forked_calls.py         calls in a fork of the test's process
+    fork_server_parts.py    the parts of fork servers in the trainer, for tests that disturb them
+    forked_calls.py         calls in a fork of the test's process, and exits of such a process
     forked_programs.py      programs that start as forks of an interpreter with their imports loaded
     gates.py                gates that order the steps of several processes, without sleeping
+    hub_parts.py            the parts inside the hub of queues, for tests that must replace them or know their state
     injected_exceptions.py  exceptions like those of signal handlers, raised at the n-th possible place in the package
     interleaving.py         deterministic interleaving with another thread, between two lines of Python code
     jax_cache.py            a shared folder for JAX's compilation cache during one run of the tests
@@ -41,6 +46,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     new_fork_servers.py     fork servers that start as forks of a prepared interpreter
     numbered_batches.py     sources of batches that are identified by number
     optional_packages.py    a plugin of pytest that skips a test if a package that the test imports is not installed
+    other_users.py          peers of a connection that seem to belong to another user
     package_structure.py    the structure of the package and its scripts
     pipelines.py            lanes of datasets in this thread, and random pipelines
     plain_memory.py         memory with the interface of a segment, without calls to the operating system
@@ -57,9 +63,11 @@ A module that runs in other processes needs no framework. The modules, by name::
     served_streams.py       a stream with buffers and random numbers, for tests of servers
     server_directories.py   server directories for tests
     server_processes.py     a server in a separate process, and consumers
+    service_parts.py        the parts inside a server and its consumers, for tests that must pause them
     service_simulation.py   a server without sockets and processes
     signal_handlers.py      signal handlers of a test
     simulated_pool.py       a pool of simulated worker processes
+    slow_sources.py         a source whose samples take a given time
     small_demo.py           ``scripts/demo`` on two small pictures
     stage_inputs.py         inputs for tests of single stages
     started_enqueuer.py     a running enqueuer of worker processes
@@ -67,7 +75,6 @@ A module that runs in other processes needs no framework. The modules, by name::
     sweeps.py               how much of a sweep a run tries: all of it, or a sample of it
     table_files.py          tables with columns of many types, files of these tables, and their rows as samples
     tensorflow_draws.py     a source that draws from TensorFlow, for tests and for the programs that they start
-    terminals.py            a command on a pseudo-terminal, and the screen that its user sees
     tfrecords.py            TFRecord files and their Examples, written without mpqueue
     time_limits.py          a time limit for the hangs that pytest-timeout does not cover
     torch_batches.py        datasets of torch, and values that pass through a worker of its loader
@@ -76,4 +83,5 @@ A module that runs in other processes needs no framework. The modules, by name::
     unread_parameters.py    parameters that the body of a public function does not read
     unusual_exceptions.py   exceptions that refuse what Python's own code does with exceptions
     waits.py                waits for conditions without a notification
+    wrapped_functions.py    functions of the package that a test replaces by ones that also call the original
 """

@@ -62,8 +62,9 @@ def fork():
     if not child:
         os.close(0)
         sys.stdin = None
-        import time
-        time.sleep(3600)  # until killed; the parent may have ended before this line
+        import signal
+        while True:
+            signal.pause()  # until killed; the parent may have ended before this line
         os._exit(0)
     return child
 

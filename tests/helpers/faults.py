@@ -9,6 +9,9 @@ import time
 
 import numpy as np
 
+from helpers.forked_calls import fork_of
+from helpers.waits import until
+
 
 class Unpicklable(Exception):
     """An exception that cannot be pickled."""
@@ -46,12 +49,11 @@ def _signal(number):
 def _stop_and_continue():
     """Stop this process. A forked child observes that and continues it."""
     me = os.getpid()
-    child = os.fork()
-    if child == 0:
-        while open(f"/proc/{me}/stat").read().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
-        os.kill(me, signal.SIGCONT)
-        os._exit(0)
+
+    def is_stopped():
+        return open(f"/proc/{me}/stat").read().rpartition(")")[2].split()[0] == "T"
+
+    child = fork_of(lambda: until(is_stopped, "the process does not stop") or os.kill(me, signal.SIGCONT))
     os.kill(me, signal.SIGSTOP)
     os.waitpid(child, 0)
 

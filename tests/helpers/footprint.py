@@ -7,6 +7,9 @@ import signal
 import threading
 import time
 
+from helpers.waits import comes_true
+from mpqueue.system.descriptors import descriptors
+
 DEADLOCK_S = 60.0  # exceeded only if a test hangs; not a measurement
 
 
@@ -41,6 +44,16 @@ def _descendants():
             found[pid] = command.read().replace(b"\0", b" ").decode(errors="replace")[:200]
             pending += children_of(pid)
     return found
+
+
+def owned_descriptors():
+    """Return the numbers of the descriptors that the package owns in this process."""
+    return descriptors._owned
+
+
+def owned_objects():
+    """Return the sockets and other objects with descriptors that the package owns in this process, by key."""
+    return dict(descriptors._objects)
 
 
 def _descriptors():
@@ -120,15 +133,18 @@ class Footprint:
 
 def left_behind(look, before):
     """Return the resources that a test leaked. Wait for those that end by themselves, such as a killed child."""
-    deadline = time.monotonic() + DEADLOCK_S / 4
-    lasting = None
-    while True:
+    lasting = left = None
+
+    def is_gone():
+        nonlocal lasting, left
         left = look().left_since(before)
         segments = left.pop("segments", set())
         lasting = segments if lasting is None else lasting & segments  # other programs create and remove segments, too
         if lasting:
             left["segments"] = lasting
-        if not left or time.monotonic() > deadline:
-            return left
-        gc.collect()
-        time.sleep(0.01)
+        if left:
+            gc.collect()
+        return not left
+
+    comes_true(is_gone, DEADLOCK_S / 4)
+    return left

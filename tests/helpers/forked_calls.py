@@ -3,9 +3,14 @@
 import os
 import traceback
 
+exit_at_once = os._exit  # as a crash does: without the handlers at exit, and without an exception that others may catch
 
-def status_of_fork(call):
-    """Call a function in a fork, and return its exit status: the function's result as an integer, or 255 for an error."""
+
+def fork_of(call):
+    """Call a function in a fork, and return the id of this process.
+
+    Its exit status is the function's result as an integer, or 255 for an error.
+    """
     child = os.fork()
     if child == 0:
         status = 255
@@ -14,5 +19,15 @@ def status_of_fork(call):
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(status)
+            exit_at_once(status)
+    return child
+
+
+def status_of(child):
+    """Wait for a child process to exit, and return its exit status."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def status_of_fork(call):
+    """Call a function in a fork, and return its exit status; see `fork_of`."""
+    return status_of(fork_of(call))

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-import time
 
 import pytest
+
+from helpers.waits import until
 
 _MEMORY = "/sys/fs/cgroup/memory"
 
@@ -49,12 +50,16 @@ def memory_group(nbytes):
             file.write(str(nbytes))
         yield folder
     finally:
-        while True:
-            try:
-                os.rmdir(folder)
-                break
-            except OSError:  # a process of the group is still exiting
-                time.sleep(0.01)
+        until(lambda: is_removed(folder), f"a process of {folder} does not exit")
+
+
+def is_removed(folder):
+    """Remove a control group, unless one of its processes is still exiting; return whether it is removed."""
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
 
 
 def kills(folder):

@@ -49,11 +49,16 @@ def interpreter(*modules, environ=None):
         return forked_programs.Interpreter("mpqueue.backends.start.fork_server", *modules, flags=flags, environ=started)
 
 
+def start_with(start):
+    """Start all fork servers of this program with a function that has the interface of `start_new`."""
+    launcher._start_interpreter = start
+
+
 def use_forks():
     """Start all fork servers of this program as forks of its present state, as made by `interpreter`."""
     copy = forked_programs.Copy()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # some are blocked by `interpreter`, as for a fork server
-    launcher._start_interpreter = NewForkServers(copy).start
+    start_with(NewForkServers(copy).start)
 
 
 class NewForkServers:

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 import mpqueue
+from helpers import waits
 
 STORE_BYTES = 80 << 20
 # Exceeded only if a test hangs. Ray needs one or two seconds of CPU time to start an agent. With hundreds of runnable
@@ -134,10 +135,7 @@ def agents():
 
 def until(condition, what):
     """Poll for a condition in another process."""
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.02)
+    waits.until(condition, f"{what} did not happen", WAIT_S)
 
 
 class RandomBatches:

@@ -17,11 +17,12 @@ import re
 import select
 import sys
 import termios
-import time
 from typing import NamedTuple
 
 import mpqueue
 from helpers.footprint import DEADLOCK_S, children_of, mappings_of, pid_of
+from helpers.fork_server_parts import parked_fork_servers
+from helpers.waits import comes_true
 from mpqueue.backends.start import launcher
 
 _MAX_GROWTH = 64 << 20  # bytes that the modules and sources of one file may add to it
@@ -94,11 +95,8 @@ def _unread(fd):
 
 def _is_settled(fork_server, within_s=_SETTLED_S):
     """Wait until the fork server has read all messages. Return False if it sends a message or exits."""
-    until = time.monotonic() + within_s
-    while _unread(fork_server.fileno()):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.0005)
+    if not comes_true(lambda: not _unread(fork_server.fileno()), within_s):
+        return False
     poll = select.poll()
     poll.register(fork_server.fileno(), select.POLLIN)
     return not poll.poll(0)
@@ -128,7 +126,7 @@ def keep_one():
     """End all parked and idle fork servers, except one that is equivalent to a new one."""
     for end_idle in launcher._before_shutdown:
         end_idle()
-    parked = launcher._parked
+    parked = parked_fork_servers()
     with launcher._parked_lock:
         kept = parked.pop() if parked else None
     mpqueue.shutdown()

@@ -10,6 +10,11 @@ def lane_run(skip=None):
     return LaneRun(0, 1, seed=0, epoch=0, begin=lambda seed, epoch, place: None, skip=skip)
 
 
+def opened_at(source, run, state):
+    """Open the lane of a run at a saved state."""
+    return source.open_lane(run._replace(state=state))
+
+
 class Samples(LaneStage):
     """A root stage that yields the samples of a list, and raises its exceptions.
 

@@ -23,6 +23,7 @@ import uuid
 import psutil
 
 from helpers import forked_programs
+from helpers.waits import comes_true
 
 DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
@@ -55,6 +56,10 @@ def say(*words):
         out.sendto(" ".join(map(str, words)).encode(), OUT)
     if os.getpid() == ITSELF:  # a script that makes progress is not deadlocked, however slow the machine is
         faulthandler.dump_traceback_later(50, exit=True)
+
+def hang():  # until this process is killed
+    while True:
+        signal.pause()
 
 OUT = os.environ["MPQUEUE_TEST_OUT"]
 """
@@ -200,19 +205,18 @@ class Trainer:
 
     def left_nothing(self, within_s=DEADLOCK_S, *, but=()):
         """Return whether all processes and segments disappear in time, except the processes in ``but``."""
-        deadline = time.monotonic() + within_s
         segments = None
-        while True:
+
+        def is_gone():
+            nonlocal segments
             seen = _segments() - self._segments
             segments = seen if segments is None else segments & seen  # other programs create and remove segments, too
             left = [process for process in self.processes() if process.pid not in but]
             if but:
                 left = [process for process in left if "resource_tracker" not in _text_of(process)]
-            if not left and not segments:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)  # no event reports the end of processes that are not our children
+            return not left and not segments
+
+        return comes_true(is_gone, within_s)
 
     def __enter__(self):
         return self

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import os
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from helpers.faults import Numbers, burns, numbers
+from helpers.forked_calls import exit_at_once
 from helpers.started_enqueuer import started
 from helpers.trainer_processes import ran
 
@@ -179,7 +179,7 @@ def test_crashes_do_not_change_kept_batches(copy, tmp_path):
     class Dying(Wide):
         def __getitem__(self, index):
             if index % 5 == 3 and burns(f"{tmp_path}/{index}"):
-                os._exit(1)
+                exit_at_once(1)
             return super().__getitem__(index)
 
     with Loader(Dying(40), workers=2, max_queue_size=4, copy=copy) as loader:

@@ -358,12 +358,12 @@ def test_threads_share_the_batches():
 
 
 @pytest.mark.parametrize("num_raised", [1, 2, 3])
-def test_handler_that_raises_as_the_lock_is_released_loses_no_batch(num_raised):
+def test_handler_that_raises_as_the_lock_is_released_loses_no_batch(num_raised, monkeypatch):
     number, found, handler = signal.SIGUSR1, [], Repeating(0)
     with Loader(range(8), batch_size=None, workers=0) as loader, handling(handler, number):
         batches = ahead(loader, 2)
         release = partial(_thread.interrupt_main, number)  # the handler runs at the next check for signals
-        batches._lock = SimpleNamespace(acquire=lambda _blocking: True, release=release)
+        monkeypatch.setattr(batches, "_lock", SimpleNamespace(acquire=lambda _blocking: True, release=release))
         while len(found) < 8:
             handler.num_left = num_raised
             with contextlib.suppress(Repeated):

@@ -79,7 +79,7 @@ def test_interpreter_exit_does_not_wait_for_running_batches(prelude, processes):
             def __getitem__(self, index):
                 {prelude}
                 say("there")
-                time.sleep(1000)
+                hang()
 
         enqueuer = OrderedEnqueuer(Endless(), {processes})
         enqueuer.start(1)

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from helpers.engine_parts import waiting_in
 from helpers.waits import until
 
 from mpqueue import Loader
@@ -41,7 +42,7 @@ def asleep():
 
         def ask(batches):
             asking = pool.submit(next, batches)
-            until(lambda: batches.pipeline.backend._consumers.heads, "no thread waits")
+            until(lambda: waiting_in(batches.pipeline), "no thread waits")
             return asking
 
         yield ask

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 from helpers.drawing_sources import Drawing, copied, indices
+from helpers.engine_parts import sampler_of
 from helpers.numbered_batches import iter_after
 
 import mpqueue
@@ -113,13 +114,13 @@ class TestExplainAndCompute:
 
         with loader_of(sampler=Random()) as loader:
             seen = epochs(loader, 3)
-            state = loader._run.plan.options.sampler.generator.getstate()
+            state = sampler_of(loader).generator.getstate()
             for epoch, number in [(1, 0), (1, 4), (2, 2)]:
                 assert loader.explain(epoch, number).samples == tuple(seen[epoch, number]["index"])
             for epoch in (0, 3):
                 with pytest.raises(LookupError, match="draws random numbers"):
                     loader.explain(epoch, 0)
-            assert loader._run.plan.options.sampler.generator.getstate() == state
+            assert sampler_of(loader).generator.getstate() == state
 
     def test_epoch_of_a_sampler_that_cannot_repeat_it_is_unknown(self):
         turns = itertools.count()

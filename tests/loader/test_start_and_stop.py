@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helpers.concurrent_calls import in_threads
+from helpers.engine_parts import lock_of, session_of
 from helpers.faults import Numbers, numbers
 from helpers.started_enqueuer import started
 
@@ -91,7 +92,8 @@ def test_stop_during_start_stops_new_workers(monkeypatch):
     stopper = threading.Thread(target=stop)
 
     def make_and_stop(*args):
-        loader._session._lock = Announcing(loader._session._lock, arrived)
+        session = session_of(loader)
+        monkeypatch.setattr(session, "_lock", Announcing(lock_of(session), arrived))
         stopper.start()
         assert arrived.wait(60)
         return make_backend(*args)

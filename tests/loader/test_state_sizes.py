@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers.saved_states import take
+from helpers.stage_inputs import opened_at
 
 from mpqueue import Dataset, Loader
 from mpqueue.dataset.running.build import DatasetLanes
@@ -102,7 +103,7 @@ def test_buffer_is_restored_in_order(name):
         packed = compacted([snapshot, [0, LONG]])
         assert isinstance(packed, str)
         assert restored(packed) == [snapshot, [0, LONG]]
-        again = source.open_lane(run._replace(state=restored(packed)[0][1]))
+        again = opened_at(source, run, restored(packed)[0][1])
         rest = [lane.next() for _ in range(5)]
         assert [again.next() for _ in range(5)] == rest
 

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers.engine_parts import work_items_of
 
 from mpqueue import Dataset, Loader
 
@@ -67,7 +68,7 @@ def writer(path):
 
 def num_dealt(loader):
     """Return the number of batches that are computed, or being computed, and not returned."""
-    return len(loader._session.pipeline.ledger.work_items)
+    return len(work_items_of(loader))
 
 
 def assert_follows(loader, write, *, first=0):

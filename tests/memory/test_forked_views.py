@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.forked_calls import fork_of, status_of_fork
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
@@ -50,19 +51,23 @@ def test_slot_is_reused_after_all_children_have_exited(leases, fork_reading):  #
     assert free(leases) == [2]
 
 
+def children():
+    """Return the children that may have views."""
+    return forked_views._children
+
+
 def test_slot_is_kept_for_a_grandchild(leases):
     wait, go = os.pipe()
     base = leases.lease(Slot(0, 0), 4, None)
-    pid = os.fork()
-    if pid == 0:
+
+    def fork():
         os.close(go)
-        if os.fork() == 0:
-            os.read(wait, 1)
-        os._exit(0)
-    os.waitpid(pid, 0)
+        fork_of(lambda: os.read(wait, 1) and None)
+
+    assert status_of_fork(fork) == 0
     del base
     assert free(leases) == []
-    (child,) = forked_views._children
+    (child,) = children()
     os.write(go, b"x")
     select.select([child.read_end], [], [], 60)
     assert free(leases) == [0]
@@ -104,7 +109,7 @@ def test_fork_without_views_leaves_no_descriptor(leases, has_ended, fork_reading
     before = opened()
     # The child has its pipe, and has closed what other modules own.
     child = fork_reading(lambda: (opened() - before).total() == 1)
-    assert not forked_views._children
+    assert not children()
     assert child.end()
     assert opened() == before
 
@@ -188,7 +193,7 @@ def test_children_that_exit_leave_the_loop_its_views(fork_reading):  # noqa: F81
 def test_batch_outlives_its_loader(fork_reading):  # noqa: F811
     with mpqueue.Loader(Numbers(), workers=1) as loader:
         child = forked_with(next(iter(loader)), fork_reading)
-    assert not forked_views._children, "a closed ring is not reused, so its memory is released"
+    assert not children(), "a closed ring is not reused, so its memory is released"
     assert child.end()
 
 

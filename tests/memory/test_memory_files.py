@@ -5,6 +5,7 @@ import mmap
 import os
 
 import pytest
+from helpers.forked_calls import exit_at_once, status_of_fork
 
 from mpqueue.memory.segment import Segment, foreign_words, shared_words
 
@@ -63,20 +64,17 @@ def test_descriptor_closes_on_exec(segment, read_only):
 
 def as_nobody(attempt):
     """Return the errno of an attempt in another user's process, or 0 if it succeeds."""
-    pid = os.fork()
-    if pid == 0:
-        code = 255
+
+    def code_of_attempt():
         try:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             attempt()
-            code = 0
         except OSError as error:
-            code = error.errno
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return error.errno
+
+    return status_of_fork(code_of_attempt)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -87,7 +85,7 @@ def test_another_user_cannot_reopen_it(segment, read_only):
     refused = as_nobody(lambda: os.open(f"/proc/{os.getppid()}/fd/{segment.fd}", os.O_RDWR))
     assert refused in {errno.EACCES, errno.ENOENT}  # the latter if /proc is mounted with hidepid=2
     assert as_nobody(lambda: mmap.mmap(read_only, 4096)) == errno.EACCES
-    assert as_nobody(lambda: mmap.mmap(read_only, 4096, prot=mmap.PROT_READ)[:5] == b"batch" or os._exit(9)) == 0
+    assert as_nobody(lambda: mmap.mmap(read_only, 4096, prot=mmap.PROT_READ)[:5] == b"batch" or exit_at_once(9)) == 0
 
 
 def test_shared_words_are_shared_and_cannot_shrink():

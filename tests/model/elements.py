@@ -58,6 +58,14 @@ class Run(NamedTuple):
     lane: int = 0
     lanes: int = 1
 
+    def of(self, epoch):
+        """Return the run of another epoch."""
+        return self._replace(epoch=epoch)
+
+    def of_cache(self):
+        """Return the run whose elements a cache stores."""
+        return self._replace(seed=0, epoch=0)
+
 
 class Element:
     """An element. Its token names it in its stage: its index, or in a lane often a tuple made of other tokens.
@@ -75,6 +83,10 @@ class Element:
         if self._known[1] is not None:
             raise self._known[1]
         return self._known[0]
+
+    def use(self, value):
+        """Use a value that was computed elsewhere."""
+        self._known = value, None
 
     def without(self, excluded):
         """Return what is left without excluded samples, or None."""
@@ -282,6 +294,11 @@ class Piece(NamedTuple):
     @property
     def size(self):
         return self.stop - self.start
+
+    def cut(self, size):
+        """Return the first ``size`` items, and the rest."""
+        middle = self.start + size
+        return self._replace(stop=middle), self._replace(start=middle)
 
 
 class Row(Element):

@@ -1,6 +1,7 @@
 """The front ends of the enqueuers."""
 
 import copy
+from dataclasses import replace
 
 from model.elements import Failed
 from model.expected import IndexRun, StreamRun
@@ -79,7 +80,7 @@ class Enqueuing(Player):
 
     @staticmethod
     def run_of(setup, *given):
-        setup = setup._replace(source=copy.copy(setup.source))
+        setup = replace(setup, source=copy.copy(setup.source))
         return (_OrderedRun if setup.has_index else _GeneratorRun)(setup, *given)
 
     def begin(self):
@@ -100,8 +101,8 @@ class Enqueuing(Player):
             self.script.do(f"for each in runs: each.stop(); each.shuffle = {shuffles}")
             self.text = f"shuffle={shuffles}, "
             self.run.stop()
-            self.setup = self.run.setup = self.run.setup._replace(shuffle=shuffles)
-            self.run._known = {}
+            self.setup = self.run.setup = replace(self.run.setup, shuffle=shuffles)
+            self.run.known = {}
             self.begin()
 
     def do_ending(self):

@@ -5,6 +5,7 @@ All ranks are at the same batch. A state is a copy of the place with all that fo
 
 import copy
 import itertools
+from dataclasses import replace
 
 from model.elements import Failed, Impossible
 from model.orders import Batch, Change, Index, Stream, batches, excluded_at, of_stream, sought
@@ -32,7 +33,7 @@ class IndexRun:
         self.goes = [False] * world  # each rank continues its epoch in the next loop
         self.own = [-1] * world
         self.returned = [()] * world  # the ids of all samples that each rank has returned
-        self._known = {}
+        self.known = {}
 
     # -- The batches
 
@@ -49,11 +50,11 @@ class IndexRun:
         """Return the batches of a rank in an epoch, by number."""
         skips = self.setup.skips if skips is None else skips
         key = epoch, rank, skips
-        if key not in self._known:
-            setup = self.setup._replace(skips=skips)
+        if key not in self.known:
+            setup = replace(self.setup, skips=skips)
             found = batches(setup, self.seed, epoch, self.world, rank, self.changes, self._began(epoch))
-            self._known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
-        return self._known[key]
+            self.known[key] = {each.batch: each for each in itertools.islice(found, MOST)}
+        return self.known[key]
 
     def at(self, epoch, batch, rank=0):
         """Return a batch, or None if there is none: it was left out, belongs to other ranks, or the epoch is over."""
@@ -132,7 +133,7 @@ class IndexRun:
     def state(self):
         """Return a copy."""
         made = copy.copy(self)
-        made.changes, made._known = list(self.changes), {}
+        made.changes, made.known = list(self.changes), {}
         return made
 
     def is_refused(self, world):
@@ -168,14 +169,14 @@ class IndexRun:
         self.goes, self.own = [True] * self.world, [-1] * self.world
         if epoch < self.begun:  # the epoch in which these ranks began will be whole
             self.begun, self.start = epoch, 0
-        self._known = {}
+        self.known = {}
 
     def exclude(self, ids):
         """Exclude samples from here on."""
         before = excluded_at(self.changes, self.epoch + 1, 0, self.world)
         if not set(ids) <= before:
             self.changes.append(Change(self.epoch, self.batch, self.world, set(ids)))
-        self._known = {}
+        self.known = {}
 
     @property
     def known_from(self):
@@ -312,7 +313,7 @@ class StreamRun(IndexRun):
         made = copy.copy(self)
         made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
         made.reweighed = list(self.reweighed)
-        made.saved, made._known, made.stream = self.stream.place(), {}, None
+        made.saved, made.known, made.stream = self.stream.place(), {}, None
         return made
 
     def load(self, state, world, *, is_own=False):
@@ -324,7 +325,7 @@ class StreamRun(IndexRun):
         self.batch = -(-self.batch * self.world // world)
         if self.setup.epoch_batches is not None and self.batch >= self.setup.epoch_batches:
             self.epoch, self.batch = self.epoch + 1, 0
-        self.world, self.loop, self.goes, self.last, self._known = world, None, [True] * world, None, {}
+        self.world, self.loop, self.goes, self.last, self.known = world, None, [True] * world, None, {}
         self.own = [-1] * world
         self._reopen(state.saved)
         return self
@@ -335,7 +336,7 @@ class StreamRun(IndexRun):
         self.reweighed.append(weights)
         if any(self.stream.counts()):
             self.drops.append((self.stream.place(), weights))
-        self._known = {}
+        self.known = {}
 
     def exclude(self, ids):
         new = set(ids) - self.excluded
@@ -345,7 +346,7 @@ class StreamRun(IndexRun):
             if any(self.stream.counts()):
                 self.drops.append((self.stream.place(), new))
             self.stream.drop(new)
-        self._known = {}
+        self.known = {}
 
 
 def run_of(setup, *given):

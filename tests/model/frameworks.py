@@ -1,5 +1,7 @@
 """The front ends of asyncio, torch, JAX and Keras over a loader."""
 
+from dataclasses import replace
+
 from model import functions
 from model.elements import Failed, Impossible
 from model.expected import MOST, run_of
@@ -47,7 +49,7 @@ def _as_arrays(play):
         source = (*source[:-1], (*given, functions.Digits(getattr(collate, "kinds", ""))))
     else:
         source = (*source, ("map", functions.Digits(), 1, False))
-    return play._replace(source=source, options=options)
+    return replace(play, source=source, options=options)
 
 
 class Prefetching(Adapting):

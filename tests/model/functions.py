@@ -3,7 +3,6 @@
 A function that draws does so in the order of ``kinds``: "r" `mpqueue.rng`, "p" `random`, "n" `numpy.random`.
 """
 
-import asyncio
 import functools
 import itertools
 import operator
@@ -19,6 +18,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
+from helpers.coroutines import end_out_of_order
 from model.elements import Cancelled
 from model.numbers import drawn, is_model, of_held
 
@@ -315,9 +315,9 @@ class Fatal(NamedTuple):
 
 
 async def waits(value):
-    """Wait for a time that depends on a value; the model does not wait."""
+    """Wait for steps whose number depends on a value; the model does not wait."""
     if not is_model():
-        await asyncio.sleep(digest(value, 0) % 4 * 0.0005)
+        await end_out_of_order(digest(value, 0))
 
 
 class InCoroutine(NamedTuple):
@@ -522,11 +522,11 @@ def _remove(path, pid):
 class Told:
     """Append a number in shared memory, which the program changes between two epochs; see `tell`."""
 
-    _all = weakref.WeakSet()
+    living = weakref.WeakSet()
 
     def __init__(self):
         self.memory = np.memmap(_file_of(self), np.int64, "w+", shape=(1,))
-        Told._all.add(self)
+        Told.living.add(self)
 
     def __repr__(self):
         return "Told()"
@@ -536,7 +536,7 @@ class Told:
 
 
 def tell(number):
-    for each in Told._all:
+    for each in Told.living:
         each.memory[0] = number
 
 

@@ -4,6 +4,7 @@ A place is (epoch, batch): the number of the batch among those of a rank. Sample
 """
 
 import itertools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from model.elements import Failed, Impossible, Joined, Run, Single, tried
@@ -14,7 +15,8 @@ from model.stages import Blocks, Lane
 from model.windows import Began, Windows
 
 
-class Setup(NamedTuple):
+@dataclass(frozen=True)
+class Setup:
     """A source and the options of `mpqueue.Loader` that decide its batches.
 
     Attributes:
@@ -188,7 +190,7 @@ class Index:
         if isinstance(self._stage, Blocks) and self._stage.draws():
             found = self._stage.read([part.token for part in parts], self._run)
             for part in parts:
-                part._known = found[part.token], None
+                part.use(found[part.token])
         if self._stage is None and hasattr(self._source, "__getitems__"):
             return AtOnce(parts, self._collate, self._key, token=~first).of(self._source)
         return Joined(parts, self._collate, self._key, token=~first)
@@ -391,7 +393,7 @@ class Epochs:
                 return one
             self.has_ended, self._has_given = not (self._is_endless and self._has_given), False
             if not self.has_ended:
-                self.run = self.run._replace(epoch=self.run.epoch + 1)
+                self.run = self.run.of(self.run.epoch + 1)
                 self.lane = self._opened()
         return None
 

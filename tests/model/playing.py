@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,8 @@ class Difference(AssertionError):
     """The product and the model differ, or something is left at the end."""
 
 
-class Play(NamedTuple):
+@dataclass(frozen=True)
+class Play:
     """A play.
 
     Attributes:
@@ -173,7 +175,7 @@ class Player:
         self.workers, self.backend, world = play.config
         self.is_dataset = isinstance(play.source, tuple)
         stage = pipelines.stage_of(play.source) if self.is_dataset else play.source
-        options = {name: value for name, value in play.options.items() if name in Setup._fields}
+        options = {name: value for name, value in play.options.items() if name in {each.name for each in fields(Setup)}}
         self.setup = Setup(stage, self.is_dataset, **options)
         self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
@@ -235,7 +237,7 @@ class Player:
     def begin(self):
         self.run.begin()
         if self.is_told:
-            self.run._known = {}
+            self.run.known = {}
             self.script.do(f"tell({self.run.epoch})")
         self.script.do(f"its = {self.front.begin}")
 
@@ -475,7 +477,7 @@ class Player:
         self.script.do(f"for each in {self.owners}: each.set_weights({named!r}{place})")
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
-        run._known = {}
+        run.known = {}
         self.mix.changes[:] = run.weights
         run.settle()
 
@@ -546,7 +548,7 @@ class Player:
         text = re.sub(r"exclude=[^]]*\], ", "", self.text)
         text = text if skips else text.replace("on_error='skip', ", "")
         self.script.do(f"other = {self.opened(seed, text)}")
-        found = itertools.islice(batches(self.setup._replace(skips=skips), seed, 0), 12)
+        found = itertools.islice(batches(replace(self.setup, skips=skips), seed, 0), 12)
         expected = [plain(each.value) for each in found]
         self.script.do("others = iter(other[0])")
         self.script.check(f"[outcome(next, others) for _ in range({len(expected)})]", expected)
@@ -585,7 +587,7 @@ def _samples_before(player, run):
         if isinstance(stage, Batch | Window):
             number *= stage.size
         elif isinstance(stage, Skip):
-            number += stage._count
+            number += stage.count
         stage = stage.inputs[0]
     return run.epoch, number
 

@@ -9,9 +9,11 @@ import sys
 import tempfile
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import psutil
+from helpers.forked_calls import fork_of
 from model.elements import Failed
 from model.functions import simple
 
@@ -130,12 +132,7 @@ def interrupted(batches, after_s):
 def forked(batches):
     """Fork this process; return the types of the errors that the child gets for a batch of each rank."""
     reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.write(writer, repr([kind_of(next, each) for each in batches]).encode())
-        finally:
-            os._exit(0)
+    pid = fork_of(lambda: os.write(writer, repr([kind_of(next, each) for each in batches]).encode()))
     os.close(writer)
     with os.fdopen(reader) as file:
         text = file.read()
@@ -147,13 +144,12 @@ def seen_by_child(batches, count):
     """Return a batch as a child sees it that was forked before this process took the later batches; and those."""
     got = [_raw(next, each) for each in batches]
     (reader, writer), (read_go, write_go) = os.pipe(), os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.read(read_go, 1)
-            os.write(writer, repr(list(map(plain, got))).encode())
-        finally:
-            os._exit(0)
+
+    def show(got):
+        os.read(read_go, 1)
+        os.write(writer, repr(list(map(plain, got))).encode())
+
+    pid = fork_of(partial(show, got))
     os.close(writer)
     del got
     later = [take(batches) for _ in range(count)]

@@ -3,17 +3,15 @@
 from model.elements import Row
 
 
-def cut(piece, size):
-    """Return the first ``size`` items of a piece, and the rest."""
-    middle = piece.start + size
-    return piece._replace(stop=middle), piece._replace(start=middle)
-
-
 class Rows:
     """Open rows by number, and closed ones. Excluded samples leave these; an empty row is no row."""
 
     def __init__(self, length, bins=0):
         self._length, self._bins, self._opened, self._rows, self._closed = length, bins, 0, {}, []
+
+    def all(self):
+        """Return all rows, the closed ones first."""
+        return [*self._closed, *self._rows.values()]
 
     def closed(self, lane):
         """Yield the rows of a lane that are closed."""
@@ -35,7 +33,7 @@ class BestFit(Rows):
 
     def add(self, piece):
         while piece.size > self._length:
-            whole, piece = cut(piece, self._length)
+            whole, piece = piece.cut(self._length)
             self._closed.append([whole])
         fitting = [(self._space(number), number) for number in self._rows if self._space(number) >= piece.size]
         if fitting:
@@ -58,7 +56,7 @@ class BestFit(Rows):
         order, again = {id(piece): at for at, piece in enumerate(pieces)}, BestFit(self._length, len(pieces) + 1)
         for piece in sorted(pieces, key=lambda piece: -piece.size):
             again.add(piece)
-        rows = [sorted(row, key=lambda each: order[id(each)]) for row in [*again._closed, *again._rows.values()]]
+        rows = [sorted(row, key=lambda each: order[id(each)]) for row in again.all()]
         self._closed += sorted(rows, key=lambda row: order[id(row[0])])
         self._rows = {}
 
@@ -68,7 +66,7 @@ class Concatenation(Rows):
 
     def add(self, piece):
         while piece.size:
-            first, piece = cut(piece, min(piece.size, self._space(0)))
+            first, piece = piece.cut(min(piece.size, self._space(0)))
             self._rows.setdefault(0, []).append(first)
             if not self._space(0):
                 self.finish()

@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+from helpers.waits import comes_true
 from model.program import interrupted, outcome
 
 import mpqueue
@@ -103,11 +103,8 @@ class Served:
         end()
         self._pipe.close()
         self._process.join(_DEADLOCK_S)
-        until = time.monotonic() + _DEADLOCK_S
-        while any(map(_is_running, others)):
-            if time.monotonic() > until:
-                raise TimeoutError(f"processes of the server still run: {others}")
-            time.sleep(0.01)
+        if not comes_true(lambda: not any(map(_is_running, others)), _DEADLOCK_S):
+            raise TimeoutError(f"processes of the server still run: {others}")
 
 
 def stop_servers():

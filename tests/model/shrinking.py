@@ -1,5 +1,7 @@
 """Smaller plays that show the same difference: without operations, options, links and inputs, and with smaller numbers."""
 
+from dataclasses import replace
+
 from model.functions import BatchSamples, Hashed
 
 
@@ -24,23 +26,23 @@ def _smaller(play):
     size = count
     while size:
         for first in range(0, count, size):
-            yield play._replace(operations=play.operations[:first] + play.operations[first + size :])
+            yield replace(play, operations=play.operations[:first] + play.operations[first + size :])
         size //= 2
     _, backend, world = play.config
     for config in ((0, "process", 1), (0, "process", world), (1, backend, world)):
         if config != play.config and config < play.config:
-            yield play._replace(config=config)
+            yield replace(play, config=config)
     for name in play.options:
         if name != "lanes":
-            yield play._replace(options={key: value for key, value in play.options.items() if key != name})
+            yield replace(play, options={key: value for key, value in play.options.items() if key != name})
     if isinstance(play.source, tuple):
         for source in smaller_pipelines(play.source):
-            yield play._replace(source=source)
+            yield replace(play, source=source)
     for at, (name, *numbers) in enumerate(play.operations):
         for place, number in enumerate(numbers):
             if isinstance(number, int) and number:
                 less = [*numbers[:place], number // 2, *numbers[place + 1 :]]
-                yield play._replace(operations=[*play.operations[:at], (name, *less), *play.operations[at + 1 :]])
+                yield replace(play, operations=[*play.operations[:at], (name, *less), *play.operations[at + 1 :]])
 
 
 def smaller_pipelines(source):

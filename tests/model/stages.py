@@ -139,7 +139,7 @@ def share(count, run):
 
 def again(run, number, times):
     """Return the run of a pass over a dataset that is repeated: each pass is an epoch of its own."""
-    return run._replace(epoch=(run.epoch << 32) + number if times is None else run.epoch * times + number)
+    return run.of((run.epoch << 32) + number if times is None else run.epoch * times + number)
 
 
 class Source(Stage):
@@ -147,13 +147,13 @@ class Source(Stage):
 
     def __init__(self, number, source):
         super().__init__(number, [])
-        self._source = source
+        self.source = source
 
     def length(self, run):
-        return len(self._source)
+        return len(self.source)
 
     def element(self, place, run):
-        return Single(place, [place], lambda: call((*self.key(run), place), self._source.__getitem__, place))
+        return Single(place, [place], lambda: call((*self.key(run), place), self.source.__getitem__, place))
 
 
 class Stream(Stage):
@@ -344,7 +344,7 @@ class Blocks(Picked):
     def read(self, places, run):
         """Return the samples of a request by place."""
         size, count = self._span
-        order, length, source, found = self._at(run), self.inputs[0].length(run), self.inputs[0]._source, {}
+        order, length, source, found = self._at(run), self.inputs[0].length(run), self.inputs[0].source, {}
         blocks = _blocks_in_order(self, run, length, size)
         for first in range(0, len(blocks), count):
             group = blocks[first : first + count]
@@ -438,17 +438,17 @@ class Take(Stage):
 
     def __init__(self, number, input_, count):
         super().__init__(number, [input_])
-        self._count = count
+        self.count = count
 
     def length(self, run):
         length = self.inputs[0].length(run)
-        return self._count if length is None else min(length, self._count)
+        return self.count if length is None else min(length, self.count)
 
     def element(self, place, run):
         return self.inputs[0].element(place, run)
 
     def elements(self, lane):
-        left = share(self._count, lane.run)
+        left = share(self.count, lane.run)
         for one in lane.read() if left else ():
             left -= not isinstance(one, Failed)
             yield one
@@ -461,13 +461,13 @@ class Skip(Take):
 
     def length(self, run):
         length = self.inputs[0].length(run)
-        return length and max(0, length - self._count)
+        return length and max(0, length - self.count)
 
     def element(self, place, run):
-        return Numbered(self.inputs[0].element(place + self._count, run), 0, place=place)
+        return Numbered(self.inputs[0].element(place + self.count, run), 0, place=place)
 
     def elements(self, lane):
-        left = share(self._count, lane.run)
+        left = share(self.count, lane.run)
         for one in lane.read():
             if isinstance(one, Failed) or not left:
                 yield one
@@ -670,14 +670,14 @@ class Cache(Stage):
     """`cache` repeats epoch 0 of seed 0. In a lane, excluded samples stay in it, and leave where elements are merged."""
 
     def length(self, run):
-        return self.inputs[0].length(run._replace(seed=0, epoch=0))
+        return self.inputs[0].length(run.of_cache())
 
     def element(self, place, run):
-        return self.inputs[0].element(place, run._replace(seed=0, epoch=0))
+        return self.inputs[0].element(place, run.of_cache())
 
     def elements(self, lane):
         numbers = itertools.count()
-        for one in Lane(self.inputs[0], lane.run._replace(seed=0, epoch=0)):
+        for one in Lane(self.inputs[0], lane.run.of_cache()):
             yield one if isinstance(one, Failed) else Numbered(one, next(numbers))
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from helpers.sweeps import part_of
@@ -68,7 +69,7 @@ def test_difference_is_shrunk_to_a_program(monkeypatch):
         7, (("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), ("batch", 3, False, tuple)),
         {}, "loader", (0, "process", 1), ("process",), [("next", 3), ("save",), ("exclude", 5, 3), ("next", 2)],
     )  # fmt: skip
-    given = given._replace(source=(*given.source[:-1], ("batch", 3, False, playing.functions.Collating())))
+    given = replace(given, source=(*given.source[:-1], ("batch", 3, False, playing.functions.Collating())))
     small = shrinking.shrunk(given, lambda play: command.found(play) is not None)
     assert [name for name, *_ in small.source[1:]] == ["enumerate"]
     assert [name for name, *_ in small.operations] == ["next"]

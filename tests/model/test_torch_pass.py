@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,8 +139,8 @@ def test_loader_of_mpqueue_returns_the_passes_of_the_model_and_resumes_anywhere(
             )
         assert not is_over or next(batches, None) is None
         state, saved = json.loads(json.dumps(space["loader"].state_dict())), generators()
-        resumed = setup._replace(
-            num_workers=others, seed=setup.seed + 1, generator_seed=setup.generator_seed and 9, excluded=()
+        resumed = replace(
+            setup, num_workers=others, seed=setup.seed + 1, generator_seed=setup.generator_seed and 9, excluded=()
         )
         space = opened(resumed, kind)
         space["loader"].load_state_dict(state)

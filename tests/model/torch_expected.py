@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import torch
 from model import torch_pass
@@ -60,7 +61,7 @@ class TorchRun:
 
     def _setup(self):
         streams = self.streams if self.setup.is_iterable else self.workers
-        return self.setup._replace(num_workers=0 if self._draws_here() else streams, sets_epoch=True)
+        return replace(self.setup, num_workers=0 if self._draws_here() else streams, sets_epoch=True)
 
     def _numbers(self):
         return Numbers(self.main, [], self.base_seed, self.seed_epoch)

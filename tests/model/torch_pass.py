@@ -11,6 +11,7 @@ import itertools
 import random
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ Batch = list[Sample]
 _ITERATION = 1000  # a dataset that counts its iterations adds this to its ids for each
 
 
-class Setup(NamedTuple):
+@dataclass(frozen=True)
+class Setup:
     """The arguments of your loader.
 
     Attributes:

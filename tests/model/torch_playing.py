@@ -1,6 +1,7 @@
 """The front ends "torch", "installed" and "stateful" of the player: passes of a loader of `torch_pass.Setup`."""
 
 import random
+from dataclasses import replace
 
 from model import torch_pass, torch_real
 from model.playing import Player, Script
@@ -27,7 +28,7 @@ class TorchPlayer(Player):
 
     def open(self):
         workers = self.run.workers
-        setup = self.setup._replace(num_workers=workers, persistent=self.setup.persistent and workers > 0)
+        setup = replace(self.setup, num_workers=workers, persistent=self.setup.persistent and workers > 0)
         for line in torch_real.lines(setup, self.play.front):
             self.script.do(line)
 
@@ -93,8 +94,8 @@ class TorchPlayer(Player):
     def _other(self, way):
         """Return a setup with other batches, or None."""
         if self.setup.balance is not None:
-            return self.setup._replace(num_workers=way % 2, persistent=False, raising=(), balance=None)
-        setup, name = self.setup._replace(num_workers=way % 2, persistent=False, raising=()), self.setup.sampler[0]
+            return replace(self.setup, num_workers=way % 2, persistent=False, raising=(), balance=None)
+        setup, name = replace(self.setup, num_workers=way % 2, persistent=False, raising=()), self.setup.sampler[0]
         is_known = not setup.is_iterable
         sampler = {
             "sequential": ("random", False, None), "random": ("sequential",), "held": ("sequential",),
@@ -102,9 +103,9 @@ class TorchPlayer(Player):
             "batches": ("batches", [[key + 1 for key in each] for each in setup.sampler[-1]] if name == "batches" else []),
         }.get(name)  # fmt: skip
         if way % 4 == 0 and name != "batches" and setup.batch_size is not None:
-            return setup._replace(batch_size=setup.batch_size + 1)
+            return replace(setup, batch_size=setup.batch_size + 1)
         if way % 4 == 1 and is_known and sampler is not None:
-            return setup._replace(sampler=sampler)
+            return replace(setup, sampler=sampler)
         if (
             way % 4 == 2
             and (name in {"sequential", "held"} or setup.sampler == ("random", False, None))
@@ -114,9 +115,9 @@ class TorchPlayer(Player):
         ):  # the other ones have a state, which is not compared
             # By one batch of each stream: otherwise the streams may have as many batches, which are shorter.
             shorter = max(0, self.run.position - self.run.streams) * (setup.batch_size or 1)
-            return setup._replace(length=shorter if setup.is_iterable else setup.length - 1)
+            return replace(setup, length=shorter if setup.is_iterable else setup.length - 1)
         if way % 4 == 3 and is_known and name in {"random", "subset", "weighted"}:
-            return setup._replace(generator_seed=1 if setup.generator_seed is None else None)
+            return replace(setup, generator_seed=1 if setup.generator_seed is None else None)
         return None
 
     def _knows_end(self):

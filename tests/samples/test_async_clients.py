@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.coroutines import give_way
 from helpers.range_server import range_server
 
 from mpqueue import Loader
@@ -113,7 +114,7 @@ class Loops:
         return 4
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0)
+        await give_way()
         return type(asyncio.get_running_loop()).__module__
 
 

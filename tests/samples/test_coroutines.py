@@ -13,10 +13,11 @@ import time
 
 import numpy as np
 import pytest
+from helpers.coroutines import end_out_of_order, give_way, until_cancelled
 from helpers.faults import burns
-from helpers.footprint import DEADLOCK_S
 from helpers.gates import Gate, pass_gate
 from helpers.injected_exceptions import Struck, each_strike
+from helpers.waits import until
 
 import mpqueue
 from mpqueue import Loader
@@ -43,7 +44,7 @@ class Samples:
         return index, mpqueue.rng().random(3), info.num_workers
 
     async def at_work(self, index):
-        await asyncio.sleep(0.001 * (index % 3))
+        await end_out_of_order(index)
 
 
 class AtOnce(Samples):
@@ -71,7 +72,7 @@ class Batches(mpqueue.Sequence):
         return 12
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0.001 * (index % 3))
+        await end_out_of_order(index)
         return np.full(3, index), mpqueue.rng().random(3)
 
 
@@ -118,10 +119,8 @@ class Meeting(Samples):
 
     async def at_work(self, index):
         self.num_begun += 1
-        deadline = time.monotonic() + DEADLOCK_S
-        while self.num_begun < self.together:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+        while self.num_begun < self.together:  # each of them runs in this event loop
+            await give_way()
 
 
 def test_samples_in_flight_cross_the_borders_of_batches():
@@ -147,7 +146,7 @@ class Counts(Samples):
     async def __getitem__(self, index):
         self.now, self.begun = self.now + 1, self.begun + 1
         self.most = max(self.most, self.now)
-        await asyncio.sleep(0)
+        await give_way()
         self.now -= 1
         return index, self.most, self.begun
 
@@ -167,7 +166,7 @@ class Raises(Samples):
         self.raised = raised
 
     async def at_work(self, index):
-        await asyncio.sleep(0)
+        await give_way()
         if index == 6:
             await self.raised()
 
@@ -182,7 +181,7 @@ async def cancelled():
 
 async def cancels_itself():
     asyncio.current_task().cancel()
-    await asyncio.sleep(0)
+    await give_way()
 
 
 async def exception_group():
@@ -191,7 +190,7 @@ async def exception_group():
 
 
 async def nested_run():
-    coroutine = asyncio.sleep(0)
+    coroutine = give_way()
     try:
         asyncio.run(coroutine)
     finally:
@@ -274,7 +273,7 @@ class KillsOnce(Samples):
         self.fuse = fuse
 
     async def at_work(self, index):
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # longer than a worker needs to begin hundreds
         if index == 600 and burns(self.fuse):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -302,7 +301,7 @@ class Yielding:
         return 12
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0)
+        await give_way()
         return index
 
 
@@ -337,7 +336,7 @@ class Hangs(Samples):
 
     async def at_work(self, index):
         if index == 6 and (self.fuse is None or burns(self.fuse)):
-            await asyncio.sleep(2 * DEADLOCK_S)
+            await until_cancelled()
 
 
 def test_sample_that_hangs_once_is_computed_again_by_a_worker_that_goes_on(tmp_path, caplog):
@@ -367,7 +366,7 @@ class Stubborn(Samples):
     async def at_work(self, index):
         while index == 6:
             try:
-                await asyncio.sleep(DEADLOCK_S)
+                await until_cancelled()
             except asyncio.CancelledError:
                 continue
 
@@ -420,7 +419,7 @@ class Client(Samples):
             self.session = Session(self.path)
         assert asyncio.get_running_loop() is self.session.loop
         if index == 3:  # a task that the sample leaves behind, as clients do for their connections
-            self.left = asyncio.create_task(asyncio.sleep(DEADLOCK_S))
+            self.left = asyncio.create_task(until_cancelled())
 
 
 class ClosesItself(Client):
@@ -501,16 +500,13 @@ def test_loop_ends_with_its_last_user():
         assert any(thread.name == event_loop.THREAD_NAME for thread in threading.enumerate())
     del loader
     gc.collect()
-    deadline = time.monotonic() + DEADLOCK_S
-    while any(thread.name == event_loop.THREAD_NAME for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: all(thread.name != event_loop.THREAD_NAME for thread in threading.enumerate()), "the loop remains")
 
 
 async def numbers():
     info = mpqueue.worker_info()
     for number in range(info.shard_id, 20, info.num_shards):
-        await asyncio.sleep(0)
+        await give_way()
         yield number, mpqueue.rng().random()
 
 
@@ -537,18 +533,18 @@ def test_asynchronous_generator_is_a_stream(function, options, workers, backend)
 
 
 async def doubled(number):
-    await asyncio.sleep(0.001 * (number % 3))
+    await end_out_of_order(number)
     return 2 * number, mpqueue.rng().random()
 
 
 async def is_odd(pair):
-    await asyncio.sleep(0)
+    await give_way()
     return pair[0] % 4 == 2
 
 
 async def several(number):
     for item in range(number % 3):
-        await asyncio.sleep(0)
+        await give_way()
         yield number, item, mpqueue.rng().random()
 
 
@@ -592,7 +588,7 @@ def test_stages_of_a_dataset(made, same, workers, backend):
 
 
 async def whole_number(number):
-    await asyncio.sleep(0)
+    await give_way()
     return 2 * number
 
 
@@ -675,7 +671,7 @@ def test_enqueuers_run_coroutines():
 def test_verdict_recommends_more_samples_in_flight():
     class Waits(Samples):
         async def at_work(self, index):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the waiting time is the subject
 
     with Loader(Waits(), batch_size=SIZE, workers=1, concurrency=2) as loader:
         for _ in range(3):

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 import numpy as np
 import pytest
+from helpers.coroutines import give_way
 from helpers.injected_exceptions import batches_despite, each_strike
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,7 +96,7 @@ def test_steps_do_not_depend_on_the_workers(options, whole):
 def test_coroutines_and_asynchronous_loops_return_the_same(whole):
     class Awaited(Samples):
         async def __getitem__(self, index):
-            await asyncio.sleep(0)
+            await give_way()
             return super().__getitem__(index)
 
     async def main():

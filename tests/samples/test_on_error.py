@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from functools import partial
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.forked_calls import exit_at_once
 
 import mpqueue
 from mpqueue import Dataset
@@ -205,7 +205,7 @@ def test_error_of_sample_replaces_its_batch(workers, backend):
 
 
 def test_worker_crash_is_not_skipped():
-    dies = Computed(lambda index: index if index != 3 else os._exit(7), 10)
+    dies = Computed(lambda index: index if index != 3 else exit_at_once(7), 10)
     with mpqueue.Loader(dies, batch_size=2, on_error="skip", workers=1, restarts=0) as loader:
         stream = iter(loader)
         next(stream)

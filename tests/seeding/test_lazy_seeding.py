@@ -9,6 +9,7 @@ from random import random as imported_random
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.forked_calls import exit_at_once
 
 import mpqueue
 from mpqueue.seeding.global_rng import seed_globals
@@ -272,7 +273,7 @@ def test_forked_child_of_source_repeats_no_batch():
     try:
         assert worker.batch(1) == [7]
     except ValueError:
-        os._exit(7 if worker.calls == [0, 1] else 8)
+        exit_at_once(7 if worker.calls == [0, 1] else 8)
     assert worker.calls == [0, 1]
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.faults import Numbers
+from helpers.service_parts import use_pipeline
 from helpers.simulated_pool import Deadlock, MachineOfAWorld, Source, World
 from helpers.state_machines import run_and_require
 
@@ -53,8 +54,7 @@ class Serving(MachineOfAWorld):
         )  # fmt: skip
         self.stream = make_stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
         self.holders = Holders(SimpleNamespace(share=self.stream.slots.share, free=self.stream.slots.release))
-        self.stream._session.pipeline = self.world.pipeline
-        self.stream._use(self.world.pipeline)
+        use_pipeline(self.stream, self.world.pipeline)
         self.held = []
         self.next_epoch, self.frontier = 0, 0
         self.begin()

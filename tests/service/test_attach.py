@@ -3,7 +3,6 @@
 import itertools
 import os
 import resource
-import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 from helpers.consumer_requests import ConsumerRequest
 from helpers.forked_calls import status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceDied, ServiceError
@@ -123,8 +123,7 @@ class TestAnswers:
     def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
         monkeypatch.setattr("mpqueue.service.protocol.server_directory._PATIENCE_S", 0.02)
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"))
-        while not caplog.records:
-            time.sleep(0.001)
+        until(lambda: caplog.records, "nothing is logged")
         text = caplog.records[0].getMessage()
         assert "still waiting, because there is no timeout: found no server 'directory'" in text
         assert "increase timeout" not in text

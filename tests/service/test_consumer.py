@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import pytest
 from helpers.consumer_requests import ConsumerRequest
+from helpers.engine_parts import lock_of
 from helpers.finalizers import end_interrupted
-from helpers.forked_calls import status_of_fork
+from helpers.forked_calls import fork_of, status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
+from helpers.service_parts import attachment_of, listener_of
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
@@ -403,26 +406,26 @@ class TestEnd:
             gc.collect()
             assert server.hear() is None
 
-    def test_link_is_not_closed_while_close_notifies_the_server_beside_a_loop(self, server):
+    def test_link_is_not_closed_while_close_notifies_the_server_beside_a_loop(self, server, monkeypatch):
         """The loop may end at this moment and close the socket, whose number may then be that of another file."""
         has_lock, may_close = threading.Event(), threading.Event()
 
         def end_loop():
-            with consumer._lock:
+            with lock_of(consumer):
                 has_lock.set()
                 assert may_close.wait(60)
                 link.fail("the end")
 
-        def send_late(*message):
+        def send_late(send, *message):
             may_close.set()
             wait([ending], timeout=0.2)  # it has to wait for this call
             return send(*message)
 
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
-            link = consumer._attachment.link
+            link = attachment_of(consumer).link
             ending = pool.submit(end_loop)
             assert has_lock.wait(60)
-            send, link._send = link._send, send_late
+            wrap(monkeypatch, link, "_send", send_late)
             consumer.close()
             ending.result(60)
             assert server.hear() == ConsumerRequest(ToServer.LEAVE)
@@ -430,7 +433,7 @@ class TestEnd:
     def test_close_while_another_server_is_found_ends_the_loop(self, server, monkeypatch):
         def close_at_the_end(*arguments):
             attachment = open_attachment(*arguments)
-            consumer._attachment.link.leave_concurrently = has_left.set
+            attachment_of(consumer).link.leave_concurrently = has_left.set
             closing.append(pool.submit(consumer.close))
             assert has_left.wait(60)
             return attachment
@@ -461,7 +464,7 @@ class TestEnd:
             assert server.hear().kind == ToServer.BEGIN
             server.hang_up()
             # It has connected again, to a server that does not answer.
-            assert select.select([server._claim.listener], [], [], 60)[0]
+            assert select.select([listener_of(server)], [], [], 60)[0]
             consumer.close()
             assert waiting.result(60) == []
 
@@ -518,16 +521,15 @@ class TestEnd:
     def test_child_with_open_socket_does_not_hide_server_crash(self, tmp_path):
         """The consumer watches the process, too."""
         ready, go = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
+
+        def serve():
             server = ScriptedServer(tmp_path / "directory")
             os.write(ready[1], b"!")
             server.greet()
             server.offer(batch_of(0))
-            child = os.fork()
-            if child == 0:
-                os.read(go[0], 1)
-            os._exit(0)
+            fork_of(lambda: os.read(go[0], 1) and None)
+
+        pid = fork_of(serve)
         os.read(ready[0], 1)
         with mpqueue.attach(str(tmp_path / "directory"), timeout=60) as consumer:
             with pytest.raises(ServiceDied):

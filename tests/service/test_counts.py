@@ -4,21 +4,12 @@ import itertools
 import json
 import time
 
-import numpy as np
 import pytest
 from helpers.scripted_server import ScriptedServer, attached
+from helpers.slow_sources import Slow
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-
-
-class Slow:
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        time.sleep(0.006)
-        return np.full(100, index)
 
 
 def read(path):
@@ -32,12 +23,12 @@ def names(events, phase):
 @pytest.mark.usefixtures("servers_directory")
 def test_consumer_writes_its_own_trace(tmp_path):
     with (
-        mpqueue.Server("slow", Slow(), workers=1),
+        mpqueue.Server("slow", Slow(5), workers=1),
         mpqueue.attach("slow", timeout=30, trace=tmp_path / "run.json") as consumer,
     ):
         for batch in consumer:
             assert batch.shape == (100,)
-            time.sleep(0.006)
+            time.sleep(0.006)  # the time in which the batch is held
         del batch
     events = read(tmp_path / "run.json")
     rows = [event["args"]["name"] for event in events if event["name"] in {"process_name", "thread_name"}]

@@ -12,6 +12,8 @@ from helpers import injected_exceptions
 from helpers.alarms import AGAIN_S, Alarm
 from helpers.injected_exceptions import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+from helpers.service_parts import stream_of
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue.service.consuming import attachment
@@ -193,7 +195,7 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
             getattr(server, method)()
         server.stop()
         assert not os.path.exists(server.folder), after
-        assert server._stream.slots.ring is None, after
+        assert stream_of(server).slots.ring is None, after
         assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
 
 
@@ -235,14 +237,14 @@ def test_interrupted_loop_over_nothing_but_the_end_of_an_epoch_becomes_the_next_
 @pytest.mark.timeout(20)
 def test_iterator_goes_on_after_an_interrupt_when_another_server_was_just_attached(tmp_path, monkeypatch):
     """The new server must get a `BEGIN`: otherwise it and the consumer wait for each other."""
-    left, begin = [Struck()], Consumer._begin
+    left = [Struck()]
 
-    def begin_struck_once(self):
+    def begin_struck_once(begin, self):
         if self._loop is not None and left:
             raise left.pop()
         begin(self)
 
-    monkeypatch.setattr(Consumer, "_begin", begin_struck_once)
+    wrap(monkeypatch, Consumer, "_begin", begin_struck_once)
     with (
         AutoServer(tmp_path, 6, num_slots=8, window=3, dies_after=2).start() as server,
         mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer,

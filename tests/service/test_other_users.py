@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
 
@@ -68,8 +69,7 @@ def test_folder_of_unexpected_user_is_rejected_immediately(servers_directory, us
 
 def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
     """The owner of the folder may differ from the listener's user, because the socket may be a link."""
-    real = credentials.credentials_of
-    monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
+    monkeypatch.setattr(credentials, "credentials_of", as_of_user(OWN + 1))
     with pytest.raises(
         ServiceError, match=rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"
     ):

@@ -19,11 +19,13 @@ import pytest
 from helpers.consumer_processes import Indices, Raised, all_do, await_back, firsts
 from helpers.forked_calls import status_of_fork
 from helpers.server_processes import num_descriptors
+from helpers.service_parts import loop_of, specs_of, unvetted_of
 from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.protocol import server_directory, specs
+from mpqueue.service.serving import journal
 from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.service.serving.journal import read_journal
 
@@ -336,7 +338,7 @@ def test_consumer_that_connects_to_a_stopping_server_waits_for_the_next_one(monk
     with ThreadPoolExecutor(1) as pool:
         consumer = pool.submit(mpqueue.attach, "s", timeout=60)
         assert connected.wait(60)
-        until(lambda: server._loop._reception.strangers, "the connection was not accepted")
+        until(lambda: unvetted_of(server), "the connection was not accepted")
         server.stop()
         with server:
             restarted.set()
@@ -697,7 +699,7 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
     with mpqueue.Server("s", Indices(8), world=1, workers=1, journal=tmp_path / "journal") as server:
         first = puppets("s", rank=0).attached()
         first.do("take")
-        monkeypatch.setattr("mpqueue.service.serving.journal._write", full)
+        monkeypatch.setattr(journal, "_write", full)
         with pytest.raises(Raised, match=r"ServiceDied.*the journal cannot be written \(No space left on device\)"):
             first.take(2)
         with pytest.raises(OSError, match="No space left on device"):
@@ -735,9 +737,9 @@ def test_changing_structure_of_batches_uses_bounded_memory(monkeypatch):
             assert [{key: int(rows[0])} for batch in consumer for key, rows in batch.items()] == [
                 {f"sample {index}": index} for index in range(30)
             ]
-        (peer,) = server._loop.consumers.peers.values()
+        (peer,) = loop_of(server).consumers.peers.values()
         assert len(peer.specs) <= 4
-        assert len(consumer._attachment.ring._specs) <= 4
+        assert len(specs_of(consumer)) <= 4
 
 
 @pytest.mark.parametrize("mode", ["split", "broadcast"])

@@ -12,6 +12,7 @@ import pytest
 from helpers.forked_calls import status_of_fork
 from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
+from helpers.wrapped_functions import wrap
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.protocol import server_directory
@@ -156,16 +157,18 @@ def test_name_has_one_owner_while_servers_start_and_stop():
 
 def test_last_of_simultaneously_stopping_servers_removes_folder(claim, servers_directory, monkeypatch):
     """The next server arrives while the previous one removes the folder, and leaves before that one notices."""
-    held, removed = claim(), server_directory._is_removed
+    held, followed = claim(), []
 
-    def _next_comes_and_leaves(folder):
-        monkeypatch.setattr(server_directory, "_is_removed", removed)
+    def _next_comes_and_leaves(is_removed, folder):
+        if followed:
+            return is_removed(folder)
+        followed.append(True)
         following = claim()
-        assert not removed(folder)
+        assert not is_removed(folder)
         following.close()
         return False
 
-    monkeypatch.setattr(server_directory, "_is_removed", _next_comes_and_leaves)
+    wrap(monkeypatch, server_directory, "_is_removed", _next_comes_and_leaves)
     held.close()
     assert os.listdir(servers_directory) == []
 

@@ -7,6 +7,7 @@ import select
 
 import numpy as np
 import pytest
+from helpers.engine_parts import work_items_of
 from helpers.faults import Fault, Numbers, StrikesAt
 
 from mpqueue import Dataset
@@ -122,7 +123,7 @@ def test_epoch_begins_with_the_present_content_of_shared_memory(tmp_path):
         for epoch in range(4):
             source.value[0] = epoch
             assert values(server.epoch(epoch)) == [epoch] * 4
-            assert not server.stream._pipeline.ledger.work_items
+            assert not work_items_of(server.stream)
 
 
 # -- Holders

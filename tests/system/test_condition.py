@@ -2,10 +2,10 @@
 
 import contextlib
 import threading
-import time
 
 import pytest
 from helpers.injected_exceptions import Struck, each_strike
+from helpers.waits import until
 
 from mpqueue.system.signals.condition import Condition
 
@@ -37,8 +37,7 @@ def test_change_wakes_all_waiters():
     ]
     for thread in waiting:
         thread.start()
-    while len(requested) < 3:
-        time.sleep(0.001)
+    until(lambda: len(requested) == 3, "no thread waits")
     with condition:  # acquired only while all of them wait
         done.append(True)
         condition.notify_all()

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 from helpers import injected_exceptions
+from helpers.footprint import owned_descriptors
 from helpers.injected_exceptions import Strike, Struck, each_strike
 
 from mpqueue.system.descriptors import descriptors
@@ -88,7 +89,7 @@ def test_pipe_that_cannot_leave_the_standard_streams_is_closed(num_moved, monkey
     with pytest.raises(OSError, match="too many open files"):
         descriptors.pipe()
     assert os.listdir("/proc/self/fd") == before
-    assert not descriptors._owned.intersection(calls)
+    assert not owned_descriptors().intersection(calls)
 
 
 @pytest.mark.parametrize("after", range(1, 12))

@@ -15,8 +15,11 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.engine_parts import lock_of
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.injected_exceptions import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
+from helpers.slow_sources import Slow
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue.backends.waiting_consumers import WaitingConsumers
@@ -273,7 +276,6 @@ def test_error_of_batch_is_raised_or_is_the_context_of_the_interrupt():
 
 def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
     """It has released the lock: the main thread may be anywhere when a handler raises."""
-    sleep = WaitingConsumers.sleep
 
     class Later(Numbers):
         may_begin, has_two = threading.Event(), threading.Event()
@@ -284,17 +286,17 @@ def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
                 self.has_two.set()
             return super().__getitem__(index)
 
-    def sleep_until_awake(consumers, head, timeout_s):
+    def sleep_until_awake(really_sleep, consumers, head, timeout_s):
         if threading.current_thread() is threading.main_thread():
-            sleep(consumers, head, timeout_s)
+            really_sleep(consumers, head, timeout_s)
             return
-        lock = consumers._lock
+        lock = lock_of(consumers)
         lock.release()
         asleep.set()
         awake.wait()
         lock.acquire()
 
-    monkeypatch.setattr(WaitingConsumers, "sleep", sleep_until_awake)
+    wrap(monkeypatch, WaitingConsumers, "sleep", sleep_until_awake)
     for after, strike in each_strike(least=5):
         asleep, awake, found = threading.Event(), threading.Event(), []
         Later.may_begin.clear()
@@ -445,11 +447,6 @@ def test_error_of_source_during_interrupt_replaces_its_batch(handle):
 def test_second_interrupt_at_end_of_sleep_releases_lock_once():
     """A lock released twice would raise a RuntimeError. Only a wait of the thread backend is interrupted."""
 
-    class Slow(Numbers):
-        def __getitem__(self, index):
-            time.sleep(0.0003)
-            return super().__getitem__(index)
-
     def strike(_number, frame):
         while frame is not None and frame.f_code.co_name != "sleep":
             frame = frame.f_back
@@ -475,7 +472,7 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
     before = signal.signal(signal.SIGALRM, strike)
     gc.disable()  # exceptions of handlers in callbacks of the collector are ignored and reported
     try:
-        with mpqueue.Loader(Slow(5), workers=2, backend="thread") as loader:
+        with mpqueue.Loader(Slow(5, 0.0003), workers=2, backend="thread") as loader:
             while time.monotonic() < end or not struck:
                 batches, found = iter(loader), []
                 with contextlib.suppress(StopIteration):

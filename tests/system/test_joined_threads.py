@@ -41,7 +41,7 @@ def of_library():
     while main.native_id not in waiting():
         pass
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as if the kernel had chosen this thread
-    time.sleep(60)
+    threading.Event().wait()  # never set
 
 def waiting():  # in the kernel, for a lock
     with open(f"/proc/self/task/{main.native_id}/wchan") as file:
@@ -49,7 +49,7 @@ def waiting():  # in the kernel, for a lock
 
 main = threading.main_thread()
 signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
-thread = JoinedThread(lambda: time.sleep(60), "waited for")
+thread = JoinedThread(threading.Event().wait, "waited for")
 thread.start()
 threading.Thread(target=of_library, daemon=True).start()
 thread.join()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.forked_calls import fork_of
 
 from mpqueue.files.indexing.index import locked
 from mpqueue.system.descriptors.held_descriptors import HeldDescriptor
@@ -30,12 +31,12 @@ def test_child_that_was_forked_while_the_file_was_opened_keeps_no_lock(
     children: list[int] = []
     dup = HeldDescriptor.dup
 
+    def live_until_the_test_ends() -> None:
+        os.close(write_end)
+        os.read(read_end, 1)
+
     def fork_and_dup(held: HeldDescriptor) -> int:
-        children.append(os.fork())
-        if not children[-1]:
-            os.close(write_end)
-            os.read(read_end, 1)  # until the test ends
-            os._exit(0)
+        children.append(fork_of(live_until_the_test_ends))
         return dup(held)
 
     monkeypatch.setattr(HeldDescriptor, "dup", fork_and_dup)

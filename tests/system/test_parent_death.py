@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from helpers.forked_calls import fork_of, status_of
 
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes import parent_death
@@ -22,17 +23,14 @@ def pipe():
 
 def stopped_child(write_end):
     """Return a child that has not run any code: it is stopped, and only its parent has armed it."""
-    pid = os.fork()
-    if pid == 0:
+
+    def stop():
         os.close(write_end)
         os.kill(os.getpid(), signal.SIGSTOP)
-        os._exit(0)
+
+    pid = fork_of(stop)
     os.waitpid(pid, os.WUNTRACED)
     return pid
-
-
-def exit_code_of(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_child_stopped_before_arming_is_killed(pipe):
@@ -41,11 +39,11 @@ def test_child_stopped_before_arming_is_killed(pipe):
     parent_death.arm(armed, pid)
     os.close(armed)
     os.close(pipe[1])
-    assert exit_code_of(pid) == -signal.SIGKILL
+    assert status_of(pid) == -signal.SIGKILL
 
 
 def test_child_is_killed_if_owner_has_exited_before(pipe):
     pid = stopped_child(pipe[1])
     os.close(pipe[1])
     parent_death.arm(pipe[0], pid)
-    assert exit_code_of(pid) == -signal.SIGKILL
+    assert status_of(pid) == -signal.SIGKILL

@@ -5,6 +5,7 @@ import select
 import signal
 
 import pytest
+from helpers.forked_calls import fork_of
 
 from mpqueue.system.processes import processes
 from mpqueue.system.processes.processes import Birth, Process, reap
@@ -62,15 +63,14 @@ def test_no_signal_is_sent_to_id_of_exited_process(child, monkeypatch):
 
 def test_grandchild_does_not_hide_end_of_child(kind):
     reported, tell = os.pipe()
+
+    def fork_and_exit():
+        birth.be_born()
+        os.write(tell, str(fork_of(signal.pause)).encode())
+        return 7
+
     with Birth() as birth:
-        pid = os.fork()
-        if pid == 0:
-            birth.be_born()
-            grandchild = os.fork()
-            if grandchild == 0:
-                signal.pause()
-            os.write(tell, str(grandchild).encode())
-            os._exit(7)
+        pid = fork_of(fork_and_exit)
         sentinel = birth.sentinel_of(pid)
     assert select.select([sentinel], [], [], 60)[0]
     assert reap(pid)[0] == 7

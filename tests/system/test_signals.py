@@ -22,7 +22,7 @@ class Waiting(Numbers):
     def __getitem__(self, index):
         if index >= 4:
             say("waiting", index)
-            time.sleep(1000)
+            hang()
         return super().__getitem__(index)
 """
 READING = (
@@ -140,8 +140,7 @@ def test_second_ctrl_c_during_cleanup_leaves_nothing():
             def __getitem__(self, index):
                 signal.signal(signal.SIGTERM, lambda *_: say("terminated"))
                 say("working")
-                while True:
-                    time.sleep(1000)
+                hang()
 
         try:
             with OrderedEnqueuer(Stubborn(), True) as enqueuer:

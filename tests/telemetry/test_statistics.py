@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.engine_parts import pipeline_of
 from helpers.faults import Fault, StrikesAt
+from helpers.slow_sources import BATCH_S, Slow
 
 import mpqueue
 from mpqueue import Loader, Statistics
@@ -20,21 +21,13 @@ from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
 from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, EpochStarts, StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
-BATCH_S = 0.006  # longer than the interval of timed batches: each batch is timed
 
 
-class Timed:
+class Timed(Slow):
     """A source with items of a given duration."""
 
     def __init__(self, length=8, seconds=BATCH_S):
-        self.length, self.seconds = length, seconds
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        time.sleep(self.seconds)
-        return np.full(1000, index)
+        super().__init__(length, seconds, size=1000)
 
 
 class Drawing(Timed):
@@ -164,7 +157,7 @@ def test_ready_batch_has_no_waiting_time():
 def test_kept_view_is_timed_until_deleted():
     with Loader(Timed(4), workers=1) as loader:
         for batch in loader:
-            time.sleep(0.02)
+            time.sleep(0.02)  # the time in which the view is kept
             del batch
         found = loader.statistics()
     assert found.times.lease.count == 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
+from helpers.slow_sources import Slow
 from helpers.waits import until_main_thread_is_in
 
 import mpqueue
@@ -28,18 +29,6 @@ PHASES = {
     "i": {"name": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
     "M": {"name": str, "pid": int, "args": dict},
 } | dict.fromkeys("sfbe", _SPAN)
-
-
-class Slow:
-    def __init__(self, length=6):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        time.sleep(0.006)
-        return np.full(100, index)
 
 
 def check(events):
@@ -103,14 +92,14 @@ def test_file_that_a_link_leads_to_is_not_overwritten(tmp_path, link, problem):
     (tmp_path / "precious").write_text("precious")
     getattr(tmp_path / "run.json", link)(tmp_path / "precious")
     with pytest.raises(PermissionError, match=f"run.json {problem}.* pass another path as trace="):
-        traced(tmp_path, Slow(), workers=0)
+        traced(tmp_path, Slow(6), workers=0)
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 @pytest.fixture(scope="module", params=["process", "thread"])
 def epoch(request, tmp_path_factory):
     """The events of one epoch with two workers."""
-    return traced(tmp_path_factory.mktemp("trace"), Slow(), workers=2, backend=request.param)
+    return traced(tmp_path_factory.mktemp("trace"), Slow(6), workers=2, backend=request.param)
 
 
 def test_trace_has_row_for_each_worker_and_consumer(epoch):
@@ -149,7 +138,7 @@ def test_trace_shows_when_the_consumer_waits(tmp_path, backend, sleeps_in):
 
 
 def test_trace_without_workers_has_one_worker_row(tmp_path):
-    events = traced(tmp_path, Slow(), workers=0)
+    events = traced(tmp_path, Slow(6), workers=0)
     assert {event["args"]["name"] for event in events if event["name"] == "thread_name"} == {"consumer", "worker 0"}
     assert "compute 5" in named(events, "X")
 
@@ -173,7 +162,7 @@ def test_flow_connects_copy_and_take(epoch):
 def test_trace_has_lease_times(tmp_path):
     with Loader(Slow(3), workers=1, trace=tmp_path / "run.json") as loader:
         for batch in loader:
-            time.sleep(0.01)
+            time.sleep(0.01)  # the time in which the batch is held
             del batch
     events = read(tmp_path / "run.json")
     held = [event["ts"] for event in events if event["name"] == "held"]
@@ -192,13 +181,13 @@ def test_seeding_and_collation_are_within_computing(tmp_path):
         def __getitem__(self, index):
             return super().__getitem__(index) * np.random.random()
 
-    events = traced(tmp_path, Drawing(), workers=1, batch_size=2)  # `check` verifies that slices nest
+    events = traced(tmp_path, Drawing(6), workers=1, batch_size=2)  # `check` verifies that slices nest
     assert {"seed", "collate"} <= set(named(events, "X"))
 
 
 def test_second_start_continues_file_which_a_new_loader_overwrites(tmp_path):
     (tmp_path / "run.json").write_text("of another loader")
-    loader = Loader(Slow(), workers=1, trace=tmp_path / "run.json")
+    loader = Loader(Slow(6), workers=1, trace=tmp_path / "run.json")
     for _ in range(2):
         for _ in loader:
             pass
@@ -310,7 +299,7 @@ def test_full_file_gets_only_marks(tmp_path, monkeypatch, caplog):
 
 
 def test_full_disk_ends_trace_but_not_run(caplog):
-    with Loader(Slow(), workers=1, trace="/dev/full") as loader:
+    with Loader(Slow(6), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
     assert "writing the trace /dev/full failed" in caplog.text
 
@@ -339,11 +328,11 @@ def test_invalid_path_raises_at_construction(tmp_path):
         (tmp_path / "missing/run.json", ValueError, "an existing folder"),
     ):
         with pytest.raises(error, match=text):
-            Loader(Slow(), trace=trace)
+            Loader(Slow(6), trace=trace)
 
 
 def test_enqueuer_has_trace(tmp_path):
-    enqueuer = mpqueue.OrderedEnqueuer(Slow(), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
+    enqueuer = mpqueue.OrderedEnqueuer(Slow(6), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
     enqueuer.start(workers=1)
     batches = enqueuer.get()
     for _ in range(6):

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
+from helpers.engine_parts import work_items_of
 
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
@@ -299,7 +300,7 @@ def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_p
         assert take(batches, 4) == [0] * 4
         for epoch in range(1, 4):
             enqueuer.join_end_of_epoch()
-            assert not enqueuer._session.pipeline.ledger.work_items
+            assert not work_items_of(enqueuer)
             sequence.value[0] = epoch
             assert take(batches, 4) == [epoch] * 4
 

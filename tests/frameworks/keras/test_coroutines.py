@@ -1,9 +1,8 @@
 """A PyDataset with coroutines."""
 
-import asyncio
-
 import numpy as np
 import pytest
+from helpers.coroutines import end_out_of_order
 
 keras = pytest.importorskip("keras")
 
@@ -15,7 +14,7 @@ class Lines(keras.utils.PyDataset):
         return 5
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0.001)
+        await end_out_of_order(index)
         x = np.full((4, 1), index, np.float32)
         return x, 2 * x
 

@@ -59,17 +59,26 @@ def test_change_after_a_concurrent_stop_is_detected():
     assert found == [[0, 0], [0, 1], [0, 2], [7, 3], [7, 4]]
 
 
+class Watch(idle._Watch):
+    """A watch that shows its timer."""
+
+    timer = property(lambda self: self._timer)
+
+    def look(self):
+        self._look()
+
+
 def test_timer_that_cannot_be_started_is_started_by_the_next_use(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    watch, enqueuer = idle._Watch(), PassEnqueuer(Changing())
+    watch, enqueuer = Watch(), PassEnqueuer(Changing())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             watch.add(enqueuer)
     watch.add(enqueuer)
-    assert watch._timer.is_alive()
+    assert watch.timer.is_alive()
     watch.end()
 
 
@@ -84,17 +93,17 @@ class Stuck(idle.Pool):
 
 
 def test_pool_that_cannot_be_parked_does_not_end_the_parking_of_others():
-    watch, pool = idle._Watch(), Stuck(None)
+    watch, pool = Watch(), Stuck(None)
     watch.add(pool)
-    timer = watch._timer
+    timer = watch.timer
     timer.cancel()
     pool.last_use -= 2 * idle.IDLE_S
     with pytest.raises(OSError, match="stuck"):
-        watch._look()
-    assert watch._timer is not timer
-    assert watch._timer.is_alive()
-    assert watch._timer.interval > idle.IDLE_S  # not at once, which would repeat the error endlessly
-    watch._timer.cancel()
+        watch.look()
+    assert watch.timer is not timer
+    assert watch.timer.is_alive()
+    assert watch.timer.interval > idle.IDLE_S  # not at once, which would repeat the error endlessly
+    watch.timer.cancel()
 
 
 class Follows:

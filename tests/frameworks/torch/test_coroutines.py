@@ -1,8 +1,7 @@
 """Map-style datasets with coroutines in `mpqueue.torch.DataLoader`."""
 
-import asyncio
-
 import pytest
+from helpers.coroutines import end_out_of_order
 
 torch = pytest.importorskip("torch")
 mpqueue_torch = pytest.importorskip("mpqueue.torch")
@@ -15,7 +14,7 @@ class Samples(torch.utils.data.Dataset):
         return 21
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0.001 * (index % 3))
+        await end_out_of_order(index)
         return torch.tensor([index, 2 * index])
 
 

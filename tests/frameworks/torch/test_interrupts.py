@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import injected_exceptions
+from helpers.engine_parts import session_of
 from helpers.finalizers import end_interrupted
 from helpers.injected_exceptions import Strike, Struck
 from torch.utils import data
@@ -303,7 +304,7 @@ def test_interrupt_while_an_iterator_is_collected_is_raised_after_its_workers_ar
     loader = DataLoader(Samples(), batch_size=2, num_workers=1)
     iterators = [iter(loader)]
     next(iterators[0])
-    session = iterators[0]._session
+    session = session_of(iterators[0])
     end_interrupted(monkeypatch, Session, "stop", iterators.clear)
     assert session.ended.is_set()
 

@@ -4,6 +4,7 @@ import os
 import pickle
 
 import pytest
+from helpers.engine_parts import work_items_of
 
 pytest.importorskip("torch")
 
@@ -58,7 +59,7 @@ def test_loader_computes_no_epoch_before_the_trainer_writes(workers, options):
         for epoch in range(4):
             source.write(epoch)
             assert seen(loader, epoch)
-            assert not loader._session.pipeline.ledger.work_items
+            assert not work_items_of(loader)
 
 
 def test_images_keep_no_descriptor_and_differ_by_no_write():

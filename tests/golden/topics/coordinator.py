@@ -4,6 +4,8 @@ import sys
 import threading
 import time
 
+from helpers.waits import until
+
 import mpqueue
 from golden.outcomes import DEADLOCK_S, Background, error_class
 from mpqueue import errors
@@ -80,8 +82,7 @@ class Script:
         return "ok"
 
     def body_until_stop(self, step):
-        while not self.coord.should_stop():
-            time.sleep(0.01)
+        until(self.coord.should_stop, "the coordinator does not stop")
 
     def body_wait_for_stop(self, step):
         self.coord.wait_for_stop()

@@ -1,10 +1,11 @@
 """input_producer and its kin, and limit_epochs."""
 
-import time
 from collections import Counter
 
+from helpers.waits import settled
+
 import mpqueue
-from golden.outcomes import DEADLOCK_S, Background, assert_outcome, is_error, run_by_queue_runners
+from golden.outcomes import Background, assert_outcome, is_error, run_by_queue_runners
 from golden.values import decode, encode
 from mpqueue import train
 
@@ -48,11 +49,7 @@ def check_queue(queue, expected):
 
 def settle(current_size, size):
     """The prefetch comes to so many rows, and stays there."""
-    deadline = time.monotonic() + DEADLOCK_S
-    while current_size() < size and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(SETTLED_S)
-    assert current_size() == size
+    assert settled(current_size, lambda found: found == size, SETTLED_S) == size
 
 
 def check_items(case, next_one, expected):

@@ -4,11 +4,14 @@ import threading
 import time
 
 import numpy as np
+from helpers import waits
 
 import mpqueue
 from golden.outcomes import DEADLOCK_S, error_class
 from mpqueue import errors, train
 from mpqueue.train import QueueRunner
+
+SETTLED_S = 0.05  # what only passed through the expected state is told by going on
 
 
 def run(case, folder):
@@ -49,12 +52,8 @@ def outcome(call):
 
 
 def settled(look, expected):
-    """What ``look()`` gives as soon as it is what is expected; after a long while, whatever it gives then."""
-    deadline = time.monotonic() + DEADLOCK_S
-    while look() != expected and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(0.05)  # what only passed through the expected state is told by going on
-    return look()
+    """What ``look()`` gives as soon as it is what is expected, and stays so; after a long while, its last value."""
+    return waits.settled(look, lambda found: found == expected, SETTLED_S)
 
 
 class Values:

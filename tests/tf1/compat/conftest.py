@@ -1,8 +1,7 @@
 """Fixtures for tests of the graph-mode API: a new graph for each test, and a session on request."""
 
-import time
-
 import pytest
+from helpers.waits import until
 
 import mpqueue.compat.v1 as tf
 
@@ -24,7 +23,4 @@ def session(graph):
 def waiting_in(session, queue, count=1):
     """Wait until ``count`` calls are blocked in a queue."""
     core = session.run(queue.queue_ref)
-    deadline = time.monotonic() + DEADLOCK_S
-    while core.num_waiting < count:
-        assert time.monotonic() < deadline, f"expected {count} blocked calls, got {core.num_waiting}"
-        time.sleep(0.001)
+    until(lambda: core.num_waiting >= count, f"expected {count} blocked calls")

@@ -1,6 +1,7 @@
 """Fixtures for tests of coordinators."""
 
 import pytest
+from helpers.coordinator_parts import end
 
 from mpqueue import Coordinator
 
@@ -9,6 +10,4 @@ from mpqueue import Coordinator
 def coord():
     coord = Coordinator()
     yield coord
-    end = coord._endpoint._finalizer
-    if end is not None:
-        end.call()  # the garbage collector would do this too late: pytest keeps fixture values after the test
+    end(coord)  # the garbage collector would do this too late: pytest keeps fixture values after the test

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from helpers.coordinator_parts import address_of, listener_of
 from helpers.forked_calls import status_of_fork
+from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
@@ -240,7 +242,7 @@ def test_closed_server_does_not_send_a_running_state():
     states = []
     late = threading.Thread(target=StopClient, args=[server.address, states.append])
     late.start()
-    assert select.select([server._door._listener], [], [], DEADLOCK_S)[0]  # it waits to be accepted
+    assert select.select([listener_of(server)], [], [], DEADLOCK_S)[0]  # it waits to be accepted
     server.close()
     released.set()
     for thread in (reporter, late):
@@ -281,10 +283,6 @@ def test_coordinator_deleted_during_a_fork_is_handled(coord):
         assert other.ask(should_stop) is False
 
 
-def address_of(coordinator):
-    return coordinator._endpoint.address()
-
-
 def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
     others = threading.enumerate()  # also of coordinators of other tests, which may still live
     coordinator = Coordinator()
@@ -316,8 +314,8 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
 
 def follow_an_owner_of_another_user(coord):
     """Return whether the proxy stops, and its log."""
-    real, messages = credentials.credentials_of, []
-    credentials.credentials_of = lambda end: real(end)._replace(uid=os.geteuid() + 1)
+    messages = []
+    credentials.credentials_of = as_of_user(os.geteuid() + 1)
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     logging.getLogger("mpqueue").addHandler(handler)

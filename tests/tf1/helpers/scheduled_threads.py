@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from helpers.waits import settled
+
 
 def thread_ids():
     """Return the ids of all threads of this process."""
@@ -18,8 +20,6 @@ def are_never_scheduled(threads, seconds):
         are_asleep = all("State:\tS" in status for status in found.values())
         return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
 
-    before = None
-    while before != (before := switches()) or not before[0]:
-        time.sleep(0.1)
-    time.sleep(seconds)
+    before = settled(switches, lambda seen: seen[0] and seen == switches(), 0.1)
+    time.sleep(seconds)  # a thread that polls runs in this time
     return switches() == before

@@ -4,11 +4,11 @@ import gc
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from helpers.injected_exceptions import Struck
+from helpers.waits import until
 from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.barging_lock import BargingLock
@@ -33,8 +33,8 @@ def sleeper(lock, done):
     thread = threading.Thread(target=take, daemon=True)
     thread.start()
     status = Path(f"/proc/self/task/{thread.native_id}/status")
-    while "State:\tS" not in status.read_text():  # it waits for the lock, or in rare cases for the interpreter lock
-        time.sleep(0.001)
+    # It waits for the lock, or in rare cases for the interpreter lock.
+    until(lambda: "State:\tS" in status.read_text(), "the thread does not sleep")
     return thread
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import injected_exceptions
 from helpers.injected_exceptions import Alarms, Struck, each_strike
+from helpers.waits import until
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.shortage import Shortage
@@ -108,10 +109,7 @@ def in_thread(function, *arguments):
 
 
 def until_waiting(queue, count):
-    end = time.monotonic() + 20
-    while queue.queue_ref.num_waiting < count:
-        assert time.monotonic() < end
-        time.sleep(0)
+    until(lambda: queue.queue_ref.num_waiting >= count, "no call waits")
 
 
 @pytest.mark.parametrize("kind", ["local", "hub"])

@@ -5,6 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from helpers.hub_parts import close, is_asleep, serve
 from helpers.waits import until
 from tf1.helpers.blocking_calls import DEADLOCK_S
 
@@ -189,7 +190,7 @@ def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, 
     leader = leading(listener, served)
     # The thread was polling and finds a leader. Repeated, because the kernel may wake only the leader of the two threads
     # that wait for the same poke.
-    until(lambda: listener.poke() or listener._thread_sleeps, "the thread does not sleep")
+    until(lambda: listener.poke() or is_asleep(listener), "the thread does not sleep")
     leader.finish()
     served.clear()
     listener.poke()
@@ -215,20 +216,20 @@ def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served
         thread.join(DEADLOCK_S)
 
 
-def test_step_that_is_deferred_while_a_connection_ends_is_taken_although_a_poke_is_read_then():
+def test_step_that_is_deferred_while_a_connection_ends_is_taken_although_a_poke_is_read_then(monkeypatch):
     hub, taken = Hub(lambda _description: 0), []
     try:
         hub.watch.poke()
         ((poke, event),) = hub.watch.poller.poll(0)
-        hub._listener, listener = SimpleNamespace(attend=lambda *_: "client"), hub._listener
-        hub._remove = lambda client: hub.recalls.defer_and_poke(lambda: taken.append(client))
-        hub._serve([(-1, event), (poke, event)])  # the connection is reported before the poke
-        assert taken == []
-        events = hub.watch.poller.poll(0)
-        assert events  # otherwise the polling thread would sleep until another process sends a record
-        hub._serve(events)
-        assert taken == ["client"]
+        with monkeypatch.context() as patch:
+            patch.setattr(hub, "_listener", SimpleNamespace(attend=lambda *_: "client"))
+            patch.setattr(hub, "_remove", lambda client: hub.recalls.defer_and_poke(lambda: taken.append(client)))
+            serve(hub, [(-1, event), (poke, event)])  # the connection is reported before the poke
+            assert taken == []
+            events = hub.watch.poller.poll(0)
+            assert events  # otherwise the polling thread would sleep until another process sends a record
+            serve(hub, events)
+            assert taken == ["client"]
     finally:
-        hub._listener = listener
-        hub._close()
+        close(hub)
         hub.watch.end()

@@ -2,20 +2,19 @@
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
 from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
+from helpers.waits import until
 
 from mpqueue import FIFOQueue, Session, get_default_session
 from mpqueue.errors import CancelledError
 
 
 def until_blocked(queue):
-    while not queue.queue_ref.num_waiting:
-        time.sleep(0.001)
+    until(lambda: queue.queue_ref.num_waiting, "no call waits")
 
 
 def blocked(call, queue):

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.hub_parts import find_shared
 from helpers.queue_processes import Other, in_line
 from tf1.helpers.blocking_calls import blocked
 
@@ -140,7 +141,7 @@ def test_queue_is_shared_once_although_a_worker_finds_it_while_it_is_pickled(mon
         thread = threading.Thread(target=lambda: results.append(pickle.dumps(named)))
         thread.start()
         assert announced.wanted.wait(60)
-        hub._steps._find_shared(description.encode())  # as for the record of a worker
+        find_shared(hub, description.encode())  # as for the record of a worker
     thread.join(60)
     assert pickle.loads(results[0]).queue_ref is named.queue_ref
     registry.own.reset()

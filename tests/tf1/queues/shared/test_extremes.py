@@ -8,6 +8,7 @@ import resource
 
 import pytest
 from helpers import queue_processes
+from helpers.forked_calls import status_of_fork
 from helpers.queue_processes import DEADLOCK_S, Other, in_line
 from helpers.trainer_processes import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
@@ -178,17 +179,14 @@ def test_sharing_without_descriptors_leaves_none_open(make):
 def test_queue_that_could_not_be_shared_before_a_fork_raises_in_the_child():
     """Its copy would take elements that the parent never gets."""
     queue = FIFOQueue(5, "int32", [[]])
+
+    def is_refused():
+        with pytest.raises(FailedPreconditionError):
+            queue.enqueue(1, timeout=DEADLOCK_S)
+        return True
+
     with free_descriptors(2):
-        child = os.fork()
-        if child == 0:
-            try:
-                queue.enqueue(1, timeout=DEADLOCK_S)
-                os._exit(1)
-            except FailedPreconditionError:
-                os._exit(0)
-            finally:
-                os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert status_of_fork(is_refused) == 1
     queue.enqueue(2)
     assert queue.dequeue() == 2
 

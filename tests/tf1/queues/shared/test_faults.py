@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from helpers import queue_processes
 from helpers.gates import Gate, stop_at
+from helpers.hub_parts import steps_of, thread_of
 from helpers.queue_processes import Other, in_line
 from helpers.signal_handlers import raising
+from helpers.wrapped_functions import wrap
 from tf1.helpers.blocking_calls import Gate as ScopeGate
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
@@ -176,12 +178,11 @@ def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monk
             queue.dequeue()
         errors.append(error)
 
-    def finish_late(queue, channel, *args):
+    def finish_late(finish, queue, channel, *args):
         monkeypatch.setattr(channel.connection, "answer_within", partial(wait_late, channel.connection))
         return finish(queue, channel, *args)
 
-    finish = RemoteQueue._finish
-    monkeypatch.setattr(RemoteQueue, "_finish", finish_late)
+    wrap(monkeypatch, RemoteQueue, "_finish", finish_late)
     with Other() as owner:
         handle = pickle.loads(owner.ask(make_and_keep))
         threads = [threading.Thread(target=block_in, args=(queue,), daemon=True) for queue in (local, handle)]
@@ -318,7 +319,7 @@ def test_each_element_is_delivered_once_whichever_process_is_killed(kind, seed):
     assert missing <= 2 * 64  # each killed consumer loses at most its last chunk
 
 
-def test_elements_for_a_killed_consumer_remain_in_queue():
+def test_elements_for_a_killed_consumer_remain_in_queue(monkeypatch):
     """Even if the end of its connection has not been noticed yet."""
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(3))
@@ -326,11 +327,11 @@ def test_elements_for_a_killed_consumer_remain_in_queue():
         victim.begin(lambda q: q.dequeue_many(5))
         in_line(queue)
         hub = queue.queue_ref.driver.hub
-        hub.watch._serve = lambda events: None  # no thread polls
-        victim.kill()
-        queue.enqueue_many(np.arange(3, 6), timeout=30)
-        assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
-        hub.watch._serve = hub._serve
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.watch, "_serve", lambda events: None)  # no thread polls
+            victim.kill()
+            queue.enqueue_many(np.arange(3, 6), timeout=30)
+            assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
         hub.attend()
 
 
@@ -426,7 +427,7 @@ def test_error_in_a_step_of_the_owner_fails_the_calls_of_all_processes(in_a_call
             if in_a_call:
                 leading = pool.submit(empty.dequeue)
                 in_line(empty)
-            hub._steps.take = raising(MemoryError)
+            monkeypatch.setattr(steps_of(hub), "take", raising(MemoryError))
             failing.begin(lambda full, _: full.size())
             with pytest.raises(InternalError, match="have failed: MemoryError in a step"):
                 waiting.end()
@@ -434,7 +435,7 @@ def test_error_in_a_step_of_the_owner_fails_the_calls_of_all_processes(in_a_call
                 failing.end()
             if in_a_call:
                 assert type(leading.exception(60)) in {MemoryError, InternalError}
-        hub._thread.join(60)
+        thread_of(hub).join(60)
         assert unhandled in ([MemoryError], [])
         for call in (lambda: full.enqueue([3]), full.dequeue, empty.dequeue):
             with pytest.raises(InternalError, match="MemoryError"):

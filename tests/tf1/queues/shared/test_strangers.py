@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
 from tf1.helpers.blocking_calls import DEADLOCK_S
@@ -168,8 +169,8 @@ def test_process_at_address_of_exited_owner_gets_no_element(use):
 def test_process_of_other_user_at_the_address_receives_no_data(monkeypatch):
     queue = orphan()
     impostor = Impostor(queue.queue_ref.place.address)
-    real, own = credentials.credentials_of, os.geteuid()
-    monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=own + 1))
+    own = os.geteuid()
+    monkeypatch.setattr(credentials, "credentials_of", as_of_user(own + 1))
     with pytest.raises(CancelledError, match=rf"expected a peer of uid {own}, got uid {own + 1}"):
         queue.enqueue(7)
     assert impostor.end() == (b"", b"")

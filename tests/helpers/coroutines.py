@@ -1,0 +1,19 @@
+"""Steps of coroutines in an event loop, in an order that does not depend on time."""
+
+import asyncio
+
+
+async def give_way(times=1):
+    """Let the other tasks of the event loop run, this number of times."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def end_out_of_order(index):
+    """Wait for different numbers of steps in turn, so that samples end in another order than they begin."""
+    await give_way(1 + index % 3 * 3)
+
+
+async def until_cancelled():
+    """Block until this task is cancelled."""
+    await asyncio.Event().wait()
