@@ -333,7 +333,7 @@ class Blocks(Picked):
         self._span = size, count
 
     def draws(self):
-        return isinstance(getattr(self.inputs[0], "_source", None), DrawnInBlocks)
+        return isinstance(getattr(self.inputs[0], "source", None), DrawnInBlocks)
 
     def element(self, place, run):
         made = super().element(place, run)
