@@ -1,10 +1,12 @@
 """Endless streams served in epochs of n batches, which the server counts for all consumers."""
 
 import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.consumer_processes import all_do
+from helpers.deadlock import DEADLOCK_S
 from helpers.logged_lanes import Counted
 from helpers.served_streams import loaded, plain, some, stream
 
@@ -18,8 +20,17 @@ LANES = 4
 
 def epochs(num_epochs, *consumers):
     """Take epochs with all consumers at once; return a list of epochs for each consumer."""
+    # Otherwise one of them may take a whole epoch before the thread of another one begins: it has none of that epoch.
+    begun = threading.Barrier(len(consumers), timeout=DEADLOCK_S)
+
+    def loops(consumer):
+        for _ in range(num_epochs):
+            loop = iter(consumer)
+            begun.wait()
+            yield plain(loop)
+
     with ThreadPoolExecutor(len(consumers)) as threads:
-        return list(threads.map(lambda consumer: [plain(consumer) for _ in range(num_epochs)], consumers))
+        return list(threads.map(lambda consumer: list(loops(consumer)), consumers))
 
 
 def test_first_come_consumers_share_n_batches():
