@@ -36,8 +36,8 @@ from parts.machine import ROOT, SCRIPTS, num_cpus
 
 # Sorted by their time on two CPUs. All other folders take less time.
 _LONGEST_FIRST = (
-    "backends", "cluster", "docs", "service", "scripts", "frameworks/keras", "golden", "tf1/compat", "frameworks",
-    "system", "frameworks/torch", "loader", "dataset", "tf1/queues",
+    "backends", "cluster", "docs", "dataset", "golden", "service", "scripts", "frameworks/keras", "tf1/compat",
+    "loader", "frameworks", "system", "frameworks/torch", "samples", "tf1/queues", "model", "files", "memory", "telemetry",
 )  # fmt: skip
 # Their folders run in separate processes, because the imports of one framework affect the others.
 _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
@@ -53,7 +53,7 @@ _NO_TESTS = 5  # the exit status of pytest if it has run none
 _COUNTED = ("failed", "error", "errors", "passed", "skipped")
 # Of the tests without ``--all``, which a newcomer waits for. A test that exceeds a bound belongs to a sweep, see
 # `helpers.sweeps`, or needs a cheaper way to show the same.
-MOST = {"with processes": 2600, "long": 60}
+MOST = {"with processes": 1500, "long": 40}
 
 
 class Check(NamedTuple):

@@ -15,7 +15,7 @@ from helpers.trainer_processes import ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])

@@ -33,7 +33,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.system.processes.processes import Birth
 from mpqueue.worker.config import WorkerEnds
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 
 def fork_servers():

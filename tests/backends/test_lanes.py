@@ -23,7 +23,7 @@ from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import RunnerArguments
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("thread", 3), ("process", 0)])
 
@@ -74,11 +74,13 @@ def pid_at(gate, run, number):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path):
+def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, monkeypatch):
     with Gate() as gate:
         source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
-            found = []
+            with monkeypatch.context() as patch:  # a slow machine moves lanes before they are opened
+                patch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
+                found = [pipeline.next().tolist() for _ in range(4)]
             consumer = threading.Thread(target=lambda: found.extend(rest(pipeline)))
             consumer.start()
             first = gate.arrival()

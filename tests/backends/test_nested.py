@@ -120,7 +120,7 @@ class Data:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start", STARTS)
 def test_module_that_starts_workers_when_a_worker_imports_it_is_an_error(start, method, tmp_path):
     module = DATA.format(method) + STARTS[start]
@@ -167,7 +167,7 @@ class Data:
     assert "'train' for the source" in errors
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_items_of_a_source_of_an_imported_module_may_start_workers(method, tmp_path):
     module = f"""{DATA.format(method)}

@@ -11,7 +11,7 @@ from mpqueue.memory.main_module import is_findable
 
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("forked_trainers")]
 
 SCRIPT = """
 import enum, functools, multiprocessing, pickle, typing

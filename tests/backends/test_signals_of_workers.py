@@ -23,7 +23,7 @@ from mpqueue.backends.start import forker, launcher
 from mpqueue.backends.start.fork_server_messages import ToForkServer, pack
 from mpqueue.transport.framing import send_with_descriptors
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]

@@ -13,7 +13,7 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 SHAPES = [(length, size, number) for length in range(26) for size in (1, 2, 3, 5, 30) for number in (1, 2, 4)]
 UNEVEN = [[], [1], [0, 3], [2, 0, 0, 5, 1], [3, 1, 4, 1, 5, 9, 2, 6], [0, 0]]

@@ -23,7 +23,7 @@ from mpqueue.dataset.caching import caches, folders
 from mpqueue.dataset.caching.caches import FolderCache, folder_usage
 from mpqueue.dataset.caching.record_files import MISSING
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 BOUND = 64_000
 ITEM_BYTES = 500  # a record is a little longer

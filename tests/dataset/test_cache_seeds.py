@@ -9,7 +9,7 @@ import pytest
 import mpqueue
 from mpqueue import Dataset
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 
 class Holding:

@@ -15,7 +15,7 @@ from mpqueue import Dataset
 from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.worker.runners.lanes import LaneRun
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 STAGES = 1_050  # recursive calls of stages fail at the interpreter's limit of 1,000 frames
 

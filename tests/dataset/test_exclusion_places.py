@@ -60,7 +60,7 @@ def excluded(name):
     return [(0, number) for number in range(0, 400, 9)] if name == "buckets of a mix" else list(range(0, 800, 9))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_batches_after_an_exclusion_depend_on_its_place(name):
     found = {}
@@ -79,7 +79,7 @@ def test_batches_after_an_exclusion_depend_on_its_place(name):
     assert {each for each, batches in found.items() if batches != first} == set()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_excluded_samples_are_in_no_later_batch_and_others_are_lost_only_in_merged_elements(name):
     gone = set(excluded(name))

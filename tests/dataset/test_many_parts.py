@@ -17,7 +17,7 @@ from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.runners.lanes import LaneRun
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 PARTS = 2_000
 

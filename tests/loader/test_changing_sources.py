@@ -13,7 +13,7 @@ from mpqueue import Dataset, Loader
 from mpqueue.backends.sending.source_send import UnpicklableSource
 from mpqueue.plan.sources.sources import Items
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 HOWS = {
     "none": {"workers": 0},

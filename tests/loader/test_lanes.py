@@ -13,7 +13,7 @@ from mpqueue.engine.epochs import Epochs
 from mpqueue.errors import BatchTimeout
 from mpqueue.worker.runners.runner import StreamEnd
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 LANES = 4
 

@@ -8,7 +8,7 @@ from helpers.engine_parts import work_items_of
 
 from mpqueue import Dataset, Loader
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 HOWS = {
     "none": {"workers": 0},

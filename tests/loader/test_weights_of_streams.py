@@ -8,7 +8,7 @@ from model.program import kill
 import mpqueue
 from mpqueue import Dataset
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 CHANGES = {5: {"web": 1, "code": 7}, 6: {"web": 0, "code": 1}, 11: {"web": 7, "code": 1}}
 

@@ -22,7 +22,7 @@ from mpqueue.errors import BatchTooLarge
 from mpqueue.memory.layout import NodeKind, ReadSpec, base_over, load_spec
 from mpqueue.memory.writer import SlotWriter
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 STRIDE = 1 << 21
 quick = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck)}

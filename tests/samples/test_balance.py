@@ -14,7 +14,7 @@ import mpqueue
 from mpqueue import Balance, Dataset, Loader
 from mpqueue.errors import WorkerDied
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 SIZE, LENGTH = 4, 203
 COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1

@@ -24,7 +24,7 @@ from mpqueue import Loader
 from mpqueue.errors import BatchTimeout, WorkerDied, WorkerRaised
 from mpqueue.worker.concurrency import event_loop
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 SIZE = 4

@@ -27,7 +27,7 @@ from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import StreamEnd
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 KINDS = {
     "process": {"workers": 2, "max_queue_size": 4},
