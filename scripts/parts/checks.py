@@ -37,7 +37,8 @@ from parts.machine import ROOT, SCRIPTS, num_cpus
 # Sorted by their time on two CPUs. All other folders take less time.
 _LONGEST_FIRST = (
     "backends", "cluster", "docs", "dataset", "golden", "service", "scripts", "frameworks/keras", "tf1/compat",
-    "loader", "frameworks", "system", "frameworks/torch", "samples", "tf1/queues", "model", "files", "memory", "telemetry",
+    "loader", "frameworks", "system", "frameworks/torch", "samples", "tf1/queues", "model", "files", "memory",
+    "telemetry",
 )  # fmt: skip
 # Their folders run in separate processes, because the imports of one framework affect the others.
 _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
