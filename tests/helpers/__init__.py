@@ -14,7 +14,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     control_groups.py       the kernel's description of the control groups of this process, replaced by files of a test
     coordinator_parts.py    the parts inside coordinators and their servers, for tests that must end or address them
     coroutines.py           steps of coroutines in an event loop, in an order that does not depend on time
-    costs.py                counts of what the tests of a run cost, for bounds in ``scripts/test``
+    costs.py                counts of tests with processes and of long tests, for bounds in ``scripts/test``
     damaged_bytes.py        damaged bytes, for tests of decoders
     deadlock.py             a limit for waits that return at once unless a deadlock exists
     declared_hangs.py       workers that declare that they hang

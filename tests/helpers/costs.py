@@ -1,7 +1,7 @@
-"""Counts of what the tests of a run cost: those that start processes, and those that take a second of CPU time.
+"""Counts of the tests that start processes, and of the tests that take more than a second of CPU time.
 
-``scripts/test`` compares the sums with bounds, so that the tests do not become slow one by one. Nothing is timed by the
-clock: CPU time does not depend on what else the machine does.
+``scripts/test`` compares the sums with bounds, so that the tests do not become slow one by one. CPU time depends little
+on the load of the machine.
 """
 
 import os
@@ -18,7 +18,7 @@ _LONG_S = 1.0
 class Costs:
     """A plugin of pytest that prints the counts at the end of the run.
 
-    The CPU time is that of this process and of the children that it has waited for, so not of a fork server's workers.
+    The CPU time is the time of this process and of its waited children, without the workers of a fork server.
     """
 
     def __init__(self):

@@ -20,7 +20,7 @@ LANES = 4
 
 def epochs(num_epochs, *consumers):
     """Take epochs with all consumers at once; return a list of epochs for each consumer."""
-    # Otherwise one of them may take a whole epoch before the thread of another one begins: it has none of that epoch.
+    # Otherwise, a fast consumer may take the whole epoch before the thread of a slow one begins.
     begun = threading.Barrier(len(consumers), timeout=DEADLOCK_S)
 
     def loops(consumer):
