@@ -93,7 +93,7 @@ def test_the_list_of_helpers_is_complete():
 
 def test_each_helper_is_used_by_several_files():
     """What one test file needs is in that file. Exceptions run in programs, workers, or the fixtures of all tests."""
-    elsewhere = {"batch_path", "faulty_source", "reused_fork_servers", "tensorflow_draws"}
+    elsewhere = {"batch_path", "costs", "faulty_source", "reused_fork_servers", "tensorflow_draws"}
     texts = {path: path.read_text("utf-8") for path in (package_structure.ROOT / "tests").rglob("*.py")}
     for helper in (package_structure.ROOT / "tests/helpers").glob("[!_]*.py"):
         use = re.compile(rf"\bhelpers\.{helper.stem}\b|from helpers import .*\b{helper.stem}\b")

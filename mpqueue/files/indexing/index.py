@@ -337,7 +337,7 @@ def error_array(text: str) -> Array:
 
 def warn_of_damage(text: str) -> None:
     """Log a warning about a file of which samples are left out."""
-    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Leave out files")
+    log.warn(text, "Files", "Leave out files")
 
 
 def open_or_make(
@@ -375,7 +375,7 @@ def open_or_make(
         for damage in damages:
             log.warn(
                 f"the index is damaged and is created again: {damage}",
-                "Read tar, TFRecord, Parquet and image files",
+                "Files",
                 "The index",
             )
         with index_file.IndexWriter(path) as writer:

@@ -156,7 +156,7 @@ def made_once(
         if os.path.lexists(path):
             log.warn(
                 f"the content of {origin} in {path} is damaged, or its checksum is missing: it is created again",
-                "Read tar, TFRecord, Parquet and image files",
+                "Files",
                 "The index",
             )
         with cache_errors(check), contextlib.suppress(FileNotFoundError):

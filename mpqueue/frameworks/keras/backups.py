@@ -41,7 +41,7 @@ def note_epoch(loader: Loader) -> None:
         f"Keras's BackupAndRestore continues after step {num_steps}, and {loader!r} begins at its first batch, because "
         "no state was loaded: samples are repeated in the order of the first epoch. Save loader.state_dict() with each "
         "backup, and call load_state_dict() in on_train_begin",
-        "Resume training exactly", "Keras 3",
+        "Keras 3 and TensorFlow 2", "Resume",
     )  # fmt: skip
 
 

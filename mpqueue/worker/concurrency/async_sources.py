@@ -80,7 +80,7 @@ def close_in_loop(source: Any) -> None:
             if is_interrupt(error):
                 raise
             text = f"{type(part).__name__}.aclose() raised {named_text_of(error)}"
-            warn(text, "Read data from S3 and other object stores", "Coroutines")
+            warn(text, "Arrays, open files, remote data", "Coroutines")
 
 
 def close_before_exit(source: Any) -> None:

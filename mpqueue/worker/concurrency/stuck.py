@@ -56,7 +56,7 @@ def blocked_text(line: str, stack: str) -> str:
 
 def tell_blocked(text: str) -> None:
     """Log the warning."""
-    warn(text, "Read data from S3 and other object stores", "Coroutines")
+    warn(text, "Arrays, open files, remote data", "Coroutines")
 
 
 tell: Callable[[str], object] = tell_blocked

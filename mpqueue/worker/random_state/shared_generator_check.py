@@ -46,4 +46,4 @@ class SharedGeneratorCheck:
                 "them, so the given seed does not make these numbers reproducible. Draw from mpqueue.rng(), or use "
                 'worker processes (backend="process", use_multiprocessing=True)'
             )
-        log.warn(event, "Reproducibility", "Random numbers")
+        log.warn(event, "Resume and reproduce a training", "Random numbers")

@@ -35,7 +35,7 @@ from mpqueue.worker import context
 
 _HELP = (
     "seeds from mpqueue.rng(), passed to tf.random.stateless_uniform and similar functions, are reproducible",
-    "Reproducibility",
+    "Resume and reproduce a training",
     "Random numbers",
 )
 
