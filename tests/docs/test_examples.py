@@ -16,10 +16,10 @@ import mpqueue
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
 FIRST_READ = ("README.md", "docs/start/", "docs/tensorflow-1/moving.md")  # only scripts/test --all runs the others
-COMMANDS = sorted(
-    {line.partition("  #")[0].strip() for block in ALL if block.language == "sh" for line in block.text.splitlines()}
-    - {""}
-)
+SHELL_LINES = [  # with those that a backslash continues
+    line for block in ALL if block.language == "sh" for line in re.sub(r"\\\n *", "", block.text).splitlines()
+]
+COMMANDS = sorted({re.split(r"(?:^|  )#", line)[0].strip() for line in SHELL_LINES} - {""})
 
 # Commands of shell blocks that the tests do not run. Their files, options and extras are checked.
 NOT_RUN = {
