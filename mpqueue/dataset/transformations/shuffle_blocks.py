@@ -207,8 +207,8 @@ class GroupReader(BlockReader):
         warn(
             f"{self._name()} cannot read a group of blocks ({named_text_of(error)}): its samples are read one by one, "
             "which takes longer",
-            "Streams",
-            "Blocks of neighbours",
+            "Shuffles",
+            "Shuffle in blocks",
         )
 
 
