@@ -1,7 +1,7 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
-the run, and changes nothing. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
+the run without changing it. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
 """
 
 import operator
@@ -171,7 +171,7 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
 
     Args:
         plan: The plan.
-        questions: The place of the run.
+        questions: The position of the run.
         weights: The weights, as plain data.
         at: See `Loader.set_weights`.
 

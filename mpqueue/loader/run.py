@@ -1,8 +1,8 @@
 """`Run`: a consumer's way through a plan: the epoch, the batches in it, and where the next ``for`` continues.
 
 A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its place. The
-run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) keep no
-workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
+run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) do not
+keep workers running. `mpqueue.loader.passes` begins and ends the passes of a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class Run:
     """A consumer's way through a plan.
 
     Args:
-        job: The plan, and what its workers need.
+        job: The plan, and the data that its workers need.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
 
@@ -206,7 +206,7 @@ class Run:
     def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
         if self.returned.pipeline is not None:
-            # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
+            # No batch is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self.returned.pipeline.ledger
             self._goes_on_at = self.returned.pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
 
@@ -248,7 +248,7 @@ class Run:
         return states_of(self.plan, self.job.workers, self.backend)
 
     def check_states(self, states: Sequence[Any]) -> None:
-        """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
+        """Raise an error for states that `mpqueue.Loader.load_state_dict` cannot load, without changing the run."""
         from mpqueue.plan.states.saved_states import earliest, has_source, history_in
 
         source, of_plan = self.plan.source, self._states()

@@ -52,7 +52,7 @@ class StreamQuestions(BatchLookup):
         return self._order.share(self._job.workers, self._run.backend)
 
     def changing(self, kind: str) -> Place:
-        """Return the place of the loops, where the lanes begin one more change."""
+        """Return the position of the loops, where the lanes begin one more change."""
         where, number = self._run.where(), len(getattr(self._history.changes, kind))
         starts = where.starts or [BEGINNING] * len(where.counts)
         marked = [with_change(start, kind, number, count) for start, count in zip(starts, where.counts, strict=True)]

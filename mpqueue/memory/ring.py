@@ -52,7 +52,7 @@ class _TimeOfEnd(weakref.ref[Array]):
 
 
 class _Timed(NamedTuple):
-    """A lease with a callback for its end."""
+    """A lease with a callback that is called when it ends."""
 
     watch: _TimeOfEnd
     ended_at: list[int]
@@ -307,7 +307,7 @@ class Ring:
             self.release(slot)
 
     def release(self, slot: Slot) -> None:
-        """Free a slot that is no longer read."""
+        """Free a slot after the last read."""
         self.slots.release(slot)
         if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self.recent_bytes)
@@ -367,7 +367,7 @@ class Ring:
 
     def close(self) -> None:
         """Drop the segment; its memory exists until its last view is deleted."""
-        forked_views.release(self._leases)  # nothing writes to the memory any more
+        forked_views.release(self._leases)  # no process writes to the memory now
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)

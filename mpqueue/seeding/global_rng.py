@@ -58,7 +58,7 @@ def set_initial_seed(generator: Any, seed: int) -> None:
 
 def number_of(seed: int, epoch: int, index: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
-    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. The hash of -1 is that of -2.
+    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. -1 and -2 have the same hash.
     return hash((seed, epoch, index if index >= 0 else index - 1))
 
 

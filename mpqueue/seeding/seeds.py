@@ -48,7 +48,7 @@ def place_of(token: Any) -> int:
 
 
 # Places of deeply nested tuples. The tokens of a pipeline of 5,000 stages may be nested 5,000 levels deep, and each
-# stage computes the place of a tuple that contains the previous stage's token.
+# stage computes a place from a tuple that contains the previous stage's token.
 _DEEP, _MOST_KEPT = 32, 10_000
 _kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is kept so that the id is not reused
 

@@ -25,16 +25,16 @@ _PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
 
 
 class CacheCounts:
-    """The counters that this process adds to. They count nothing until `open` is called."""
+    """The counters that this process adds to. They do not count until `open` is called."""
 
     def __init__(self) -> None:
         self._held: HeldDescriptor | None = None
         self._counts = tuple(itertools.count(1) for _ in range(3))  # atomic in any thread, unlike a sum
-        # The memory, and the place of the record in it: together, because two threads may open the file.
+        # The memory, and the offset of the record in it: together, because two threads may open the file.
         self._record: tuple[mmap.mmap | bytearray, int] = bytearray(_RECORD_BYTES), 0
 
     def open(self, held: HeldDescriptor, *, is_writable: bool = True) -> None:
-        """Keep the file, and add a record of this process to it; a read-only or full file has none.
+        """Keep the file, and add a record of this process to it, unless the file is read-only or full.
 
         Args:
             held: The file, open for appending.

@@ -1,7 +1,7 @@
 """The bases of stages of a lane that make an element of several elements of their input.
 
-The token of such an element is the tuple of their tokens. So what a stage holds, computes again and names by ids
-follows from the tokens, and a stage writes only how it takes elements, and what it makes of them.
+The token of such an element is the tuple of their tokens. The elements that a stage holds, computes again and names by
+ids follow from the tokens. A subclass defines only how it takes elements, and how it combines them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 
 
 class OfTuples(LinkStage):
-    """A stage whose tokens are tuples of the tokens of its input."""
+    """A stage with tokens that are tuples of the tokens of its input."""
 
     def join(self, values: list[Any], tokens: Sequence[Token]) -> Any:
         """Return the element that is made of these elements, without side effects."""

@@ -6,8 +6,8 @@ us more per element. The number of elements that were read follows from the numb
 So a snapshot does not have to wait until no element is in flight.
 
 Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
-element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the
-only case in which a snapshot contains more than tokens.
+element is raised in its turn. An error of the input is raised after all elements that were read before it. Only
+then does a snapshot contain more than tokens.
 
 Before a cache, all elements in flight end before the first one is returned, and the next ones are read after the last.
 In that time no other code of a worker draws random numbers, so a draw in a thread is noticed
@@ -50,7 +50,7 @@ def helpers_of(node: Any) -> Helping:
 
 
 class ThreadedStage(LinkStage):
-    """The results of a function that is called in threads or coroutines, or the elements for which it returns True.
+    """The results of a function that is called in threads or coroutines, or the elements that it returns True for.
 
     Args:
         source, node, run: See `LinkStage`. The node has ``threads`` and ``concurrency``.
@@ -70,7 +70,7 @@ class ThreadedStage(LinkStage):
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements
-        self._num_taken = 0  # elements of the input whose result was taken
+        self._num_taken = 0  # elements of the input with a result that was taken
 
     def pull(self, count: int) -> Block:
         """Return the next elements, while later ones are computed."""
@@ -165,7 +165,7 @@ class ThreadedStage(LinkStage):
             self._exception_of(helped)
 
     def _arguments(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
-        """Return what the function is called with for each element."""
+        """Return the argument of the function for each element."""
         return with_ids(values, self._input.sample_ids(tokens)) if self._with_id else values
 
     def _submit(self, call: Callable[[Any, Token], Any], value: Any, token: Token) -> None:

@@ -1,4 +1,4 @@
-"""The arithmetic of a mix whose weights change: its phases in an epoch.
+"""The arithmetic of a mix with changing weights: its phases in an epoch.
 
 All functions are pure. A *phase* is a range of places with the same weights. Its blocks begin at its first place, with
 a separate order, and each dataset continues where the phase before it stopped. An element is found by a binary search
@@ -33,7 +33,7 @@ class Change(NamedTuple):
     """A change of the weights of a mix.
 
     Attributes:
-        epoch: The epoch in which the change takes effect.
+        epoch: The epoch when the change takes effect.
         at: The number of the first sample of the mix with the new weights in that epoch. In later epochs, all samples
             have the new weights.
         weights: The new weights.

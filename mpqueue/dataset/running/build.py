@@ -1,7 +1,7 @@
 """Construction of the stages of a lane from the description of a stream.
 
-An indexed subtree is a single stage of a lane, its root. Maps at its end are separate stages, so that statistics and
-errors name them. Their results still depend on the index.
+An indexed subtree is a single stage of a lane, its root. Maps at the end of the subtree are separate stages, so that
+statistics and errors name them. Their results still depend on the index.
 """
 
 import threading
@@ -107,8 +107,8 @@ class Makers:
         """Return the maker of readers of this thread, for the current lengths of the sources.
 
         Args:
-            seed: The seed, for stages whose number of elements depends on it.
-            epoch: The epoch, for stages whose number of elements differs between epochs.
+            seed: The seed, for stages with a number of elements that depends on it.
+            epoch: The epoch, for stages with a number of elements that differs between epochs.
         """
         lengths = nodes.lengths_of(self._root, seed, epoch)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)

@@ -80,7 +80,7 @@ class PackStage(Applied):
         """Read samples, and put them into rows; return True at the end of the input."""
         # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
         # hardly any row is closed before it is requested.
-        # After a stage that holds elements, what it has read must follow from what the lane has returned.
+        # After a stage that holds elements, the samples read must follow from the elements that the lane has returned.
         is_ahead = self.node.input.facts.flows
         most = max(count, min(_BLOCK, count * self.num_in // (2 * self.num_out + 1))) if is_ahead else 1
         values, tokens = self._take(most)
