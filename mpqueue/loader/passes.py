@@ -172,7 +172,7 @@ class Passes:
         """Handle the end of an epoch, after its last batch was returned.
 
         Args:
-            iterator: The number of the iterator that has met the end.
+            iterator: The number of the iterator that has reached the end.
             pipeline: Its pipeline.
         """
         run = self._run

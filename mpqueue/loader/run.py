@@ -211,7 +211,7 @@ class Run:
             self._goes_on_at = self.returned.pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
-        """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
+        """Forget an error that a frontend holds: a change of the run drops it, and the loop may not raise it again."""
         pipeline, number = self._goes_on_at
         if pipeline is not None and number > pipeline.ledger.counts.num_taken:
             self.give_up()

@@ -1,7 +1,7 @@
 """The samples of the batch that a stream has returned last, and its place without excluded samples.
 
-To find the ids, the lane of the batch is run again in the calling thread, from the newest snapshot that is not after
-the batch, with the functions of the user.
+To find the ids, the calling thread runs the lane of the batch again, with the user's functions. It starts from the
+newest snapshot that is not after the batch.
 """
 
 from contextlib import AbstractContextManager

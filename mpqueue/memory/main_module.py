@@ -1,9 +1,9 @@
-"""The names of a script in its workers: their `__main__` has the classes and functions that the source brings.
+"""The names of a script in its workers: their `__main__` has the classes and functions that the source contains.
 
 A class or function of a script, a notebook or a module that a fresh interpreter cannot import is sent by value.
 `pickle` still looks it up by its name, for example in a cache of pickles or in ``Pool.map``. So the receiver of a
 source puts it under its name into the module of that name, until the next source arrives. Names that the source does
-not bring are missing. Attributes that the module has already are kept.
+not contain are missing. Attributes that the module has already are kept.
 
 Results of workers still contain these objects by value (`mpqueue.memory.serialize.is_loadable`): a consumer may be
 another program, and a notebook may have given the name to another class.
@@ -199,7 +199,7 @@ class _WorkerMain(types.ModuleType):
 
 
 class _Outer:
-    """Replaces a class that the source has not brought, and has the nested classes that it has brought."""
+    """Replaces a class that the source does not contain, and has the nested classes that it contains."""
 
 
 class _Names:
@@ -269,7 +269,7 @@ def _place(module_name: str, name: str, value: Any) -> None:
         setattr(module, outermost, there)
     for part in path[:-1]:
         if type(there) is not _Outer:
-            return  # a class, which brings its own attributes
+            return  # a class, which has its own attributes
         if part not in vars(there):
             setattr(there, part, _Outer())
         there = vars(there)[part]

@@ -10,8 +10,8 @@ first. Pages are returned to the system if a slot is far larger than recent batc
 (`give_back`).
 
 *Leases.* A slot belongs to the consumer while any view of its batch exists. The arrays of a batch are ordinary writable
-views. Their common base is an array that is created for this lease alone, and a weak reference to the base reports when
-the last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
+views. Their common base is an array that is created for this lease alone. A weak reference to the base reports when the
+last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
 reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not. Children that user code forks have
 views, too: see `mpqueue.memory.forked_views`.
 

@@ -102,8 +102,8 @@ class GlobalState:
 class _TwisterState:
     """The state of `numpy.random` with a Mersenne Twister, including a cached normal number.
 
-    ``get_state`` and ``set_state`` convert each of the 624 words between C and Python, and so take 40 times as long as
-    a copy of the memory. They remain for a state with a cached number: the second one of a pair of normal numbers,
+    ``get_state`` and ``set_state`` convert each of the 624 words between C and Python. They take 40 times as long as a
+    copy of the memory. They remain for a state with a cached number: the second one of a pair of normal numbers,
     which is not in the memory of the bit generator.
 
     Args:

@@ -3,8 +3,8 @@
 So the stream is the same for 1 or 64 workers, after a worker crash, and after a resume. `mpqueue.seeding.global_rng`
 seeds the generators that all code of a process shares.
 
-Types of `numpy.random` are quoted: NumPy imports that module at the first use of one of its names, which takes longer
-than importing this package, and a trainer that does not shuffle never needs it.
+Types of `numpy.random` are quoted: NumPy imports that module at the first use of one of its names. The import takes
+longer than importing this package, and a trainer that does not shuffle never needs it.
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Counters of a cache, over all processes that have ever opened it.
 
-Each process appends a record to the file when it opens the cache, and from then on changes only that record, in memory
-that the processes share. So no process waits for another, a killed process loses no counts, and a read costs 0.3 µs
+Each process appends a record to the file when it opens the cache. It then changes only that record, in memory that the
+processes share. So no process waits for another, a killed process loses no counts, and a read costs 0.3 µs
 more. The sum of all records are the counters::
 
     record     uint64: reads from the cache, stored elements, removed segments of other caches, and 0

@@ -513,8 +513,8 @@ def lengths_of(root: StageNode, seed: int = 0, epoch: int = 0) -> Lengths:
 
     Args:
         root: The last stage.
-        seed: The seed, for stages with a number of elements that depends on it.
-        epoch: The epoch, for stages with a number of elements that differs between epochs.
+        seed: The seed, for stages whose number of elements depends on it.
+        epoch: The epoch, for stages whose number of elements differs between epochs.
     """
     if "_order" not in vars(root):
         vars(root)["_order"] = [

@@ -9,8 +9,8 @@ They are left out at three places:
   leave out held elements that have one;
 - at the end of the lane, which returns no element that has one.
 
-Between these places, an excluded sample that was read before takes its way through buffers as if it were not excluded,
-so the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
+Between these places, an excluded sample that was read before passes through buffers as if it were not excluded.
+So the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
 in a later buffer, is left out as a whole. So is a tuple of `zip`, and an element of a `cache`: their inputs have closed
 gates.
 

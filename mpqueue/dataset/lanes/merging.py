@@ -16,7 +16,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 
 
 class OfTuples(LinkStage):
-    """A stage with tokens that are tuples of the tokens of its input."""
+    """A stage whose tokens are tuples of the tokens of its input."""
 
     def join(self, values: list[Any], tokens: Sequence[Token]) -> Any:
         """Return the element that is made of these elements, without side effects."""

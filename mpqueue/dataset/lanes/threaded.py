@@ -50,7 +50,7 @@ def helpers_of(node: Any) -> Helping:
 
 
 class ThreadedStage(LinkStage):
-    """The results of a function that is called in threads or coroutines, or the elements that it returns True for.
+    """The results of a function that is called in threads or coroutines, or the elements for which it returns True.
 
     Args:
         source, node, run: See `LinkStage`. The node has ``threads`` and ``concurrency``.
@@ -70,7 +70,7 @@ class ThreadedStage(LinkStage):
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements
-        self._num_taken = 0  # elements of the input with a result that was taken
+        self._num_taken = 0  # elements of the input whose result was taken
 
     def pull(self, count: int) -> Block:
         """Return the next elements, while later ones are computed."""

@@ -7,7 +7,7 @@ for the phase, and then as in a mix with fixed weights.
 There are two reasons for a new phase:
 
 - The schedule given at construction. Its seams are known in advance. The last block of a phase is shortened like the
-  last block of a mix, so the number of elements before a seam, and the length, do not depend on the seed.
+  last block of a mix. So the number of elements before a seam, and the length, do not depend on the seed.
 - A change of a mix that is already being read. The elements before it must remain as they were, so the change cuts a
   block. The number of elements before it, and the length of that epoch, depend on the seed.
 

@@ -107,8 +107,8 @@ class Makers:
         """Return the maker of readers of this thread, for the current lengths of the sources.
 
         Args:
-            seed: The seed, for stages with a number of elements that depends on it.
-            epoch: The epoch, for stages with a number of elements that differs between epochs.
+            seed: The seed, for stages whose number of elements depends on it.
+            epoch: The epoch, for stages whose number of elements differs between epochs.
         """
         lengths = nodes.lengths_of(self._root, seed, epoch)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)

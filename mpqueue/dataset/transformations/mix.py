@@ -28,7 +28,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 
 _MOST_AHEAD, _MOST_EACH = 8192, 256  # elements of all inputs, and of one
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
-_MAX_COURSES = 4  # the epochs with elements that are computed at the same time
+_MAX_COURSES = 4  # epochs computed at the same time
 
 
 class MixReader(JoinReader):
