@@ -275,7 +275,7 @@ class Passes:
         run.check_states(states)  # before the workers are stopped: an invalid state has no effect
         self.stop()
         run.load(states)
-        # A worker process has another copy of the iterator then.
+        # A worker process has a different copy of the iterator then.
         self._is_spent = self._is_spent and not (run.job.workers and kind_of(run.backend).copies_source)
 
     def seek(self, place: Place, before: At, epoch: int, batch: int) -> None:

@@ -37,7 +37,7 @@ class BatchLookup:
     _order: Order
 
     def __init__(self, run: Run) -> None:
-        # The answers are about the present plan, whatever changes later.
+        # The answers are about the current plan, also after later changes.
         self._run, self._job, self._order, self._history = run, run.job, run.plan.order, run.plan.history
 
     def here(self) -> At:
@@ -184,7 +184,7 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
 
 
 def _take(values: list[Any], value: Any) -> bool:
-    """Remove a value from a list; return whether it was there. A batch may contain an index twice."""
+    """Remove a value from a list; return whether the list contained it. A batch may contain an index twice."""
     if value not in values:
         return False
     values.remove(value)

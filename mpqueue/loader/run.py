@@ -1,4 +1,4 @@
-"""`Run`: a consumer's way through a plan: the epoch, the batches in it, and where the next ``for`` continues.
+"""`Run`: a consumer's progress in a plan: the epoch, the batches in it, and where the next ``for`` continues.
 
 A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its place. The
 run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) do not
@@ -76,7 +76,7 @@ class ReturnedBatches:
 
 
 class Run:
-    """A consumer's way through a plan.
+    """A consumer's progress in a plan.
 
     Args:
         job: The plan, and the data that its workers need.
@@ -84,7 +84,7 @@ class Run:
         draws: The draws from a sampler; None: the plan has no sampler.
 
     Attributes:
-        job: The job, with the present plan.
+        job: The job, with the current plan.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
         cursor: The order since the latest start of the workers; None: none since the run was moved to another place.
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        """The present plan. It follows changes of the run, and of the source."""
+        """The current plan. It follows changes of the run, and of the source."""
         return self.job.plan
 
     def use(self, plan: Plan) -> None:
@@ -124,7 +124,7 @@ class Run:
         self.follow(plan)
 
     def follow(self, plan: Plan) -> None:
-        """Continue with the present plan of the same source."""
+        """Continue with the current plan of the same source."""
         self.job = replace(self.job, plan=plan)
         if self.cursor is not None:
             self.cursor.edit = plan.edit()
@@ -135,13 +135,13 @@ class Run:
 
     @property
     def is_holding(self) -> bool:
-        """True if a front end holds batches of the present loop, which its user has not got."""
+        """True if a frontend holds batches of the current loop that its user has not received."""
         progress = None if self.returned.pipeline is None else self.returned.pipeline.progress
         return progress is not None and bool(progress.deliveries)
 
     @property
     def is_counting(self) -> bool:
-        """True until the end of the present loop was recorded."""
+        """True until the end of the current loop was recorded."""
         return self.returned.pipeline is not None
 
     def settle(self) -> None:
@@ -161,7 +161,7 @@ class Run:
                     self.returned.pipeline.progress.pass_on(delivery)
 
     def leave(self) -> None:
-        """Leave the present loop, which holds batches: they belong to no later loop."""
+        """Leave the current loop, which holds batches: they belong to no later loop."""
         self.settle()
         self.iterator += 1
 

@@ -69,7 +69,7 @@ def ids_again(job: Job, backend: BackendName, returned: DeliveredBatch, name: st
         name: The name of the source, for errors.
 
     Raises:
-        LookupError: They are unknown.
+        LookupError: The ids are unknown.
     """
     order, work_item = cast("StreamOrder", job.plan.order), returned.work_item
     if not order.source.can_replay:

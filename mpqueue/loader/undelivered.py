@@ -1,4 +1,4 @@
-"""`Held`: batches that a frontend has taken from a loader, and the user has not received yet.
+"""`Held`: batches that a frontend has taken from a loader, but the user has not received yet.
 
 A framework transfers batches to a device ahead of use, or inspects them before an epoch. The loader's state, its
 ``last`` and the end of the epoch still follow the user, see `mpqueue.engine.progress.deliveries`. The batches are
@@ -30,7 +30,7 @@ class Failed(NamedTuple):
 
 
 class Taken:
-    """Batches that a frontend has taken from an iterable, and the user has not got yet, in order.
+    """Batches that a frontend has taken from an iterable, and the user has not received yet, in order.
 
     Attributes:
         entries: Pairs of a place and a batch; a frontend may replace the batch. For an error, the second item is a
@@ -147,7 +147,7 @@ class Held(Taken):
         self.entries, progress.deliveries, progress.returned = rest, left, returned
 
     def pass_on(self, delivery: Delivery) -> None:
-        """Record that the user has got a batch that was lent."""
+        """Record that the user has received a batch that was lent."""
         self._pipeline.progress.pass_on(delivery)
 
     def end_soon(self) -> None:
@@ -155,11 +155,11 @@ class Held(Taken):
         self._pipeline.epochs.end_soon()
 
     def hold_again(self, entries: Sequence[list[Any]], returned: Record | None) -> None:
-        """Hold batches again that the user had got or that were lent, before all others.
+        """Hold batches again that the user had received or that were lent, before all others.
 
         Args:
             entries: Their entries.
-            returned: The batch that the user has got last before them.
+            returned: The last batch that the user has received before them.
         """
         progress, added = self.progress, [entry[0] for entry in entries]
         for delivery in added:
