@@ -1,16 +1,16 @@
 """`Dataset` and the computation of its elements, by index for indexed datasets and in lanes for streams.
 
-The folders are listed bottom up. A module imports only modules of its own line and of the lines above it::
+The folders are listed bottom up. A module imports only modules on the same line and on the lines above::
 
     description/          the stages of a dataset as immutable descriptions, their arguments, and ids of samples
     mix/                  arithmetic of mixtures: weights, schedules, parts
     caching/              stored elements and results, shared by the processes of a host
     indexed/              readers: elements of indexed datasets, computed by index
-    lanes/                bases of the stages of a lane, its roots and its end
+    lanes/                bases of the stages of a lane, its roots, and the end of the lane
     transformations/      a module for each method of `Dataset`: its description, its reader and its stage of a lane
     running/              a dataset as workers run it, as a plan uses it, and in the calling process
     source_nodes.py       the stage of a user's source
-    stage_requirements.py what a stage requires of the stages before it
+    stage_requirements.py requirements of a stage for the stages before it
     elsewhere.py          methods of other libraries that `Dataset` does not have
     dataset.py            `Dataset`
 """

@@ -78,7 +78,7 @@ class Dataset(Generic[Item_co]):
     of elements is unknown before they are computed. So is a dataset whose source is a stream.
 
     Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) depend on the seed, the
-    epoch, the place of the element before that stage, and the number of the stage. Functions can be lambdas and local
+    epoch, the element's place before that stage, and the number of the stage. Functions can be lambdas and local
     functions: they are sent to worker processes by value.
 
     ``iter(dataset)`` and ``dataset[i]`` compute elements in this process. They are the elements of the first epoch of a
@@ -508,8 +508,8 @@ class Dataset(Generic[Item_co]):
                 this dataset is a stream or endless; or ``block`` is "group", and the source has no row groups,
                 or the sum of their sizes is not its length.
 
-        Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one. Blocks are those
-            of ``BlockShuffling`` of scDataset.
+        Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one. Blocks are as
+            in ``BlockShuffling`` of scDataset.
         """
         if block is not None:
             if buffer is not None:
@@ -548,8 +548,8 @@ class Dataset(Generic[Item_co]):
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: ``size`` is less than 1; or the elements are already batches, and ``collate`` is no function; or
-                it is another string.
+            ValueError: ``size`` is less than 1; or the elements are already batches, and ``collate`` is not a function;
+                or it is another string.
 
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
@@ -608,8 +608,8 @@ class Dataset(Generic[Item_co]):
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: Boundaries do not ascend; the number of ``batch_sizes`` is wrong; ``batch_sizes`` and
-                ``max_tokens`` are both given, or neither; or the elements are already batches, and ``collate`` is no
-                function.
+                ``max_tokens`` are both given, or neither; or the elements are already batches, and ``collate`` is not
+                a function.
 
         Follows: ``tf.data.Dataset.bucket_by_sequence_length``.
         """
@@ -733,7 +733,7 @@ class Dataset(Generic[Item_co]):
     def window(self, size: int, stride: int | None = None, *, drop_last: bool = False) -> "Dataset[list[Item_co]]":
         """Return a dataset of lists of neighbouring elements, which may overlap.
 
-        If the dataset is a stream, each virtual shard makes windows of its own elements.
+        If the dataset is a stream, a window has elements of one virtual shard only.
 
         Args:
             size: The number of elements in a window.
@@ -746,7 +746,7 @@ class Dataset(Generic[Item_co]):
 
         Raises:
             TypeError: ``size`` or ``stride`` is not an integer.
-            ValueError: One of them is below 1, or ``stride`` is above ``size``.
+            ValueError: ``size`` or ``stride`` is below 1, or ``stride`` is above ``size``.
 
         Follows: ``tf.data.Dataset.window``, whose ``shift`` is ``stride`` here, with lists for datasets.
         """
@@ -805,7 +805,7 @@ class Dataset(Generic[Item_co]):
         return self._of(kind.reading([self._root], **arguments))
 
     def _changed(self, kind: type[nodes.LinkNode], **arguments: Any) -> "Dataset[Any]":
-        """Return the result of `_then` for a stage whose elements have another type."""
+        """Return the result of `_then` for a stage that changes the type of the elements."""
         return self._then(kind, **arguments)
 
     # -- Samples
@@ -833,7 +833,7 @@ class Dataset(Generic[Item_co]):
     def locate(self, sample_id: Any) -> Any:
         """Return the location of a sample in a file.
 
-        The source must have a method ``locate(index)``, as those of `mpqueue.files` have.
+        The source must have a method ``locate(index)``, as the sources of `mpqueue.files` have.
 
         Args:
             sample_id: The id, as `get` takes it.

@@ -1,4 +1,4 @@
-"""What a stage requires of the stages before it, and what it derives from them when it is added."""
+"""Requirements of a stage for the stages before it, and values derived from them when it is added."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +43,7 @@ def collate_of(root: nodes.StageNode, stage: str, collate: Any) -> Any:
 
     Raises:
         TypeError: It does not accept one argument.
-        ValueError: It is another string; or it is no function, and the elements are already batches.
+        ValueError: It is another string; or it is not a function, and the elements are already batches.
     """
     if isinstance(collate, str | Mapping):
         ragged_choice(f"{stage}: collate", collate)
@@ -71,7 +71,7 @@ def cache_of(root: nodes.StageNode, folder: Any, name: Any, max_bytes: Any) -> C
         return MemoryCache(most)
     if name is not None:
         return FolderCache(path, check_file_name("cache", "name", name), most)
-    from mpqueue.dataset.description.fingerprint import fingerprint_of  # 10 ms for what it imports
+    from mpqueue.dataset.description.fingerprint import fingerprint_of  # its imports take 10 ms
 
     try:
         key = fingerprint_of(root)

@@ -1,6 +1,6 @@
 """`ArrayRecord`: records of Google's ArrayRecord files, read with the library `array_record`.
 
-The library starts a thread pool in the process that opens its first file. Therefore nothing is opened where only paths
+The library starts a thread pool in the process that opens its first file. Therefore no file is opened if only paths
 and numbers are needed, and child processes do not use the readers of their parent: they open the files themselves.
 
 The library opens only local files. Remote files are downloaded completely, once, into a cache file. Its name depends on
@@ -63,7 +63,7 @@ def _open(file: IndexedFile, folder: str, is_intact: Callable[[int, int, int], b
     if not file.is_remote:
         return _reader_of(file.path, file.path)
     path = made_once(path_of(file, folder, "fetched"), lambda: _blocks(file), file.path, None, is_intact)
-    # The library opens the file whose owner was checked, and not its name.
+    # The library opens the file with the checked owner, and not its name.
     with cache_errors(path):
         held = open_kept(path, os.O_RDONLY)
     with held:

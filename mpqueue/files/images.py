@@ -37,7 +37,7 @@ class Images:
     """Images of a folder with a subfolder per class: ``cat/1.jpg``, ``dog/some/where/2.png``.
 
     A sample is a dict: ``{"image": b"...", "label": 0, "path": "/data/cat/1.jpg"}``. Classes are numbered in the order
-    of their names, and images are sorted by class and name. The numbers equal those of torchvision's ``ImageFolder``.
+    of their names, and images are sorted by class and name. The numbers are as in torchvision's ``ImageFolder``.
 
     Args:
         folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
@@ -121,7 +121,7 @@ class Images:
 
         Raises:
             TypeError: The index is not an integer.
-            LookupError: There is no such image.
+            LookupError: The image does not exist.
             OSError: The file was deleted, for example.
         """
         path = self._path(as_index(index, self._length, repr(self)))

@@ -8,7 +8,7 @@
 
 MosaicML's own reader takes 3.5 times the CPU time: it returns 21,100 samples of 10 KB per CPU second in shuffled order,
 and this module 74,600 (mosaicml-streaming 0.13, medians of 7 interleaved rounds). Its dependencies also conflict with
-those of `datasets`.
+the dependencies of `datasets`.
 
 A sample of a plain shard is read separately. A compressed shard is decompressed as a whole, and cached while it fits;
 see `mpqueue.system.process_cache`.

@@ -166,7 +166,7 @@ def _records_to_error(check_crc: bool, window: ScanWindow, path: str) -> Arrays:
     """Return the same for the records before an error, and the error.
 
     Raises:
-        FileError: There are no such records.
+        FileError: No such record exists.
     """
     arrays, error = _scanned(check_crc, window, path)
     if error is None:

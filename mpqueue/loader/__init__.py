@@ -4,13 +4,13 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     progress.py         the progress bar of an epoch
     session.py          one stream of batches and its workers
-    run.py              a consumer's way through a plan: its place, its counts and its state
+    run.py              a consumer's progress in a plan: its place, its counts and its state
     epoch_iterator.py   the iterator of one pass
     passes.py           begins and ends the passes of a run
     replay.py           a batch that is computed again by the calling thread
     questions.py        the samples of any batch of a source with an index
     stream_questions.py the samples of the last batch of a stream
     loader.py           `Loader`
-    undelivered.py      batches that a frontend has taken, and its user has not got
+    undelivered.py      batches that a frontend has taken, but its user has not received
     ahead.py            batches that are moved to a device ahead of use
 """

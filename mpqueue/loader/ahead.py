@@ -1,6 +1,6 @@
 """`Ahead`: an iterator that moves the batches of a loader to a device ahead of use.
 
-    take    a batch from the loader, which `Held` stores until the user gets it
+    take    a batch from the loader, which `Held` stores until the user requests it
     start   begin to move it
     finish  return it to the user
 
@@ -46,14 +46,14 @@ class _Started(NamedTuple):
 
 
 class Plain(Taken):
-    """Batches of any iterable. The place of an entry is the iterable's place before it.
+    """Batches of any iterable. An entry contains the iterable's position before its batch.
 
     Args:
         batches: The iterable, or an iterator, which continues.
-        read_place: Returns the place of the iterable; called before each request.
+        read_place: Returns the iterable's position; called before each request.
 
     Attributes:
-        place: The place before the latest request.
+        place: The position before the latest request.
         is_over: The iterable has no more batches.
     """
 
@@ -126,14 +126,14 @@ class Ahead(Iterator[Any]):
             if len(held.entries) == 1:
                 held.end_soon()
             held.pop()
-        finally:  # not `with`: a handler that raises after its end would lose the batch, which is counted
+        finally:  # not `with`: a handler that raises after the block would lose the batch, which is counted
             _ = [*releases]
         if failure is None:
             return batch
         try:
             raise failure
         finally:
-            del moving, failure  # otherwise the error's traceback would keep this frame alive
+            del moving, failure  # otherwise the error's traceback would refer to this frame
 
     def _release(self) -> None:
         while self._moving and self._mover.is_done(self._moving[0]):

@@ -65,7 +65,7 @@ class EpochIterator(Iterator[Any]):
             raise
         # All batches were delivered: a later iterator does not invalidate this one.
         self._number = -1
-        # A change of the run restarts the pipeline at the next epoch, whose batches belong to the next iterator.
+        # A change of the run restarts the pipeline at the next epoch. Its batches belong to the next iterator.
         self._next = self._over
         raise StopIteration
 

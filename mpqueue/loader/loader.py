@@ -253,9 +253,9 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: An argument is not an integer.
-            ValueError: An argument is negative, there is no such rank, or the source is a stream: use `last`.
-            LookupError: There is no such batch, or it is unknown: of another number of ranks, of a random sampler in an
-                earlier epoch, or of a source that has changed since.
+            ValueError: An argument is negative, the rank does not exist, or the source is a stream: use `last`.
+            LookupError: The batch does not exist, or is unknown: the number of ranks was different, the order is from a
+                random sampler in an earlier epoch, or the source has changed since.
         """
         found: BatchInfo = self._by_place("explain").explain(epoch, batch, rank)
         return found
@@ -270,7 +270,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         Raises:
             TypeError: An argument is not an integer.
             ValueError: An argument is negative, or the source is a stream.
-            LookupError: All samples are excluded, there is no such batch, or it is unknown, as in `explain`.
+            LookupError: All samples are excluded, or the batch does not exist or is unknown, as in `explain`.
             Exception: The exception of the source for a sample.
         """
         computed: Batch_co = self._by_place("compute").compute(epoch, batch)
@@ -315,9 +315,9 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         self._passes.seek(place, questions.here(), epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
-        """Leave out samples from now on, in this epoch and in all later ones. They do not count as skipped.
+        """Leave out samples in the rest of this epoch and in all later ones. They do not count as skipped.
 
-        With an index, other samples stay in their batches, and empty batches are left out. In a stream, later samples
+        With an index, other samples remain in their batches, and empty batches are left out. In a stream, later samples
         move up. With ranks, call this on all ranks after the same step.
 
         Example:
@@ -375,7 +375,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         self._passes.change(change.plan, change.place, refresh=refresh)
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> None:
-        """Change the weights of the mixture from now on, in this epoch and in all later ones.
+        """Change the weights of the mixture in the rest of this epoch and in all later ones.
 
         Each part continues where it is. With an index, the weights begin with the first sample that no batch had; in a
         stream, each virtual shard has them from its next pick. With ranks, call this on all ranks after the same step.
@@ -386,7 +386,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Raises:
             TypeError: ``at`` is not an integer.
-            ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
+            ValueError: There is not exactly one mixture, or its samples are not used in order; or the weights are for
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already, or the source is a
                 stream.
             RuntimeError: The number of batches of the source has changed in this epoch.

@@ -1,10 +1,10 @@
 """`Passes`: begins and ends the passes of a run, which are its ``for`` loops, and the workers for them.
 
 The workers start with the first pass. They run until `stop`, so that they compute batches of the next epoch ahead. At
-the beginning of a pass they get a changed source, or go to another place if they are not there.
+the beginning of a pass they receive a changed source, and move to the position of the run if necessary.
 
-Each change of the run comes here, too: the run gets its new plan, and the workers continue at its place. If the workers
-crash or are stopped, the next pass starts others at the place of the run.
+This module also handles each change of the run: the run gets its new plan, and the workers continue at its position. If
+the workers crash or are stopped, the next pass starts new workers at the position of the run.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class Passes:
         return batches
 
     def check_source(self) -> None:
-        """Raise a `RuntimeError` if the source has no more elements: it is an iterator, which was read to its end."""
+        """Raise a `RuntimeError` if the source has no more elements: it is an iterator that was read completely."""
         if self._is_spent:
             raise self._spent()
 
@@ -129,7 +129,7 @@ class Passes:
             # Not in the middle of an epoch: its returned batches would no longer count.
             if self._is_endless and not place.position and pipeline.progress.place().counts == place.counts:
                 pipeline.epochs.begin(place.epoch)
-            # A stream that ends computes nothing ahead, except after a change of the plan between two epochs.
+            # A stream that ends does not compute batches ahead, except after a change of the plan between two epochs.
             is_reopened = not (has_index or self._is_endless)
             is_elsewhere = not goes_on and (is_reopened or not pipeline.progress.place().is_same_as(place))
             is_inconsistent = not has_index and not goes_on and pipeline.guard.is_inconsistent
@@ -172,7 +172,7 @@ class Passes:
         """Handle the end of an epoch, after its last batch was returned.
 
         Args:
-            iterator: The number of the iterator that has met the end.
+            iterator: The number of the iterator that has reached the end.
             pipeline: Its pipeline.
         """
         run = self._run
@@ -203,7 +203,7 @@ class Passes:
         return cast("StreamOrder", self._run.plan.order)
 
     def _no_batches(self, where: Place) -> str | None:
-        # An interrupted call is repeated. After the end was recorded, `where` is the place of the next epoch.
+        # An interrupted call is repeated. After the end was recorded, `where` is the start of the next epoch.
         if self._has_warned_of_no_batches or not self._run.is_counting:
             return None
         order = self._stream
@@ -231,7 +231,7 @@ class Passes:
             self.stop()  # the worker's copy of a generator object is lost, and another copy would start again
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop the workers, and keep the place of the run."""
+        """Stop the workers, and keep the position of the run."""
         self._session.stop(timeout)
         with self.lock:
             # Batches that are held can still be got, and a state counts them then.
@@ -252,11 +252,11 @@ class Passes:
             )
 
     def change(self, plan: Plan, place: Place, *, refresh: bool) -> None:
-        """Continue the running loop with another plan: what was computed ahead is dropped.
+        """Continue the running loop with another plan; drop the batches computed ahead.
 
         Args:
             plan: The plan.
-            place: The place of the run, where the change begins.
+            place: The position of the run, where the change begins.
             refresh: Send the source to the workers again.
         """
         pipeline, run = self._session.pipeline, self._run
@@ -275,7 +275,7 @@ class Passes:
         run.check_states(states)  # before the workers are stopped: an invalid state has no effect
         self.stop()
         run.load(states)
-        # A worker process has another copy of the iterator then.
+        # A worker process has a different copy of the iterator then.
         self._is_spent = self._is_spent and not (run.job.workers and kind_of(run.backend).copies_source)
 
     def seek(self, place: Place, before: At, epoch: int, batch: int) -> None:

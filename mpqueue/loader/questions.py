@@ -1,7 +1,7 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
-the run, and changes nothing. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
+the run without changing it. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
 """
 
 import operator
@@ -37,7 +37,7 @@ class BatchLookup:
     _order: Order
 
     def __init__(self, run: Run) -> None:
-        # The answers are about the present plan, whatever changes later.
+        # The answers are about the current plan, also after later changes.
         self._run, self._job, self._order, self._history = run, run.job, run.plan.order, run.plan.history
 
     def here(self) -> At:
@@ -171,7 +171,7 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
 
     Args:
         plan: The plan.
-        questions: The place of the run.
+        questions: The position of the run.
         weights: The weights, as plain data.
         at: See `Loader.set_weights`.
 
@@ -184,7 +184,7 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
 
 
 def _take(values: list[Any], value: Any) -> bool:
-    """Remove a value from a list; return whether it was there. A batch may contain an index twice."""
+    """Remove a value from a list; return whether the list contained it. A batch may contain an index twice."""
     if value not in values:
         return False
     values.remove(value)

@@ -25,7 +25,7 @@ class OneWorkItem(Cursor):
 
     Args:
         work_item: The work item.
-        *arguments: The arguments of another class of cursors, if a subclass has one.
+        *arguments: The arguments of a different class of cursors, if a subclass has one.
         **options: Its keyword arguments.
     """
 
@@ -47,7 +47,7 @@ class QuietSkips(Skips):
         super().__init__(None)
 
     def _enter(self, epoch: int, skipped: list[Any]) -> None:
-        """Do nothing."""
+        """Ignore the samples."""
 
 
 def computed(job: Job, work_item: WorkItem) -> Any:

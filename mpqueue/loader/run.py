@@ -1,8 +1,8 @@
-"""`Run`: a consumer's way through a plan: the epoch, the batches in it, and where the next ``for`` continues.
+"""`Run`: a consumer's progress in a plan: the epoch, the batches in it, and where the next ``for`` continues.
 
 A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its place. The
-run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) keep no
-workers alive. `mpqueue.loader.passes` begins and ends the passes of a run.
+run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) do not
+keep workers running. `mpqueue.loader.passes` begins and ends the passes of a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,15 +76,15 @@ class ReturnedBatches:
 
 
 class Run:
-    """A consumer's way through a plan.
+    """A consumer's progress in a plan.
 
     Args:
-        job: The plan, and what its workers need.
+        job: The plan, and the data that its workers need.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
 
     Attributes:
-        job: The job, with the present plan.
+        job: The job, with the current plan.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
         cursor: The order since the latest start of the workers; None: none since the run was moved to another place.
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        """The present plan. It follows changes of the run, and of the source."""
+        """The current plan. It follows changes of the run, and of the source."""
         return self.job.plan
 
     def use(self, plan: Plan) -> None:
@@ -124,7 +124,7 @@ class Run:
         self.follow(plan)
 
     def follow(self, plan: Plan) -> None:
-        """Continue with the present plan of the same source."""
+        """Continue with the current plan of the same source."""
         self.job = replace(self.job, plan=plan)
         if self.cursor is not None:
             self.cursor.edit = plan.edit()
@@ -135,13 +135,13 @@ class Run:
 
     @property
     def is_holding(self) -> bool:
-        """True if a front end holds batches of the present loop, which its user has not got."""
+        """True if a frontend holds batches of the current loop that its user has not received."""
         progress = None if self.returned.pipeline is None else self.returned.pipeline.progress
         return progress is not None and bool(progress.deliveries)
 
     @property
     def is_counting(self) -> bool:
-        """True until the end of the present loop was recorded."""
+        """True until the end of the current loop was recorded."""
         return self.returned.pipeline is not None
 
     def settle(self) -> None:
@@ -161,7 +161,7 @@ class Run:
                     self.returned.pipeline.progress.pass_on(delivery)
 
     def leave(self) -> None:
-        """Leave the present loop, which holds batches: they belong to no later loop."""
+        """Leave the current loop, which holds batches: they belong to no later loop."""
         self.settle()
         self.iterator += 1
 
@@ -206,12 +206,12 @@ class Run:
     def note_failure(self) -> None:
         """Record that an error was raised in place of a batch."""
         if self.returned.pipeline is not None:
-            # Nothing is taken after an error that is held, so that this is the number when the user gets the error.
+            # No batch is taken after an error that is held, so that this is the number when the user gets the error.
             ledger = self.returned.pipeline.ledger
             self._goes_on_at = self.returned.pipeline, ledger.counts.num_taken + len(ledger.progress.deliveries)
 
     def forget_held_failure(self) -> None:
-        """Forget an error that a frontend holds: a change of the run drops it, and the loop may not meet it again."""
+        """Forget an error that a frontend holds: a change of the run drops it, and the loop may not raise it again."""
         pipeline, number = self._goes_on_at
         if pipeline is not None and number > pipeline.ledger.counts.num_taken:
             self.give_up()
@@ -248,7 +248,7 @@ class Run:
         return states_of(self.plan, self.job.workers, self.backend)
 
     def check_states(self, states: Sequence[Any]) -> None:
-        """Raise an error for states that cannot be loaded, see `mpqueue.Loader.load_state_dict`. Nothing changes."""
+        """Raise an error for states that `mpqueue.Loader.load_state_dict` cannot load, without changing the run."""
         from mpqueue.plan.states.saved_states import earliest, has_source, history_in
 
         source, of_plan = self.plan.source, self._states()

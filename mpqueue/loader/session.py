@@ -267,7 +267,7 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
 
 
 def _release_caches(pipeline: Pipeline) -> None:
-    """Let other programs remove the elements of the source's caches, unless this process uses them again."""
+    """Allow other programs to remove the elements of the source's caches, unless this process uses them again."""
     for use in pipeline.recorder.caches.values():
         use.release()
 

@@ -1,7 +1,7 @@
 """The samples of the batch that a stream has returned last, and its place without excluded samples.
 
-To find the ids, the lane of the batch is run again in the calling thread, from the newest snapshot that is not after
-the batch, with the functions of the user.
+To find the ids, the calling thread runs the lane of the batch again, with the user's functions. It starts from the
+newest snapshot that is not after the batch.
 """
 
 from contextlib import AbstractContextManager
@@ -52,7 +52,7 @@ class StreamQuestions(BatchLookup):
         return self._order.share(self._job.workers, self._run.backend)
 
     def changing(self, kind: str) -> Place:
-        """Return the place of the loops, where the lanes begin one more change."""
+        """Return the position of the loops, where the lanes begin one more change."""
         where, number = self._run.where(), len(getattr(self._history.changes, kind))
         starts = where.starts or [BEGINNING] * len(where.counts)
         marked = [with_change(start, kind, number, count) for start, count in zip(starts, where.counts, strict=True)]
@@ -69,7 +69,7 @@ def ids_again(job: Job, backend: BackendName, returned: DeliveredBatch, name: st
         name: The name of the source, for errors.
 
     Raises:
-        LookupError: They are unknown.
+        LookupError: The ids are unknown.
     """
     order, work_item = cast("StreamOrder", job.plan.order), returned.work_item
     if not order.source.can_replay:

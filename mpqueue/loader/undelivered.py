@@ -1,7 +1,7 @@
-"""`Held`: batches that a frontend has taken from a loader, and the user has not got yet.
+"""`Held`: batches that a frontend has taken from a loader, but the user has not received yet.
 
-A framework transfers batches to a device ahead of use, or looks at them before an epoch. The loader's state, its
-``last`` and its end of the epoch still follow the user, see `mpqueue.engine.progress.deliveries`. The batches are
+A framework transfers batches to a device ahead of use, or inspects them before an epoch. The loader's state, its
+``last`` and the end of the epoch still follow the user, see `mpqueue.engine.progress.deliveries`. The batches are
 stored here, each with its delivery.
 
 A change of the run drops the deliveries: an exclusion, new weights, a loaded state, a later loop, an interrupt. Then
@@ -30,7 +30,7 @@ class Failed(NamedTuple):
 
 
 class Taken:
-    """Batches that a frontend has taken from an iterable, and the user has not got yet, in order.
+    """Batches that a frontend has taken from an iterable, and the user has not received yet, in order.
 
     Attributes:
         entries: Pairs of a place and a batch; a frontend may replace the batch. For an error, the second item is a
@@ -44,7 +44,7 @@ class Taken:
         """Take the next batch or error. Return False at the end if there are entries.
 
         Raises:
-            StopIteration: It is the end, and there are no entries.
+            StopIteration: The end is reached, and no entry is left.
             BaseException: A signal handler has raised it.
         """
         raise NotImplementedError
@@ -61,14 +61,14 @@ class Taken:
 
 
 class Held(Taken):
-    """The held batches of one epoch of a loader. The place of an entry is its `Delivery`; None: it is no batch's error.
+    """The held batches of one epoch of a loader.
 
-    Use it in one thread at a time.
+    An entry begins with its `Delivery`, or with None for an error without a batch. Use it in one thread at a time.
 
     Args:
         request: Returns the next delivery and its batch; None at the end, while anything is held.
         pipeline: Returns the pipeline that delivers them.
-        is_current: Returns whether the loader has begun no other epoch, and no state was loaded.
+        is_current: Returns whether the loader has not started another epoch, and no state was loaded.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Held(Taken):
 
     @property
     def is_current(self) -> bool:
-        """True if the loader has not begun another epoch, and no state was loaded."""
+        """True if the loader has not started another epoch, and no state was loaded."""
         return self._is_current()
 
     def pop(self) -> None:
@@ -143,11 +143,11 @@ class Held(Taken):
         delivery, left, returned = entry[0], progress.deliveries, progress.returned
         if delivery is not None:
             left = progress.without(delivery)
-            returned = delivery.record if delivery.error is None else returned  # an error is no batch
+            returned = delivery.record if delivery.error is None else returned  # an error is not a batch
         self.entries, progress.deliveries, progress.returned = rest, left, returned
 
     def pass_on(self, delivery: Delivery) -> None:
-        """Record that the user has got a batch that was lent."""
+        """Record that the user has received a batch that was lent."""
         self._pipeline.progress.pass_on(delivery)
 
     def end_soon(self) -> None:
@@ -155,11 +155,11 @@ class Held(Taken):
         self._pipeline.epochs.end_soon()
 
     def hold_again(self, entries: Sequence[list[Any]], returned: Record | None) -> None:
-        """Hold batches again that the user had got or that were lent, before all others.
+        """Hold batches again that the user had received or that were lent, before all others.
 
         Args:
             entries: Their entries.
-            returned: The batch that the user has got last before them.
+            returned: The last batch that the user has received before them.
         """
         progress, added = self.progress, [entry[0] for entry in entries]
         for delivery in added:

@@ -7,8 +7,8 @@ parent does not know when the child deletes them. So memory with views at a fork
     after it           the child keeps the write end, which its own children inherit, but no program that it executes
     the child exits    end-of-file: `collect` resumes the leases, and those without views in this process end
 
-Nothing is done per batch. `collect` is called when views or memory run short, and before each fork. A consumer may have
-a limited number of leases. Suspended ones count: at the limit it gets private copies.
+There is no work per batch. `collect` is called when views or memory run short, and before each fork. A consumer may
+have a limited number of leases. Suspended leases count: at the limit it gets private copies.
 
 The workers of this package read no batches of the trainer, see `fork_worker`. Programs that are started without fork
 hooks (`subprocess`, ``posix_spawn``) do not inherit memory.
@@ -43,8 +43,8 @@ class Lease(weakref.ref[Any]):
     """A weak reference to the array that all views of some memory refer to.
 
     Attributes:
-        of: The memory, such as its slot. Missing while the lease is suspended: its end is not processed then.
-        heirs: The children for which it is suspended; otherwise missing.
+        of: The memory, such as its slot. Missing while the lease is suspended: it is not ended then.
+        heirs: The children that it is suspended for; otherwise missing.
     """
 
     __slots__ = ("heirs", "of")
@@ -66,7 +66,7 @@ class Lease(weakref.ref[Any]):
         heirs = getattr(self, "heirs", None)
         if heirs is None:
             heirs = self.heirs = _Heirs(self.of)
-            del self.of  # the code that processes ended leases skips this one, without a check of its own
+            del self.of  # the code that processes ended leases skips this one, without another check
         heirs.children.add(child)
 
     def resume(self, child: "_ForkedChild") -> bool:
@@ -85,8 +85,8 @@ class Lease(weakref.ref[Any]):
 class Lessor:
     """An owner of memory that is reused when it has no views.
 
-    A subclass adds a `Lease` to ``_live`` for each part that it gives views of. It ends the leases in the deque that
-    ``_ended_append`` appends to, except those without ``of``, and those that are not in ``_live``.
+    A subclass adds a `Lease` to ``_live`` for each part that it returns views of. It ends the leases in the deque that
+    ``_ended_append`` appends to, except leases without ``of`` or outside ``_live``.
 
     Args:
         memory: The mapping.
@@ -114,7 +114,7 @@ class Lessor:
             self._ended_append(lease)
 
 
-_Kept = tuple[Lessor, Any, Lease]  # with the memory, which must remain mapped: a server reuses what is unmapped
+_Kept = tuple[Lessor, Any, Lease]  # with the memory, which must remain mapped: a server reuses unmapped memory
 
 
 class _ForkedChild:
@@ -122,8 +122,8 @@ class _ForkedChild:
 
     Attributes:
         kept: The leases that are suspended for it.
-        read_end: A pipe that ends with the child; -1 if there was no descriptor for it.
-        write_end: Its other end, until the process has forked.
+        read_end: A pipe that ends with the child; -1 if no descriptor was left for it.
+        write_end: The other end of the pipe, until the process has forked.
     """
 
     def __init__(self) -> None:

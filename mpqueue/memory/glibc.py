@@ -1,9 +1,9 @@
 """Settings of glibc's allocator and ``memcpy`` for large batches. Without glibc, they have no effect.
 
 *Freed memory is kept* for the next batch. glibc returns freed memory above a threshold (128 KiB at first) to the
-kernel, and each page that is taken again costs a page fault and is filled with zeros. glibc raises its thresholds when
+kernel. Each page that is taken again costs a page fault, and is filled with zeros. glibc raises its thresholds when
 a large mapped block is freed, as in a process that drops a batch of images. A worker that allocates its batches in the
-ring never frees such a block, nor does a program that reads small records, so that each item would fault its pages in
+ring never frees such a block, nor does a program that reads small records. Each item would then fault its pages in
 again.
 
 Measured per batch: decoding 32 JPEG files of 224x224 with Pillow into the ring took 55 ms and 3,200 page faults without

@@ -7,7 +7,7 @@ rank and memory order of each array. A worker sends a spec once, in the slot of 
 number afterwards. So a batch with a known spec costs one record and no pickling.
 
 *Headers.* The header holds the values that vary from batch to batch: shapes and offsets. Both sides cache a result per
-header, the worker its plan and the trainer its recipe, so that equal batches cost one dictionary look-up on each side.
+header, the worker its plan and the trainer its recipe. So equal batches cost one dictionary look-up on each side.
 
 *Reading.* The trainer converts a spec once into a `ReadSpec`. Its recipes are views of one structured array; each array
 of a batch is a field of it.

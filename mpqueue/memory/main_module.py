@@ -1,9 +1,9 @@
-"""The names of a script in its workers: their `__main__` has the classes and functions that the source brings.
+"""The names of a script in its workers: their `__main__` has the classes and functions that the source contains.
 
 A class or function of a script, a notebook or a module that a fresh interpreter cannot import is sent by value.
 `pickle` still looks it up by its name, for example in a cache of pickles or in ``Pool.map``. So the receiver of a
 source puts it under its name into the module of that name, until the next source arrives. Names that the source does
-not bring are missing. Attributes that the module has already are kept.
+not contain are missing. Attributes that the module has already are kept.
 
 Results of workers still contain these objects by value (`mpqueue.memory.serialize.is_loadable`): a consumer may be
 another program, and a notebook may have given the name to another class.
@@ -104,7 +104,7 @@ def _new_type(name: str, supertype: Any, module_name: str, qualified_name: str) 
     return kind
 
 
-# Objects that cloudpickle pickles by name, also those of a script.
+# Objects that cloudpickle pickles by name, also if a script defines them.
 _BY_NAME: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     type(functools.lru_cache(None)(lambda: None)): _parts_of_cached,
     typing.NewType: _parts_of_new_type,
@@ -117,7 +117,7 @@ def is_findable(module: Any) -> bool:
     name = module.__name__
     key = name, getattr(module, "__file__", None)
     if key not in _findable:
-        # The import system takes an exception of a signal handler for that of a missing file, if it is an OSError or a
+        # The import system mistakes an exception of a signal handler for a missing file, if it is an OSError or a
         # KeyError. The package itself was once "not findable" for the rest of a run, and every class went by value.
         with defer_signals():
             _findable[key] = name == _MAIN or name in sys.builtin_module_names or _finds(module)
@@ -144,7 +144,7 @@ def _finds(module: Any) -> bool:
 
 
 def _is_of(module: Any, found: ModuleSpec) -> bool:
-    """Return False if a module was loaded from another file than that of a spec, for example by its path."""
+    """Return False if a module was loaded from another file than the spec's, for example by its path."""
     spec = getattr(module, "__spec__", None)
     if getattr(spec, "name", module.__name__) != module.__name__:
         return True  # renamed by its package, as Python 3.13 renames `collections.abc`
@@ -167,7 +167,7 @@ _lines_anywhere = functools.cache(_lines_of)
 
 @functools.cache
 def _lines_without_file(filename: str) -> list[str]:
-    """Return the lines of code without a file, such as that of a notebook cell."""
+    """Return the lines of code without a file, such as the code of a notebook cell."""
     return [] if os.path.exists(filename) else _lines_of(filename)
 
 
@@ -199,7 +199,7 @@ class _WorkerMain(types.ModuleType):
 
 
 class _Outer:
-    """Stands for a class that the source has not brought, and has the nested classes that it has brought."""
+    """Replaces a class that the source does not contain, and has the nested classes that it contains."""
 
 
 class _Names:
@@ -215,7 +215,7 @@ _names = _Names()
 
 
 def enter_worker() -> None:
-    """Let pickles of the source set names in this process, whose main module is not the script."""
+    """Allow pickles of the source to set names in this process; its main module is not the script."""
     main = sys.modules[_MAIN]
     for name in [name for name in vars(main) if not name.startswith("__")]:  # of the command line
         delattr(main, name)
@@ -269,7 +269,7 @@ def _place(module_name: str, name: str, value: Any) -> None:
         setattr(module, outermost, there)
     for part in path[:-1]:
         if type(there) is not _Outer:
-            return  # a class, which brings its own attributes
+            return  # a class, which has its own attributes
         if part not in vars(there):
             setattr(there, part, _Outer())
         there = vars(there)[part]

@@ -10,8 +10,8 @@ first. Pages are returned to the system if a slot is far larger than recent batc
 (`give_back`).
 
 *Leases.* A slot belongs to the consumer while any view of its batch exists. The arrays of a batch are ordinary writable
-views. Their common base is an array that is created for this lease alone, and a weak reference to the base reports when
-the last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
+views. Their common base is an array that is created for this lease alone. A weak reference to the base reports when the
+last view is deleted. Views of views, structured scalars, memoryviews, `torch.from_numpy` and dlpack all keep a
 reference to the base; raw addresses (`ctypes.data`, `__array_interface__`) do not. Children that user code forks have
 views, too: see `mpqueue.memory.forked_views`.
 
@@ -52,7 +52,7 @@ class _TimeOfEnd(weakref.ref[Array]):
 
 
 class _Timed(NamedTuple):
-    """A lease with a callback for its end."""
+    """A lease with a callback that is called when it ends."""
 
     watch: _TimeOfEnd
     ended_at: list[int]
@@ -307,7 +307,7 @@ class Ring:
             self.release(slot)
 
     def release(self, slot: Slot) -> None:
-        """Free a slot that is no longer read."""
+        """Free a slot after the last read."""
         self.slots.release(slot)
         if slot.high_water > 4 * self.recent_bytes + _TRIM_ABOVE_BYTES:
             self._trim(slot, 2 * self.recent_bytes)
@@ -367,7 +367,7 @@ class Ring:
 
     def close(self) -> None:
         """Drop the segment; its memory exists until its last view is deleted."""
-        forked_views.release(self._leases)  # nothing writes to the memory any more
+        forked_views.release(self._leases)  # no process writes to the memory now
         self.enter_leases()
         if self._guard is not None:
             self._guard.close(self._leases)

@@ -94,7 +94,7 @@ def _add_slots(kind: type, arguments: tuple[Any, ...]) -> None:
     if any(base is NamedTuple for base in bases):  # which makes the slots itself
         return
     metaclass: Any = type(kind)
-    if metaclass.__basicsize__ > type.__basicsize__:  # such as that of `msgspec.Struct`
+    if metaclass.__basicsize__ > type.__basicsize__:  # such as the metaclass of `msgspec.Struct`
         raise TypeError(
             f"the class {kind.__qualname__} has data of its metaclass {metaclass.__qualname__} that its pickle lacks. "
             "Define the class in a module that worker processes can import"
@@ -102,13 +102,13 @@ def _add_slots(kind: type, arguments: tuple[Any, ...]) -> None:
     # Not from `__slots__`, which may be a string or a dictionary. Private names are mangled here, and remain so.
     slots = [name for name, value in own.items() if type(value) is MemberDescriptorType and value.__objclass__ is kind]
     slots += [name for name in ("__dict__", "__weakref__") if name in own]
-    # Copies, like those of cloudpickle: the pickle must not depend on interned strings.
+    # Copies, as in cloudpickle: the pickle must not depend on interned strings.
     attributes["__slots__"] = tuple("".join(name) for name in slots)
 
 
 def _single_dispatch(name: str) -> Any:
     def unset(_value: Any) -> None:
-        """Stand for the function, which may refer to the result: `_fill_dispatch` replaces it."""
+        """Serve as a placeholder: the function may refer to the result. `_fill_dispatch` replaces it."""
 
     unset.__name__ = name  # in error messages
     return functools.singledispatch(unset)
@@ -131,7 +131,7 @@ def is_loadable(pickled: bytes) -> bool:
 
     Names of a script exist in the trainer and its workers, but not in other consumers of a server. And torch's own
     pickles of tensors in uint16, uint32, uint64 and float8 cannot be loaded: the function that rebuilds such a tensor
-    expects a storage of another class. `dumps_object` and `dumps_reply` pickle both correctly.
+    expects a storage of a different class. `dumps_object` and `dumps_reply` pickle both correctly.
     """
     for module in script_modules:
         if module in pickled:
@@ -140,7 +140,7 @@ def is_loadable(pickled: bytes) -> bool:
 
 
 def is_loadable_elsewhere(pickled: bytes) -> bool:
-    """Return whether other programs can load a pickle of `pickle.dumps`; their main module is another one."""
+    """Return whether other programs can load a pickle of `pickle.dumps`; their main module is different."""
     return sys.modules["__main__"].__name__.encode() not in pickled and is_loadable(pickled)
 
 
@@ -183,9 +183,9 @@ def share_main() -> None:
 
 
 def identify_main() -> None:
-    """Let cloudpickle know the classes of the main module, so that the workers forked next pickle the same classes.
+    """Register the classes of the main module with cloudpickle, so that workers forked next pickle the same classes.
 
-    Otherwise a consumer would get a class of its own from each worker.
+    Otherwise a consumer would get a separate class from each worker.
     """
     import cloudpickle
 

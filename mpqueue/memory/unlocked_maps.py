@@ -1,7 +1,7 @@
 """Maps of shared memory that `mlockall` does not lock.
 
 After ``mlockall(MCL_FUTURE)`` the kernel locks each new map, and reads all its pages at once. A segment is sparse: its
-size is that of all memory that it could ever need. So the process would be killed. And pages of locked memory cannot be
+size includes all memory that it could ever need. So the process would be killed. And pages of locked memory cannot be
 returned to the system. Therefore segments are not locked: the system may swap out the pages of batches.
 """
 

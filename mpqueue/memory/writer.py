@@ -5,7 +5,7 @@ A slot is written once and read in place. The cheapest batch has arrays that are
 
 *Held slots.* User code may keep such an array, for example a buffer that it fills again for every batch, or a local
 variable of a generator. The consumer must not read its bytes then, and the slot must not be granted again while the
-array lives. So the batch is copied to another part of the same slot, the record is marked as *held*, and a weak
+array exists. So the batch is copied to another part of the same slot, and the record is marked as *held*. A weak
 reference reports when the slot may be reused. In the meantime the worker allocates outside the ring, so that it holds
 at most one slot.
 

@@ -3,7 +3,7 @@
 The blocks are permuted, a number of consecutive blocks form a group, and the elements of a group are permuted::
 
     elements   0 1 2 | 3 4 5 | 6 7 8 | 9           blocks of three; the last one is short
-    blocks     6 7 8 | 9 | 0 1 2 | 3 4 5           permuted; the place of the short block changes with the epoch
+    blocks     6 7 8 | 9 | 0 1 2 | 3 4 5           permuted; the position of the short block changes with the epoch
     groups     8 9 6 7 |  | 3 1 5 0 2 4            of two blocks, each permuted
 
 So a reader has the blocks of one group open, and a sample moves anywhere in the epoch.
@@ -116,7 +116,7 @@ class BlockOrder:
     def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:
         """Return the elements at places in the blocks of groups, which are not permuted."""
         missing, short = self._short(epoch, length)
-        first = groups * self._number  # the place of the group's first block
+        first = groups * self._number  # the position of the group's first block
         before = (short - first) * self._size  # the elements before the short block, if it is in this group
         is_after = (groups == short // self._number) & (inside >= before + self._size - missing) & (missing > 0)
         moved = inside + np.where(is_after, missing, 0)

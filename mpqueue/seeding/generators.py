@@ -2,7 +2,7 @@
 
 `mpqueue.system.user_code.object_walk` searches for generators of Python, NumPy and torch; each is identified by its
 path. `state_of` returns numbers, strings, lists and dicts, so that a state can be stored as JSON. A `GeneratorState`
-stays in this process, and has the state as the generator's class returns it.
+remains in this process, and has the state as the generator's class returns it.
 """
 
 import random
@@ -91,7 +91,7 @@ def _is_tensor(state: Any) -> bool:
 def state_of(generator: Any) -> dict[str, Any] | None:
     """Return the state of a generator as plain data.
 
-    None: a subclass of `random.Random` has a state of its own form that is not plain data, or does not return it.
+    None: a subclass of `random.Random` has its own form of state that is not plain data, or does not return it.
     """
     if isinstance(generator, random.Random):
         if type(generator).getstate is not random.Random.getstate:
@@ -136,7 +136,7 @@ def _state_of_subclass(generator: random.Random) -> dict[str, Any] | None:
 
 
 def _marked(value: Any) -> Any:
-    """Return a value in which tuples and dicts are marked, because JSON turns a tuple into a list.
+    """Return a value with marked tuples and dicts, because JSON turns a tuple into a list.
 
     Raises:
         TypeError: The value is not plain data.

@@ -58,7 +58,7 @@ def set_initial_seed(generator: Any, seed: int) -> None:
 
 def number_of(seed: int, epoch: int, index: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
-    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. The hash of -1 is that of -2.
+    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. -1 and -2 have the same hash.
     return hash((seed, epoch, index if index >= 0 else index - 1))
 
 
@@ -102,8 +102,8 @@ class GlobalState:
 class _TwisterState:
     """The state of `numpy.random` with a Mersenne Twister, including a cached normal number.
 
-    ``get_state`` and ``set_state`` convert each of the 624 words between C and Python, and so take 40 times as long as
-    a copy of the memory. They remain for a state with a cached number: the second one of a pair of normal numbers,
+    ``get_state`` and ``set_state`` convert each of the 624 words between C and Python. They take 40 times as long as a
+    copy of the memory. They remain for a state with a cached number: the second one of a pair of normal numbers,
     which is not in the memory of the bit generator.
 
     Args:

@@ -133,7 +133,7 @@ class LazySeeding:
 
     Attributes:
         is_due: `seed` must be called before each batch or sample.
-        num_repeats: The number of batches that are computed again: what was kept of their first computation, such as
+        num_repeats: The number of batches that are computed again: data kept from their first computation, such as
             the samples of a group of blocks, may have unseeded numbers.
         stages: The `mpqueue.telemetry.stages.Stages` of a batch that is timed, or None.
     """

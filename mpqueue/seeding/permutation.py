@@ -148,7 +148,7 @@ class SampleOrder:
         return shuffled
 
     def run_at(self, epoch: int, length: int, first: int, count: int) -> Indices:
-        """Return the indices of a shuffled order at consecutive places, all of which are below the length."""
+        """Return the indices of a shuffled order at consecutive places, which are all below the length."""
         if self._of != (epoch, length):
             self._enter(epoch, length)
         if self._whole is not None:

@@ -103,7 +103,7 @@ class SavedBuffer(NamedTuple):
     Attributes:
         held: The elements, in their order in the buffer.
         pick: The number of the next pick.
-        draining: The input has ended, and the buffer has the first elements of its last order left.
+        draining: The input is exhausted, and the buffer has the first elements of its last order left.
         key: The key of the picks.
         size: The number of elements that the buffer can have, or had when its input ended.
     """

@@ -3,8 +3,8 @@
 So the stream is the same for 1 or 64 workers, after a worker crash, and after a resume. `mpqueue.seeding.global_rng`
 seeds the generators that all code of a process shares.
 
-Types of `numpy.random` are quoted: NumPy imports that module at the first use of one of its names, which takes longer
-than importing this package, and a trainer that does not shuffle never needs it.
+Types of `numpy.random` are quoted: NumPy imports that module at the first use of one of its names. The import takes
+longer than importing this package, and a trainer that does not shuffle never needs it.
 """
 
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def place_of(token: Any) -> int:
 
 
 # Places of deeply nested tuples. The tokens of a pipeline of 5,000 stages may be nested 5,000 levels deep, and each
-# stage computes the place of a tuple that contains the previous stage's token.
+# stage computes a place from a tuple that contains the previous stage's token.
 _DEEP, _MOST_KEPT = 32, 10_000
 _kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is kept so that the id is not reused
 

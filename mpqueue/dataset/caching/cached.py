@@ -1,8 +1,8 @@
 """`cached`: results of a function, or of a method of any dataset, computed once for all processes of a host.
 
 The results of one function with one state of its object are a cache in the folder, as for `Dataset.cache`. Its name
-is the digest of the function's own source, ``version``, and the data that the function keeps or its object has. Nothing
-else counts: no function that it calls, no global, no file. The arguments determine the number of a result in its
+is the digest of the function's own source, ``version``, and the data that the function keeps or its object has. The
+name does not depend on called functions, globals or files. The arguments determine the number of a result in its
 cache::
 
     one integer     twice the integer
@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 _SECTION = "When is a cached result computed again?"
 _MOST_DIRECT = 1 << 24  # a process keeps a byte for each number of an index
-# Sizes of the tables for other arguments. Each is used when the tables before it are full near the place of the
+# Sizes of the tables for other arguments. Each is used when the tables before it are full near the position of the
 # arguments: in a single large table, each result would take a page of the index.
 _TABLES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 _PROBES = 8
@@ -111,8 +111,8 @@ def cached(
         drawn them. There the result is returned, but not stored.
 
     Raises:
-        TypeError: An argument has the wrong type, or the decorated object is not a plain function. Or there is no
-            ``key``, and the source of the function cannot be read, as in ``python -c``.
+        TypeError: An argument has the wrong type, or the decorated object is not a plain function. Or ``key`` is
+            None, and the source of the function cannot be read, as in ``python -c``.
         ValueError: ``max_bytes`` is less than 1, or is a string that is not a percentage.
     """
     path = os.path.abspath(check_folder("cached", folder))
@@ -179,8 +179,8 @@ class _State(NamedTuple):
     Attributes:
         of: A reference to the object.
         data: The variables and attributes in its key.
-        copies: Copies of those that may change in place.
-        of_key: What ``key`` returned, as text.
+        copies: Copies of the variables and attributes that may change in place.
+        of_key: The result of ``key``, as a string.
         cache: The results.
     """
 
@@ -270,7 +270,7 @@ class _Results:
             return None
 
     def _integer_or_text(self, args: tuple[Any, ...], kwargs: dict[str, Any], num_own: int) -> int | str:
-        """Return the only argument if it is an integer, or a text of the arguments that do not equal the default."""
+        """Return the only argument if it is an integer, or a string of the arguments that differ from the default."""
         bound, parameters = self._signature.bind(*args, **kwargs).arguments, [*self._signature.parameters.values()]
         if len(args) > num_own:  # the object
             if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
@@ -337,7 +337,7 @@ class _Results:
             for name, value in data.items()
             if type(name) is not str or not name.startswith("__")  # of `typing`
         ]
-        # Without the scope of the class, which is lost on the way to another process.
+        # Without the scope of the class, which is lost in transfer to another process.
         cache = self._cache_of((None if thing is None else kind.__name__, plain, of_key))
         if self._told_by != os.getpid():
             self._told_by = os.getpid()
@@ -346,17 +346,17 @@ class _Results:
         return _State(_reference_to(thing), data, copies, of_key, cache)
 
     def _described(self, value: Any, what: str) -> Any:
-        """Return what counts of a default, or of a variable that the function closes over."""
+        """Return the part of the key for a default, or for a variable that the function closes over."""
         what = f"{what} of {self._function.__qualname__}"
         if type(value) is types.FunctionType:
             return {"function": (value.__qualname__, code_of(value.__code__))}
         if isinstance(value, _HELPERS):
             return {"named": value.__name__}
-        # With `key`, only what it returns and plain defaults count.
+        # With `key`, only its result and plain defaults count.
         return _plain_of(value, what) if self._key is None or _is_plain(value) else {"a": type(value).__name__}
 
     def _parts(self, kind: str, data: dict[Any, Any]) -> str:
-        """Return a text about the parts of the key."""
+        """Return a message about the parts of the key."""
         variables = ", ".join(f"variable {name!r}" for _, name in self._cells)
         attributes = ", ".join(name for name in data if type(name) is str)
         of_object = f"attributes of {kind}: {attributes}" if attributes else ""

@@ -7,10 +7,10 @@ A cache is sent with its dataset as the names of its files. Each process opens t
   share the room of the folder, see `mpqueue.dataset.caching.folders`. The contents are unpickled, which runs code.
   Files that another user may have written are therefore rejected, see `mpqueue.system.paths.own_files`.
 - *In memory*, the files have no name (memfd). They are freed when the process that called ``cache()`` and its children
-  have ended. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
-  user. The name shown there tells whether a descriptor is still the right one.
+  have exited. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
+  user. The name shown there reveals whether a descriptor is still the right one.
 
-Elements that cannot be stored are computed each time, with one warning per process. This happens if there is no room,
+Elements that cannot be stored are computed each time, with one warning per process. This happens if no space is left,
 if the folder is read-only, or if the memory is unreachable, as it is from another machine.
 """
 
@@ -145,7 +145,7 @@ class Cache:
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
         """Store a value if possible, and return it as `get` will return it.
 
-        A question about a run stores nothing, nor does user code that still runs after the stop of its worker.
+        Questions about a run do not store values, nor does user code that still runs after the stop of its worker.
 
         Raises:
             Exception: The value cannot be pickled.
@@ -156,7 +156,7 @@ class Cache:
                     return copied(value)
                 stored = files.put(number, value, salt)
             except ReleasedError:
-                continue  # a loader was stopped; if it was another one, the files are opened again
+                continue  # a loader was stopped; if a different one, the files are opened again
             except NoRoomError as error:
                 self._keeps_none = f"no more values can be stored: {error}"
             except BaseException as error:
@@ -228,7 +228,7 @@ class FolderCache(Cache):
 
     Raises:
         OSError: The path is not a folder, the folder cannot be created, or it is not writable and has no such files.
-            Not if there is no room for the files: elements are then computed each time.
+            Not if the files do not fit: elements are then computed each time.
         PermissionError: The files belong to another user, or others can write to them.
     """
 
@@ -297,7 +297,7 @@ class FolderCache(Cache):
 
 
 def folder_usage(folder: str) -> tuple[list[tuple[NameUsage, bool]], int | None]:
-    """Return what the caches use of a folder, and its bound; see `cache_folders.usage_of`.
+    """Return the space that caches use in a folder, and its bound; see `cache_folders.usage_of`.
 
     Raises:
         OSError: The folder cannot be read.

@@ -1,7 +1,7 @@
 """Counters of a cache, over all processes that have ever opened it.
 
-Each process appends a record to the file when it opens the cache, and from then on changes only that record, in memory
-that the processes share. So no process waits for another, a killed process loses no counts, and a read costs 0.3 µs
+Each process appends a record to the file when it opens the cache. It then changes only that record, in memory that the
+processes share. So no process waits for another, a killed process loses no counts, and a read costs 0.3 µs
 more. The sum of all records are the counters::
 
     record     uint64: reads from the cache, stored elements, removed segments of other caches, and 0
@@ -25,16 +25,16 @@ _PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
 
 
 class CacheCounts:
-    """The counters that this process adds to. They count nothing until `open` is called."""
+    """The counters that this process adds to. They do not count until `open` is called."""
 
     def __init__(self) -> None:
         self._held: HeldDescriptor | None = None
         self._counts = tuple(itertools.count(1) for _ in range(3))  # atomic in any thread, unlike a sum
-        # The memory, and the place of the record in it: together, because two threads may open the file.
+        # The memory, and the offset of the record in it: together, because two threads may open the file.
         self._record: tuple[mmap.mmap | bytearray, int] = bytearray(_RECORD_BYTES), 0
 
     def open(self, held: HeldDescriptor, *, is_writable: bool = True) -> None:
-        """Keep the file, and add a record of this process to it; a read-only or full file has none.
+        """Keep the file, and add a record of this process to it, unless the file is read-only or full.
 
         Args:
             held: The file, open for appending.

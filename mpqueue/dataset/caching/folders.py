@@ -259,7 +259,7 @@ def _remove(path: str) -> bool:
         os.unlink(path)
     except FileNotFoundError:
         return True
-    except OSError:  # of another user
+    except OSError:  # of a different user
         return False
     return True
 

@@ -46,7 +46,7 @@ from mpqueue.system.signals.locks import Lock, RLock
 
 MISSING: Any = object()
 _ENTRY = struct.Struct("<QQIII")  # offset, length, arrays, algorithm of the CRC, CRC
-_CHECK = struct.Struct("<I")  # CRC of the entry; 0 if there is no entry
+_CHECK = struct.Struct("<I")  # CRC of the entry; 0 without an entry
 _ENTRY_BYTES = 32
 _CHECK_AT = _ENTRY.size
 _MOST_BYTES = 0x7FFFF000  # limit of one write on Linux
@@ -63,7 +63,7 @@ class FullError(NoRoomError):
 
 
 class ReleasedError(Exception):
-    """The files were released: nothing is stored."""
+    """The files were released: no value is stored."""
 
 
 class RecordData(Protocol):
@@ -131,7 +131,7 @@ class RecordFiles:
         return records.unpack(memoryview(bytearray(view)) if copies else view, num_arrays)
 
     def is_free(self, number: int, salt: int) -> bool:
-        """Return whether a number without a value has no entry, or one with this salt whose record was lost."""
+        """Return whether a number without a value has no entry, or one with this salt and a lost record."""
         entry = self._looked_up(number)
         check = entry[_CHECK_AT:]
         return not any(check) or check == _closed(entry[:_CHECK_AT], number, salt)
@@ -164,7 +164,7 @@ class RecordFiles:
         return records.unpack(memoryview(record), num_arrays)
 
     def release(self) -> None:
-        """Store nothing more in the files; wait for a record that another thread is storing."""
+        """Store no more values in the files; wait for a record that another thread is storing."""
         with self._storing:
             self._is_released = True
 
@@ -180,12 +180,12 @@ class RecordFiles:
 
 def _closed(entry: bytes, number: int, salt: int) -> bytes:
     """Return the CRC of an entry, which differs for a half-written entry and for another number."""
-    # Never 0: that is what a number without an entry reads as, because the index is a sparse file.
+    # Never 0: a number without an entry reads as 0, because the index is a sparse file.
     return _CHECK.pack(zlib.crc32(entry, (number ^ salt * _SALT) & 0xFFFFFFFF) | 1)
 
 
 class DataFile:
-    """A file of records as opened by one process. The place of a record is its offset.
+    """A file of records as opened by one process. Records are addressed by their offset.
 
     Args:
         held: The file, open for appending, or read-only.
@@ -260,7 +260,7 @@ class _GrowingMap:
         size = os.fstat(self._fd).st_size
         if size < end:
             return False
-        # The previous map remains as long as there are views of it.
+        # The previous map remains while views of it exist.
         with descriptors.apart_from_standard():  # mmap duplicates the descriptor; keep it off 0 to 2
             self._map = mapped = mmap.mmap(self._fd, size, prot=mmap.PROT_READ)
         self._view = memoryview(mapped)

@@ -116,7 +116,7 @@ def check_room(stage: str, max_bytes: Any, folder: str | None) -> int | None:
     Args:
         stage: The name of the stage.
         max_bytes: An integer, a percentage such as ``"20%"``, or None for no limit.
-        folder: The folder; None if there is none.
+        folder: The folder, or None.
 
     Raises:
         TypeError: The limit is neither an integer, a string nor None.
@@ -220,7 +220,7 @@ def check_boundaries(boundaries: Any) -> tuple[int, ...]:
 
     Raises:
         TypeError: A boundary is not an integer.
-        ValueError: There is no boundary, or they do not ascend.
+        ValueError: The boundaries are empty, or do not ascend.
     """
     if isinstance(boundaries, str) or not isinstance(boundaries, Iterable):
         raise TypeError(f"bucket: boundaries must be a list of integers, got {boundaries!r}")
@@ -258,7 +258,7 @@ def check_names(stage: str, names: Any) -> tuple[str, ...]:
 
     Raises:
         TypeError: A name is not a string.
-        ValueError: There is no name, or one of them is there twice.
+        ValueError: The names are empty, or a name occurs twice.
     """
     if isinstance(names, str):
         return (plain(names),)
@@ -289,7 +289,7 @@ def check_fractions(fractions: Any) -> tuple[float, ...]:
 
     Raises:
         TypeError: The fractions are not numbers.
-        ValueError: There is none, one of them is not positive, or their sum is above 1.
+        ValueError: The fractions are empty, a fraction is not positive, or their sum is above 1.
     """
     if isinstance(fractions, str | Mapping) or not isinstance(fractions, Iterable):
         raise TypeError(f"split: fractions must be a list of numbers, got {fractions!r}")

@@ -110,7 +110,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             number = self._met.get(id(thing))
             if number is not None:
                 return "met", number[0]
-            self._met[id(thing)] = len(self._met), thing  # kept alive, so that no other object gets its id
+            self._met[id(thing)] = len(self._met), thing  # referenced, so that no other object gets its id
             return self._class(thing) if isinstance(thing, type) else self._function(thing)
         if isinstance(thing, np.memmap) and thing.filename is not None:
             return _mapped(thing)

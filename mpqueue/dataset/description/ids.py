@@ -4,8 +4,8 @@ The id of a sample is its index in the source, or a pair (virtual shard, number)
 reads several datasets, the name of the part precedes it: ``("web", 17)``, or ``("web", 1, 17)`` for a part that has
 parts itself. JSON turns such tuples into lists, so lists are accepted in their place.
 
-Ids follow from the indices and tokens of elements without computing the elements. No stage stores ids, so they cost
-nothing unless they are requested.
+Ids follow from the indices and tokens of elements without computing the elements. No stage stores ids, so they have
+no cost unless they are requested.
 """
 
 import operator
@@ -79,7 +79,7 @@ def as_index(value: Any, length: int | None, source: str) -> int:
 
     Raises:
         TypeError: The value is not an integer, or is a bool.
-        LookupError: There is no such sample.
+        LookupError: The sample does not exist.
     """
     index = as_integer(value, f"the id of a sample of {source}")
     if index < 0 or (length is not None and index >= length):

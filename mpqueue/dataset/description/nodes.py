@@ -7,7 +7,7 @@ stage that `StageNode.open` returns in a lane of a stream.
 Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage precede the stage, in
 order. The random numbers of a stage depend on its number, so appending a stage does not change earlier ones. A node
 knows its number in the tree that ends with it. In a larger tree, the number of stages before that subtree
-is added (`JoinNode.starts`). Several stages can therefore share one node, and extending a dataset copies nothing.
+is added (`JoinNode.starts`). Several stages can therefore share one node, and extending a dataset makes no copies.
 
 Trees may be deep (a map for each of 5,000 rules) and wide (a part for each of 10,000 files), and stages may share
 inputs. Each traversal here is therefore a loop that visits a node once, and a node stores all facts that are known when
@@ -66,7 +66,7 @@ class Numbered(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """The effect of a stage on the elements of its inputs, apart from what it computes.
+    """The effect of a stage on the elements of its inputs, apart from its computation.
 
     Attributes:
         makes_stream: Whether the stage turns an indexed dataset into a stream.
@@ -80,7 +80,7 @@ class Traits(NamedTuple):
         repeats_first_epoch: Whether each epoch has the elements of epoch 0, in their order.
         is_mix: Whether the stage takes elements of its inputs by weight.
         flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
-        keeps_order: Whether this stage uses the elements of its input in their order, once per epoch of its own.
+        keeps_order: Whether this stage uses the elements of its input in their order, once per epoch of the stage.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
@@ -122,7 +122,7 @@ class NodeProperties(NamedTuple):
         varies: Whether the number of elements of a stage differs between epochs.
         drawing: A stage that draws the order of the elements in each epoch; otherwise None.
         num_mixes: The number of mixes. A shared mix counts once per use.
-        flows: Whether no stage holds, counts or merges elements in a lane. Then nothing depends on how many elements
+        flows: Whether no stage holds, counts or merges elements in a lane. Then no result depends on how many elements
             were read, and stages may read ahead.
     """
 
@@ -398,7 +398,7 @@ def shown(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
         return name.rpartition("<locals>.")[2]
-    if isinstance(value, tuple | list):  # not their `repr`, in which arrays and scalars depend on the version of NumPy
+    if isinstance(value, tuple | list):  # not their `repr`: arrays and scalars in it depend on the version of NumPy
         items = ", ".join(map(shown, value))
         return f"[{items}]" if isinstance(value, list) else f"({items}{',' if len(value) == 1 else ''})"
     value = plain(value)

@@ -1,8 +1,8 @@
 """Compute elements *aside*: outside of a loader.
 
-If code of a source requests elements of another dataset, they are computed for the current batch. Otherwise they are
-computed for seed 0 and epoch 0, or for the seed that torch's loader has drawn. The caller's random states are then
-restored. Nothing is seeded, saved or restored where no user code runs.
+If code of a source requests elements of a different dataset, they are computed for the current batch. Otherwise they
+are computed for seed 0 and epoch 0, or for the seed that torch's loader has drawn. The caller's random states are then
+restored. Generators are not seeded, saved or restored where no user code runs.
 """
 
 import sys
@@ -32,14 +32,14 @@ def aside() -> Iterator[IndexedRun]:
             saved_state.restore()
         except BaseException:
             # Only an interrupt raises there. Restore again from the beginning. Otherwise later random numbers of this
-            # thread would silently depend on the sample at which the interrupt came, and on its seed.
+            # thread would silently depend on the sample that was interrupted, and on its seed.
             saved_state.restore()
             raise
 
 
 def begin_here(seed: int, epoch: int, place: int) -> None:
     """Seed the generators for a sample in the calling thread."""
-    # Not `begin_batch` itself, which stands for a worker thread.
+    # Not `begin_batch` itself, which represents a worker thread.
     context.begin_batch(seed, epoch, place)
 
 

@@ -51,7 +51,7 @@ class MergingReader(LinkReader):
         return [row for row, ids in zip(rows, self.input.sample_ids(rows, run), strict=True) if ids]
 
     def _rest(self, place: int, run: IndexedRun) -> Any:
-        """Return an element made of those that do not raise."""
+        """Return an element made of the samples that do not raise."""
         rows, samples = [], []
         for row in self._kept_rows(place, run):
             sample = self._tried(row, run)

@@ -57,14 +57,14 @@ class NothingLeft(Exception):
 
 
 class IndexedRun(NamedTuple):
-    """The epoch for which elements are computed.
+    """The epoch that elements are computed for.
 
     Attributes:
         seed: The seed of the order and of the random numbers.
         epoch: The epoch, from 0.
         begin: A function that is called with (seed, epoch, place) before user code.
         base: The number of stages of the whole tree before the part that is read.
-        zero: The number of the stage of the whole tree whose random numbers are those of stage 0.
+        zero: The number of the stage of the whole tree that gets the random numbers of stage 0.
         watches: Whether to compare the length of each source with its length when its reader was created.
         fixed: The random numbers of elements before a cache; None for other elements.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
@@ -106,12 +106,12 @@ class Reader:
         self.length = maker.lengths[id(node)]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at these indices, each of which is below the length.
+        """Return the elements at these indices, which are all below the length.
 
         Raises:
             Exception: User code raised. A note names the stage and the sample.
             LengthChanged: The run watches lengths, and the length of a source has changed.
-            NothingLeft: All samples of an element are left out. What was passed to ``run.skip`` counts only if a
+            NothingLeft: All samples of an element are left out. Calls of ``run.skip`` count only if a
                 single element was requested.
         """
         raise NotImplementedError
@@ -167,7 +167,7 @@ class ReaderMaker:
 
     Attributes:
         lengths: The lengths of the stages.
-        shared: What the readers of a node share in all threads, by the `id` of the node.
+        shared: The objects that readers of a node share in all threads, by the `id` of the node.
         readers: The readers, by the `id` of their nodes.
         on_read: A function that is called with the reader of each input of a stage with several inputs before it is
             used, or None.
@@ -231,8 +231,8 @@ class SourceReader(Reader):
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
         samples: list[Any] | None
         try:
-            # The complement of an index, which no sample uses, so that the random numbers differ from those of the
-            # first sample.
+            # The complement of an index, which no sample uses, so that the random numbers are not the numbers of
+            # the first sample.
             run.begin(self.seed(run), run.epoch, ~places[0])
             if run.fixed is None or len(places) == 1:
                 samples = list(getitems(list(places)))

@@ -1,25 +1,25 @@
 """The entry of a lane: where elements of its first stages enter a stage that holds, counts or merges elements.
 
-Before the entry, each stage returns elements in the order of its input, and holds none. So nothing depends on how far
-these stages have read. After it, stages read what they need, and nothing more. What they hold therefore follows from
-the number of elements that the lane has returned, in any run. A shuffle buffer right after the entry takes whatever
-waits here, and puts what it has not returned back before an exclusion or a snapshot.
+Before the entry, each stage returns elements in the order of its input, and holds none. So no result depends on how far
+these stages have read. After the entry, stages read only the elements that they need. The elements that they hold
+therefore follow from the number of elements that the lane has returned, in any run. A shuffle buffer right after the
+entry takes all elements that wait here. Before an exclusion or a snapshot, it puts back those not returned yet.
 
 *Reading ahead.* A block costs about 2 us in each stage, whatever its size. Without reading ahead, a batch of 256 after
 a filter takes a block of 256 and several small blocks for the elements that the filter removed: twice the time with a
 shuffle buffer. Elements that were read ahead wait here, and a snapshot contains their tokens. User functions are called
 for some elements earlier than the batch that contains them is requested:
 
-- Before a snapshot, there is none for some elements, so that the snapshot is short.
+- Before a snapshot, some elements are not read ahead, so that the snapshot is short.
 - At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
 - At most eight times as many elements are read as one of the latest calls has requested.
 - A request for a single element takes a single element. Large arrays are copied one by one and must not pile up here.
-- With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
-- While an element has a retry marker because it crashed a worker, there is no read-ahead: the crash would be attributed
-  to that element.
+- With ``skip``, elements are not read ahead: a skipped sample is reported with the batch that misses it.
+- While an element has a retry marker because it crashed a worker, elements are not read ahead: the crash would be
+  attributed to that element.
 - A source that is itself a stream is not read ahead: its next element may take long to arrive.
 
-*Exclusion.* Excluded samples do not enter. Those that wait here when they are excluded are left out, too.
+*Exclusion.* Excluded samples do not enter. Samples that wait here when they are excluded are left out, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class AheadStage(LinkStage):
         self._values: list[Any] = []
         self._tokens: Sequence[Token] = ()
         self._at = 0  # index of the next element to return
-        self._keep: Keep | None = None  # what the waiting elements were judged by
+        self._keep: Keep | None = None  # the latest check applied to the waiting elements
 
     def pull(self, count: int) -> Block:
         """Return the next elements without excluded samples."""

@@ -28,7 +28,7 @@ class Applied(LinkStage):
         self._values: list[Any] = []
         self._tokens: list[Token] = []
         self._error: BaseException | None = None
-        # After an error, elements wait behind the entry that a request one by one would not have read.
+        # After an error, elements wait after the entry that requests one by one would not have read.
         self._is_entered = source.node.facts.flows and not node.traits.flows
 
     def _take(self, count: int) -> Block:
@@ -105,7 +105,7 @@ class Applied(LinkStage):
 
 
 class InTurnStage(Applied):
-    """A stage that enters the elements of its input one after the other, until it has ended."""
+    """A stage that enters the elements of its input one after the other, until it is exhausted."""
 
     _has_ended = False
 

@@ -3,14 +3,14 @@
 They are left out at three places:
 
 - where elements enter the first stage that holds, counts or merges elements (`mpqueue.dataset.lanes.ahead`), or a
-  `concatenate` of which another input has such a stage: nothing before it depends on how many elements were read, so
-  the roots do not compute these samples any more, either;
+  `concatenate` with another input that has such a stage: no result before it depends on how many elements were read,
+  so the roots stop computing these samples, too;
 - where elements are merged: `batch`, `bucket`, `pack` and `window` take no element that has an excluded sample, and
-  leave out those that they hold;
+  leave out held elements that have one;
 - at the end of the lane, which returns no element that has one.
 
-Between these places, an excluded sample that was read before takes its way through buffers as if it were not excluded,
-so the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
+Between these places, an excluded sample that was read before passes through buffers as if it were not excluded.
+So the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
 in a later buffer, is left out as a whole. So is a tuple of `zip`, and an element of a `cache`: their inputs have closed
 gates.
 
@@ -25,16 +25,16 @@ from mpqueue.dataset.description.ids import Keep, within
 
 
 class Gate:
-    """The samples that elements must not have from now on.
+    """The samples that later elements must not have.
 
     Attributes:
-        keep: Returns for each element, by the ids of its samples, whether it has none of them; None: there are none.
+        keep: Returns for each element, by the ids of its samples, whether all are included; None: all elements are.
     """
 
     keep: Keep | None = None
 
     def inner(self, part: int | str) -> "Gate":
-        """Return the gate of an input, whose samples have ids without the name of the part."""
+        """Return the gate of an input; the ids of its samples lack the name of the part."""
         return self if self is CLOSED else _PartGate(self, part)
 
 
@@ -42,7 +42,7 @@ class _PartGate(Gate):
     def __init__(self, outer: Gate, part: int | str) -> None:
         self._outer, self._part = outer, part
         self._lane: Gate = outer._lane if isinstance(outer, _PartGate) else outer
-        self._known: Keep | None = None  # of the lane, for which `_keep` was made
+        self._known: Keep | None = None  # of the lane, when `_keep` was made
         self._keep: Keep | None = None
 
     @property
@@ -60,7 +60,7 @@ class _PartGate(Gate):
         return self._keep
 
 
-CLOSED = Gate()  # before a `zip` or a `cache`; `keep` stays None
+CLOSED = Gate()  # before a `zip` or a `cache`; `keep` remains None
 
 
 def is_excluded(gate: Gate, stage: Any, token: Any) -> bool:
@@ -70,7 +70,7 @@ def is_excluded(gate: Gate, stage: Any, token: Any) -> bool:
 
 
 def admitted(stage: Any, values: list[Any], tokens: Sequence[Any]) -> tuple[list[Any], Sequence[Any]]:
-    """Return the elements without excluded samples, of those that a stage takes from its input."""
+    """Return the elements without excluded samples among the elements that a stage takes from its input."""
     keep = stage.run.gate.keep
     if keep is None or not tokens:
         return values, tokens

@@ -4,7 +4,7 @@ Each stage works lane by lane, on lane l of its inputs. A block is requested fro
 the next one needed. An error or the end of an input therefore occurs at the same element as if elements were requested
 one by one. Elements that are not needed yet wait, and a snapshot contains their tokens.
 
-An input is opened on first use, and an input of a concatenation is closed at its end: there may be 10,000 inputs
+An input is opened on first use, and an input of a concatenation is closed when exhausted: there may be 10,000 inputs
 in each of many lanes. A snapshot contains only the inputs that have been opened.
 """
 

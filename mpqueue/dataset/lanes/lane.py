@@ -124,7 +124,7 @@ class StreamLane:
                 add_note(error, _STILL_COMPUTED)
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
-            self._number += 1  # an error takes the place of an element
+            self._number += 1  # an error replaces an element
             raise
         raise StreamEnd
 

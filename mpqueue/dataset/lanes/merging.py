@@ -1,7 +1,7 @@
 """The bases of stages of a lane that make an element of several elements of their input.
 
-The token of such an element is the tuple of their tokens. So what a stage holds, computes again and names by ids
-follows from the tokens, and a stage writes only how it takes elements, and what it makes of them.
+The token of such an element is the tuple of their tokens. The elements that a stage holds, computes again and names by
+ids follow from the tokens. A subclass defines only how it takes elements, and how it combines them.
 """
 
 from collections.abc import Iterator, Sequence

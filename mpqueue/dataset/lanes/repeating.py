@@ -1,4 +1,4 @@
-"""Repeated passes over the input of a stage: of `repeat`, and of a mix whose inputs start again.
+"""Repeated passes over the input of a stage: of `repeat`, and of a mix with inputs that start again.
 
 Each pass opens its input again, as a separate epoch for the stages before it. The token of an element is (pass, token).
 Elements of an earlier pass are computed again by stages that are opened for it. The stages of the previous pass are

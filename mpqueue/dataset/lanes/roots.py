@@ -66,7 +66,7 @@ class IndexedRoot(LaneStage):
             run.seed, run.epoch, run.begin, run.base, run.zero, fixed=run.fixed, keep=run.keep
         )  # fmt: skip
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
-        # An element that is made of several samples remains without those that raise.
+        # An element that is made of several samples remains without the samples that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None
         self._left_out = {} if run.left_out is None else run.left_out
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
@@ -239,7 +239,7 @@ class _Reader:
         return self._iterator, self._keeper.state_dict
 
     def _open(self, state: Any) -> Any:
-        """Open the source at a state. Return what it returned."""
+        """Open the source at a state. Return the opened source."""
         source = self._source
         self._begin(None)
         # A source that holds its state itself is copied, because several lanes of a worker read it in turn.

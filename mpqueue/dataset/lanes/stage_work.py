@@ -6,7 +6,7 @@ from typing import Any
 from mpqueue.system.log import warn
 
 _BETWEEN_LOOKS_NS = 10_000_000  # of a stage's own time; every 2 ms would take 5 % of the time for lanes of ints
-# After this time, a stage that returns no elements warns. If its source is endless and repeats, it gives up after this
+# After this time, a stage that returns no elements warns. If its source is endless and repeats, it stops after this
 # number of elements. A filter that keeps one of 10,000 at random is stopped by that once in 10**8 elements.
 _LONG_NS, LEAST_FRUITLESS = 10_000_000_000, 200_000
 _clock = time.perf_counter_ns
@@ -18,7 +18,7 @@ class StageClock:
 
     Attributes:
         ns: The time, in nanoseconds.
-        waiting_ns: The part of it in which it waited for anything but a CPU. Both are updated for each block.
+        waiting_ns: The part of the time spent waiting for anything but a CPU. Both are updated for each block.
     """
 
     __slots__ = ("_busy_at", "_looked_at", "_looks_at", "ns", "waiting_ns")

@@ -2,8 +2,8 @@
 
 A lane of a stream is a chain or a tree of stages. Elements are requested from the last stage, which requests them from
 the stages before it. They are passed in blocks, because a Python call per sample and stage would cost more than small
-samples do. A stage reads what it needs. Only the entry of a lane reads ahead (`mpqueue.dataset.lanes.ahead`), and `map`
-and `filter` with threads compute a fixed number of elements ahead.
+samples do. A stage reads the elements that it needs. Only the entry of a lane reads ahead, see
+`mpqueue.dataset.lanes.ahead`; `map` and `filter` with threads compute a fixed number of elements ahead.
 
     pull        returns the next elements, each with its *token*
     get_state   adds the position of the stage, and the tokens of the elements that it holds; never contents

@@ -6,8 +6,8 @@ us more per element. The number of elements that were read follows from the numb
 So a snapshot does not have to wait until no element is in flight.
 
 Later elements wait as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an
-element is raised in its turn. An error of the input is raised after all elements that were read before it. It is the
-only case in which a snapshot contains more than tokens.
+element is raised in its turn. An error of the input is raised after all elements that were read before it. Only
+then does a snapshot contain more than tokens.
 
 Before a cache, all elements in flight end before the first one is returned, and the next ones are read after the last.
 In that time no other code of a worker draws random numbers, so a draw in a thread is noticed
@@ -165,7 +165,7 @@ class ThreadedStage(LinkStage):
             self._exception_of(helped)
 
     def _arguments(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
-        """Return what the function is called with for each element."""
+        """Return the argument of the function for each element."""
         return with_ids(values, self._input.sample_ids(tokens)) if self._with_id else values
 
     def _submit(self, call: Callable[[Any, Token], Any], value: Any, token: Token) -> None:

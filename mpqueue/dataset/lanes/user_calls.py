@@ -1,6 +1,6 @@
 """The calls of user code by a stage of a lane: random numbers, retry markers, errors.
 
-A stage has such an object, which does not refer to the stage: a cycle would keep its helper threads alive.
+A stage has such an object, which does not refer to the stage: a cycle would keep its helper threads running.
 """
 
 import reprlib

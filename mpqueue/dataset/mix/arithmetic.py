@@ -7,7 +7,7 @@ is computed for any index without keeping state.
 
 Weights with simple ratios (0.7 and 0.3; ten equal ones) divide a block exactly. Other weights leave some places of each
 block over. The left-over places of all blocks form a second mix. Its weights are the truncated fractions. It has a
-single repeated block of 65,536 places, in which the places of each dataset are evenly spaced, and rounding goes to the
+single repeated block of 65,536 places. There, the places of each dataset are evenly spaced, and rounding goes to the
 largest remainders. A weight of 0.0001 therefore receives one of 10,000 places, although a block has only 512.
 
 The length of a mix does not depend on the seed, either: the last block is shorter, with quotas limited to the elements
@@ -109,7 +109,7 @@ class Shares:
 
     @functools.cached_property
     def used(self) -> Counts:
-        """The datasets that have a share, without those of weight 0."""
+        """The datasets that have a share, without datasets of weight 0."""
         return np.flatnonzero(self.before(1 << 40))
 
     def before(self, block: int) -> Counts:
@@ -205,7 +205,7 @@ class Extent:
             "never": endless.
         before: The number of elements of each dataset before the phase; None if it is the first phase.
         most: The maximum number of places, because another phase follows; None if it is the last phase.
-        needed: The datasets that "all" includes completely; None for all that have a share.
+        needed: The datasets that "all" includes completely; None for all with a share.
 
     Attributes:
         length: The number of places; None if endless.
@@ -263,7 +263,7 @@ class Extent:
         self._end_in(block, have - shares.before(block)[known], known, most, fills=True)
 
     def _limit(self, most: int | None) -> None:
-        """Let the mix continue after this phase."""
+        """Make the mix continue after this phase."""
         self.length, self.ends_mix = most, False
         if most is not None:
             block, places = divmod(most, self.shares.size)

@@ -1,9 +1,9 @@
 """The mixture of a dataset: find it, change its weights, count the samples of its parts.
 
 All functions are pure, and take the last stage of a dataset. The weights of a mix can only be changed if the dataset
-has one mix, whose samples are used in their order: then "from here on" has a meaning, and nothing that was read before
-is affected. With an index, a change returns a new tree, which shares all stages before the mix. In a lane of a stream,
-the mix itself begins the new weights at its next pick.
+has one mix, and its samples are used in their order: then "from here on" has a meaning, and elements that were read
+before are not affected. With an index, a change returns a new tree, which shares all stages before the mix. In a lane
+of a stream, the mix itself begins the new weights at its next pick.
 """
 
 import itertools

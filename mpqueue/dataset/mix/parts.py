@@ -1,6 +1,6 @@
 """The parts of the mixtures of a dataset: their names, and the part of a sample by its id.
 
-The id of a sample begins with the names of the parts on the way from the last stage to its source (see
+The id of a sample begins with the names of the parts on the path from the last stage to its source (see
 `mpqueue.dataset.description.ids`). So the part of a sample follows from its id, whatever stages are between the mixture
 and the batch. If a dataset has several mixtures, the number of the stage precedes the name of a part, as in
 ``"5: web"``.
@@ -14,7 +14,7 @@ from mpqueue.dataset.description.nodes import JoinNode, StageNode
 
 
 class _Level:
-    """A stage with several inputs, on the way from the last stage to the mixtures.
+    """A stage with several inputs, on the path from the last stage to the mixtures.
 
     Args:
         node: The stage.

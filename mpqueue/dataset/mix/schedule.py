@@ -1,4 +1,4 @@
-"""The arithmetic of a mix whose weights change: its phases in an epoch.
+"""The arithmetic of a mix with changing weights: its phases in an epoch.
 
 All functions are pure. A *phase* is a range of places with the same weights. Its blocks begin at its first place, with
 a separate order, and each dataset continues where the phase before it stopped. An element is found by a binary search
@@ -7,7 +7,7 @@ for the phase, and then as in a mix with fixed weights.
 There are two reasons for a new phase:
 
 - The schedule given at construction. Its seams are known in advance. The last block of a phase is shortened like the
-  last block of a mix, so the number of elements before a seam, and the length, do not depend on the seed.
+  last block of a mix. So the number of elements before a seam, and the length, do not depend on the seed.
 - A change of a mix that is already being read. The elements before it must remain as they were, so the change cuts a
   block. The number of elements before it, and the length of that epoch, depend on the seed.
 
@@ -33,7 +33,7 @@ class Change(NamedTuple):
     """A change of the weights of a mix.
 
     Attributes:
-        epoch: The epoch in which the change takes effect.
+        epoch: The epoch when the change takes effect.
         at: The number of the first sample of the mix with the new weights in that epoch. In later epochs, all samples
             have the new weights.
         weights: The new weights.

@@ -45,7 +45,7 @@ class _DatasetSource(Source):
 
     @cached_property
     def part_names(self) -> tuple[str | int, ...]:
-        """The names of the parts of its mixtures; empty if it has none."""
+        """The names of the parts of its mixtures; empty without mixtures."""
         names = part_names_of(self._first_root)
         return () if names is None else names.all()
 
@@ -183,7 +183,7 @@ class DatasetIds(ItemIds):
         return [tuple(ids) for ids in self._runs.sample_ids(indices, seed, epoch, without)]
 
     def count(self) -> int | None:
-        """Return the number of samples of the only source; None: several sources, whose ids are tuples."""
+        """Return the number of samples of the only source; None: several sources; their ids are tuples."""
         sources = self._runs.sources
         return Items(sources[0]).length() if len(sources) == 1 else None
 
@@ -217,7 +217,7 @@ class DatasetStream(_DatasetSource, Lanes):
         super().__init__(dataset, DatasetLanes(root), options)
 
     def searched(self) -> list[Any]:
-        """Return the objects in which the search for shared state begins, which may be deep in the tree."""
+        """Return the objects where the search for shared state begins, which may be deep in the tree."""
         return [self.runs, self.runs.streams]
 
     def no_length(self) -> str:
@@ -235,7 +235,7 @@ class DatasetStream(_DatasetSource, Lanes):
         check_ids(self.runs.root, samples)
 
     def identified(self) -> "DatasetStream":
-        """Return a source whose elements are the ids of the samples of each element; see `AnyStream.identified`."""
+        """Return a source that yields the ids of the samples of each element; see `AnyStream.identified`."""
         from mpqueue.dataset.running.lane_ids import IdLanes
 
         made = copy.copy(self)
@@ -338,7 +338,7 @@ def require_index(root: nodes.StageNode, lack: str, remedy: str = "") -> None:
 
     Args:
         root: The last stage of the dataset.
-        lack: What a stream lacks, for the message.
+        lack: The feature that a stream lacks, for the message.
         remedy: The remedy, for the message.
     """
     stage = stream_stage(root)

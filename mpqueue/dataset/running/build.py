@@ -1,7 +1,7 @@
 """Construction of the stages of a lane from the description of a stream.
 
-An indexed subtree is a single stage of a lane, its root. Maps at its end are separate stages, so that statistics and
-errors name them. Their results still depend on the index.
+An indexed subtree is a single stage of a lane, its root. Maps at the end of the subtree are separate stages, so that
+statistics and errors name them. Their results still depend on the index.
 """
 
 import threading

@@ -29,7 +29,7 @@ class IdLane:
 
 
 class IdLanes(DatasetLanes):
-    """A stream whose elements are the ids of the samples of each element of a dataset."""
+    """A stream of the ids of the samples of each element of a dataset."""
 
     def make_part_names(self) -> None:
         """Return None: the elements are ids."""

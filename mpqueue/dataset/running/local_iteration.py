@@ -99,7 +99,7 @@ class LaneRounds(Iterator[Any]):
         raise StopIteration
 
     def _run(self, number: int) -> tuple[StreamLane, Any, BaseException | None]:
-        """Compute the next element of a lane; return the lane, and the element or the error in its place."""
+        """Compute the next element of a lane; return the lane, and the element or the error that replaces it."""
         before = context.process_info()
         with aside() as run:
             self._begin_aside = run.begin

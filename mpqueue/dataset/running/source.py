@@ -98,7 +98,7 @@ class Readers:
         return lengths
 
     def at(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
-        """Return the elements at these indices, each of which is below the length.
+        """Return the elements at these indices, which are all below the length.
 
         Args:
             places: The indices.
@@ -210,7 +210,7 @@ class RunnableDataset:
         return [getattr(each, "__self__", each) for each in found]
 
     def make_part_names(self) -> PartNames | None:
-        """Return the parts of the mixtures, whose samples are counted in each batch; None without a mixture."""
+        """Return the parts of the mixtures, to count their samples in each batch; None without a mixture."""
         return part_names_of(self.root)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -314,7 +314,7 @@ class IndexedSource(RunnableDataset):
 
 
 class GroupsSource(IndexedSource):
-    """An indexed dataset whose elements are made of several samples, which can be left out one by one."""
+    """An indexed dataset with elements made of several samples, which can be left out one by one."""
 
     skips_inside = True  # see `mpqueue.worker.runners.sample_runner`
 
@@ -350,7 +350,7 @@ class GroupsSource(IndexedSource):
         element: Any = None
         is_empty = True
         try:
-            # Without a watch: the error of a length that has changed would be taken for that of a sample.
+            # Without a watch: the error of a length that has changed would be mistaken for a sample's error.
             (element,) = self._readers.at([index], run._replace(watches=False, skip=skipped.append), tally)
             is_empty = False
         except NothingLeft:
@@ -376,7 +376,7 @@ class StageCollate:
     """Makes batches as a stage of a dataset does, with the stage's random numbers.
 
     Args:
-        node: The stage, whose ``collate`` is a function.
+        node: The stage; its ``collate`` is a function.
     """
 
     def __init__(self, node: BatchNode) -> None:

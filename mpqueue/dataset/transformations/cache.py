@@ -2,7 +2,7 @@
 
 Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
 The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.runners.fixed_seeds`).
-Its stages are counted from its own first one, also in a part of another dataset, which may use the same cache. So a
+Its stages are counted from its own first one, also in a part of a larger dataset, which may use the same cache. So a
 pass over it yields the same elements in each epoch, unless an error occurs or an element draws numbers that cannot be
 seeded. After both, later elements may have other numbers. Therefore, from there to the end of the pass, elements are
 neither stored nor read from the cache.
@@ -12,9 +12,9 @@ the missing element. Missing elements before it are stored, and the others are d
 positions. It does not record which elements are cached: a process that loads it may find all of them, or none.
 
 An error on that way belongs to an element that was returned before, or to a later one: `map` with threads, for example,
-reads ahead and skips what it cannot read. Only the tokens of the following elements tell which. So their numbers are
-those of the returned elements with the same tokens. A snapshot contains the last of these tokens, because the cache may
-be empty when it is loaded.
+reads ahead and skips elements that it cannot read. Only the tokens of the following elements show which. So these
+elements get the numbers of the returned elements with the same tokens. A snapshot contains the last of these tokens,
+because the cache may be empty when it is loaded.
 
 The token of an element is its number with the token of the input, which is needed to compute it again.
 """
@@ -52,8 +52,8 @@ SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
 def _kept_run(run: AnyRun) -> AnyRun:
     """Return the run of the stages before a cache.
 
-    Its seed, epoch and first stage are fixed: a stored value must not depend on which process computes it, when, and in
-    which dataset.
+    Its seed, epoch and first stage are fixed: a stored value must not depend on the process, the dataset or
+    the time of its computation.
     """
     return run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, zero=run.base)
 
@@ -104,7 +104,7 @@ class CacheReader(LinkReader):
         num_late = held.num_late
         made = seeds.run(self.input.at, places, inner)
         if held.num_late != num_late:
-            # The first element has created a generator, which is seeded from now on.
+            # The first element has created a generator, which is seeded from here on.
             seeds.is_exact = True
             made = seeds.run(self.input.at, places, inner)
         self._is_exact = seeds.is_exact
@@ -159,7 +159,7 @@ class CacheStage(LinkStage):
         self._next = self._place = 0  # number of the next element, and of the input's next element
         self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
         self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
-        self._num_lost = 0  # errors on the input's way to the next element, without those whose element is known
+        self._num_lost = 0  # errors on the input's way to the next element, without errors of known elements
         self._returned: dict[Token, int] | None = None  # after one: the numbers of elements that were returned before
         self._known_from = 0  # these are all such elements from this number on
         self._seeds = seeds
@@ -260,7 +260,7 @@ class CacheStage(LinkStage):
         return False
 
     def _leave_cache(self) -> None:
-        """Store no more elements, and read only those that were returned before."""
+        """Store no more elements, and read only elements that were returned before."""
         if self._kept_to is None:
             self._kept_to = self._next
         if self.run.fixed is not None:  # a cache after this one stores what depends on these elements

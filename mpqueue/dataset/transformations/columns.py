@@ -75,7 +75,7 @@ class Removed(ColumnsFunction):
 
 @dataclass(frozen=True, repr=False)
 class Renamed(ColumnsFunction):
-    """Returns a sample in which some columns have other names, in the same places.
+    """Returns a sample with other names for some columns, in the same places.
 
     Attributes:
         new_names: A new name for each column.

@@ -173,7 +173,7 @@ class FlatMapStage(Applied):
         """Call the function for the next element; return False at the end of the input."""
         if not self._tokens:
             num_elements = 1
-            # Only here: what later stages have read must follow from what the lane has returned.
+            # Only here: the elements that later stages have read must follow from those that the lane has returned.
             if self._num_used and self.node.input.facts.flows:
                 # Estimate the number of elements from the items per element so far.
                 num_elements = max(1, min(count, count * self._num_used // (self.num_out + 1)))

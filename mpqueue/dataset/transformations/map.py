@@ -126,7 +126,7 @@ class MapStage(Applied):
         return made
 
     def _elements(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
-        """Return what the function is called with for each element."""
+        """Return the argument of the function for each element."""
         return with_ids(values, self._input.sample_ids(tokens)) if self.node.with_id else values
 
 

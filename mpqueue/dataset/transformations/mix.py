@@ -28,7 +28,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 
 _MOST_AHEAD, _MOST_EACH = 8192, 256  # elements of all inputs, and of one
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
-_MAX_COURSES = 4  # the epochs whose elements are computed at the same time
+_MAX_COURSES = 4  # epochs computed at the same time
 
 
 class MixReader(JoinReader):
@@ -200,7 +200,7 @@ class MixStage(BranchedStage):
         """Return the next elements, all of one phase."""
         num_changes = len(self.run.weights)
         if num_changes != self._changed[1]:
-            # The first pick of each lane is that of sample 0: its new weights replace the whole schedule.
+            # The first pick of each lane is the pick of sample 0: its new weights replace the whole schedule.
             self._change(self._next_pick and self._next_pick * self.run.num_lanes + self.run.lane, num_changes)
         values: list[Any] = []
         tokens: list[Token] = []
@@ -222,7 +222,7 @@ class MixStage(BranchedStage):
         return values, tokens
 
     def _plan(self, schedule: Schedule) -> None:
-        """Take the picks of a schedule from now on."""
+        """Switch to the picks of a schedule."""
         self._spans, self._phase = spans_of(schedule), -1
         # A separate object, also for the counts: CPython 3.11 stores more than 30 attributes of an instance so that
         # each access takes longer, 0.2 us per element here.
@@ -274,7 +274,7 @@ class MixStage(BranchedStage):
         return has_elements and not self._has_ended
 
     def _read(self, at: int, branch: Branch, count: int) -> bool:
-        """Read elements of an input; return False at its end."""
+        """Read elements of an input; return False if it is exhausted."""
         if not self._inputs.flows(at):
             return branch.fill(count) > 0
         # The entry of the lane, see `mpqueue.dataset.lanes.ahead`. The next element of a user's stream may take long to
@@ -292,7 +292,7 @@ class MixStage(BranchedStage):
 
     @staticmethod
     def _lacks_elements(branch: Branch) -> bool:
-        """Return whether an input that starts again at its end has no elements in this lane."""
+        """Return whether an input that repeats has no elements in this lane."""
         assert isinstance(branch.stage, RepeatStage)
         return branch.stage.has_ended and not branch.tokens
 
@@ -309,7 +309,7 @@ class MixStage(BranchedStage):
         return Counter(map(itemgetter(0), tokens))
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next pick, and the place of the latest new weights."""
+        """Add the number of the next pick, and the start of the latest new weights."""
         changed = {"changed": list(self._changed)} if self._changed[1] else {}
         self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick, **changed})
 
@@ -331,8 +331,8 @@ class MixNode(JoinNode):
     Attributes:
         weights: A weight for each input; they need not sum to 1.
         stop: When the mix ends.
-        names: The names of the inputs; empty if they have none.
-        later: The rest of the schedule of an epoch: from which sample on each of these weights holds.
+        names: The names of the inputs; may be empty.
+        later: The rest of the schedule of an epoch: pairs of the first sample and the weights from there.
         changes: The changes of the weights while the mix is read, in ascending order.
     """
 
@@ -357,7 +357,7 @@ class MixNode(JoinNode):
 
     @property
     def part_names(self) -> Sequence[Name]:
-        """The names of the inputs, or their numbers if they have none."""
+        """The names of the inputs, or their numbers if unnamed."""
         return self.names or range(len(self.branches))
 
     def part_name(self, at: int) -> Name:
@@ -388,7 +388,7 @@ class MixNode(JoinNode):
         yield f"stop={self.stop!r}"
 
     def shape_line(self) -> str:
-        """Return the line without the names, which can be added to a mix whose state has been saved."""
+        """Return the line without the names, which can be added to a mix after its state was saved."""
         return f"{self.name}(weights={shown_schedule(self.schedule, ())}, stop={self.stop!r})"
 
     def order_line(self) -> str:

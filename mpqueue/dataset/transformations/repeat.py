@@ -71,7 +71,7 @@ class RepeatNode(LinkNode):
         return self.opened(opening, run)
 
     def opened(self, opening: LaneOpening, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
-        """Return the open stage; ``is_hidden``: it is part of another stage, and has no row of statistics."""
+        """Return the open stage; ``is_hidden``: it is inside another stage, and has no row of statistics."""
 
         def open_pass(number: int) -> LaneStage:
             stage: LaneStage = opening.input(self, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))

@@ -34,7 +34,7 @@ class FullBuffer:
     """A full shuffle buffer.
 
     The elements are stored in arrays, and a few NumPy calls swap a whole block. A worker has several lanes, and their
-    buffers are not in the CPU cache when their turn comes. Integer tokens take eight bytes each, without a Python
+    buffers are not in the CPU cache when they are used. Integer tokens take eight bytes each, without a Python
     object. Lists and a Python loop take 0.2 to 0.4 us per element in 16 lanes, the arrays 0.1 us (blocks of 900).
 
     Args:
@@ -185,7 +185,7 @@ class ShuffleStage(LinkStage):
         return self._num_ahead > 0 or super().is_ahead()
 
     def _put_back(self) -> None:
-        """Undo what was picked ahead, so that what is held follows from the number of elements that were returned."""
+        """Undo the picks ahead, so that the held elements follow from the number of returned elements."""
         count, self._num_ahead = self._num_ahead, 0
         if count:
             assert self._full is not None

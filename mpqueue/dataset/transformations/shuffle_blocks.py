@@ -99,7 +99,7 @@ class BlockReader(PickReader):
 
 
 class _Group(NamedTuple):
-    """A group of blocks of an epoch, as it was read after so many repeats of batches, see `context.num_repeats`."""
+    """A group of blocks of an epoch, as it was read after a number of repeats of batches, see `context.num_repeats`."""
 
     seed: int
     epoch: int
@@ -147,7 +147,7 @@ class GroupReader(BlockReader):
         return values
 
     def _of_group(self, group: _Group, inside: Sequence[int], first: int, run: IndexedRun) -> list[Any] | None:
-        """Return elements of a group, of which one is at the place ``first``; None to read them sample by sample."""
+        """Return elements of a group, including the one at the place ``first``; None to read them sample by sample."""
         rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
         if rows is None:
             return None

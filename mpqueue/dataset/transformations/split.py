@@ -44,7 +44,7 @@ class Members:
     Args:
         seed: The seed.
         low: The start of the range.
-        high: Its end, exclusive.
+        high: The end of the range, exclusive.
     """
 
     def __init__(self, seed: int, low: float, high: float) -> None:

@@ -1,7 +1,7 @@
 """The stage `window`: lists of neighbouring elements, which may overlap.
 
-By index, window ``n`` begins at element ``n * stride``. In a stream, each virtual shard makes windows of its own
-elements; what it holds of them is at most ``size`` elements.
+By index, window ``n`` begins at element ``n * stride``. In a stream, each virtual shard makes separate
+windows, and holds at most ``size`` elements.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mpqueue.dataset.lanes.stages import Block, Token
 
 
 class WindowReader(MergingReader):
-    """Windows by index: overlapping rows, whose samples are not collated."""
+    """Windows by index: overlapping rows of samples that are not collated."""
 
     node: "WindowNode"
 
@@ -27,7 +27,7 @@ class WindowReader(MergingReader):
 class WindowStage(Merging):
     """Windows of the elements of a lane.
 
-    A token is (first token, 0, other tokens...): `place_of` reads the first two items, so random numbers are those of
+    A token is (first token, 0, other tokens...): `place_of` reads the first two items, so the random numbers belong to
     the first element, also when a later one is left out.
     """
 
@@ -97,5 +97,5 @@ class WindowNode(LinkNode):
         return max(0, -(-(length - (self.size - 1 if self.drop_last else 0)) // self.stride))
 
     def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
-        """Return the number of elements in the windows before an index, if none is in two of them."""
+        """Return the number of elements in the windows before an index, if windows do not overlap."""
         return place * self.size

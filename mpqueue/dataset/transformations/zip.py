@@ -46,7 +46,7 @@ class ZipStage(JoiningStage):
         if self._has_ended:
             return [], []
         for at in range(len(self.node.branches)):
-            # At most as many as the inputs before have: an error or the end of later elements would occur too early.
+            # At most the number that earlier inputs have: an error or the end of later elements would occur too early.
             count = self._branch(at).fill(count)
             if not count:
                 # Permanently: the waiting elements of the other inputs have no partner.
@@ -81,7 +81,7 @@ class ZipStage(JoiningStage):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ZipNode(JoinNode):
-    """Tuples of one element of each input, as many as in the shortest input."""
+    """Tuples of one element of each input, until the shortest input is exhausted."""
 
     name: ClassVar[str] = "zip"
     # A shorter input ends the tuples, and elements of the other inputs are read and not used.

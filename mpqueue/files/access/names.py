@@ -39,8 +39,8 @@ def expand(names: Names, exclude: Names | None = None) -> list[str]:
         TypeError: The argument is not a path or an iterable of paths.
         FileNotFoundError: A path does not exist, no file matches a pattern (the message names it), or ``exclude``
             leaves out all files.
-        ValueError: Braces do not match, there are more than a million names, a URL has an unknown scheme, or there are
-            no names.
+        ValueError: Braces do not match, there are more than a million names, a URL has an unknown scheme, or the
+            list of names is empty.
         ImportError: There is a URL, and fsspec, or a package that it needs for this scheme, is not installed.
     """
     arguments = [names] if isinstance(names, str | bytes | os.PathLike) else _listed(names)

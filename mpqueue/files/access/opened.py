@@ -2,9 +2,9 @@
 
 Remote files are not opened; their ranges are requested concurrently, see `mpqueue.files.access.ranges`.
 
-The ranges come from an index, which also stores size and modification time of each file. Each read compares these. A
+The ranges are from an index, which also stores size and modification time of each file. Each read compares these. A
 file that has changed since it was indexed raises an error with its name, and never returns unrelated bytes. The
-comparison comes *after* the read, so a change before or during the read is detected.
+comparison is made *after* the read, so a change before or during the read is detected.
 
 - The user's files are never mapped: if a mapped file shrinks, the process is killed with SIGBUS, whereas `os.pread`
   returns fewer bytes.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def read_at(fd: int, offset: int, length: int) -> bytes:
-    """Return bytes of an open file; fewer only at its end."""
+    """Return bytes of an open file; fewer only at the end of the file."""
     data = os.pread(fd, length, offset)
     while len(data) < length:  # Linux returns at most 2 GB per call
         more = os.pread(fd, length - len(data), offset + len(data))

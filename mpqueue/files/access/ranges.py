@@ -39,7 +39,7 @@ AT_ONCE = 64
 _DELAYS_S = (0.1, 0.4, 1.6, 6.4, 12.8)
 _SILENCE_S = 30.0  # without a byte; then the request fails
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-# Errors of the request itself, for which a retry would not help.
+# Errors of the request itself: a retry would not help.
 _FINAL = (
     FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError,
     ValueError, TypeError, AttributeError, LookupError, AssertionError, MemoryError,
@@ -79,7 +79,7 @@ class _Busy(Exception):
 
 
 class RangedFile:
-    """A remote file at the time of indexing. Nothing is open; connections belong to the process.
+    """A remote file at the time of indexing. It is not open; connections belong to the process.
 
     Args:
         url: The URL.

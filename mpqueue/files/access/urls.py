@@ -1,6 +1,6 @@
 """Remote files by URL: the file systems of fsspec, one of each kind per process.
 
-Their options, such as keys and addresses, come from fsspec: the environment (``FSSPEC_S3='{"anon": true}'``), its
+Their options, such as keys and addresses, are set in fsspec: the environment (``FSSPEC_S3='{"anon": true}'``), its
 configuration, or the library of the service. A source thus contains only names, and its pickle no secrets.
 
 Each process has separate file systems and connections, because two processes that write to one connection would mix

@@ -12,7 +12,7 @@ time, in rows per CPU second (pyarrow 26, medians of 5 interleaved rounds)::
 
 Other libraries map these files. Copying 10 KB from a map takes 1.4 us, and `os.pread` 2.7 us, which is most of the time
 for a row. But a process that maps a file is killed if the file shrinks. Therefore the bytes of rows are cached if all
-rows fit into ``cache_bytes``. A later epoch then copies nothing, and `bytes` are returned as they are. If they do not
+rows fit into ``cache_bytes``. A later epoch then makes no copies, and `bytes` are returned as they are. If they do not
 all fit, none are cached: in shuffled order, recently used rows are not the ones used next.
 """
 

@@ -160,7 +160,7 @@ class Parquet(GroupedFiles):
                 source, metadata=metadata, pre_buffer=False, page_checksum_verification=self._verify
             )
         table = reader.read_row_group(number, columns=self._columns, use_threads=False)
-        # A reader that failed is not reused, nor one of a remote file, which reads from the fetched columns of one row
+        # A reader that failed is not reused. Nor is one of a remote file: it reads from the fetched columns of one row
         # group.
         if not indexed.is_remote:
             idle.append(reader)

@@ -115,12 +115,12 @@ class Index:
         scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
             for each file. It raises a `FileError` for an unreadable file.
         folder: The folder of the index; None for `cache_folder`.
-        on_error: ``"skip"`` leaves out files for which the scan raises a `FileError`, and logs a warning for each.
+        on_error: ``"skip"`` leaves out files if their scan raises a `FileError`, and logs a warning for each.
 
     Raises:
         ValueError: ``on_error`` is unknown.
         FileError: A file is not a regular file, changed during the scan, or could not be scanned. With
-            ``on_error="skip"``: no file could be scanned; the error is that of the first one.
+            ``on_error="skip"``: no file could be scanned; the error of the first file is raised.
         OSError: A file does not exist, or the folder is not writable, for example.
     """
 
@@ -137,7 +137,7 @@ class Index:
         is_skipping = check_on_error(on_error) == "skip"
         if is_skipping:
             format = f"{format}, on_error=skip"
-        # Before the scan: the key must be that of the files as they were when the scan began.
+        # Before the scan: the key must describe the files as they were when the scan began.
         files = IndexedFile.of_all(paths)
         self._recipe = format, version, [file.path for file in files], scan, is_skipping
         self._folder = cache_folder(folder)
@@ -181,7 +181,7 @@ class Index:
 
     @functools.cached_property
     def files(self) -> IndexedFiles:
-        """The files at the time of indexing, without those that were left out."""
+        """The files at the time of indexing, without files that were left out."""
         return IndexedFiles(self._mapped())
 
     @property
@@ -192,7 +192,7 @@ class Index:
 
     @property
     def errors(self) -> Sequence[str]:
-        """The errors of files of which samples were left out."""
+        """The errors of files with omitted samples."""
         return Texts(self._mapped()[_ERROR_TEXTS], self._mapped()[_ERROR_TEXTS + "/ends"])
 
     def total_bytes(self) -> int:
@@ -331,12 +331,12 @@ def scan_or_advise(scan: Scan, path: str) -> Arrays:
 
 
 def error_array(text: str) -> Array:
-    """Return a text as an array."""
+    """Return a string as an array."""
     return np.frombuffer(os.fsencode(text), np.uint8)
 
 
 def warn_of_damage(text: str) -> None:
-    """Log a warning about a file of which samples are left out."""
+    """Log a warning about a file with omitted samples."""
     log.warn(text, "Files", "Leave out files")
 
 

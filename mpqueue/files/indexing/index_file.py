@@ -147,7 +147,7 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
     folder = os.path.dirname(path)
     with cache_errors(path):
         for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):  # left by a killed writer
-            with contextlib.suppress(OSError):  # in a shared folder, the file or folder of another user
+            with contextlib.suppress(OSError):  # in a shared folder, a file or folder that a different user owns
                 os.unlink(stale)
         fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
     file = open(fd, "wb")  # noqa: SIM115  # closing may fail, and that error must name the path, too

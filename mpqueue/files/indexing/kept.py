@@ -58,7 +58,7 @@ def cache_errors(path: str) -> Iterator[None]:
 
 
 def note_use(fd: int) -> None:
-    """Set the access time of an open file unless it was used today; do nothing if that is not permitted."""
+    """Set the access time of an open file unless it was used today; ignore a lack of permission."""
     with contextlib.suppress(OSError):
         status = os.fstat(fd)
         if time.time() - max(status.st_atime, status.st_mtime) > _DAY_S:

@@ -31,7 +31,7 @@ from mpqueue.system.signals.masks import set_signal_mask
 
 Scan = Callable[[str], Arrays]
 
-# Starting a child takes 0.2 s, in which one process scans this much, or more if it reads only headers.
+# Starting a child takes 0.2 s. In that time one process scans this much, or more if it reads only headers.
 _BYTES_OF_A_CHILD = 512 * 1024 * 1024
 _REMOTE_AT_ONCE = 8
 _CHILD = "import sys; sys.path[:] = {path!r}; from mpqueue.files.indexing import scanning; scanning.answer()"

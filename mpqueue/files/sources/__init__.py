@@ -2,7 +2,7 @@
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    location.py        `Location`: the place of a sample in a file
+    location.py        `Location`: the position of a sample in a file
     unpacked.py        compressed files, decompressed once into a cache file
     source.py          the base class of all sources over files
     unpacked_source.py sources over files that may be compressed

@@ -108,7 +108,7 @@ class GroupedFiles(FileSource):
             self._raise_named(group, error)
 
     def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
-        """Return neighbours of a group, whose memory does not contain other samples."""
+        """Return neighbours of a group, in memory that does not contain other samples."""
         whole: Any = self._whole(group)
         self._num_served += stop - start
         rows: Sequence[Any] = whole if stop - start == len(whole) else whole.part(start, stop)
@@ -142,7 +142,7 @@ class GroupedFiles(FileSource):
             self._read_run(group, rows, places, found)
 
     def _is_remote(self, runs: Sequence[Run]) -> bool:
-        """Return whether several groups are read, at least one of them from a remote file."""
+        """Return whether several groups are read, and at least one group from a remote file."""
         if not self._has_remote or len(runs) < 2:
             return False
         return any(self._index.files[self._index.file_of("rows", group)].is_remote for group, _, _ in runs)
@@ -184,7 +184,7 @@ class GroupedFiles(FileSource):
         return Location(path, first + row, *self._span_in(group, row))
 
     def _location_of_group(self, group: int) -> Location:
-        """Return the place of the first row of a group."""
+        """Return the location of the first row of a group."""
         starts, _ = self._group_bounds
         file = self._index.file_of("rows", group)
         first_group = int(self._index.starts("rows")[file])
@@ -263,7 +263,7 @@ class GroupedFiles(FileSource):
 
 def is_about_content(error: Exception) -> bool:
     """Return False for an error of the operating system, and for the exception of a signal handler."""
-    if is_of_handler(error) or isinstance(error, PermissionError):  # also that of `open_kept`, without a number
+    if is_of_handler(error) or isinstance(error, PermissionError):  # also from `open_kept`, without a number
         return False
     return not isinstance(error, OSError) or error.errno is None
 
@@ -311,7 +311,7 @@ class Groups(Sequence[Sequence[Any]]):
         return self._files._read_group(checked_number(index, len(self), self))
 
     def locate(self, index: int) -> Location:
-        """Return the place of the first sample of a group; raises as `FileSource.locate`."""
+        """Return the location of the first sample of a group; raises as `FileSource.locate`."""
         number = as_index(index, len(self), repr(self))
         return self._files._location_of_group(number)
 

@@ -1,10 +1,10 @@
-"""`Location`: the place of a sample in a file."""
+"""`Location`: the position of a sample in a file."""
 
 from typing import NamedTuple
 
 
 class Location(NamedTuple):
-    """The place of a sample in a file. ``str`` returns ``path:row``.
+    """The position of a sample in a file. ``str`` returns ``path:row``.
 
     Attributes:
         path: The absolute path of the file, or its URL.

@@ -150,13 +150,13 @@ class TableRows(Sequence[dict[str, Any]]):
         return {name: read(row) for name, read in self.columns}
 
     def part(self, start: int, stop: int) -> "TableRows":
-        """Return neighbours with their own memory, because a slice would keep that of all rows."""
+        """Return neighbours with their own memory, because a slice would keep the memory of all rows."""
         arrays = [_copied(array.slice(start, stop - start)) for array in self._arrays]
         return TableRows(self._names, arrays, stop - start)
 
 
 def _copied(array: Any) -> Any:
-    """Return an array, or one of another type with the same values, which does not keep the memory around it."""
+    """Return an array with the same values, maybe of a different type, that does not keep the memory around it."""
     pa = pyarrow()
     kind = _without_views(array.type)
     if kind != array.type:

@@ -79,14 +79,14 @@ class FileSource:
         ]
 
     def locate(self, index: int) -> Location:
-        """Return the place of a sample in a file, without reading the sample.
+        """Return the location of a sample in a file, without reading the sample.
 
         Args:
             index: The index of the sample, from 0.
 
         Raises:
             TypeError: The index is not an integer.
-            LookupError: There is no such sample.
+            LookupError: The sample does not exist.
         """
         number = as_index(index, len(self), repr(self))
         return self._location(number)
@@ -103,7 +103,7 @@ class FileSource:
 
     @property
     def file_errors(self) -> list[str]:
-        """The errors of the files of which ``on_error="skip"`` has left out samples, one for each file."""
+        """The errors of the files with samples that ``on_error="skip"`` has left out, one for each file."""
         return list(self._index.errors)
 
     @property

@@ -4,7 +4,7 @@ A compressed file can only be decompressed from its beginning. The name of the c
 version of the compressed file, so that new content gets a new file. It is created atomically. One process of a host
 creates it, and the others wait.
 
-Next to the cache file is another one, ``*.check``, with the size and the checksum of the content. So damaged content is
+Next to the cache file is a second file, ``*.check``, with the size and checksum of the content. So damaged content is
 found without the index, too. Content without a valid ``*.check`` is created again.
 """
 
@@ -87,7 +87,7 @@ def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
 
 
 class KeptFile(IndexedFile):
-    """A file of the index folder, whose owner is checked whenever it is opened."""
+    """A file of the index folder; its owner is checked whenever it is opened."""
 
     __slots__ = ()
 

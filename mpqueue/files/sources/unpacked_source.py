@@ -96,7 +96,7 @@ class UnpackedSource(FileSource):
         return parts
 
     def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
-        """Return the span of a sample; None for a compressed file, whose bytes are elsewhere."""
+        """Return the span of a sample; None for a compressed file: its bytes are elsewhere."""
         return super()._span(number, file) if self._index[_BYTES][file] == _NOT_COMPRESSED else (None, None)
 
     def _error(self, where: FileRange, problem: str) -> FileError:
@@ -105,7 +105,7 @@ class UnpackedSource(FileSource):
         return content_error(self._index.files[where.file].path, where.offset, problem)
 
     def _is_content(self, file: int, path: str) -> bool:
-        """Return whether a path is that of the decompressed content of a file, whose name is a digest."""
+        """Return whether a path belongs to the decompressed content of a file; the file name is a digest."""
         return os.path.basename(path) == os.path.basename(path_of(self._index.files[file], self._folder))
 
     def _damaged(self, places: list[tuple[int, int]], parts: list[bytes]) -> list[int]:

@@ -3,7 +3,7 @@
 POSIX ustar and pax, GNU's long names and large sizes, and the old format without a magic number are supported. This is
 a separate parser, because `tarfile` takes 3.9 to 4.7 times as long per member (37 instead of 8 µs for ustar, 98 instead
 of 22 µs for pax; medians of 7 interleaved scans), and trusts the sizes in headers when it allocates memory. The tests
-compare the two. Nothing is ever extracted. Links, devices and folders are skipped, and a name is only text.
+compare the two. Files are never extracted. Links, devices and folders are skipped, and a name is only text.
 
 An archive ends with two blocks of zeros, which GNU tar pads to a record of 20 blocks. Another archive can follow, as
 after ``cat``. Other zeros are not an end: a download that stopped leaves them in a file that had its final size.

@@ -157,7 +157,7 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         with open_window(file.path) as window:
             yield from _of_window(window, file)
     else:
-        # Without a `with` statement, whose `__exit__` a signal handler could interrupt if the generator ends early. The
+        # Without a `with` statement: a signal handler could interrupt its `__exit__` if the generator ends early. The
         # last reference closes the file.
         yield from _of_window(open_window(file.path), file)
 

@@ -27,7 +27,7 @@ class Tar(FileSource):
 
     A sample is a dict: ``{"__key__": "train/000017", "jpg": b"...", "cls": b"3"}``. It has an item for each member,
     named by the part after the first dot of the member's name, in lower case. Members without a stem or a dot, links,
-    devices and folders are ignored. Nothing is ever extracted. A key is untrusted text, not a path.
+    devices and folders are ignored. Files are never extracted. A key is untrusted text, not a path.
 
     Samples are read by index, so a shuffle covers all of them. A source can be pickled, contains no data, and opens its
     files in the process that reads. A file that changes later raises an error when it is read.

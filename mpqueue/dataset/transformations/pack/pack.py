@@ -4,9 +4,9 @@ The stage reads samples from its input until a row is closed, and builds the arr
 therefore holds pieces, which are views of the samples. The token of a row is the tuple of its pieces' (token, start,
 stop).
 
-A sample that is longer than a row is cut into whole rows and a rest, which is placed like any other piece, so no data
-is lost. (To truncate instead, put a map before it: ``lambda tokens: tokens[:2048]``.) Each piece is a separate segment
-with positions from 0, so positions never exceed the length of a row, as position embedding tables require.
+A sample that is longer than a row is cut into whole rows and a rest. The rest is placed like any other piece, so no
+data is lost. (To truncate instead, put a map before it: ``lambda tokens: tokens[:2048]``.) Each piece is a separate
+segment with positions from 0, so positions never exceed the length of a row, as position embedding tables require.
 
 Throughput in a worker on one core of a shared machine, best of 9 interleaved runs, log-normal lengths with median 400
 and sigma 1.0, rows of 2,048, 64 open rows; million tokens/s for int32 arrays, dicts of two such arrays, and lists:
@@ -80,7 +80,7 @@ class PackStage(Applied):
         """Read samples, and put them into rows; return True at the end of the input."""
         # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
         # hardly any row is closed before it is requested.
-        # After a stage that holds elements, what it has read must follow from what the lane has returned.
+        # After a stage that holds elements, the samples read must follow from the elements that the lane has returned.
         is_ahead = self.node.input.facts.flows
         most = max(count, min(_BLOCK, count * self.num_in // (2 * self.num_out + 1))) if is_ahead else 1
         values, tokens = self._take(most)

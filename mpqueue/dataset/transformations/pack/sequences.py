@@ -41,7 +41,7 @@ class SequenceReader:
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
     def read(self, sample: Any) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-        """Return the fields of a sample, in the order of the first sample's fields, and those that describe it.
+        """Return the fields of a sample, in the order of the first sample's fields, and the fields that describe it.
 
         Raises:
             TypeError: The sample or one of its fields is not a sequence.
@@ -85,7 +85,7 @@ class SequenceReader:
         return tuple(values)
 
     def _check_form(self, name: Any, array: Array | None) -> None:
-        """Raise a `ValueError` if a whole field differs from those before; an empty list has no dtype of its own."""
+        """Raise a `ValueError` if a whole field differs from earlier ones; an empty list has no dtype."""
         form = None if array is None else array.shape[1:], array.dtype if array is not None and array.size else None
         first = self._inner.setdefault(name, form[0]), self._dtypes.get(name)
         if form[0] != first[0] or (form[1] is not None and form[1] != self._dtypes.setdefault(name, form[1])):
