@@ -43,7 +43,7 @@ class UserGenerators:
         self._restored: set[int] = set()  # generators with states that can be restored
 
     def search(self) -> None:
-        """Search the source. Only the first two calls do: the second one finds generators that the first item created."""
+        """Search the source. Only the first two calls do: the second finds generators that the first item created."""
         if self._looks_left > 0:
             self._look()
             self._looks_left -= 1
