@@ -150,7 +150,7 @@ class InProcessBackend:
     def _note_times(
         self, worker: int, work_item: WorkItem, stages: Stages, began_ns: int, compute_ns: int, wait_ns: int = 0
     ) -> Callable[[int], None] | None:
-        """Record the times of a timed batch; if it is in the timeline, return what to call when it is taken."""
+        """Record the times of a timed batch; if it is in the timeline, return the function to call when it is taken."""
         times = compute_ns, 0, wait_ns, stages.seed_ns, stages.collate_ns
         tally = self._tallies[worker]
         tally.time(*times, beside_ns=stages.beside_ns)

@@ -105,7 +105,7 @@ class InlineBackend(InProcessBackend):
         return True
 
     def wait(self, head: int, timeout_s: float | None) -> None:
-        """Do nothing: no other thread computes batches."""
+        """Return at once: no other thread computes batches."""
 
     def timeout_s(self) -> float | None:
         """Return None: there are no deadlines."""
@@ -142,7 +142,7 @@ class InlineBackend(InProcessBackend):
             saved = [shared, tensorflow_rng.SavedTensorFlowState(), *self._kept.saved_states()]
         stages = self._stages
         index, argument = self._work.arguments(work_item, self._runner)
-        # The caller may itself compute a batch of an outer loader, whose context must be restored.
+        # The caller may itself compute a batch of an outer loader: restore the context of that loader.
         restore_thread = context.keep_thread()
         # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
         # leave the training loop with the batch's worker and random numbers.

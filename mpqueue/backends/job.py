@@ -115,7 +115,7 @@ class Job:
 
     @property
     def init(self) -> Callable[[], Any] | None:
-        """What a worker without a process does first, see `initialise`; None: nothing."""
+        """The first call of a worker without a process, see `initialise`; None: no call."""
         init = self.options.worker_init
         return None if init is None else partial(initialise, init)
 
@@ -145,7 +145,7 @@ class Job:
 
     @property
     def num_in_flight(self) -> int:
-        """The number of batches whose samples are in flight, or wait for their turn, in all workers; 0 if unlimited."""
+        """The number of batches with samples in flight, or waiting for their turn, in all workers; 0 if unlimited."""
         if self.coroutines is None:
             return 0
         size = self.source_batch

@@ -2,7 +2,7 @@
 
 Threads take work items under the pipeline's lock and compute without it. They are daemon threads, and `stop` does not
 wait for items in progress: idle threads exit at once, busy ones after their item. Until then, their user code runs, but
-caches store nothing, see `context.has_stopped`. (A later start with the same generator object waits for them, see
+caches store no results, see `context.has_stopped`. (A later start with the same generator object waits for them, see
 `active_iterators`.) A thread that exceeds `batch_timeout` is abandoned with its item, and a new thread replaces it.
 Threads use the caller's own source, and share the global random generators: only `mpqueue.rng()` is reproducible here.
 

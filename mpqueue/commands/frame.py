@@ -1,7 +1,7 @@
-"""Shared parts of all commands: the parser, the output as text or JSON, and checks for extras.
+"""Shared parts of all commands: the parser, the plain or JSON output, and checks for extras.
 
 The parser is argparse's: click's import takes 3.8 times as long and typer's 12 times (40, 153 and 493 ms on a busy
-machine), and the commands need nothing more. Tables are aligned here, because the import of rich takes 250 ms.
+machine), and it suffices for the commands. Tables are aligned here, because the import of rich takes 250 ms.
 """
 
 import argparse
@@ -25,7 +25,7 @@ class Missing(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose error for an unknown option names the option that the user probably meant."""
+    """A parser that suggests the option that the user probably meant, in the error for an unknown option."""
 
     def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]  # of all overloads
         """Return the options of a command line."""

@@ -126,7 +126,7 @@ def _wait(server: Server) -> None:
 
 
 def _rates(latest: ServerStatistics) -> str:
-    """Return what a server and its consumers have done since the line before."""
+    """Return the activity of a server and its consumers since the line before."""
     consumers = [
         f"{f'consumer {each.number}' if each.rank is None else f'rank {each.rank}'}: {rate_text(each.batches_per_s)}/s"
         for each in latest.consumers

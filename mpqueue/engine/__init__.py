@@ -4,12 +4,12 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     outcomes.py       the outcome of a work item: a value or an error
     skips.py          samples and batches that are skipped because of an error
-    progress/         what was counted, and what of that the user has got
+    progress/         the counted batches, and which of them the user has
     ledger.py         dealt, answered and taken work items; shared with the backend
     lifetime.py       the life cycle of a pipeline: start, stop, and stops inside a step
     epoch_end.py      the end of an epoch: the call of `on_epoch_end`
     backend.py        the protocol of a backend, which runs work items
-    guard.py          the lock of a pipeline, and what an exception that leaves a call means
+    guard.py          the lock of a pipeline, and the meaning of an exception that leaves a call
     epochs.py         opens and ends epochs, and goes to other places in the order
     dealing.py        stops and continues the dealing of work items
     rare_outcomes.py  ends of lanes, skipped errors, errors in place of a batch

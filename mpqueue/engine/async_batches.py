@@ -39,7 +39,7 @@ class AsyncBatches(AsyncIterator[Any]):
             loop = asyncio.get_running_loop()
             done = loop.create_future()
             self._call.add_done_callback(lambda _: _wake(loop, done))
-            await done  # which is cancelled with the task; the call itself goes on
+            await done  # which is cancelled with the task; the call itself continues
             call, self._call = self._call, None
         try:
             batch = call.result()
@@ -51,7 +51,7 @@ class AsyncBatches(AsyncIterator[Any]):
 
 
 def _wake(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and its task was cancelled
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its task was cancelled
         loop.call_soon_threadsafe(_end, done)
 
 

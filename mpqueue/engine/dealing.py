@@ -31,7 +31,7 @@ class Dealing:
     def _await_running(self, *, first_units: bool = False) -> None:
         guard = self.guard
         while (head := self._oldest_running(first_units=first_units)) is not None:
-            with guard.lock:  # not `locked`: a wait changes nothing
+            with guard.lock:  # not `locked`: a wait does not change the run
                 if not guard.is_stopped:
                     timeout_s = guard.timeout_s()
                     if head in self._ledger.at_work():

@@ -110,14 +110,14 @@ class Epochs:
         ledger.needs_attention = True  # settles the times of this start
         self._end_delivered()
 
-    # -- Its end
+    # -- The end of an epoch
 
     def mark_due(self) -> None:
         """Record that the last batch of an epoch is counted."""
         end, ledger = self.guard.end, self._ledger
         self.guard.recorder.mark(f"epoch {ledger.progress.epoch - 1} ends")
         is_due = end.mark_due()
-        # The user has not got what is held. When it gets the last batch, `end_soon` starts the timer.
+        # The user does not have the held batches. When the last one is delivered, `end_soon` starts the timer.
         if is_due and not ledger.holds:
             end.start_timer(self._finish_ahead)
         ledger.needs_attention = True
@@ -179,7 +179,7 @@ class Epochs:
         """Do what is due before a batch: restart if that is due, end the epoch, request the next one.
 
         Raises:
-            EndOfStream: The epoch of the loop has ended, or the next one must be opened first.
+            EndOfStream: The epoch of the loop is over, or the next one must be opened first.
             Exception: As for `recover`, or the exception of an epoch end.
         """
         guard, ledger = self.guard, self._ledger
@@ -200,7 +200,7 @@ class Epochs:
             guard.backend.pump()
 
     def recover(self) -> None:
-        """Drop the work in flight, and restart at the place of the user; repeated until it succeeds.
+        """Drop the work in flight, and restart at the user's place; repeated until it succeeds.
 
         Raises:
             RuntimeError: Elements of an iterator, which cannot be computed again, may be lost.

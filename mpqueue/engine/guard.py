@@ -1,4 +1,4 @@
-"""`Guard`: the lock around a ledger and its backend, and what an exception that leaves a call means.
+"""`Guard`: the lock around a ledger and its backend, and the meaning of an exception that leaves a call.
 
 One lock orders all threads that may call: several consumers, a `stop` from another thread, the one-shot thread of an
 epoch end. User code that is called under it (`on_epoch_end`) may call back. The rules for exceptions are in
@@ -36,7 +36,7 @@ class Guard:
         backend: The backend, from the start on.
         lock: Held around every call of the backend except `start` and `wake`.
         is_inconsistent: An interrupt may have left a change half done: the next `step` drops the work in flight and
-            restarts at the place of the user.
+            restarts at the user's place.
         own: The exception in flight, if it was raised on purpose.
         has_failed: The last exception was raised on purpose.
     """
@@ -82,7 +82,7 @@ class Guard:
             raise failure
 
     def restart_soon(self) -> None:
-        """Make the next `step` drop the work in flight, and what is held, and restart at the place of the user."""
+        """Make the next `step` drop the work in flight, and the held batches, and restart at the user's place."""
         self.is_inconsistent = self.ledger.needs_attention = True
 
     def timeout_s(self) -> float | None:
@@ -127,7 +127,7 @@ class Guard:
 
 
 class Guarded(Protocol):
-    """An object whose methods hold the lock of a guard."""
+    """An object with methods that hold the lock of a guard."""
 
     guard: Guard
 

@@ -77,8 +77,8 @@ class Ledger:
         return self.cursor.num_lanes > 0
 
     def has_unsharded(self) -> bool:
-        """Return whether several lanes returned elements, and none of them requested its number before its end."""
-        # `take(0)` and `repeat(0)` never open their source, so nothing is repeated.
+        """Return whether several lanes returned elements, and none of them requested its number before it ended."""
+        # `take(0)` and `repeat(0)` never open their source, so no element is repeated.
         return len(self.unsharded) == self.cursor.num_lanes > 1 and any(self.progress.counts)
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
@@ -106,7 +106,7 @@ class Ledger:
         return dealt
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[WorkItem]:
-        cursor = cast("StreamCursor", self.cursor)  # another one has no lanes, which workers own
+        cursor = cast("StreamCursor", self.cursor)  # other cursors have no lanes, which workers own
         # Counted at each call: the credit bounds the number of outstanding work items.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
         return cursor.deal_fairly(limit, self.credit, held, owner)
@@ -182,7 +182,7 @@ class Ledger:
         return self.work_items.keys() - self.ready.keys()
 
     def forget_epochs(self) -> None:
-        """Forget the epochs whose batches the user has got."""
+        """Forget the epochs that the user has completed."""
         self.cursor.forget(self.progress.kept()[0] - 1)
 
     def enter(self, epoch: int) -> None:

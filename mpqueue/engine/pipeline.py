@@ -23,20 +23,21 @@ The backend owns the descriptor: do not read or close it.
 
 # NOTE [ Interrupts ]
 A signal handler may raise in any line of the main thread (Ctrl-C, `sys.exit`, a timeout by SIGALRM). If its exception
-leaves a call, the run stands at the last batch that a call has returned (`Progress.place`): the next `step` drops the
+leaves a call, the run is at the last batch that a call has returned (`Progress.place`): the next `step` drops the
 work in flight and computes it again. So no line has to be safe against an exception. Three rules:
 
-1. An exception that we raise on purpose is named by `Guard.expected`. After any other one, the guard `is_inconsistent`,
-   and the next `step` restarts the run at the place of its user. An exception in `wait` changes nothing.
-2. A batch counts when its user gets it. Whoever works on a batch on the way to its user holds it, and counts it as
-   returned by assignments, as its last statements (`mpqueue.engine.progress.deliveries`). CPython (3.11 to 3.13) runs
-   handlers where a function begins, at a backward jump and after a call of C code: not between two assignments, and not
-   at the return from a Python function.
+1. An exception that we raise on purpose is named by `Guard.expected`. After other exceptions, the guard
+   `is_inconsistent`, and the next `step` restarts the run at its user's place. An exception in `wait` does not change
+   the run.
+2. A batch counts when its user gets it. Code that works on a batch before its user gets it holds the batch, and counts
+   it as returned by assignments, as its last statements (`mpqueue.engine.progress.deliveries`). CPython (3.11 to 3.13)
+   runs handlers where a function begins, at a backward jump and after a call of C code: not between two assignments,
+   and not at the return from a Python function.
 3. A `stop` by a handler inside of our own step waits for the end of that step, which may be using a descriptor.
 
 An iterator yields its elements only once: if some may be lost, every `step` raises a RuntimeError that reports the
-loss, until the next loop begins. Code of the source that runs in the main thread is told from a handler that raises in
-it by `mpqueue.system.signals.interrupts`.
+loss, until the next loop begins. Code of the source that runs in the main thread is distinguished from a handler that
+raises in it by `mpqueue.system.signals.interrupts`.
 """
 
 import time
@@ -60,7 +61,7 @@ from mpqueue.system.signals.exceptions import matches
 from mpqueue.telemetry.recorder import Recorder
 
 _clock = time.perf_counter_ns
-_LOOK_S = 1.0  # between looks at a time limit: a wait that takes longer shows that this process was stopped
+_LOOK_S = 1.0  # between checks of a time limit: a wait that takes longer shows that this process was stopped
 
 
 class Bar(Protocol):
@@ -218,7 +219,7 @@ class Pipeline:
             if self.bar is not None and matches(error, EndOfStream, Stopped):
                 self.bar.close()
             raise
-        if taken is not None and not ledger.holds:  # the user gets it: assignments alone from here on
+        if taken is not None and not ledger.holds:  # the user has it: assignments alone from here on
             progress, skips = ledger.progress, self.skips
             progress.returned = work_item, progress.epoch, progress.position, skips and skips.latest
         return taken
@@ -289,7 +290,7 @@ class Pipeline:
             deadline = self.wait(loop, deadline)
 
     def take(self, loop: int = 0, deadline: float | None = None) -> tuple[Delivery, Any] | None:
-        """Block until the next batch is ready, and return it behind its delivery, for a loop that `holds` batches.
+        """Block until the next batch is ready, and return it after its delivery, for a loop that `holds` batches.
 
         At the end of the epoch, return None while anything is held: the end is not delivered yet.
 
@@ -314,12 +315,12 @@ class Pipeline:
             deadline = self.wait(loop, deadline)
 
     def wait(self, loop: int = 0, deadline: float | None = None) -> float | None:
-        """Block until `step` may have something to do; an interrupt of this method changes nothing.
+        """Block until `step` may have something to do; an interrupt of this method does not change the run.
 
         The lock is held, except where the backend releases it.
 
         Returns:
-            The deadline, moved by the time in which this process was stopped (SIGSTOP, Ctrl-Z), as its workers mostly
+            The deadline, extended by the time that this process was stopped (SIGSTOP, Ctrl-Z), as its workers mostly
             were, too.
         """
         # Other consumers wait for the lock in the meantime, and share the reports that this thread waits for. A `stop`
@@ -401,7 +402,7 @@ class Pipeline:
     def is_next_plain(self) -> bool | None:
         """Return whether the next outcome is a complete batch, without taking it; None: it is not ready.
 
-        False also means that only a `step` can tell.
+        False also means that only a `step` can determine it.
         """
         ledger = self.ledger
         if self.is_stopped or ledger.needs_attention:

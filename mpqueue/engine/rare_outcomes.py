@@ -28,7 +28,7 @@ class RareOutcomes:
         self.failed: WorkItem | None = None
 
     def take(self, work_item: WorkItem, outcome: Outcome) -> Outcome | None:
-        """Process an outcome, or raise the exception of its batch; return what is left of it as a batch.
+        """Process an outcome, or raise the exception of its batch; return its remaining samples as a batch.
 
         Raises:
             Exception: The exception that the source raised for this batch.

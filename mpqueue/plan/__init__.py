@@ -5,7 +5,7 @@ plan, is the mutable part: it deals the work items of one run.
 
 Modules, from the ground up. A module imports only from its own line and the lines above it::
 
-    ids/      ids of samples: sets, the batches they are in, what a run excludes
+    ids/      ids of samples: sets, their batches, the exclusions of a run
     options/  the options: types, defaults, checks and descriptions
     position/ where a run is: cursors, ranks, lanes, samplers
     sources/  sources: what an object is, and its batches

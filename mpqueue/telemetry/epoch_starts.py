@@ -1,4 +1,4 @@
-"""What the parts of an epoch's start are, and how to make each faster: for the warning and for the verdict."""
+"""The parts of an epoch's start, and how to make each faster: for the warning and for the verdict."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class PartText(NamedTuple):
     """A part of an epoch's start, for messages.
 
     Attributes:
-        action: What is done.
+        action: The activity.
         remedy: How to make it faster.
     """
 
@@ -49,7 +49,7 @@ PART_TEXTS = {
 
 
 def slowest_of(parts_s: Mapping[str, float]) -> PartText:
-    """Return the texts of the part that takes longest."""
+    """Return the strings of the part that takes longest."""
     return PART_TEXTS[max(parts_s, key=lambda name: parts_s[name])]
 
 

@@ -174,7 +174,7 @@ class WorkerTally:
         deaths: Number of crashes.
         wait, seed, compute, collate, copy: Times of single batches.
         blocked: Times that single batches were waiting for anything except a CPU.
-        blocked_beside_ns: The part of ``blocked`` in which helper threads waited in addition to the worker's own
+        blocked_beside_ns: The part of ``blocked`` when helper threads waited in addition to the worker's own
             thread.
         weight: Number of batches that the last timed batch represents.
     """
@@ -244,7 +244,7 @@ class StartTally:
         ended = clock_ns()
         if get_ident() == self._ahead:
             return  # within `ahead`
-        # Not of the clock alone: inner parts have ended by now, and are in the total.
+        # Not of the clock alone: inner parts are over by now, and are in the total.
         own = max(0, ended - began_ns - (self._total_ns - before_ns))
         self._total_ns += own
         self.parts_ns[name] += own
@@ -265,7 +265,7 @@ class StartTally:
                 self.timeline.ahead(began, ended)
 
     def follow(self, before: "StartTally | None") -> None:
-        """Continue the counts of starts and warnings of another engine with the same source."""
+        """Continue the counts of starts and warnings of an earlier engine with the same source."""
         if before is not None:
             self._num_launches, self._has_warned = before._num_launches, before._has_warned
 
@@ -288,7 +288,7 @@ class StartTally:
             warn_of_start(epoch, {name: ns / 1e9 for name, ns in latest.items()}, notes)
 
     def detach(self) -> "StartTally":
-        """Return the counters of the stream that has ended, and count from 0 for the next one."""
+        """Return the counters of the finished stream, and count from 0 for the next one."""
         ended = StartTally()
         ended.count, ended.parts_ns = self.count, self.parts_ns
         self.count, self.parts_ns, self.timeline = 0, dict.fromkeys(START_PARTS, 0), None

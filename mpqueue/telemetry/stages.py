@@ -66,8 +66,8 @@ class BlockedLooks:
 
     Args:
         num_busy: Returns the number of threads that compute batches in this process, if there may be several. They wait
-            for the interpreter's lock while another one runs: that is no waiting time of the source. The trainer's own
-            CPU time does not count, unless other threads have helped with the batch.
+            for the interpreter's lock while another thread runs: that is not waiting time of the source. The trainer's
+            own CPU time does not count, unless other threads have helped with the batch.
     """
 
     def __init__(self, num_busy: Callable[[], int] | None = None) -> None:

@@ -275,7 +275,7 @@ class EpochStarts(Counted):
 
     @property
     def total_s(self) -> float:
-        """Seconds for which the program was delayed, without ``ahead_s`` and ``launch_s``."""
+        """Seconds that the program was delayed, without ``ahead_s`` and ``launch_s``."""
         return self.hook_s + self.compare_s + self.send_s + self.restart_s + self.order_s
 
 
@@ -445,7 +445,7 @@ def statistics_of(
     pids: Mapping[int, int] = _NOTHING,
     rss_bytes: Mapping[int, int] = _NOTHING,
 ) -> Statistics:
-    """Return the counters of a stream, except for those of its pipeline and its ring.
+    """Return the counters of a stream, except for the counters of its pipeline and its ring.
 
     Args:
         recorder: The counters and times.

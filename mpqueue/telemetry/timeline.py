@@ -10,7 +10,7 @@ program is killed, only the closing bracket is missing, which the format permits
 (epochs, crashes) are written.
 
 *Threads.* All calls are made in the consumer's thread, under the pipeline's lock. Only the end of a lease and the parts
-of an epoch's start may come from any thread, and just append to the queue.
+of an epoch's start may originate in any thread, and just append to the queue.
 """
 
 import contextlib

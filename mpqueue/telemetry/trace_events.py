@@ -92,7 +92,7 @@ class TraceEvents:
         )
 
     def start_part(self, name: str, began_ns: int, ended_ns: int) -> str:
-        """Return the event of a part of an epoch's start. Its inner parts lie within it."""
+        """Return the event of a part of an epoch's start. It contains its inner parts."""
         return self.slice(_START_NAMES[name], CONSUMER, began_ns, ended_ns - began_ns)
 
     def span(self, name: str, number: int, began_ns: int, ended_ns: int) -> str:

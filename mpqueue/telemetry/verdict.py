@@ -86,7 +86,7 @@ def of_consumer(counted: Any) -> str:
 
 
 def _of_starts(counted: Any) -> str:
-    """Return what delays the starts of epochs, and a remedy; an empty string if they are fast."""
+    """Return the cause of slow epoch starts, and a remedy; an empty string if they are fast."""
     if counted.epoch_start_share < _WAITS:
         return ""
     starts = counted.epoch_starts

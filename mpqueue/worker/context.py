@@ -43,7 +43,7 @@ class WorkerInfo(NamedTuple):
         rank: Rank of the loader; see its option ``shard``.
         world: Number of ranks.
         lane: Number of the virtual shard that runs this code, over all ranks.
-        num_lanes: Number of virtual shards over all ranks; 0 if the source has none.
+        num_lanes: Number of virtual shards over all ranks; 0 if the source has no virtual shards.
     """
 
     id: int
@@ -96,7 +96,7 @@ class _Current(_Values, threading.local):
 
 
 class _OfCoroutine(_Values):
-    """The context of a coroutine, in place of that of its thread: the same attributes, until the next `enter_thread`.
+    """The context of a coroutine, instead of its thread's: the same attributes, until the next `enter_thread`.
 
     Args:
         values: All attributes, which this object keeps.
@@ -204,7 +204,7 @@ def enter_thread(
 
 def leave_in_child() -> None:
     """Mark that this thread, the only one of a forked child, does not run for a worker."""
-    enter_thread(None, own=_here().own)  # with the mark, by which the child exits when the user code ends
+    enter_thread(None, own=_here().own)  # with the mark, which makes the child exit when the user code ends
 
 
 def is_forked() -> bool:
@@ -224,7 +224,7 @@ def keep_thread() -> Callable[[], None]:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Compute elements in this thread to answer a question about a run, which changes nothing of the run."""
+    """Compute elements in this thread to answer a question about a run, without a change of the run."""
     here = _here()
     before, here.is_asking = here.is_asking, True
     try:
@@ -240,7 +240,7 @@ def is_asking() -> bool:
 
 
 def has_stopped() -> bool:
-    """Return whether the worker of this thread was stopped in the meantime, so that nobody gets the result."""
+    """Return whether the worker of this thread was stopped in the meantime, so that its result is discarded."""
     stopped: Callable[[], bool] | None = _here().has_stopped
     return stopped is not None and stopped()
 
@@ -384,7 +384,7 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
 
 
 def in_any_task(ask: Callable[[Any], Awaitable[Any]], seed: int, epoch: int) -> Callable[[int, Any], Awaitable[Any]]:
-    """Return a coroutine function that computes a sample in a task of its own; see `in_any_thread`."""
+    """Return a coroutine function that computes a sample in a separate task; see `in_any_thread`."""
     own = _IDLE | _of_helper()
 
     async def call(place: int, argument: Any) -> Any:
@@ -408,13 +408,13 @@ def enter_coroutine(own: _OfCoroutine) -> None:
 
 
 def leave_coroutine(own: _OfCoroutine) -> None:
-    """Let this thread know whether the code of a coroutine has requested its worker."""
+    """Record for this thread whether the code of a coroutine has requested its worker."""
     if own.has_requested:
         _here().has_requested = True
 
 
 def seeded_batch() -> tuple[int, int, int] | None:
-    """Return the current batch, or None if there is none, or if a thread has no given seed."""
+    """Return the current batch, or None if there is no batch, or if a thread has no given seed."""
     here = _here()
     own = seed_of(here.batch) if here.is_seeded else None
     return own if here.is_helper else seed_of(process_batch.of) or own

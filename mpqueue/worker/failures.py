@@ -88,7 +88,7 @@ def pack(error: BaseException, note: str) -> bytes:
             pickled = dumps(error)
             if pickled is not None:
                 packed = pickle.dumps(texts | {name: pickled}, 5)
-                # The texts are limited to fit. Only a large pickle can exceed the limit.
+                # The strings are limited to fit. Only a large pickle can exceed the limit.
                 if len(packed) <= MAX_FAILURE_BYTES:
                     return packed
         return pickle.dumps(texts, 5)
@@ -108,7 +108,7 @@ def unpack(data: Any) -> BaseException:
         error = WorkerRaised(message["name"], message["text"])
         error._packed_kind = message.get("kind")
         error._may_be_skipped = message["may_be_skipped"]
-    # The frames of the worker do not exist here, so its traceback is shown as text.
+    # The frames of the worker do not exist here, so its traceback is shown as a string.
     set_cause(error, RemoteTraceback(message["traceback"]))
     add_note(error, message["note"])
     raisable: BaseException = error
@@ -116,7 +116,7 @@ def unpack(data: Any) -> BaseException:
 
 
 def kind_of(error: WorkerRaised) -> type[BaseException] | None:
-    """Return the class of the exception that a `WorkerRaised` stands for; None if it is unknown in this process."""
+    """Return the class of the exception that a `WorkerRaised` represents; None if it is unknown in this process."""
     packed: bytes | None = error._packed_kind
     if packed is None:
         return None
@@ -152,7 +152,7 @@ def never_an_exit(error: SystemExit, note: str = "") -> WorkerRaised:
 
 
 def _encoded(text: str) -> bytes:
-    # A text may have lone surrogates, for example in the name of a file; UTF-8 has no form for these.
+    # A string may have lone surrogates, for example in the name of a file; UTF-8 has no form for these.
     return text.encode(errors="backslashreplace")
 
 
@@ -290,7 +290,7 @@ class LateSpec(ReadSpec):
         self._load = load
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of `ReadSpec`, all of which need the spec.
+        """Return an attribute of `ReadSpec`; all attributes need the spec.
 
         Raises:
             Unreadable: The spec still cannot be unpickled.

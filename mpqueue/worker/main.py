@@ -106,7 +106,7 @@ class GrantReader:
     def read(self, now: int) -> bool:
         """Wait for grants; return False if there will be none."""
         if self._num_read:
-            # As many as were served in `_AHEAD_NS` the last time, not more: unread grants remain in the pipe, where the
+            # The number served in `_AHEAD_NS` the last time, not more: unread grants remain in the pipe, where the
             # trainer can take them back for an idle worker.
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
         # One by one: the first grant of a read may be timed, and must be the one that was started first.
@@ -214,7 +214,7 @@ class _Worker:
         self._placing = Placing(self._segment, self._writer, self._grants, self._report)
         self._broken: BaseException | None = None
         self._loop: Any = None  # the event loop, if the user has chosen it, or `worker_init` runs in it
-        # Tells this process from children that user code forks.
+        # Distinguishes this process from children that user code forks.
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant that opened a lane
         self._listed: dict[int, BatchSamples] = {}  # by turn: lists of batches that were read ahead

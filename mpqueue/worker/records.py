@@ -20,8 +20,8 @@ RETRY   memory may be available: place it again     FULL      no memory for this
 FAIL    no memory: try once more, then report       LOADED    the new state is loaded, and the slot is free again
                                                     LET_GO    user code has released its arrays in that slot
                                                     MARK      this sample of this turn is being computed
-                                                    BLOCKED   a part of a text: a call blocks the event loop
-                                                    AWAITS    a part of a text: what the worker waits for
+                                                    BLOCKED   a part of a string: a call blocks the event loop
+                                                    AWAITS    a part of a string: the coroutine that the worker awaits
 
 Fields of a grant                                   Fields of a report
 -----------------                                   ------------------
@@ -48,8 +48,8 @@ MARK has the name of the sample (`mpqueue.worker.retry_markers`) as `header_offs
 flag 1. Without the flag, no sample is being computed.
 
 ORDER has the name of an attribute in the last six fields, its two checksums as `turn` and `spec`, and the flag 1 if the
-attribute is kept: see `mpqueue.worker.random_state.shuffle_detection`. BLOCKED and AWAITS have a part of a text there,
-and the flag 1 in the last part.
+attribute is kept: see `mpqueue.worker.random_state.shuffle_detection`. BLOCKED and AWAITS have a part of a string
+there, and the flag 1 in the last part.
 
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
@@ -116,7 +116,7 @@ OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
 
 
 def pack_text(kind: int, text: str) -> bytes:
-    """Return a text as BLOCKED or AWAITS reports, cut to the length that one write can have."""
+    """Return a string as BLOCKED or AWAITS reports, cut to the length that one write can have."""
     data = text.encode(errors="backslashreplace")[: (PIPE_BUF // ORDER.size) * _PART_BYTES]
     parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)] or [b""]
     last = len(parts) - 1

@@ -75,10 +75,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Do nothing, like Keras's own method. A subclass may call it by `super`."""
+        """Run no code, like Keras's own method. A subclass may call it by `super`."""
 
     def on_epoch_end(self) -> None:
-        """Do nothing, like Keras's own method. A subclass may call it by `super`."""
+        """Run no code, like Keras's own method. A subclass may call it by `super`."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")

@@ -1,8 +1,8 @@
-"""Attributes the crash of a worker to the work item that it was computing, and gives up an item after too many.
+"""Attributes a worker crash to the work item that was being computed, and gives up an item after too many crashes.
 
-A work item may cost `restarts` workers. The next crash gives it up, and its outcome is an error. Crashes without a work
-item (in `worker_init`, or while the source is unpickled) are counted until a worker reports anything. Too many in a row
-raise an error for the consumer. The next call tries again.
+A work item may cost `restarts` workers. After the next crash it is given up, and its outcome is an error. Crashes
+without a work item (in `worker_init`, or while the source is unpickled) are counted until a worker reports anything.
+Too many in a row raise an error for the consumer. The next call tries again.
 
 In a lane of a stream, giving up a work item would lose more than the sample that crashes workers: the batch, and
 everything after it, because later elements can only be computed through it. So the next try uses retry markers
@@ -83,7 +83,7 @@ class CrashAttribution:
         self._pool.pending.remove(work_item)
         if work_item.lane >= 0:
             self._note_given_up(work_item, error)
-        # In its place in the order, so that the consumer gets the error where the batch would be.
+        # At its position in the order, so that the consumer gets the error where the batch would be.
         self._pool.give_up(work_item, error)
         return None
 
@@ -95,7 +95,7 @@ class CrashAttribution:
         return deaths
 
     def may_retry(self, work_item: WorkItem) -> bool:
-        """Count a batch whose sample took too long in a worker that goes on; return whether to compute it again."""
+        """Count a batch with a sample that took too long in a live worker; return whether to compute it again."""
         if self._one_more_of(work_item) <= self._job.options.restarts:
             return True
         del self._by_work_item[work_item.number]

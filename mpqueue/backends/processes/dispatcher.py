@@ -11,7 +11,7 @@ another has a long queue while the consumer waits, unread grants are *taken back
 *Chunks and lots.* A *chunk* is a run of work items for one worker. A *lot* is the number of work items for which
 granting is worthwhile; it is spread over the workers.
 
-*Reuse.* A large slot that becomes free replaces an unused slot without memory, whose grant is still unread, see
+*Reuse.* A large slot that becomes free replaces an unused slot without memory and with an unread grant, see
 `Reuse`. So the ring grows only to the size that the queue needs.
 
 *Lanes.* `mpqueue.backends.processes.lane_dispatcher` grants the elements of a stream. Snapshots arrive after batches
@@ -92,7 +92,7 @@ class Dispatcher:
         lot: Number of work items that make a `pump` worthwhile.
         num_drained: Number of times that a worker has reported anything.
         tallies: Counters, one per worker.
-        may_retry: Counts a batch whose sample took too long; returns whether to compute it again.
+        may_retry: Counts a batch with a sample that took too long; returns whether to compute it again.
     """
 
     def __init__(self, pool: WorkerPool, pressure: MemoryPressure) -> None:
@@ -130,7 +130,7 @@ class Dispatcher:
                 # At the front, in order: the next free slot belongs to the item that is due first.
                 pending.extendleft(reversed(work_items[count:]))
                 break
-            # Most passes use up the credit at once. Another one would only find that nothing is left, in two calls.
+            # Most passes use up the credit at once. A second pass would only find that no credit is left, in two calls.
             if len(ledger.work_items) >= ledger.credit and not pending:
                 break
         workers = self._pool.roster.workers
@@ -206,7 +206,7 @@ class Dispatcher:
         return len(records)
 
     def _grant_listed(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
-        """Grant a chunk whose samples are listed; the lists are written into the slots."""
+        """Grant a chunk with listed samples; the lists are written into the slots."""
         ring = self._pool.ring
         for count, work_item in enumerate(work_items):
             slot, listed = ring.grant(worker.number), work_item.listed
@@ -348,7 +348,7 @@ class Dispatcher:
             self._note_cost((compute_ns + copy_ns) // count)
 
     def _retries(self, worker: WorkerHandle, work: Work) -> bool:
-        """Request a batch again whose sample took too long; return False if that was done often enough."""
+        """Request a batch again after a sample took too long; return False if that was done often enough."""
         if work.cancelled or not self.may_retry(work.work_item):
             return False
         slot, start = work.slot, work.slot.offset
@@ -422,7 +422,7 @@ class Dispatcher:
         if work.nbytes - header < 16:
             raise ProtocolError("expected a pointer to a spec in its first batch")
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
-        # User code can write to the slot. The spec is unpickled, so it must lie where the worker put it.
+        # User code can write to the slot. The spec is unpickled, so it must be where the worker put it.
         if not 0 <= at <= at + length <= header:
             raise ProtocolError("expected a spec within its batch")
         load = partial(load_spec, memory[start + at : start + at + length])
@@ -440,6 +440,6 @@ class Dispatcher:
 
 
 def busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:
-    """Return the worker with the longest queue that can be taken back; None if there is none."""
+    """Return the worker with the longest queue that can be taken back; None if there is no such worker."""
     stealable = (worker for worker in workers if worker.is_stealable)
     return max(stealable, key=lambda worker: len(worker.in_flight), default=None)

@@ -107,13 +107,12 @@ class WorkerLife:
         return True
 
     def feed(self) -> None:
-        """Change STARVED to SERVING: it was asked to try again, or to give up its batch."""
+        """Change STARVED to SERVING: it received a request to try again, or to give up its batch."""
         self.state = _SERVING
 
     def kill(self, cause: Cause) -> bool:
         """Change SERVING or STARVED to KILLED; return False if it was killed before."""
-        # The first cause counts: the pool kills all workers at its end, and that must not hide why one was killed
-        # before.
+        # The first cause counts: the pool kills all workers when it stops, which must not hide an earlier cause.
         if self.state is not _SERVING and self.state is not _STARVED:
             return False
         self.state, self.cause = _KILLED, cause
@@ -137,7 +136,7 @@ class Work:
         slot: The slot for its batch.
         cancelled: The outcome is not needed.
         is_plain: The outcome is a batch, not an exception or the end of the stream.
-        is_end: The worker's stream has ended.
+        is_end: The worker's stream is exhausted.
         is_partial: Some samples of the batch, or before the end of the stream, were left out.
         read: How to read the batch; None if the slot contains an exception.
         header_offset: Offset of the batch's header, or of the exception, in the slot.
@@ -294,7 +293,7 @@ class Pipes:
 
     def close_worker_ends(self) -> None:
         """Close the worker's ends, once the worker has inherited them."""
-        # Each once: -1 afterwards, because the numbers are soon those of other files.
+        # Each once: -1 afterwards, because the numbers soon belong to other files.
         for fd in self.worker_ends:
             if fd >= 0:
                 descriptors.close(fd)
@@ -340,11 +339,11 @@ class WorkerHandle:
         specs: Specs that it has sent, by number.
         busy_since: Start of its present grant, in the trainer's view.
         loading: Turns of new versions of the source that it has not loaded yet.
-        has_ended: Its stream has ended.
+        has_ended: Its stream is exhausted.
         stacks: Its stacks, if it hung.
         mark: Turn and name of the sample that it reported as being computed, see `mpqueue.worker.retry_markers`; or
             None.
-        told: The parts of a text that it has reported so far.
+        told: The parts of a string that it has reported so far.
         awaited: The coroutine that it waits for; empty if unknown.
         is_leaving: It gets no more grants, and exits when it has served the rest.
         has_used_queues: It was seen to use queues before its exit.

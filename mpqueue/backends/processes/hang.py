@@ -5,7 +5,7 @@ pipe, and the user's code continues. If the consumer waits too long for a batch,
 (`SlowBatch`): after `SLOW_S`, and again at doubling times. With a `batch_timeout`, a worker that exceeds it with one
 batch is killed, and then treated like a crashed one.
 
-Time in which the consumer does not wait, or is stopped, does not count: the workers may be stopped, too. The time of a
+Time while the consumer does not wait, or is stopped, does not count: the workers may be stopped, too. The time of a
 batch begins when its worker runs. A new fork server may first have to import modules and unpickle the
 source, which takes longer than a batch: `START_S` limits that.
 
@@ -29,12 +29,12 @@ from mpqueue.transport.poller import wait_readable
 from mpqueue.worker.config import DUMP_SIGNAL
 
 SLOW_S = 30.0
-_LOOK_S = 1.0  # maximum time between two looks at the clock while the consumer waits
+_LOOK_S = 1.0  # maximum time between two reads of the clock while the consumer waits
 _LATE_S = 1.0  # a wait that ends this much late: this process was stopped, or other processes had the CPU
 
 
 class Looks:
-    """The looks of a consumer at the clock, which show the time in which it did not wait, or was stopped.
+    """Readings of the clock by a consumer, which show for how long it did not wait, or was stopped.
 
     A stop of the process group, or a freeze of its container, stops the workers too.
     """
@@ -43,7 +43,7 @@ class Looks:
         self._seen_at = self._left_s = 0.0  # the time of the last look, and the seconds until the next one is due
 
     def missed_s(self, now: float) -> float:
-        """Return the seconds since the last look in which the consumer did not wait, or was stopped."""
+        """Return the seconds since the last look when the consumer did not wait, or was stopped."""
         missed_s = now - self._seen_at - self._left_s
         self._seen_at, self._left_s = now, 0.0
         return missed_s if missed_s > _LATE_S else 0.0
@@ -165,7 +165,7 @@ class HangWatch:
         for worker in self._at_work():
             if now >= self._ends_at(worker):
                 worker.stacks = stacks_of(worker, self._roster)
-                # After the stacks were read: a killed process has none.
+                # After the stacks were read: a killed process has no stacks.
                 self._roster.kill(worker, Cause.HUNG)
 
 

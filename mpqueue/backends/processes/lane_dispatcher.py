@@ -79,7 +79,7 @@ class LaneDispatcher(Dispatcher):
         return len(work_items)
 
     def _close_lane(self, key: int, lane: int) -> None:
-        """Tell a worker to close a lane that has moved; it would keep the buffers until the next epoch.
+        """Send a worker the order to close a lane that has moved; it would keep the buffers until the next epoch.
 
         The message precedes any grant with which the lane may return.
         """

@@ -10,8 +10,8 @@ an owner is slow       a lane that it has not started goes to an idle worker, wh
 more or fewer workers  lanes are redistributed evenly, except those in progress
 ====================== ==============================================================================================
 
-At most one worker runs a lane at a time, and each knows only the lanes that it has opened. A grant with a *start* tells
-it to open one, whenever the granted element is not the next one of its open lane: the process is a replacement, or the
+At most one worker runs a lane at a time, and each knows only the lanes that it has opened. A grant with a *start* makes
+it open one, whenever the granted element is not the next one of its open lane: the process is a replacement, or the
 lane has moved. Crashes, moves, restarts and resumed checkpoints all take this path. The first element of a lane needs
 no start.
 
@@ -67,7 +67,7 @@ class LaneOwners:
         return True
 
     def start_for(self, work_item: WorkItem) -> LaneStart | RetryStart | None:
-        """Return the position at which a process must open the lane; None if the process has it open."""
+        """Return the position at which a process must open the lane; None if it is open already."""
         lane, number = work_item.lane, work_item.source_index
         start = LaneStart(number, None) if lane in self._afresh else self._lanes.start(lane, number)
         epoch, marked, count = self._marked.get(lane, (-1, 0, 0))

@@ -1,4 +1,4 @@
-"""The reports of workers that are not outcomes of work items: what a worker needs, holds, awaits or has noticed."""
+"""The reports of workers other than outcomes of work items: needs, leases, awaited calls and observations."""
 
 import struct
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Notice(NamedTuple):
         number: The number of a slot.
         turn: The turn of a grant, or a row of a `mpqueue.worker.random_state.shuffle_detection.OrderFingerprint`.
         spec: The elements of such a fingerprint.
-        words: The last six fields of the record: sizes, or a part of a text.
+        words: The last six fields of the record: sizes, or a part of a string.
     """
 
     kind: int
@@ -79,7 +79,7 @@ class Notices:
             )
 
     def _enter_text(self, worker: WorkerHandle, notice: Notice) -> None:
-        """Process a part of a text: what a worker waits for, or a call that blocks an event loop.
+        """Process a part of a string: the coroutine that a worker awaits, or a call that blocks an event loop.
 
         Such a call is logged once for each line of code.
         """

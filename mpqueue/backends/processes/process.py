@@ -111,7 +111,7 @@ class ProcessBackend:
             num_spare=plan.num_spare,
             recorder=job.recorder,
         )
-        # Undone in reverse order: workers are gone before their ring is closed.
+        # Undone in reverse order: workers have exited before their ring is closed.
         undo.callback(ring.close)
         roster = Roster(ring.segment.fd, self._configure(ring))
         undo.callback(roster.close, reusable=False)

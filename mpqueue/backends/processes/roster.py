@@ -35,8 +35,7 @@ def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
             # The fork server exited before it reported this worker, which has run no user code yet. So its pipe ends
             # only with the process.
             waiting[worker.pipes.reports] = worker
-            # Only the end counts, not reports. Nothing would read these here, and the poll would return again and
-            # again.
+            # Only the end counts, not reports. No code would read these here, and the poll would return repeatedly.
             poll.register(worker.pipes.reports, 0)
     until = time.monotonic() + STUCK_S
     while waiting and (left := until - time.monotonic()) > 0:
@@ -80,7 +79,7 @@ class Roster:
 
     Args:
         segment_fd: Descriptor of the ring.
-        config: The configuration of worker 0, from which those of the others differ by the number.
+        config: The configuration of worker 0; the other workers differ by the number.
 
     Attributes:
         launcher: Starts the workers; owned. None before `set_launcher`, and after its exit.
@@ -102,7 +101,7 @@ class Roster:
         self.dying: dict[WorkerHandle, float] = {}
         self.moving: list[WorkerHandle] = []
         self._segment_fd, self._config = segment_fd, config
-        self._by_key: dict[int, WorkerHandle] = {}  # without those that have exited
+        self._by_key: dict[int, WorkerHandle] = {}  # without exited workers
         self._next_key = 0
 
     def set_launcher(self, launcher: Launcher) -> None:
@@ -140,7 +139,7 @@ class Roster:
             try:
                 # Before the request: a running worker that cannot be polled would have to be killed again.
                 self.poller.register(worker.pipes.reports, READABLE)
-                # Only now: `_deafen` unregisters what is in this table, and would raise for a refused registration.
+                # Only now: `_deafen` unregisters what is in this table, and would raise for a failed registration.
                 self.by_reports[worker.pipes.reports] = worker
                 config = self._config._replace(info=self._config.info._replace(id=number))
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
@@ -205,7 +204,7 @@ class Roster:
         """Grant no more work to a worker: it exits after the rest, which `events` reports."""
         if self.workers.get(worker.number) is worker:
             # It remains in `_by_key`: its last reports are drained, and its exit is awaited.
-            # Set before the pipe closes: an exit with code 0 is expected from now on, and is no crash.
+            # Set before the pipe closes: an exit with code 0 is expected afterwards, and is not a crash.
             worker.is_leaving = True
             worker.pipes.close_grants()
             del self.workers[worker.number]
@@ -304,7 +303,7 @@ class Roster:
     def _lose_launcher(self) -> None:
         """End a launcher that has exited or hangs, and all its workers."""
         workers = self.remove_all()
-        # Also those whose exit is not confirmed yet: the receiver must close their handles.
+        # Also workers without a confirmed exit: the receiver must close their handles.
         self.gone += workers
         self.drop_launcher()
         end_orphans(workers)

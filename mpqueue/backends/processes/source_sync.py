@@ -69,7 +69,7 @@ class SourceSync:
             OSError: Processes or descriptors are exhausted.
         """
         if self._started is None and self._image is not None and self._make_launcher is None:
-            # One that exits at once is started again by `launch`, whose caller counts the crashes.
+            # One that exits at once is started again by `launch`: the caller of `launch` counts the crashes.
             with contextlib.suppress(LauncherGone):
                 self._started = take_fork_server(spawn=self._spawn)
 
@@ -130,7 +130,7 @@ class SourceSync:
         if self._image is None:
             return "forked workers cannot receive changes of the source"
         starts = ring.recorder.starts
-        # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
+        # Before the launcher is checked: if the source cannot be pickled, no state has changed yet.
         with starts.part("compare"):
             self._image = self._take_image()
         # Unknown until the image is sent: if that fails, the next comparison must send it again.

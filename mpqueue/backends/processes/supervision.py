@@ -216,7 +216,7 @@ class Supervision:
         return True
 
     def _retire_moving(self) -> None:
-        """Retire the workers whose replacements start on other machines; other workers get their unread work."""
+        """Retire the workers with replacements that start on other machines; other workers get their unread work."""
         moving, pool = self._pool.roster.moving, self._pool
         while moving:
             worker = moving.pop()
@@ -267,7 +267,7 @@ class Supervision:
                 worker.begin_ahead(begins=False)
 
     def begin_ahead_again(self) -> None:
-        """Let workers begin ahead as soon as the batches that were open at the last crash are computed."""
+        """Allow workers to begin ahead as soon as the batches that were open at the last crash are computed."""
         ledger, ready = self._pool.ledger, self._pool.ready
         self.open_items = {number for number in self.open_items if number in ledger.work_items and number not in ready}
         if not self.open_items:

@@ -72,12 +72,12 @@ def serve(terms: AgentTerms) -> None:
 
 
 def _settle(terms: AgentTerms) -> None:
-    """Make this process like the trainer, within the limits of another machine."""
+    """Make this process like the trainer, as far as its own machine allows."""
     with contextlib.suppress(OSError):  # the folder may not exist on this machine
         os.chdir(terms.cwd)
-    # Appended: the packages of this machine come first, because the trainer's paths may hold other versions here.
+    # Appended: the packages of this machine take precedence, because the trainer's paths may hold other versions here.
     sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
-    sys.argv = terms.argv  # not that of Ray's worker: the fork server copies it for the workers
+    sys.argv = terms.argv  # not `sys.argv` of Ray's worker: the fork server copies it for the workers
     # For the interpreters that this process starts. Its own hash seed is fixed since its start.
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
     # Ray sets it after the start, to the CPUs of all workers of this node, unless the program has set it.
@@ -279,7 +279,7 @@ class Agent:
         config = config._replace(segment_kind=segment.kind, queue_directory=QueueDirectory())
         ends = WorkerEnds(grants, reports, segment.fd, stacks)
         self._tell_fork_server(self._fork_server.start_worker, key, config, ends)
-        # The fork server has duplicates. With these open, the pipe of reports would never report its end.
+        # The fork server has duplicates. With these open, the pipe of reports would never report the end of the file.
         hosted.pipes.close_worker_ends()
         if self._has_lost_fork_server:
             return  # during this request; its workers were finished, and their pipes are closed
@@ -313,7 +313,7 @@ class Agent:
             for slot, _ in payloads:
                 self._outgoing.when_sent(partial(self._mirror.end, slot))
         if hosted.has_written_other_data:
-            # Without the data: it may contain reports of batches whose bytes are not sent.
+            # Without the data: it may contain reports of batches with bytes that are not sent.
             self._put(FromAgent.RAW, hosted.key)
         return True
 

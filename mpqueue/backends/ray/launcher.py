@@ -307,7 +307,7 @@ class ClusterLauncher:
         """Stop the agents, and park or stop the fork server."""
         if self._poller is not None:
             self._poller.unregister(self._wakeup.fd)
-        # Before the segment: the relays receive into it until their threads have ended.
+        # Before the segment: the relays receive into it until their threads exit.
         self._links.close()
         if self._segment is not None:
             self._segment.close()

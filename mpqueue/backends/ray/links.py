@@ -124,7 +124,7 @@ class Links:
         try:
             actor, ended = start_agent(node, num_workers, self._options, terms)
         except BaseException as error:
-            # No agent will connect: the node must get another one, and workers must not wait for this one.
+            # No agent will connect: the node needs a new agent, and workers must not wait for this one.
             del self.by_node[node.id]
             reason = f"its agent could not be created ({type(error).__name__}: {error})"
             link.lose(lost=f"node {node.name} was lost: {reason}")

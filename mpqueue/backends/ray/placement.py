@@ -1,7 +1,7 @@
 """The placement of workers on nodes. Pure: no processes, no Ray.
 
-A worker is placed on the node with the fewest workers among those with room for another one. If no node has room, it is
-placed on the least crowded one. Among equal nodes, the first in the list is chosen. So the same nodes and numbers of
+A worker is placed on the node with the fewest workers among the nodes with room for one more. If no node has room, it
+is placed on the least crowded one. Among equal nodes, the first in the list is chosen. So the same nodes and numbers of
 workers always yield the same placement, and workers are distributed as evenly as the room of the nodes allows.
 """
 

@@ -90,7 +90,7 @@ class NodeLink:
         self.wakeup = Wakeup()
 
     def _ask(self, command: Callable[["Relay"], None]) -> None:
-        # Before the wake-up: the relay takes all commands after it has read the wake-up, so none is left behind.
+        # Before the wake-up: the relay takes all commands after it has read the wake-up, so no command is lost.
         self._commands.append(command)
         self.wakeup.wake()
 
@@ -192,7 +192,7 @@ class Relay:
     def run(self) -> None:
         """Carry messages until the node is lost or the link is closed."""
         try:
-            with contextlib.suppress(OSError):  # the connection has ended
+            with contextlib.suppress(OSError):  # the connection is closed
                 self._loop()
         except ProtocolError as error:
             self.end(lost=f"node {self._link.name} was lost: {error}")

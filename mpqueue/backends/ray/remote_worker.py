@@ -64,7 +64,7 @@ class RemoteWorker:
     def __init__(self, key: int, ends: WorkerEnds, segment: Segment, stride: int) -> None:
         self.key, self._segment, self._stride = key, segment, stride
         self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
-        # One thread serves all workers of a node, so no pipe of one of them may block it.
+        # One thread serves all workers of a node, so no worker's pipe may block it.
         for fd in (self.grants, self.reports, self._stacks):
             os.set_blocking(fd, False)
         self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and its bytes backed by memory
@@ -189,7 +189,7 @@ class RemoteWorker:
         self._outbox.append(b"?")
 
     def send_stacks(self, data: bytes) -> None:
-        """Forward a worker's stack traces; those that do not fit into the pipe are dropped."""
+        """Forward a worker's stack traces; traces that do not fit into the pipe are dropped."""
         with contextlib.suppress(OSError):  # the pipe is full
             os.write(self._stacks, data)
 
@@ -216,7 +216,7 @@ class RemoteWorker:
             self._kept.popleft()
 
     def _place_or_fail(self, report: tuple[Any, ...], received: memoryview | None) -> None:
-        """Forward an outcome that lacked memory, or an error in its place if there is still none."""
+        """Forward an outcome that lacked memory, or an error instead if memory is still lacking."""
         if not self._place(report, received):
             self._fail(report)
 
@@ -248,7 +248,7 @@ class RemoteWorker:
     # -- After the worker's exit
 
     def give_back(self, unread: bytes) -> None:
-        """Return the unread grants of an exited worker to the pipe in which the pool looks for them."""
+        """Return the unread grants of an exited worker to the pipe where the pool looks for them."""
         if not unread or self.grants < 0:
             return
         # The pool reads the unread grants of a worker from this pipe. Opened through /proc, its reading end can be

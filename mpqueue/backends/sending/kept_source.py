@@ -28,7 +28,7 @@ _MAX_SNAPSHOTS = 32  # above this, all used buffers move to new snapshots, becau
 
 
 class BufferPlace(NamedTuple):
-    """The place of a buffer in shared memory.
+    """A buffer's location in shared memory.
 
     Attributes:
         snapshot: Number of the snapshot.

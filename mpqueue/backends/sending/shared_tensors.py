@@ -6,8 +6,8 @@ Hugging Face datasets relies on them. So its storage is pickled as a description
     trainer    describes torch's descriptor of the memory by its path in /proc and its inode
     receiver   opens that path, checks that the inode is the same, and maps the memory
 
-The memory of other large tensors is copied once and mapped by all receivers, like that of large arrays: torch's own
-pickle would contain the bytes, in each process.
+The memory of other large tensors is copied once and mapped by all receivers, like the memory of large arrays: torch's
+own pickle would contain the bytes, in each process.
 
 Torch keeps the descriptor as long as the storage exists, and the source keeps the storage. Everything else is pickled
 by value: if torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), if the system has no

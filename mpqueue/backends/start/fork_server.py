@@ -400,4 +400,4 @@ class _Unloadable:
         raise self._error
 
     def begin_ahead(self, batch_ahead: Any) -> None:
-        """Do nothing: no sample is computed."""
+        """Return at once: no sample is computed."""

@@ -2,7 +2,7 @@
 
     [ kind: 1 byte ][ number of descriptors: 1 byte ][ length of body: 8 bytes ] body
 
-The large arrays of a source are in shared memory, of which only descriptors are sent.
+The large arrays of a source are in shared memory; only descriptors of it are sent.
 
 To the fork server                                           From the fork server
 ------------------                                           --------------------

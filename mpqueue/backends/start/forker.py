@@ -92,7 +92,7 @@ class Forker:
             with contextlib.ExitStack() as undo:
                 sentinel = descriptors.own(birth.sentinel_of(pid))
                 undo.callback(descriptors.close, sentinel)
-                # The caller forgets a worker whose start has raised, so it could not be told of an exit later.
+                # The caller forgets a worker after its start has raised, so it could not be notified of an exit later.
                 undo.callback(_kill_and_reap, pid)
                 copy = descriptors.own(os.dup(sentinel))
                 undo.callback(descriptors.close, copy)
@@ -156,7 +156,7 @@ class Forker:
         descriptors.close(self._lifeline)
         until = time.monotonic() + _REAP_S
         while self._children and (left := until - time.monotonic()) > 0:
-            # Signals remain blocked: after an exception, the caller would release nothing of what follows.
+            # Signals remain blocked: after an exception, the caller would skip the releases that follow.
             for sentinel, _ in self._poll().poll(left * 1000):
                 self._reap(sentinel)
         # Stuck in the kernel. They were killed, so they exit later, and remain zombies until this process ends.

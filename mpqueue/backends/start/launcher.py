@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-_OVERRIDDEN = frozenset({hash_seed.VARIABLE})  # a fork server gets a value of ours for this
+_OVERRIDDEN = frozenset({hash_seed.VARIABLE})  # a fork server gets our value for this
 
 
 class LauncherGone(Exception):
@@ -153,7 +153,7 @@ def _fork_server_environ(salt: str) -> dict[str, str]:
 
 
 def _worker_environ() -> dict[str, str]:
-    """Return the trainer's environment, with one thread per worker for libraries whose number the user has not set."""
+    """Return the trainer's environment, with one thread per worker for libraries without a number set by the user."""
     return {**_ONE_THREAD, **os.environ}
 
 
@@ -340,7 +340,7 @@ class ForkServer:
 
     def end(self) -> int | None:
         """Kill the process and wait for it; return its exit status, if it had exited by itself."""
-        # Before the kill: afterwards every fork server has ended, and its exit status is ours.
+        # Before the kill: afterwards every fork server has exited, with a status caused by us.
         by_itself = self.has_ended()
         descriptors.close(self._lifeline)  # kills its workers, whatever state the fork server is in
         # It needs no clean exit. If the trainer has changed its user since, it may not kill the fork server. The kernel
@@ -412,7 +412,7 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
         fork_server = parked or ForkServer(spawn=spawn)
         try:
             fork_server.settle()
-            # A parked one has no workers, so it has nothing to report. A message is the rest of an earlier use.
+            # A parked one has no workers, so it sends no reports. A message is the rest of an earlier use.
             if parked is None or not fork_server.events():
                 return fork_server
             fork_server.end()

@@ -52,7 +52,7 @@ class Advice:
         setting: The workers to use.
         gain: The rate of this setting, relative to the present setting.
         bottleneck: The remaining bottleneck: "step", "handing over", "copy", "waiting" or "source".
-        sentence: The recommendation as text.
+        sentence: The recommendation.
     """
 
     setting: Setting

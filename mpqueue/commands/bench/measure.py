@@ -80,7 +80,7 @@ class Measured:
         source_s: Seconds per batch in the source, in a worker.
         copy_s: Seconds per batch for copying it into the ring.
         blocked_s: Seconds per batch of waiting for anything but a CPU, if known; part of ``source_s``.
-        idle_share: The share of time in which the workers waited for the consumer.
+        idle_share: The share of time that the workers waited for the consumer.
     """
 
     setting: Setting
@@ -166,7 +166,7 @@ class Present(NamedTuple):
 
 
 def _without(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options but for those that a setting refuses, because they would have no effect."""
+    """Return the options without the ones that a setting rejects because they would have no effect."""
     return {name: value for name, value in options.items() if name not in names}
 
 
@@ -220,7 +220,7 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         counted = loader.statistics() - before
     num_counted = max(1, counted.batches)
     source_s = counted.compute_s / num_counted
-    # Measured ten times per second only, so for a source that always waits its mean is by chance above that of all.
+    # Measured ten times per second only: for a source that always waits, its mean is by chance above the overall mean.
     blocked_s = min(counted.times.blocked.mean_s, source_s)
     return Measured(
         setting, count / took, first_s, source_s, counted.copy_s / num_counted, blocked_s, counted.credit_wait_share
@@ -253,7 +253,7 @@ def _endless(loader: Loader) -> Iterator[Any]:
 def climb(try_one: Callable[[Setting], Measured], backend: Backend, most: Size, concurrency: int = 0) -> list[Measured]:
     """Measure increasing numbers of workers of one kind, and of threads in each, until the rate does not improve.
 
-    For an asynchronous source, `concurrency` samples in flight take the place of one thread.
+    For an asynchronous source, `concurrency` samples in flight replace one thread.
 
     It uses the rules of ``workers="auto"``, which decide by the rate of the present numbers; here each rate is a
     measurement. For a source that waits 20 ms per item and a user's two workers, it found 262 batches/s instead of 97.
@@ -284,7 +284,7 @@ def explore(
     Args:
         source: The source of a `Loader`.
         batch: One of its batches.
-        made: Options of the `Loader`, without those of a setting.
+        made: Options of the `Loader`, without the options of a setting.
         present: The user's present setting.
         options: Options of the command.
         notify: Called with the name of the current measurement; with an empty string at the end.

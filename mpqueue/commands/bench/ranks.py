@@ -1,4 +1,4 @@
-"""``mpqueue bench --world``: how unequal the work of ranks is, and what a `mpqueue.Balance` would gain.
+"""``mpqueue bench --world``: how unequal the work of ranks is, and the gain from a `mpqueue.Balance`.
 
 The samples are only divided by their costs, as a loader of each rank does. No sample is read, and no worker started.
 """
@@ -17,7 +17,7 @@ from mpqueue.system.units import count_text, share_text
 
 _SETTINGS: Sequence[dict[str, Any]] = ({}, {"steps": 4}, {"group": 16})
 _MOST_SAMPLES, _LEAST_STEPS = 1 << 20, 16  # of a large epoch: seconds, and one window of the largest setting
-_NO_MORE = 0.01  # a smaller share of the time is no reason for a larger window
+_NO_MORE = 0.01  # a smaller share of the time does not justify a larger window
 
 
 class Inequality(NamedTuple):

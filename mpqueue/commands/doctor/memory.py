@@ -42,7 +42,7 @@ def shm() -> Finding:
 
 
 def caches(folder: str) -> Finding:
-    """Count what the caches in a folder have stored, read and removed, and how much of its bound is used."""
+    """Count the stores, reads and removals of the caches in a folder, and how much of its bound is used."""
     from mpqueue.dataset.caching.caches import folder_usage
 
     usages, bound = folder_usage(folder)

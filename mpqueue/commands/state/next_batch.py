@@ -29,7 +29,7 @@ def loader_of(name: str) -> Loader:
 
 
 def following(loader: Loader, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ids of the samples in the next batch as ``next``, of a stream a text; or an ``error``.
+    """Return the ids of the samples in the next batch as ``next``, for a stream a string; or an ``error``.
 
     Args:
         loader: The loader, which loads the state.

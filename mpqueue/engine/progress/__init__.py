@@ -1,8 +1,8 @@
-"""What was counted, and what of that the user has got.
+"""The counted batches, and which of them the user has.
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    deliveries.py     what a frontend has taken, and its user has not got
+    deliveries.py     batches that a frontend has taken, and its user does not have
     returned_parts.py the samples of each part of a mixture in the delivered batches
     progress.py       the place up to which batches are counted
     counts.py         how many batches were counted, and which one the user got last

@@ -40,10 +40,11 @@ class BatchCounts:
 
     Attributes:
         progress: See above.
-        parts: The samples of each part of a mixture in the delivered batches. The backend adds those of each batch.
+        parts: The samples of each part of a mixture in the delivered batches. The backend adds the samples of each
+            batch.
         latest: The work item that was counted last.
         num_batches: Number of counted work items.
-        num_empty: Number of those that returned no batch: an error was raised, or all samples were skipped.
+        num_empty: Number of work items that returned no batch: an error was raised, or all samples were skipped.
     """
 
     def __init__(self, progress: Progress, cursor: Cursor) -> None:
@@ -61,7 +62,7 @@ class BatchCounts:
 
     @property
     def num_returned(self) -> int:
-        """Number of batches that the user has got, without errors and batches whose samples were skipped."""
+        """Number of batches that the user has, without errors and fully skipped batches."""
         return self.num_taken - self.num_empty + self._num_open_errors
 
     @property
@@ -70,7 +71,7 @@ class BatchCounts:
         return sum(each.error is not None for each in self.progress.deliveries)
 
     def count(self, work_item: WorkItem, *, is_empty: bool = False) -> bool:
-        """Count a batch, or an error in its place (``is_empty``); return True if it was the last of its epoch."""
+        """Count a batch, or an error instead (``is_empty``); return True if it was the last of its epoch."""
         # Most batches have a position and arrive in order. Access by index takes a third of the time of access by name.
         progress, position = self.progress, work_item[2]
         if work_item[4] < 0 and position == progress.position and not progress.ahead:
@@ -106,19 +107,19 @@ class BatchCounts:
         if not is_last:
             progress.position, progress.ahead = position, ahead
             return False
-        # In this order: a thread that reads a place finds the length of the previous epoch as soon as there is one.
+        # In this order: a thread that reads a place finds the length of the previous epoch as soon as it exists.
         progress.ended = epoch, position
         progress.epoch, progress.position, progress.ahead = epoch + 1, 0, nothing
         return True
 
     def hold(self, work_item: WorkItem, skips: Skips | None, error: BaseException | None = None) -> None:
-        """Record that the front end of this loop has a batch that was just counted, or an error in its place."""
+        """Record that the front end of this loop has a batch that was just counted, or an error instead."""
         progress = self.progress
         record = work_item, progress.epoch, progress.position, skips and skips.latest
         progress.hold(Delivery(record, error))
 
     def move(self, place: Place) -> None:
-        """Count from another place. What was counted, and the user has not got, is dropped."""
+        """Count from another place. Counted batches that the user does not have are dropped."""
         progress = self.progress
         if progress.returned is not None and self._cursor.num_lanes:
             # The place has no snapshot before this batch, if the batch is the last one of its lane there.
@@ -139,7 +140,7 @@ class BatchCounts:
             self.num_empty, progress.deliveries = num_empty, ()
 
     def start_of_returned(self) -> LaneStart:
-        """Return the newest snapshot from which its lane returns the last batch of the user again."""
+        """Return the newest snapshot that makes its lane return the last batch of the user again."""
         assert self.progress.returned is not None
         work_item = self.progress.returned[0]
         number, start = self._start_before

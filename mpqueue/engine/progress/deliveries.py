@@ -6,7 +6,7 @@
 
 The pipeline adds a delivery. The frontend has its batch, and checks that the delivery is still in the tuple before it
 passes the batch on. It takes the delivery out as its last step, by one assignment, after all work on the batch. A saved
-state starts before all deliveries. What is dropped is computed again.
+state starts before all deliveries. Dropped batches are computed again.
 """
 
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ Record: TypeAlias = tuple[WorkItem, int, int, Any]
 
 
 class Delivery:
-    """A batch that was counted for a front end, or an error in its place.
+    """A batch that was counted for a front end, or an error instead.
 
     Attributes:
         record: See `Record`.

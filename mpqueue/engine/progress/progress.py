@@ -1,4 +1,4 @@
-"""`Progress`: the place up to which batches are counted, and what of that the user has not got yet.
+"""`Progress`: the place up to which batches are counted, and the counted batches that the user does not have yet.
 
 A batch is *counted* when it is opened. A front end that takes batches ahead of its user *holds* them: see
 `mpqueue.engine.progress.deliveries`. A saved state starts before all batches that are held.
@@ -23,7 +23,7 @@ class Progress:
         interrupted: A batch that was counted in a call that an exception of a signal handler has left.
         returned: The batch that the user has got last; None: none.
         ended: The previous epoch, and the number of its batches.
-        own_epoch: The latest epoch in which a batch was left out or raised on this rank alone; -1: none.
+        own_epoch: The latest epoch with a batch that was left out or raised on this rank alone; -1: none.
     """
 
     def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:
@@ -65,13 +65,13 @@ class Progress:
                 return place._replace(base=self._base, is_own=place.epoch == self.own_epoch)
 
     def missing(self) -> list[WorkItem]:
-        """Return the work items that were counted, and whose batches the user has not got."""
+        """Return the work items that were counted, but not delivered to the user."""
         found = [each.record[0] for each in self.deliveries]
         interrupted = self.interrupted
         return found if interrupted is None or interrupted in found else [*found, interrupted]
 
     def hold(self, delivery: Delivery) -> None:
-        """Record that a front end has a batch, or an error in its place."""
+        """Record that a front end has a batch, or an error instead."""
         self.deliveries = (*self.deliveries, delivery)
 
     def pass_on(self, delivery: Delivery) -> bool:
@@ -87,7 +87,7 @@ class Progress:
         self.deliveries = tuple(each for each in self.deliveries if each.error is not error)
 
     def without(self, delivery: Delivery) -> tuple[Delivery, ...]:
-        """Return the deliveries without one of them, for an assignment."""
+        """Return the deliveries without the given one, for an assignment."""
         return tuple(each for each in self.deliveries if each is not delivery)
 
     @property
@@ -98,7 +98,7 @@ class Progress:
     def kept(self) -> tuple[int, int]:
         """Return the epoch and the position before which the user has got all batches.
 
-        Whoever forgets what a state at an earlier place needs asks for this place, not for the counted one.
+        Code that drops data of earlier places must use this place, not the counted one.
         """
         return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self.missing())])
 
@@ -131,7 +131,7 @@ class Progress:
         return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
 
     def go_to(self, place: Place) -> None:
-        """Continue to count from this place. What the user has not got is dropped."""
+        """Continue to count from this place. Batches that the user does not have are dropped."""
         own_epoch = place.epoch if place.is_own else -1
         ahead, counts = set(place.ahead), list(place.counts) or [0] * len(self.counts)
         # Assignments alone, so that the run is at one place or at the other.

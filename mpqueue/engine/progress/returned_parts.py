@@ -18,7 +18,7 @@ _MOST_WAITING = 4096
 
 
 class ReportsPlaces(Protocol):
-    """The place of a consumer: a `mpqueue.engine.progress.progress.Progress`."""
+    """A consumer's place: a `mpqueue.engine.progress.progress.Progress`."""
 
     def place(self) -> Place:
         """Return the place after all batches that the consumer has received."""
@@ -28,7 +28,7 @@ class ReturnedParts:
     """Counts the samples of delivered batches by part.
 
     Args:
-        progress: The place of the consumer.
+        progress: The consumer's place.
 
     Attributes:
         names: Names of parts that are counted from 0 on. Other parts appear with their first sample.

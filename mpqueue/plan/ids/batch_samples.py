@@ -1,6 +1,6 @@
-"""`BatchSamples`: what a worker computes for one batch.
+"""`BatchSamples`: the samples that a worker computes for one batch.
 
-It has its own module, because a worker needs nothing else of an order.
+It has its own module, because a worker needs no other part of an order.
 """
 
 import itertools
@@ -31,7 +31,7 @@ class BatchSamples(NamedTuple):
     cuts: Sequence[int] = ()
 
     def parts(self) -> "list[BatchSamples]":
-        """Return the samples of each micro-batch; those of the batch, if it has none."""
+        """Return the samples of each micro-batch, or of the batch if it has no micro-batches."""
         if not self.cuts:
             return [self]
         places, ends = self.places, list(itertools.accumulate(self.cuts))
@@ -40,7 +40,7 @@ class BatchSamples(NamedTuple):
 
     @property
     def places(self) -> Sequence[int]:
-        """The place of each sample in the order of the epoch; its random numbers depend on it."""
+        """Each sample's place in the order of the epoch; its random numbers depend on it."""
         return range(self.first, self.first + len(self.indices)) if self.kept is None else self.kept
 
     @property

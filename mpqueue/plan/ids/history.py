@@ -96,11 +96,11 @@ class History:
         return joined(each.samples for each in self._exclusions if each.at.on(world_size) <= (epoch, batch))
 
     def latest_exclusion(self, world_size: int) -> tuple[int, int]:
-        """Return the epoch and the batch from which on all samples are excluded."""
+        """Return the epoch and the batch of the latest exclusion."""
         return max(each.at.on(world_size) for each in self._exclusions)
 
     def before(self, epoch: int, batch: int, world_size: int) -> Self:
-        """Return the history without the changes after a place. Those that name their first sample remain."""
+        """Return the history without the changes after a place. Changes that name their first sample remain."""
         place = epoch, batch
         kept = [
             entry
@@ -128,8 +128,8 @@ class History:
         Args:
             at: The place where `Loader.set_weights` was called.
             weights: The weights, as plain data.
-            sample: The number of the first sample in the epoch of that place; None: of a stream, whose virtual shards
-                have their own places.
+            sample: The number of the first sample in the epoch of that place; None: of a stream; its virtual shards
+                have separate places.
         """
         return self._with(at, WEIGHTS, weights=weights, **({} if sample is None else {"at": sample}))
 

@@ -104,7 +104,7 @@ class SampleSet:
         return SampleSet(self._ranges + new, self._ids | other._ids, parts)
 
     def contains_all(self, other: "SampleSet") -> bool:
-        """Return whether all ids of another set are in this one; ranges are compared as a whole."""
+        """Return whether this set contains all ids of the other set; ranges are compared as a whole."""
         # A range that only several ranges together contain counts as missing. It is then entered again, which changes
         # no batch.
         return (
@@ -175,7 +175,7 @@ def _not_negative(numbers: list[int], name: str) -> list[int]:
 
 
 def _of_saved(item: Mapping[str, Any], name: str) -> Any:
-    """Return a range or a dict from the form that `SampleSet.plain` gives it."""
+    """Return a range or a dict from the form that `SampleSet.plain` returns."""
     if item.keys() == {"range"}:
         return range(*item["range"])
     if item.keys() == {"part", "ids"}:

@@ -11,6 +11,6 @@ The modules are listed bottom up. A module imports only modules on its own line 
     streams.py       the order of a stream
     balanced.py      the order of balanced ranks
     packed.py        the order of steps with micro-batches of a limited cost
-    plans.py         a plan: an order, and what a run has changed
+    plans.py         a plan: an order, and the changes of a run
     resolve.py       from a source and options to a plan
 """

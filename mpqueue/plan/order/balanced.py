@@ -2,9 +2,8 @@
 
 Without a balance, batch n of the order has the places ``n * batch_size`` and the following ones. A *window* is a number
 of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its places are divided among its batches again, by
-the costs of their samples. So the number of a batch still means (round, rank), and everything that counts batches stays
-valid: ranks, exclusions, states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
-place.
+the costs of their samples. So the number of a batch still means (round, rank), and batch counts remain valid in ranks,
+exclusions and states. Each rank computes the windows by itself, and a sample keeps the random numbers of its place.
 
 Another number of ranks has other windows. It resumes an epoch only where a window ended, and begins its first window
 there: within a window, each rank would lose or repeat samples.
@@ -190,7 +189,7 @@ class Windows:
 
         Args:
             base: Where the ranks that saved the place began its epoch.
-            place: The place of all ranks.
+            place: The common place of all ranks.
         """
         if not self._left_in_window(base, place.position):
             return
@@ -398,12 +397,12 @@ class WindowOrder(CostOrder):
         return work_item if edit is None else edit(work_item, others)
 
     def work(self, epoch: int, position: int, base: RankStart, draws: Any) -> tuple[WorkItem, Others]:
-        """Return a work item with its samples, and what the other ranks have."""
+        """Return a work item with its samples, and the batches of the other ranks."""
         work_item, others = super().work(epoch, position, base, draws)
         return self._assigned(work_item, others), others
 
     def round(self, work_item: WorkItem, others: Others) -> Round:
-        """Return the round of a work item; ``others`` is what the other ranks have there."""
+        """Return the round of a work item; ``others`` describes the other ranks' batches."""
         whole = super().round(work_item, others)
         assert isinstance(others, RankStart)
 
@@ -418,7 +417,7 @@ class WindowOrder(CostOrder):
         )
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
-        """Return a work item with the samples of another one, which draw the random numbers of their new places."""
+        """Return a work item with the samples of ``other``, which draw the random numbers of their new places."""
         places, listed = self.listed(work_item).places, self.listed(other)
         return work_item._replace(listed=BatchSamples(places[0], listed.indices, places[: len(listed.indices)]))
 

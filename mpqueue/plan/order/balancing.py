@@ -1,12 +1,12 @@
 """Division of samples with known costs among ranks, so that all ranks have equal work.
 
 In each step, all ranks wait for the one with the most work. Samples of very different lengths are therefore divided
-by their costs: `divide` gives each rank the same number of samples, and `pack` fills micro-batches up to a capacity.
+by their costs: `divide` assigns each rank the same number of samples, and `pack` fills micro-batches up to a capacity.
 
     costs, descending --greedily--> bins --exchanges of pairs--> bins --if it may be better: differencing, exchanges-->
 
 All numbers are integers, all sorts are stable, and ties are resolved by the item's number: each machine computes the
-same bins from the same costs, without messages. A window's bins do not depend on the windows beside it.
+same bins from the same costs, without messages. A window's bins do not depend on the neighboring windows.
 """
 
 from bisect import bisect_left, insort
@@ -20,7 +20,7 @@ _GOOD = 11  # a largest sum is good enough if it exceeds the lower bound by at m
 # For log-normal lengths in 8 x 8, the largest sums are 0.105 % above the bound, in 1.2 µs per item. With 12 and 4, they
 # are 0.130 % above it, in 0.9 µs, and with 64 and 16, 0.098 %. 16 windows of 8 x 32 need 6 rounds, and at most 8.
 _ROUNDS = 24
-_PATIENCE = 6  # rounds without a smaller largest sum, after which a window stays as it is
+_PATIENCE = 6  # rounds without a smaller largest sum, after which a window remains as it is
 _COMPARED = 32  # items of a bin that are compared at once
 _AT_ONCE = 1 << 15  # items divided at once, with 6 MB of temporary arrays
 
@@ -114,7 +114,7 @@ def _exchange(costs: NDArray[np.int64], items: NDArray[np.int64], bound: NDArray
 
 def _paired(sums: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
     """Return pairs of bins of each window, shape (2, pairs, windows): in turn 0 the largest sum with the smallest."""
-    # As in a tournament, the bin with the largest sum stays in its place, and all others move on by one in each turn:
+    # As in a tournament, the bin with the largest sum keeps its position, and all others move by one in each turn:
     # it meets all of them.
     bins = sums.shape[1]
     ranked = sums.argsort(1, kind="stable").T[::-1]
@@ -125,10 +125,10 @@ def _paired(sums: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
 def _exchange_pairs(
     costs: NDArray[np.int64], items: NDArray[np.int64], sums: NDArray[np.int64], pairs: NDArray[np.int64], turn: int
 ) -> None:
-    """Exchange one item for one in each pair of bins: those whose difference is nearest to half of that of the sums."""
+    """Swap one item in each pair of bins: the two items with a difference nearest to half that between the sums."""
     left, right = pairs.reshape(2, -1)
-    # Large bins are compared in parts, another one in each turn. 1024 differences suffice: 8 bins of 1000 items with
-    # log-normal lengths end 0.025 % above the bound.
+    # Large bins are compared in parts, a different one in each turn. 1024 differences suffice: 8 bins of 1000 items
+    # with log-normal lengths end 0.025 % above the bound.
     step = -(-items.shape[1] // _COMPARED)
     part = slice(turn % step, None, step)
     gaps = sums[left] - sums[right]
@@ -206,7 +206,7 @@ def _micro_batches(ranked: NDArray[np.int64], ranks: int, capacity: int) -> int:
 
 def _best_fit(costs: list[int], bins: int, capacity: int) -> list[int]:
     """Return the bin of each item, of descending costs: that with the least sufficient room. Empty: they do not fit."""
-    # Each bin begins with one of the largest items, so that none is empty. For 2048 items between 0.1 and 0.5 of the
+    # Each bin begins with one of the largest items, so that no bin is empty. For 2048 items between 0.1 and 0.5 of the
     # capacity, this takes 0.9 % more bins than the lower bound, and a best fit that opens bins one by one 1.8 %. For
     # items between 1/6 and 1/3, it is 7.5 % rather than 6.6 %.
     places, bits = list(range(min(bins, len(costs)))), bins.bit_length()

@@ -1,4 +1,4 @@
-"""The order of a sampler, from which the trainer draws the indices of each batch."""
+"""The order of a sampler: the trainer draws the indices of each batch from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class DrawnLengths(EpochLengths):
         return self
 
     def note(self, epoch: int) -> None:
-        """Do nothing: the sampler determines the length of an epoch."""
+        """Ignore the epoch: the sampler determines the length of an epoch."""
 
     def total(self, epoch: int | None = None) -> int | None:
         """Return the number of batches of an epoch over all ranks.
@@ -92,7 +92,7 @@ class DrawnOrder(IndexOrder):
         return "sampler" if self.options.batch_sampler is None else "batch_sampler"
 
     def check_ids(self, samples: SampleSet) -> None:
-        """Do nothing: a sampler may return any keys."""
+        """Accept all keys: a sampler may return any keys."""
 
     def draws(self) -> "Draws":
         """Return a run's draws from the sampler."""
@@ -113,20 +113,20 @@ class DrawnOrder(IndexOrder):
         return DrawnCursor(draws.draw, barrier=barrier, edit=edit)
 
     def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
-        """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
+        """Return the place before a batch of this rank; the arguments and errors are as in `work_at`."""
         assert draws is not None
         if not batch and draws.is_new(epoch):
             return Place(epoch)  # its order is drawn when it begins
         return super().place_at(epoch, batch, base, draws)
 
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
-        """Return a work item with the indices that the sampler returns for it, and what the other ranks have."""
+        """Return a work item with the indices that the sampler returns for it, and the other ranks' batches."""
         assert draws is not None
         index, listed, _, others = draws.batch_at(epoch, base, position, self.ranks)
         return WorkItem(0, epoch, position, index, -1, listed), others
 
     def round(self, work_item: WorkItem, others: Others) -> "Round":
-        """Return the round of a work item, whose batches were drawn."""
+        """Return the round of a work item, from its drawn batches."""
         from mpqueue.plan.position.exclusions import Round
 
         assert isinstance(others, DrawnRound)

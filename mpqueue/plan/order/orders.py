@@ -8,7 +8,7 @@
     StreamOrder    elements of lanes, each with its own order
 
 An order does not depend on where a run is, nor on its history: these are arguments. Positions of a place count this
-rank's batches; a saved state counts those of all ranks, see `mpqueue.plan.position.ranks`.
+rank's batches; a saved state counts the batches of all ranks, see `mpqueue.plan.position.ranks`.
 """
 
 from abc import ABC, abstractmethod
@@ -53,7 +53,7 @@ class Order(ABC):
     Attributes:
         source: The source.
         options: The options about samples and ranks; options that became stages of a dataset have their defaults.
-        ranks: The batches that are dealt here, out of those of all ranks.
+        ranks: The batches that are dealt here, out of all ranks' batches.
         seed: The seed of shuffled orders and random numbers.
         batching: How samples become batches; None: items are batches.
         lanes: Number of lanes of a stream over all ranks; None: one for each worker, or the source has an index.
@@ -127,7 +127,7 @@ class Order(ABC):
     def edit(self, history: History) -> Edit | None:
         """Return the function that completes each work item that is dealt; None: none need that.
 
-        It adds samples that do not follow from the number of a batch, and removes those that are excluded.
+        It adds samples that do not follow from the number of a batch, and removes the excluded samples.
         """
         return None
 
@@ -136,7 +136,7 @@ class Order(ABC):
         """Return the number of the first sample of a mixture with new weights; None: of a stream.
 
         Args:
-            place: The place of this rank.
+            place: This rank's place.
             at: See `mpqueue.Loader.set_weights`.
 
         Raises:
@@ -152,7 +152,7 @@ class Order(ABC):
         return ()
 
     def inequality(self) -> tuple[float, float] | None:
-        """Return how unequal the work of the ranks is, as `Statistics.balance` has it; None without a balance."""
+        """Return how unequal the work of the ranks is, as in `Statistics.balance`; None without a balance."""
         return None
 
     def identity(self) -> list[Any]:
@@ -165,7 +165,7 @@ class Order(ABC):
 
 
 class EpochLengths:
-    """The lengths of epochs. Those that have begun keep theirs, because the source may change in their middle.
+    """The lengths of epochs. A running epoch keeps its length, because the source may change in the middle.
 
     Args:
         source: The source.
@@ -178,7 +178,7 @@ class EpochLengths:
         self._noted: dict[int, int | None] = {}  # by epoch: the number of items when it began
 
     def renewed(self, seed: int | None = None) -> "EpochLengths":
-        """Return the lengths of a run with a seed, or of a loop that begins, without those of earlier epochs."""
+        """Return the lengths of a run with a seed, or of a loop that begins, without the lengths of earlier epochs."""
         return type(self)(self._source, self._batching, self._seed if seed is None else seed)
 
     def note(self, epoch: int) -> None:
@@ -231,7 +231,7 @@ class EpochLengths:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IndexOrder(Order):
-    """The order of a source with an index, whose length determines the number of batches.
+    """The order of a source with an index. Its length determines the number of batches.
 
     Attributes:
         lengths: The lengths of the epochs.
@@ -292,7 +292,7 @@ class IndexOrder(Order):
         return number
 
     def listed(self, work_item: WorkItem) -> BatchSamples:
-        """Return the samples of a work item; an item of the source that is a batch is one of them."""
+        """Return the samples of a work item; an item of the source that is a batch counts as one sample."""
         return work_item.listed or BatchSamples(work_item.position, [work_item.source_index])
 
     def ids_of(self, listed: BatchSamples, epoch: int) -> SampleIds:
@@ -326,13 +326,13 @@ class IndexOrder(Order):
         return self.completed(work_item, others, self._excluding(history))
 
     def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
-        """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
+        """Return the place before a batch of this rank; the arguments and errors are as in `work_at`."""
         # The epoch begins again there, with the length that the source has then.
         self.renewed().work(epoch, batch, base, draws)
         return Place(epoch, batch)
 
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
-        """Return a work item as a cursor deals it, before it is completed, and what the other ranks have."""
+        """Return a work item as a cursor deals it, before it is completed, and the other ranks' batches."""
         total = self.lengths.batches(epoch)
         numbers = self.ranks.numbers(total, base)
         if position >= len(numbers):
@@ -344,14 +344,14 @@ class IndexOrder(Order):
 
         Args:
             work_item: The work item.
-            others: What the other ranks have there.
-            edit: Removes the samples that are excluded; None: none are.
+            others: The other ranks' batches there.
+            edit: Removes the excluded samples; None: no sample is excluded.
             is_dealt: The loops return the batch, so it counts for `inequality`.
         """
         return work_item if edit is None else edit(work_item, others)
 
     def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
-        """Return what `BatchInfo` has of a batch only with a balance; ``base`` is where these ranks began its epoch."""
+        """Return the part of a `BatchInfo` that needs a balance; ``base`` is where these ranks began its epoch."""
         return {}
 
     def first_sample(self, place: Place, at: int | None) -> int:
@@ -377,12 +377,12 @@ class IndexOrder(Order):
     def _excluding(self, history: History) -> Edit | None:
         if history.excluded is None:
             return None
-        from mpqueue.plan.position.exclusions import Exclusions  # most runs exclude nothing
+        from mpqueue.plan.position.exclusions import Exclusions  # most runs exclude no samples
 
         return Exclusions(self, partial(self.source.ids.of, seed=self.seed), history).edit
 
     def round(self, work_item: WorkItem, others: Others) -> "Round":
-        """Return the round of a work item; ``others`` is what the other ranks have there."""
+        """Return the round of a work item; ``others`` describes the other ranks' batches."""
         from mpqueue.plan.position.exclusions import Round
 
         assert isinstance(others, RankStart)
@@ -397,7 +397,7 @@ class IndexOrder(Order):
         return Round(of_ranks, at, lambda: batches(range(world)))
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
-        """Return a work item with the samples of another one, which draw the random numbers of their new places."""
+        """Return a work item with the samples of ``other``, which draw the random numbers of their new places."""
         if self.batching is None:  # an item's random numbers depend on its index
             return work_item._replace(source_index=other.source_index, listed=other.listed)
         return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))

@@ -1,4 +1,4 @@
-"""A plan: what a run follows, before anything is started.
+"""A plan: the inputs of a run, before anything is started.
 
 A plan is immutable. `Plan.cursor` makes the mutable part of a run, which deals work items. The run's `Draws` keep the
 indices that were drawn from a sampler.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """A source and its options, resolved, and what a run has changed.
+    """A source and its options, resolved, and the changes of a run.
 
     Attributes:
         order: The batches of the source, in their order.
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def form(self) -> RunnerKind:
-        """Form in which workers run the source."""
+        """How workers run the source."""
         return self.source.form(self.batching)
 
     @property

@@ -29,7 +29,7 @@ def check_options(options: Options) -> None:
 
 
 def _check_balance(options: Options) -> None:
-    from mpqueue.plan.options.balance import check_balance  # imported here: most programs balance nothing
+    from mpqueue.plan.options.balance import check_balance  # imported here: most programs use no balance
 
     check_balance(options.balance)
     if options.is_sampled:
@@ -88,7 +88,7 @@ def check_inline(options: Options, *, is_asynchronous: bool) -> None:
 
     Args:
         options: The options.
-        is_asynchronous: Coroutines compute the samples, so that one of them can be ended.
+        is_asynchronous: Coroutines compute the samples, so that a single sample can be ended.
     """
     if options.max_batch_bytes is not None:
         raise ValueError(

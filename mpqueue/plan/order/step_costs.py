@@ -17,7 +17,7 @@ def sums_of_step(
         costs: The costs of the samples.
         tokens: Their tokens; None: unknown.
         of_batch: The indices of the samples of the batch.
-        of_step: Those of the step.
+        of_step: The indices of the samples of the step.
         epoch: The epoch.
     """
     known = {"cost": costs} | ({} if tokens is None else {"tokens": tokens})

@@ -70,7 +70,7 @@ class StreamOrder(Order):
     # -- The ids of samples
 
     def identified(self) -> "StreamOrder":
-        """Return the order of a stream whose elements are the ids of the samples of each element."""
+        """Return the order of a stream of the sample ids of each element."""
         # Of a generator function, the number of samples in a batch is enough.
         batching = None if self.batching is None else self.batching._replace(collate=len)
         return replace(self, source=self.source.identified(), batching=batching)

@@ -7,7 +7,7 @@ which (epoch, position, index) each one means. The ledger and the pipeline use o
 epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no work item of the next epoch
 before `open_epoch` is called. It reads the length of the source at the start of every epoch.
 
-The cursor of a sampler is in `mpqueue.plan.position.drawn_cursor`, and that of a stream in
+The cursor of a sampler is in `mpqueue.plan.position.drawn_cursor`, and the cursor of a stream in
 `mpqueue.plan.position.stream_cursor`.
 """
 
@@ -44,8 +44,8 @@ class RankStart(NamedTuple):
     """Where the present ranks began: the beginning of an epoch, or a later place if other ranks began this epoch.
 
     Their order begins with the first batch that was not returned before. Each rank counts its batches from the
-    beginning of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts those
-    of all ranks in the same way, so that a rank has every ``world``-th index. No batch has an index before
+    beginning of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts the
+    batches of all ranks in the same way, so that a rank has every ``world``-th index. No batch has an index before
     ``first * world``.
 
     Attributes:
@@ -99,7 +99,7 @@ class DrawnRound(NamedTuple):
     first: tuple[tuple[int, BatchSamples | None], ...]
 
 
-# What the other ranks have at a work item: the base of its epoch, from which that follows, or the drawn batches.
+# The other ranks' batches at a work item: the base of its epoch, which determines them, or the drawn batches.
 Others: TypeAlias = RankStart | DrawnRound
 Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
@@ -151,7 +151,7 @@ class Drawn(NamedTuple):
         source_index: The index for the source.
         listed: The samples; None: they follow from the index.
         mark: Fingerprint of all indices that the sampler returned before it in this epoch.
-        others: What the other ranks have, for `Cursor.edit`.
+        others: The other ranks' batches, for `Cursor.edit`.
     """
 
     source_index: int
@@ -179,7 +179,7 @@ class Cursor:
     Attributes:
         num_lanes: Number of lanes; 0: the source has an index.
         lanes: Snapshots and ends of the lanes.
-        lane_share: The lanes of this rank among those of all ranks.
+        lane_share: The lanes of this rank among the lanes of all ranks.
         is_drawn: Batches are known only after they are drawn, which happens when their epoch is requested.
         epoch: The epoch that is being dealt.
         next_number: Number of the next work item.
@@ -227,7 +227,7 @@ class Cursor:
         """Note that some lanes have other owners now."""
 
     def element(self, work_item: WorkItem) -> int:
-        """Return the number of an element among those of all lanes of all ranks."""
+        """Return the number of an element, counted over all lanes of all ranks."""
         raise NotImplementedError
 
     def stand_before(self, epoch: int) -> None:
@@ -413,7 +413,7 @@ class EpochCursor(Cursor):
         try:
             for work_item in dealt:
                 edited.append(edit(work_item, self._base))  # noqa: PERF401 - those before an error are kept
-        except Exception:  # such as that of a cost
+        except Exception:  # such as an error of a cost
             if not edited:
                 raise
         except BaseException:  # the caller gets none of them

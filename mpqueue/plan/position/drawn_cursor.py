@@ -1,6 +1,6 @@
 """The cursor of an order that is drawn from a sampler.
 
-A `DrawnCursor` draws batches while it deals. It keeps each batch until the consumer gets it: after an interrupt, the
+A `DrawnCursor` draws batches while it deals. It keeps each batch until it is delivered: after an interrupt, the
 work in flight is dealt again, and a sampler that draws random numbers would return other indices.
 """
 
@@ -36,7 +36,7 @@ class Draw(Protocol):
 
 
 class DrawsEpochs(Protocol):
-    """The draws of a run, one per epoch: a `mpqueue.plan.position.draws.Draws`, or those of a frontend."""
+    """The draws of a run, one per epoch: a `mpqueue.plan.position.draws.Draws`, or a frontend's own draws."""
 
     def draw(self, epoch: int, base: RankStart) -> Draw:
         """Begin an epoch at a base.
@@ -70,7 +70,7 @@ class DrawnCursor(EpochCursor):
         self._num_drawn = self._forget_at = 0
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Keep each drawn batch until the consumer gets it; without a consumer, keep all."""
+        """Keep each drawn batch until it is delivered; without a consumer, keep all."""
         self._consumer = consumer
 
     def deal(self, limit: int = 1) -> list[WorkItem]:

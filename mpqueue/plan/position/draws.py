@@ -137,7 +137,7 @@ class Draws:
         return self._begin(epoch, base).has_ended
 
     def _begin(self, epoch: int, base: RankStart) -> SamplerDraw:
-        # First, because it may seed generators of the sampler, whose states are recorded or restored below.
+        # First, because it may seed generators of the sampler: their states are recorded or restored below.
         self._set_epoch(epoch)
         self._epoch_set = epoch
         recorded = self._beginnings.get(epoch)
@@ -154,7 +154,7 @@ class Draws:
         return SamplerDraw(self._own(self._batches(base, self._sampler), epoch, base))
 
     def is_new(self, epoch: int) -> bool:
-        """Return whether an epoch is later than all that were drawn."""
+        """Return whether an epoch is later than all drawn epochs."""
         return epoch > max(self._beginnings, default=-1)
 
     def batch_at(self, epoch: int, base: RankStart, position: int, ranks: Ranks) -> Drawn:
@@ -163,7 +163,7 @@ class Draws:
         Args:
             epoch: The epoch: the present one, the one before, or any epoch of a sampler without random numbers.
             base: Where these ranks began the epoch.
-            position: Position of the batch among those that are dealt for ``ranks``.
+            position: Position of the batch among the batches dealt for ``ranks``.
             ranks: The batches of the rank.
 
         Raises:
@@ -320,7 +320,7 @@ class Draws:
                 beginning.append(item)
             count += 1
             yield item
-        # Counted from the base: the batches before it were rounds of another number of ranks.
+        # Counted from the base: the batches before it were rounds of a different number of ranks.
         num_turns = self._ranks.num_turns(-(-count // batch_size), base)
         end = base.nth(num_turns * world - 1) + 1 if num_turns > base.first else 0
         yield from itertools.islice(itertools.cycle(beginning), max(0, end * batch_size - count))

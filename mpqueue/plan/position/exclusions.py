@@ -3,7 +3,7 @@
 All ranks return the same number of batches, whichever rank loses a whole batch. A *round* has one batch of each rank.
 If exclusions empty some of its batches, all ranks decide alike:
 
-    all batches are empty, or one of them with `drop_last`    the round is left out on all ranks
+    all batches are empty, or any batch with `drop_last`      the round is left out on all ranks
     otherwise                                                 the empty batches are filled with other samples
 
 The empty batch of rank r is filled with batch r of the epoch, as the end of an epoch is; if that one is empty, too,
@@ -46,7 +46,7 @@ class Excludable(Protocol):
 
     @property
     def ranks(self) -> Ranks:
-        """The batches that are dealt here, out of those of all ranks."""
+        """The batches that are dealt here, out of all ranks' batches."""
 
     def round(self, work_item: WorkItem, others: Others) -> Round:
         """Return the round of a work item."""
@@ -55,7 +55,7 @@ class Excludable(Protocol):
         """Return the samples of a work item."""
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
-        """Return a work item with the samples of another one."""
+        """Return a work item with the samples of ``other``."""
 
 
 class EqualRanks:
@@ -64,8 +64,8 @@ class EqualRanks:
     Args:
         order: The order of the batches.
         without: Removes the samples that are excluded at a work item.
-        without_at_start: Removes those that are excluded at the start of its round. Later exclusions do not leave out
-            the round, because some ranks have returned their batches. None: no sample is excluded there.
+        without_at_start: Removes the samples that are excluded at the start of its round. Later exclusions do not leave
+            out the round, because some ranks have returned their batches. None: no sample is excluded there.
     """
 
     def __init__(self, order: Excludable, without: Without, without_at_start: Without | None) -> None:
@@ -123,7 +123,7 @@ class Exclusions:
         self._latest = history.latest_exclusion(self._world)
 
     def edit(self, work_item: WorkItem, others: Others) -> WorkItem:
-        """Return a work item without the samples that are excluded there; ``others`` is what the other ranks have.
+        """Return a work item without its excluded samples; ``others`` describes the other ranks' batches.
 
         A server that is restarted begins before the exclusions that it adds, so that all consumers have the same.
         """

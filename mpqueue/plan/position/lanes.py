@@ -61,7 +61,7 @@ class Lost(NamedTuple):
 
 
 class LaneShare(NamedTuple):
-    """The lanes of this process among those of all ranks.
+    """The lanes of this process among the lanes of all ranks.
 
     Attributes:
         num_lanes: Number of lanes here, with the local numbers 0 to ``num_lanes - 1``.
@@ -166,7 +166,7 @@ def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tup
 def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     """Return the ends that an ordered stream reaches before its lanes have returned these counts; -1 for the others.
 
-    A lane that has returned all of its elements may still end later: after an exclusion it can have another one.
+    A lane that has returned all of its elements may still end later: after an exclusion it can have a further element.
     """
     if not ends:
         return ()
@@ -179,12 +179,12 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def with_change(start: LaneStart, kind: str, number: int, count: int) -> LaneStart:
-    """Return a start whose lane begins a change of the run at an element.
+    """Return a start with a change of the run that begins at an element.
 
     Args:
         start: The start.
         kind: The kind of the change, see `mpqueue.plan.ids.history.Changes`.
-        number: The number of the change among those of its kind.
+        number: The number of the change among all changes of its kind.
         count: The number of the element.
     """
     if start.state is None and not count:
@@ -197,8 +197,8 @@ def with_change(start: LaneStart, kind: str, number: int, count: int) -> LaneSta
 def ends_at_change(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     """Return the ends of an ordered stream that its loops have passed; -1 for the others, which a change may move.
 
-    A lane that has returned all of its elements may have another one after a change: how far workers have read ahead
-    decides nothing.
+    A lane that has returned all of its elements may have a further one after a change, independent of how far workers
+    have read ahead.
     """
     # The lanes take turns, by count and number.
     last = max(((count - 1, lane) for lane, count in enumerate(counts)), default=(-1, -1))
@@ -207,7 +207,7 @@ def ends_at_change(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...
 
 
 def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
-    """Return a start whose state includes a lost sample; None if the state includes it already."""
+    """Return a start with a lost sample in its state; None if the state includes it already."""
     assert start.state is not None
     state = pickle.loads(start.state)
     before = state.get("lost", [])

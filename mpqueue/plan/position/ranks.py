@@ -40,7 +40,7 @@ class Ranks:
         shard: The rank and the number of ranks.
         drops: The end of the order is dropped.
         drops_rounds: A round is left out if one of its batches is empty.
-        leaves_out: Returns whether a round is left out, by which of its batches are empty. Other empty batches are
+        leaves_out: Returns whether a round is left out, given the emptiness of each batch. Other empty batches are
             filled.
     """
 
@@ -51,7 +51,7 @@ class Ranks:
         self.leaves_out: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
 
     def of_rank(self, rank: int) -> "Ranks":
-        """Return the batches of another rank."""
+        """Return the batches of the given rank."""
         return Ranks(Shard(rank, self.shard.world), drop_last=self.drops, ordered=self._is_ordered)
 
     @property
@@ -74,7 +74,7 @@ class Ranks:
         return base.numbers(self._indices(self.num_turns(total, base)))
 
     def num_turns(self, total: int | None, base: RankStart = FROM_BEGINNING) -> int:
-        """Return the number of rounds of an epoch, with those before the base; the arguments are those of `numbers`."""
+        """Return the number of rounds of an epoch, with those before the base; the arguments are as in `numbers`."""
         end, world = base.index_of(ENDLESS if total is None else total), self.shard.world
         # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
         return max(base.first, end // world if self.drops else -(-end // world))
@@ -85,7 +85,7 @@ class Ranks:
         return range(rank, rank + num_turns * world, world)
 
     def pick(self, group: Sequence[Any]) -> Sequence[Any]:
-        """Return the batches that are dealt here out of those of a round."""
+        """Return the batches of a round that are dealt here."""
         return [group[self.shard.rank]]
 
     def in_round(self, position: int) -> tuple[int, int]:
@@ -171,7 +171,7 @@ class AllRanks(Ranks):
 
 
 class PartRanks(Ranks):
-    """All batches of the order, of which each rank has its part: no rank fills up the last one.
+    """All batches of the order, and each rank has its part of them: no rank fills up the last one.
 
     Args:
         part: The rank and the number of ranks.
@@ -184,7 +184,7 @@ class PartRanks(Ranks):
         self._part = part
 
     def of_rank(self, rank: int) -> "PartRanks":
-        """Return the batches with the part of another rank."""
+        """Return the batches with the part of the given rank."""
         return PartRanks(Shard(rank, self._part.world), drop_last=self.drops, ordered=self._is_ordered)
 
     @property

@@ -13,7 +13,7 @@ from mpqueue.plan.options.checks import plain
 
 
 def fingerprint_of(keys: Sequence[Any], before: int) -> int:
-    """Return the fingerprint of all batches up to one with these keys; ``before`` is that of the batches before it."""
+    """Return the fingerprint of all batches up to one with these keys; ``before`` is the fingerprint before it."""
     try:
         data = array("q", keys).tobytes()
     except (TypeError, OverflowError):

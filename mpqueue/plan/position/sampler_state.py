@@ -28,7 +28,7 @@ class Randomness:
 
     Args:
         sampler: The sampler.
-        others: Objects whose generators do not belong to the sampler, such as the source.
+        others: Objects with generators that do not belong to the sampler, such as the source.
     """
 
     def __init__(self, sampler: Any, *others: Any) -> None:
@@ -89,7 +89,7 @@ class Randomness:
                 raise DrawsRandomNumbers
 
     def _copied(self, stateful: Any, recorded: dict[str, Any] | None) -> Any:
-        """Return a copy of a sampler with a state, whose own state the running iterator changes."""
+        """Return a copy of a sampler with a state: the running iterator changes the sampler's own state."""
         if recorded is None or "sampler" not in recorded:
             raise DrawsRandomNumbers
         # The source is shared: it may be large, and only the sampler's state changes.

@@ -2,7 +2,7 @@
 
 Elements are read from virtual shards (lanes), each with its own order. Work items alternate between the lanes: element
 0 of each lane, then element 1 of each, and so on. A lane after its end answers its remaining work items with "end" and
-gets no more. The others continue in the same order, so the order of delivery does not depend on when the end was
+receives no more. The others continue in the same order, so the order of delivery does not depend on when the end was
 noticed. The next lane follows from the number of elements that each lane has returned. A work item names its lane, not
 a worker: the backend decides which worker runs a lane.
 """
@@ -36,7 +36,7 @@ class StreamCursor(Cursor):
         self._epoch_batches = epoch_batches
         self._consumer: ConsumerProgress | None = None
         # Heaps of (next element, lane) for lanes that may have this element: one for all, or one for each worker while
-        # work items are dealt fairly. A lane that has ended leaves its heap when its turn comes: a search for it would
+        # work items are dealt fairly. A finished lane leaves its heap in its turn: a search for it would
         # take as long as all lanes.
         self._turns: list[tuple[int, int]] = []
         self._shares: dict[int, list[tuple[int, int]]] = {}
@@ -66,7 +66,7 @@ class StreamCursor(Cursor):
         self._ended.add(lane)
 
     def element(self, work_item: WorkItem) -> int:
-        """Return the number of an element among those of all lanes of all ranks."""
+        """Return the number of an element, counted over all lanes of all ranks."""
         return work_item.source_index * self.lane_share.total + self.lane_share.lane(work_item.lane)
 
     def room_for(self, num_outstanding: int) -> int:

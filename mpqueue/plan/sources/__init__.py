@@ -2,7 +2,7 @@
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    batch_types.py the type of a batch, from that of the source
+    batch_types.py the type of a batch, from the type of the source
     columns.py     reads a column of a source
     sequence.py    `Sequence`, the base class of sources
     sources.py     the base of the source classes, and sources with an index

@@ -1,7 +1,7 @@
 """The types of batches and samples, which type checkers derive from the source.
 
-`Loader`, the enqueuers, `Consumer` and `Dataset` are generic in the type of what they yield. Without a parameter in an
-annotation, this type is ``Any``, so ``Loader`` alone is valid in code that is checked strictly.
+`Loader`, the enqueuers, `Consumer` and `Dataset` are generic in the type of the objects that they yield. Without a
+parameter in an annotation, this type is ``Any``, so ``Loader`` alone is valid in code that is checked strictly.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

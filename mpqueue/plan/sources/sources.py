@@ -36,7 +36,7 @@ IN_ORDER = "in order"
 # Hooks of base classes, which are empty. A source that inherits one needs no barrier at the end of an epoch.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 
-# The methods that draw `index_array`, the order of an iterator: those of Keras's ImageDataGenerator, and of aucmedi.
+# The methods that draw `index_array`, the order of an iterator: methods of Keras's ImageDataGenerator, and of aucmedi.
 _DRAW_ORDER = ("_set_index_array", "__set_index_array__")
 
 
@@ -53,7 +53,7 @@ class CacheUse(NamedTuple):
 
 
 class SourceParts:
-    """The objects whose ``__getitem__`` computes the items of a source.
+    """The objects with the ``__getitem__`` that computes the items of a source.
 
     Args:
         objects: The objects.
@@ -209,12 +209,12 @@ class Source:
 
     @property
     def part_names(self) -> tuple[str | int, ...]:
-        """The names of the parts of its mixtures; empty if it has none."""
+        """The names of the parts of its mixtures; empty if it has no mixture."""
         return ()
 
     @property
     def caches(self) -> dict[str, CacheUse]:
-        """Its caches, by name: those of methods with `mpqueue.cached`."""
+        """Its caches, by name: the caches of methods with `mpqueue.cached`."""
         return cached_methods(self.runs)
 
     def remaining(self, options: Options) -> Options:
@@ -235,11 +235,11 @@ class Source:
 
     @cached_property
     def parts(self) -> SourceParts:
-        """The objects whose ``__getitem__`` is called."""
+        """The objects with the ``__getitem__`` that is called."""
         return SourceParts([])
 
     def searched(self) -> list[Any]:
-        """Return the objects in which the search for shared state begins."""
+        """Return the objects where the search for shared state begins."""
         return [self.runs]
 
     def uses_coroutines(self, *, batches: bool) -> bool:
@@ -285,7 +285,7 @@ class Source:
 
         Raises:
             TypeError: They are not weights.
-            ValueError: There is no mixture whose samples come in order, or the weights are not possible.
+            ValueError: There is no mixture with its samples in order, or the weights are not possible.
         """
         raise ValueError(f"{self.name} has no mixture, so it has no weights: expected a mpqueue.Dataset with a mix")
 

@@ -1,4 +1,4 @@
-"""Streams: sources whose elements have no numbers, and are taken from virtual shards ("lanes").
+"""Streams: sources of elements without numbers, taken from virtual shards ("lanes").
 
 ::
 
@@ -91,7 +91,7 @@ class AnyStream(Source):
         return copies_message(self.runs, count, parts)
 
     def identified(self) -> "AnyStream":
-        """Return a stream whose elements are the ids of the samples of each element, or their number.
+        """Return a stream of the sample ids of each element, or of their number.
 
         Later exclusions and weights do not change it.
         """

@@ -1,4 +1,4 @@
-"""The states of the runs of a source with an index: the place of all ranks, from the state of any, or of one rank.
+"""The states of runs of a source with an index: a common place of all ranks, or the place of one.
 
 A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
 number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
@@ -69,7 +69,7 @@ class IndexStates(States):
         return of_rank(states, self._shard)
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        """Return this rank's place at which a run resumes from a state, or from all ranks' states."""
         saved = base_in(state)
         if draws is not None:
             draws.load(place_read_from(state).epoch, saved.number, dict(state))
@@ -101,7 +101,7 @@ class DrawnStates(IndexStates):
                     return False
             except TypeError:  # the sampler has no length
                 return False
-        # The sampler must be iterated to its end: the order of its next epoch may depend on that.
+        # The sampler must be iterated to the end: the order of its next epoch may depend on that.
         number = place.base.nth(place.position * self._shard.world)
         return draws.is_over(place.epoch, place.base._replace(number=number))
 
@@ -139,7 +139,7 @@ class WindowStates(IndexStates):
         return place
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state, or from those of all ranks."""
+        """Return this rank's place at which a run resumes from a state, or from all ranks' states."""
         begun = super().begun_at(state, place, draws)
         base = begun.base.of(begun.epoch)
         if base is not FROM_BEGINNING and self._shard.world == 1 and number_of_ranks(state) > 1:
@@ -167,7 +167,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
         ValueError: The state of this rank is missing, or the number of ranks has changed; or the states are not of one
             moment.
     """
-    # States without a rank are valid for all ranks that left out nothing, so these have the same place.
+    # States without a rank are valid for all ranks that left out no batch, so these have the same place.
     others = [state for state in states if "shard" not in state]
     if any(place_read_from(state) != place_read_from(others[0]) for state in others):
         raise ValueError(

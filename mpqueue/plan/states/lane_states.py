@@ -112,7 +112,7 @@ def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world:
 def place_in(
     states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare, shard: Sequence[int]
 ) -> Place:
-    """Return the place of this rank.
+    """Return this rank's place.
 
     Args:
         states: The state of one rank, or the states of all ranks at one moment, in any order.
@@ -132,7 +132,7 @@ def place_in(
     counts, starts, ends = zip(*(progress[lane] for lane in share.lanes()), strict=True)
     # The number of batches that all ranks together have taken is divided among the present ranks. A single state
     # represents all ranks of its run. Rounded up, as the places of exclusions are: an exclusion made at the
-    # moment of the state would otherwise have a place behind the first batches, which already lack its samples.
+    # moment of the state would otherwise have a place after the first batches, which already lack its samples.
     taken = sum(place.position for place in places) * shard_in(states[0])[1]
     position = -(-taken // (len(places) * shard[1]))
     if all(start.state is None for start in starts):

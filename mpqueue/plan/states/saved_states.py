@@ -1,8 +1,8 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
 A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys, so only the types of the place are checked in addition. A state of another version is refused. Keys that a program
-adds are ignored.
+keys, so only the types of the place are checked in addition. A state with a different version is rejected. Keys that a
+program adds are ignored.
 """
 
 import operator

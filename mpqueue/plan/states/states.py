@@ -1,4 +1,4 @@
-"""The states of a run: what a plan saves of a place, and where a run of a plan continues from saved states.
+"""The states of a run: how a plan saves a place, and where a run of a plan continues from saved states.
 
 Each kind of order has a class. `states_of` selects it.
 """
@@ -23,7 +23,7 @@ class RunPosition(NamedTuple):
     """Where a run is.
 
     Attributes:
-        place: The place of this rank.
+        place: This rank's place.
         steps: The number of batches that were returned.
         parts: The number of samples of each part of a mixture in these batches.
         draws: The run's draws from a sampler.
@@ -95,7 +95,7 @@ class States(ABC):
         """Return the part of a state that names a place."""
 
     def _added(self, at: RunPosition, position: int) -> dict[str, Any]:
-        """Return the additional keys of this kind of order; ``position`` is that of the state."""
+        """Return the additional keys of this kind of order; ``position`` is the state's position."""
         return {}
 
     @abstractmethod
@@ -105,12 +105,12 @@ class States(ABC):
     # -- From states
 
     def place(self, states: Sequence[dict[str, Any]]) -> Place:
-        """Return the place in states: this rank's place for a stream, otherwise the place of all ranks.
+        """Return the place in states: this rank's place for a stream, otherwise the common place of all ranks.
 
         `begun_at` converts a place of all ranks to one of this rank.
 
         Args:
-            states: One state, or those of all ranks at one moment.
+            states: One state, or all ranks' states at one moment.
 
         Raises:
             TypeError: An object is not a state.
@@ -125,12 +125,12 @@ class States(ABC):
         return self._joined(states, places)
 
     def here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return the states that this rank continues from, out of those that `place` has accepted."""
+        """Return the states that this rank continues from, out of the states that `place` has accepted."""
         return states
 
     @abstractmethod
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank at which a run resumes from a state, or from those of all ranks.
+        """Return this rank's place at which a run resumes from a state, or from all ranks' states.
 
         Args:
             state: The state; of several, the one with the earliest place.
@@ -140,7 +140,7 @@ class States(ABC):
 
     @abstractmethod
     def _check_kind(self, state: Mapping[str, Any]) -> None:
-        """Raise a `ValueError` for the state of another kind of source."""
+        """Raise a `ValueError` for the state of a different kind of source."""
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
         """Raise a `ValueError` that shows both values if the source or the order of a state differs."""

@@ -81,7 +81,7 @@ class StreamStates(States):
         return place
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
-        """Return the place of a stream with one lane per worker."""
+        """Return a stream's place with one lane per worker."""
         (state, *others), (place, *_) = states, places
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
         if others:

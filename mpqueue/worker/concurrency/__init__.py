@@ -2,7 +2,7 @@
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    stuck.py           coroutines that do not go on
+    stuck.py           coroutines that do not continue
     helper_threads.py  threads that compute samples for a worker
     event_loop.py      the event loop of a process, in its own thread
     coroutines.py      coroutines in place of helper threads

@@ -1,6 +1,6 @@
 """The elements of asynchronous generators and iterables, one by one, for code that reads plain iterators.
 
-A task in the event loop runs the iterable from its beginning to its end: a generator may hold a timeout or a task group
+A task in the event loop runs the iterable from beginning to end: a generator may hold a timeout or a task group
 over several elements, which belong to one task. Each element has the context of the thread that requests it.
 """
 

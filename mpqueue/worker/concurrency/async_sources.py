@@ -1,10 +1,10 @@
 """What an asynchronous source needs in a process: plain iterators, ``worker_init``, and ``aclose``.
 
 A source has a client session, a pool of connections or another object that belongs to the event loop. A coroutine
-function as ``worker_init`` runs in this loop, so it may create such objects. Before the process ends, or gets another
-state of the source, what the source holds open is closed in the loop.
+function as ``worker_init`` runs in this loop, so it may create such objects. Before the process ends, or loads a
+new state of the source, the source's open objects are closed in the loop.
 
-Nothing here imports asyncio, unless a coroutine runs.
+This module imports asyncio only when a coroutine runs.
 """
 
 import inspect
@@ -44,7 +44,7 @@ def initialise(worker_init: Callable[[], Any] | None) -> "EventLoop | None":
     """Call ``worker_init``, if there is one.
 
     Returns:
-        The event loop in which a coroutine function ran, which must be kept; None for a plain function.
+        The event loop that ran a coroutine function, and must be kept; None for a plain function.
 
     Raises:
         BaseException: The error of the function.
@@ -67,7 +67,7 @@ def initialise(worker_init: Callable[[], Any] | None) -> "EventLoop | None":
 
 
 def close_in_loop(source: Any) -> None:
-    """Close what a source holds open, if this process has an event loop."""
+    """Close the open objects of a source, if this process has an event loop."""
     loop = _running_loop()
     if loop is None:
         return
@@ -84,7 +84,7 @@ def close_in_loop(source: Any) -> None:
 
 
 def close_before_exit(source: Any) -> None:
-    """Close what a source holds open, and end the tasks that its samples have left behind."""
+    """Close the open objects of a source, and end the leftover tasks of its samples."""
     close_in_loop(source)
     loop = _running_loop()
     if loop is not None:

@@ -2,7 +2,7 @@
 
     worker's thread    starts calls in order, and takes their results in the same order:
     `mpqueue.worker.concurrency.in_order` event loop         runs as many of them as allowed, the oldest first, each in
-    a task of its own
+    a separate task
 
 A running sample that is not needed anymore is cancelled, and awaited. A `CancelledError` of the source itself arrives
 as a RuntimeError: in ``async for`` it would look like a cancellation of the trainer.
@@ -32,7 +32,7 @@ class CoroutineCall(HelperCall):
     Args:
         function: The coroutine function.
         arguments: Its arguments.
-        ended: Called after its end, in the loop's thread.
+        ended: Called when the call is over, in the loop's thread.
     """
 
     __slots__ = ("_ended", "_is_cancelled", "_task")
@@ -133,7 +133,7 @@ class Coroutines:
         """
         call = CoroutineCall(function, arguments, self._next)
         self._queue.append(call)
-        # After the append: a task that ends from now on finds the call in the queue.
+        # After the append: a task that ends after this line finds the call in the queue.
         if self._num_running < self.width and not self._is_due:
             self._is_due = True
             self._loop.call(self._begin)
@@ -156,7 +156,7 @@ class Coroutines:
         return self._loop.wait(call, lambda: f"{self._describe(*call.arguments)}\n{call.stack()}", until, self._ask)
 
     def _ask(self) -> None:
-        # An interrupt may have struck in `submit`, before the loop was asked to look into the queue.
+        # An interrupt may have struck in `submit`, before the loop was notified of the queue.
         if self._queue and self._num_running < self.width:
             self._loop.call(self._begin)
 
@@ -168,7 +168,7 @@ class Coroutines:
         return running
 
     def dismiss(self) -> None:
-        """Do nothing: the loop ends with its last user."""
+        """Keep the loop: it ends with its last user."""
 
     def _begin(self) -> None:
         """Start calls, in the loop's thread."""
@@ -176,7 +176,7 @@ class Coroutines:
         loop, queue = self._loop.loop, self._queue
         while queue and self._num_running < self.width:
             call = queue.popleft()
-            # A copy for each: a sample must not see the context variables of another one.
+            # A copy for each: a sample must not see another sample's context variables.
             task = call.begin(loop, self._context.copy())
             if task is not None:
                 self._num_running += 1

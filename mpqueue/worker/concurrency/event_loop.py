@@ -1,10 +1,10 @@
-"""The event loop of a process, in a thread of its own: it runs the coroutines of sources.
+"""The event loop of a process, in a separate thread: it runs the coroutines of sources.
 
 There is one loop in each worker process, and one in the trainer for everything that it computes itself. A client
 session belongs to one loop, so all coroutines of a source must run in the same one. The thread makes the loop
 independent of other loops: a program that runs in asyncio, or a notebook, may wait for it.
 
-The loop ends with its last user: tasks that samples have left behind are cancelled, and awaited for `_END_S`. In a
+The loop ends with its last user: leftover tasks of samples are cancelled, and awaited for `_END_S`. In a
 forked child the loop does not exist, and a new one is started when it is needed. A child that a coroutine has forked
 has only the thread of the loop, and shares its descriptors: it exits when its task returns, raises or awaits.
 
@@ -37,7 +37,7 @@ THREAD_NAME = "mpqueue-event-loop"
 LOOK_S = 0.25
 _END_S = 1.0
 _T = TypeVar("_T")
-_LOOPS = ("asyncio", "threading")  # the frames of the user are above those of these modules
+_LOOPS = ("asyncio", "threading")  # the frames of the user are above the frames of these modules
 
 
 class EventLoop:
@@ -75,7 +75,7 @@ class EventLoop:
         """Call a function in the loop's thread, soon.
 
         Raises:
-            RuntimeError: This process was forked since, or the loop has ended.
+            RuntimeError: This process was forked since, or the loop is closed.
         """
         self.check()
         self.loop.call_soon_threadsafe(function)
@@ -270,18 +270,18 @@ def stack_of(at: Any) -> str:
 
 
 def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event, own: ProcessMark) -> None:
-    """Run the loop until its end; the main function of its thread."""
+    """Run the loop until it ends; the main function of its thread."""
     # Signals are not blocked: processes that user code starts here would inherit that, and could not be ended.
     asyncio.set_event_loop(loop)
     try:
         while not is_over.is_set():
             # Again, if user code has stopped it. A SystemExit or KeyboardInterrupt of a task leaves the loop, too; the
-            # waiting thread gets it as the error of its sample.
+            # waiting thread receives it as the error of its sample.
             with contextlib.suppress(BaseException):
                 loop.run_forever()
             if not own[0]:
                 leave_as_child()
-        with contextlib.suppress(BaseException):  # of tasks that nobody waits for
+        with contextlib.suppress(BaseException):  # of tasks without a waiting caller
             loop.run_until_complete(_leave(loop))
     finally:
         asyncio.set_event_loop(None)
@@ -289,7 +289,7 @@ def _serve(loop: asyncio.AbstractEventLoop, is_over: threading.Event, own: Proce
 
 
 async def _leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel the tasks that samples have left behind, and wait for them."""
+    """Cancel the leftover tasks of samples, and wait for them."""
     left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     for task in left:
         task.cancel()
@@ -316,7 +316,7 @@ def _enter_child() -> None:
     _lock = Lock()  # another thread of the parent may have held it
     loop = None if _shared is None else _shared()
     if loop is not None and loop.is_here:
-        loop.loop.stop()  # forked by a callback, which is no task
+        loop.loop.stop()  # forked by a callback instead of a task
 
 
 os.register_at_fork(after_in_child=_enter_child)
@@ -338,7 +338,7 @@ def shared_loop() -> EventLoop:
 
 
 def running_loop() -> EventLoop | None:
-    """Return the loop of this process; None: it has none."""
+    """Return the loop of this process; None: it has no loop."""
     loop = None if _shared is None else _shared()
     return loop if loop is not None and loop.own[0] else None
 
@@ -351,7 +351,7 @@ def cancelled_error(cause: BaseException) -> RuntimeError:
 
 
 async def close(source: Any) -> None:
-    """Close what a source holds open: by its own ``aclose``, or that of each of its attributes."""
+    """Close the open objects of a source: by its own ``aclose``, or the ``aclose`` of each attribute."""
     if hasattr(type(source), "aclose"):
         await source.aclose()
         return

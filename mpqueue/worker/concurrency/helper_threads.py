@@ -222,7 +222,7 @@ class Helpers:
         return call.wait()
 
     def cancel(self, calls: Sequence[HelperCall]) -> list[HelperCall]:
-        """Cancel calls; return those that a thread has started."""
+        """Cancel calls; return the calls that a thread has started."""
         return [call for call in calls if not call.cancel()]
 
     def dismiss(self) -> None:

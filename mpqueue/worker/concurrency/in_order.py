@@ -1,9 +1,9 @@
 """Samples in flight: calls that helper threads or coroutines compute at once, with results in order.
 
 At most `AHEAD` calls for each thread or coroutine are started and not taken. When all calls of a batch are started,
-those of the next batches follow, if known and within the same limit. Otherwise all threads would wait for the slowest
-call of each batch. Measured with samples that wait for 20 ms (median, some for 130 ms), next to a busy program: 956
-samples/s instead of 489, with two workers of 16 threads.
+the calls of the next batches follow, if known and within the same limit. Otherwise all threads would wait for the
+slowest call of each batch. Measured with samples that wait for 20 ms (median, some for 130 ms), next to a busy program:
+956 samples/s instead of 489, with two workers of 16 threads.
 
 No call outlives its batch. After an error, calls that have not started are cancelled, and running ones must end
 before the error is raised. So no user code runs when an epoch ends. An interrupt of the waiting thread itself (Ctrl-C,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mpqueue.worker.concurrency.helper_threads import Helpers
 
 Helping: TypeAlias = "Helpers | Coroutines"
-# Grants of later batches arrive in the meantime. A look into the pipe takes three system calls, so it pays only now and
-# then.
+# Grants of later batches arrive in the meantime. A look into the pipe takes three system calls, so it is worthwhile
+# only occasionally.
 _TAKEN_BETWEEN = 16
 
 

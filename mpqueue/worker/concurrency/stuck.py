@@ -1,4 +1,4 @@
-"""Coroutines that do not go on: a sample that takes too long, and a call that blocks the event loop.
+"""Coroutines that do not continue: a sample that takes too long, and a call that blocks the event loop.
 
 The stack of a thread does not show where a coroutine awaits. So the thread that waits for a coroutine reports that
 after `AWAITS_S`, and a warning about a slow batch shows the report.
@@ -27,10 +27,10 @@ def element_text(*arguments: Any) -> str:
 
 
 class SampleHung(BaseException):
-    """A sample took longer than ``batch_timeout``: it is no error of the source, and the batch is tried again.
+    """A sample took longer than ``batch_timeout``: it is not an error of the source, and the batch is tried again.
 
     Args:
-        place: The place of the sample in the epoch.
+        place: The sample's place in the epoch.
         index: Its index.
         timeout_s: The time.
         stack: Where the sample waits.

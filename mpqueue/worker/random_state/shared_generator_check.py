@@ -29,7 +29,7 @@ class SharedGeneratorCheck:
         """Warn if shared generators were used for the first batch.
 
         Args:
-            option: Name and value of the option by which several samples are computed at once; empty for none.
+            option: Name and value of the option that makes several samples run at once; empty for none.
         """
         drawn = " and ".join(self.drawn())
         if not drawn:

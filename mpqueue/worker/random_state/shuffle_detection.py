@@ -29,7 +29,7 @@ from mpqueue.system.user_code.object_walk import contents, is_a, name_of
 
 _NUM_LOOKED_AT = 64
 _LEAST = 5
-_CHUNK = 1 << 18  # integers whose checksums are computed together
+_CHUNK = 1 << 18  # integers with checksums computed together
 NAME_BYTES: Final = 48
 
 
@@ -123,7 +123,7 @@ def _mark_of_elements(value: Any) -> int:
 
 
 def _sum_of_checksums(values: np.ndarray) -> int:
-    """Return the sum of a checksum of each integer, which needs no objects: those of 20 million integers take 10 s."""
+    """Return the sum of a checksum of each integer, which needs no objects: 20 million integer objects take 10 s."""
     mixed = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(32)
     return int((mixed * np.uint64(0xD6E8FEB86659FD93)).sum())

@@ -54,7 +54,7 @@ class _DrawsOfThread(_Draws, threading.local):
 # A worker process has one batch, whichever thread of the user draws. Helper threads, and all threads elsewhere, have
 # their own.
 _draws_of_process, _draws_of_thread = _Draws(), _DrawsOfThread()
-_seeded_by_user: Any = None  # the batch in which user code has called `tf.random.set_seed`
+_seeded_by_user: Any = None  # the batch where user code has called `tf.random.set_seed`
 _is_followed = _has_warned = False
 
 
@@ -71,7 +71,8 @@ def _replace(tensorflow: ModuleType) -> None:
         drawing = import_module("tensorflow.python.ops.gen_random_ops")
         eager = import_module("tensorflow.python.eager.context")
         replacements = _replacements()
-        # All replacements are looked up before the first one is installed, so that a failure changes nothing.
+        # All replacements are looked up before the first one is installed, so that a failure leaves TensorFlow
+        # unchanged.
         replaced = {name: _seeded(getattr(drawing, name), by, eager) for name, by in replacements.items()}
         setting = eager.context()._set_global_seed
     except (AttributeError, ImportError) as error:

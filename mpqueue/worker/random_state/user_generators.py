@@ -29,7 +29,7 @@ class UserGenerators:
 
     Attributes:
         is_idle: No generator must be seeded before a batch.
-        num_late: Number of generators that were found after the first item had begun.
+        num_late: Number of generators that were found after the first item had started.
         stages: The `mpqueue.telemetry.stages.Stages` of a timed batch, or None.
     """
 
@@ -40,10 +40,10 @@ class UserGenerators:
         self._source, self._looks_left = source, 2
         self._found: dict[int, tuple[int, Any]] = {}  # number of the path and generator, by identity
         self._refused: set[int] = set()
-        self._restored: set[int] = set()  # generators whose states can be restored
+        self._restored: set[int] = set()  # generators with states that can be restored
 
     def search(self) -> None:
-        """Search the source. Only the first two calls do: the second one finds what the first item has created."""
+        """Search the source. Only the first two calls do: the second finds generators that the first item created."""
         if self._looks_left > 0:
             self._look()
             self._looks_left -= 1
@@ -59,8 +59,8 @@ class UserGenerators:
         for path, generator in generators_in(self._source):
             if id(generator) not in self._refused:
                 # The first path counts, so a generator with two names has the same numbers after another search.
-                # By a checksum: `hash` of a string depends on the interpreter's salt, and the trainer may have another
-                # one.
+                # By a checksum: `hash` of a string depends on the interpreter's salt, and the trainer may have a
+                # different one.
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
         if self._looks_left < 2:
             self.num_late += len(self._found) - num_known
@@ -127,8 +127,8 @@ def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
 def user_generators(payload: Payload) -> UserGenerators:
     """Return the generators of user code that must be seeded.
 
-    Generators of a torch IterableDataset are excluded: such datasets draw an order in ``__iter__``, of which each
-    worker takes its share, so the order must be the same in all workers, as in torch. The same holds for Hugging Face
+    Generators of a torch IterableDataset are excluded: such datasets draw an order in ``__iter__``, and each worker
+    takes its share of it, so the order must be the same in all workers, as in torch. The same holds for Hugging Face
     datasets.
     """
     source = None if torch_info.is_of_iterable_dataset(payload.source) else payload.source

@@ -59,7 +59,7 @@ class CoroutineSampleRunner(InFlightRunner):
 
 
 class CoroutineItemRunner(CoroutineSampleRunner):
-    """Runs an asynchronous source of batches, each of which is a single sample here."""
+    """Runs an asynchronous source of batches; each batch is a single sample here."""
 
     def __init__(self, arguments: RunnerArguments) -> None:
         super().__init__(arguments._replace(batching=Batching(1, collate=_only)))

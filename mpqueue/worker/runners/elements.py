@@ -87,7 +87,7 @@ class Elements:
     def _batch(self, epoch: int, number: int, plan: Batching, stages: Stages | None) -> Any:
         size = plan.batch_size
         assert size is not None
-        # Random numbers follow from the place of an element, so they do not depend on the batch size.
+        # Random numbers follow from an element's place, so they do not depend on the batch size.
         first = number * size
         skipped: list[Skipped] = []
         samples: list[Any] = []

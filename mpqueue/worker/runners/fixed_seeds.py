@@ -1,13 +1,13 @@
-"""Random numbers of the elements before a cache, which depend on nothing but the dataset and the element.
+"""Random numbers of the elements before a cache, which depend only on the dataset and the element.
 
 A cached element is used by other processes, runs and epochs, so it must not depend on the process that computed it. A
 worker seeds a generator only after it has noticed that the source uses it, and a caller without a seed seeds none. So
-these elements have a seeding of their own:
+these elements have a separate seeding:
 
 ==============================================  ======================================================================
 Thread                                          Elements before a cache
 ==============================================  ======================================================================
-the only one of its process that computes       all shared generators, and those that the dataset holds, are seeded
+the only one of its process that computes       all shared generators, and the dataset's own, are seeded
                                                 before each call of user code, and restored after the element
 any other: a worker thread, a helper thread     the generators belong to several threads and are not seeded. An
                                                 element is not stored if they were drawn from in the meantime
@@ -151,7 +151,7 @@ class _DrawCheck:
     """The states of all generators before user code that may draw from them.
 
     Args:
-        held: Those that the stages hold.
+        held: The generators that the stages hold.
     """
 
     def __init__(self, held: UserGenerators) -> None:

@@ -100,7 +100,7 @@ class GeneratorLane:
         is_iterated_after = state is not None and holder is not None and not isinstance(holder, Iterator)
         if is_iterated_after:
             if not continues_at_state(self._opened_at):
-                # The elements before the place are dropped, also those of earlier epochs of an endless lane.
+                # The elements before the place are dropped, also elements of earlier epochs of an endless lane.
                 state, self.number, self._epoch = None, 0, run.epoch
             run.begin(run.seed, self._epoch, run.lane)
             made, iterator, holder = self._made(state)  # again: the function may return one object each time
@@ -192,8 +192,8 @@ def continues_at_state(open_at: Callable[[Any], tuple[Iterator[Any], Callable[[]
 
     A dataset that counts its epochs in each call of ``__iter__`` does not: it counts once more, and shuffles by another
     count. So two elements are read from the beginning; and the second one again, after the state between them. If the
-    state after it is another one, the dataset has begun another epoch. A state that is different each time, such as one
-    with a time, shows nothing. The random numbers of this process do not change.
+    state after it is different, the dataset has started a new epoch. A state that is different each time, such as one
+    with a time, is inconclusive. The random numbers of this process do not change.
 
     Args:
         open_at: Opens a new iterator at a state, or at the beginning if it is None. Returns the iterator, and a

@@ -12,7 +12,7 @@ With ``__getitems__``, each thread requests a part of the batch, if the source a
 `mpqueue.plan.order.rules`). Its random numbers follow from the first sample of the part. A coroutine requests a whole
 batch.
 
-The global generators of the process, and those that the source keeps, are seeded once per batch, and the threads draw
+The global generators of the process, and the generators of the source, are seeded once per batch, and the threads draw
 from them in an unpredictable order. A worker checks in its first batch whether samples use them.
 """
 
@@ -52,7 +52,7 @@ class BatchIndices(NamedTuple):
 
 
 def whole(listed: BatchSamples) -> BatchSamples:
-    """Return a batch as a single sample. Its random numbers are those of the batch, which no sample has."""
+    """Return a batch as a single sample. It has the random numbers of the batch, which no sample has."""
     return BatchSamples(~listed.first, [list(listed.indices)])
 
 
@@ -292,4 +292,4 @@ def samples_in_flight(arguments: RunnerArguments, make: Callable[[], Helping], o
 
 
 def _begun(_seed: int, _epoch: int, _place: int) -> None:
-    """Do nothing: a helper thread begins its sample itself."""
+    """Leave the start of a sample to its helper thread."""

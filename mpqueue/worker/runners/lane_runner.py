@@ -10,7 +10,7 @@ any other                              the next element of an open lane is compu
 =====================================  ================================================================================
 
 *Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`, and the lane is ready. No
-one waits for it: without memory for a snapshot, the next one is due soon. Together with a snapshot, and at its end, a
+one waits for it: without memory for a snapshot, the next one is due soon. Together with a snapshot, and when it ends, a
 lane reports the work of its stages since its last report (`mpqueue.telemetry.stage_rows`).
 
 *Interrupts.* While a lane runs, it is not in the table of open lanes. One assignment puts it back after the element. In
@@ -100,7 +100,7 @@ class LaneRunner(SourceRunner):
         self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
         self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
-        self._epoch = -1  # of the lane that was opened last: no lane of another epoch is open
+        self._epoch = -1  # of the lane that was opened last: no lane of a different epoch is open
         self._generation = 0
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
         self._part_names = part_names_of(arguments.source)
@@ -321,7 +321,7 @@ class LaneRunner(SourceRunner):
 
 
 def _without(value: Any, skipped: list[tuple[Any, ...]]) -> Partial:
-    """Return an element with the samples left out before it; it may be a batch without some of its own."""
+    """Return an element with the samples left out before it; it may be a batch that lacks some samples."""
     if type(value) is Partial:
         return value._replace(skipped=skipped + value.skipped)
     return Partial(value, skipped, False)

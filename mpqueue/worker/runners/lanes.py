@@ -54,8 +54,8 @@ class LaneRun(NamedTuple):
         marker: Reports each sample before it is computed; None if samples are not reported. A lane that can leave out a
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
-        zero: The number of the stage of the whole dataset whose random numbers are those of stage 0: the first stage of
-            a part that ends in a cache.
+        zero: The number of the stage of the whole dataset that shares its random numbers with stage 0: the first stage
+            of a part that ends in a cache.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         runs_ahead: Stages may compute elements before they are requested.
         fixed: The random numbers of elements before a cache; None for other elements.

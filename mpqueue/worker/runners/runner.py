@@ -24,7 +24,7 @@ BeginBatch = Callable[[int, int, int], None]
 BatchAhead = Callable[[int], tuple[int, int, BatchSamples | None] | None]
 
 
-# The result for a batch whose samples are all excluded.
+# The result for a batch with all samples excluded.
 EMPTY = Partial(None, [], True)
 
 
@@ -42,7 +42,7 @@ class StreamEnd(Exception):
 
 
 def part_names_of(source: Any) -> Any:
-    """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has none.
+    """Return the parts of the mixtures of a source, whose samples are counted in each batch; None: it has no mixture.
 
     Such a source is a dataset. It has the method ``num_by_part(names, indices, seed, epoch, without)``, or its lanes
     have ``num_by_part(names)``, which counts the samples of the last element.
@@ -85,7 +85,7 @@ class RunnerArguments(NamedTuple):
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
-        skips: A lane, or a dataset whose elements are made of several samples, leaves out those that raise an error.
+        skips: A lane, or a dataset with elements made of several samples, leaves out samples that raise an error.
         coroutines: How the coroutines of an asynchronous source run; None: it is not asynchronous.
     """
 
@@ -196,7 +196,7 @@ class Runner(SourceRunner):
 
 
 class GroupsRunner(Runner):
-    """Runs a dataset whose elements are made of several samples; see `SourceRunner` for the argument."""
+    """Runs a dataset with elements made of several samples; see `SourceRunner` for the argument."""
 
     def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
         """Compute an element by its index; a `Partial`, if samples that raise are left out of it.

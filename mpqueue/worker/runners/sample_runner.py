@@ -108,7 +108,7 @@ class SampleRunner(SourceRunner):
         return EpochSamples(self._info.seed, self._batching, self._info.world, self._length_in)
 
     def _length_in(self, epoch: int) -> int | None:
-        # The length of a dataset whose weights change differs between epochs.
+        # The length of a dataset with changing weights differs between epochs.
         length_in: Callable[[int, int], int | None] | None = getattr(self._source, "length_in", None)
         return len(self._source) if length_in is None else length_in(epoch, self._info.seed)
 
@@ -226,7 +226,7 @@ class SampleRunner(SourceRunner):
         kept: list[Any] = []
         samples: list[Any] = []
         for place, index in zip(listed.places, listed.indices, strict=True):
-            ask = take(place, index)  # its errors are not those of a sample
+            ask = take(place, index)  # its errors do not belong to a sample
             try:
                 sample = ask()
             except BaseException as error:

@@ -176,7 +176,7 @@ class MemoryPressure:
         """Kill the starved worker that has memory and is due last, after this work item; return whether one was found.
 
         Its work items are granted again. That is expensive, but the only way to free the memory that it cannot use: the
-        slot of its batch, and those of grants that it has read.
+        slot of its batch, and the slots of grants that it has read.
         """
         if not self._pool.job.can_replay:
             return False

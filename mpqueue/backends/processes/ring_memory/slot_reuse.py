@@ -33,7 +33,7 @@ class Reuse:
 
     Attributes:
         num_exchanged: Number of times that grants were taken back.
-        worth_bytes: Size of batches from which on an exchange costs less than new memory.
+        worth_bytes: Minimum size of batches for which an exchange costs less than new memory.
     """
 
     def __init__(self, pool: WorkerPool) -> None:
