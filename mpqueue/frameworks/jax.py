@@ -87,7 +87,7 @@ def device_iterator(
 
 
 def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float = 0) -> Any:
-    """Return a ragged batch as one array, with each sample padded at its end. It is made on the device of the batch.
+    """Return a ragged batch as one array, with each sample padded at the end. It is made on the device of the batch.
 
     Example:
         Two sequences of different lengths::
@@ -202,7 +202,7 @@ class DeviceIterator(Iterator[Batch_co]):
 
         Raises:
             TypeError: The batches are not from a `mpqueue.Loader`.
-            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
+            RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
         return self._stateful_loader().state_dict()
 

@@ -1,8 +1,8 @@
 """TensorFlow: a `tf.data.Dataset` of the batches of a loader.
 
 One iteration of the dataset is one epoch of the loader. `tf.data` requests each batch from its own thread, when the
-batch is needed. It uses an array's memory directly if the memory is aligned. It keeps the array alive as long as it
-uses the memory, so the slot remains leased.
+batch is needed. It uses an array's memory directly if the memory is aligned. It keeps a reference to the array as
+long as it uses the memory, so the slot remains leased.
 
 The first iteration may be only a *look* (see `mpqueue.frameworks.keras.loader_passes`): a program takes a batch to
 inspect it, as Keras does to build a model. A look does not use up an epoch. For a loader of one or two batches, a look
@@ -54,7 +54,7 @@ def dataset(loader: Loader[Any]) -> "Dataset":
     Its ``element_spec`` is derived from the loader's first batch, with None as the batch dimension. This batch is
     computed immediately, and is still returned as the first batch. Lists of strings or numbers, and arrays of strings,
     become tensors; other lists become tuples, as Keras expects; ``None`` remains ``None``. ``len`` of the dataset is
-    that of the loader, if it has one; datasets made from it (``map``, ``batch``) have no length.
+    the loader's, if it has one; datasets made from it (``map``, ``batch``) have no length.
 
     Args:
         loader: The loader. It must outlive the dataset, and must not be iterated elsewhere at the same time.
@@ -142,7 +142,7 @@ class _Feed:
         self._lock = RLock()
 
     def count(self, length: int) -> int:
-        """Return the length to a reader that counts the batches from now on."""
+        """Return the length to a reader that then counts the batches."""
         if not self._is_counted and self._latest is None:
             self._is_counted = True
             if "keras" in sys.modules:

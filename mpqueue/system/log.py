@@ -1,7 +1,7 @@
 """The package's logger, ``mpqueue``.
 
-Rare events are logged as WARNING, with a reference to the documentation. What a user should know once is logged as
-INFO, and starts and ends as DEBUG. A program that configures logging sees them. ``MPQUEUE_LOG=debug`` (or info,
+Rare events are logged as WARNING, with a reference to the documentation. Information that a user needs once is logged
+as INFO, and starts and ends as DEBUG. A program that configures logging sees them. ``MPQUEUE_LOG=debug`` (or info,
 warning, error) in the environment shows them on the standard error without code.
 """
 

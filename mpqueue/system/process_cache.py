@@ -54,7 +54,7 @@ class ProcessCache:
         Args:
             key: The key of the value.
             make: A function that returns the value for the key, and its size. It is called if the value is not cached.
-                If it raises, nothing is cached.
+                If it raises, no value is cached.
         """
         kept = self._of_this_process()
         with kept.lock:

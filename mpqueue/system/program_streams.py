@@ -21,7 +21,7 @@ def flush_streams() -> None:
 
 
 def is_lost(stream: Any) -> bool:
-    """Return whether nothing can be written to a stream."""
+    """Return whether a stream cannot be written to."""
     try:
         stream.write("")
     except Exception:  # None, closed, or an object of the program that writes to a closed file
@@ -30,7 +30,7 @@ def is_lost(stream: Any) -> bool:
 
 
 def call_unless_lost(write: Callable[_P, object], /, *args: _P.args, **options: _P.kwargs) -> None:
-    """Call a function that may write to the standard error; ignore its error if nothing can be written there.
+    """Call a function that may write to the standard error; ignore its error if the stream cannot be written to.
 
     Raises:
         Exception: The error of the function.

@@ -60,7 +60,7 @@ class Coordinator:
     registered them. If the process that created the coordinator exits, the others stop.
 
     Example:
-        Two threads of which one fails::
+        Two threads, one of which fails::
 
             import threading
             import mpqueue

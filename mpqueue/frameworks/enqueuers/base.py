@@ -1,7 +1,7 @@
 """`SequenceEnqueuer`: start, stop and counters of all enqueuers.
 
-An enqueuer can be stopped and started again. It owns its pipeline. A generator returned by `get` keeps the enqueuer
-alive. If both are collected without a `stop`, a finalizer ends the workers.
+An enqueuer can be stopped and started again. It owns its pipeline. A generator returned by `get` refers to the
+enqueuer. If both are collected without a `stop`, a finalizer ends the workers.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ class SequenceEnqueuer(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def workers(self) -> int:
-        """Number of workers of the present or latest start; before the first, that of the constructor."""
+        """Number of workers of the present or latest start; before the first, the number in the constructor."""
         return self._workers
 
     @property

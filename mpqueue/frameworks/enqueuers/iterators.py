@@ -30,7 +30,7 @@ class EnqueuerQueue:
         """Return the next batch, which may be ``None``; block until it is ready.
 
         Raises:
-            RuntimeError: The enqueuer is not running, or its generator has ended.
+            RuntimeError: The enqueuer is not running, or its generator is exhausted.
             Exception: The error of the source.
         """
         pipeline = self._pipeline()

@@ -67,7 +67,7 @@ def accelerate(
 
     It returns the items of ``py_dataset``, computed ahead by workers that are kept across epochs. The hooks are called
     as in a fit without workers. Its ``workers``, ``use_multiprocessing`` and ``max_queue_size`` can be set later, as
-    for every `PyDataset`. Its other attributes are those of ``py_dataset``, also if a callback sets them. A
+    for every `PyDataset`. Its other attributes belong to ``py_dataset``, also if a callback sets them. A
     `mpqueue.Loader` has its own workers, options and order, which ``shuffle`` of `fit` does not change; each epoch of
     `fit` is an epoch of the loader. For other datasets, Keras draws the shuffled order, which does not depend on
     ``seed``.
@@ -177,7 +177,7 @@ def _accelerated_loader(loader: Loader, options: Options, passed: dict[str, Any]
 def install() -> Installation:
     """Run every `PyDataset` that has workers by mpqueue's workers, without changing the program.
 
-    From now on, ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
+    After this call, ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of mpqueue
     wherever Keras's adapter is used: in `fit`, `evaluate`, `predict`, or code that uses `PyDatasetAdapter` itself.
 
     Returns:
@@ -187,7 +187,7 @@ def install() -> Installation:
         ImportError: Keras is not installed.
 
     Warns:
-        UserWarning: This version of Keras is not supported. Nothing is installed, and Keras's own workers run all
+        UserWarning: This version of Keras is not supported. Keras is not changed, and Keras's own workers run all
             datasets.
     """
     misfit = _find_misfit()
@@ -200,11 +200,11 @@ def install() -> Installation:
 class Accelerated:
     """Base class of the datasets that `accelerate` returns, which are also instances of `keras.utils.PyDataset`.
 
-    Attributes that it lacks are those of the original dataset, also when they are assigned: a callback changes the
+    Attributes that it lacks belong to the original dataset, also when they are assigned: a callback changes the
     dataset that it was given.
 
     Attributes:
-        source: The original dataset: workers get it, and its hooks are called. Another one can be assigned between
+        source: The original dataset: workers get it, and its hooks are called. You can assign a different one between
             two calls of `fit`.
     """
 
@@ -228,7 +228,7 @@ class Accelerated:
         else:
             super().__setattr__(name, value)
 
-    # Keras makes an enqueuer only for several threads, or for processes. So both properties say what it needs.
+    # Keras makes an enqueuer only for several threads, or for processes. So both properties report the values for that.
 
     @property
     def workers(self) -> int:

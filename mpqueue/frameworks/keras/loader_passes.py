@@ -9,8 +9,8 @@ batch or two, drops the iterator and begins again. Such a *look* must not use up
     take_back(epoch)     undo that `begin`: the next epoch is this one again, from its first batch
 
 Kept batches are private copies: the framework may modify its batches and keep this object forever, and no slot
-is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or at its end, the epoch cannot be taken
-back.
+is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or when it ends, the epoch cannot be
+taken back.
 
 The training has not used the batches of a look. They are held (`mpqueue.loader.undelivered`), so that the loader's
 state and ``last`` do not count them. An interrupt may leave a batch in an epoch that has returned none; the next
@@ -53,7 +53,7 @@ class LoaderEpoch(Iterator[Any]):
     """The batches of one epoch, which can be taken back while `kept` is a list.
 
     Args:
-        held: The batches of the epoch, some of which may be taken already.
+        held: The batches of the epoch; some may be taken already.
         on_trial: Keep the first batches.
         is_ahead: The framework takes one batch ahead of use.
 
@@ -93,7 +93,7 @@ class LoaderEpoch(Iterator[Any]):
             try:
                 raise batch.error
             finally:
-                del delivery, batch  # otherwise the error's traceback would keep this frame alive
+                del delivery, batch  # otherwise the error's traceback would keep this frame in memory
         if kept is not None:
             kept = [*kept, [delivery, copy.deepcopy(batch)]] if len(kept) < MOST_KEPT else None
         converted = convert(batch)
@@ -116,7 +116,7 @@ class LoaderEpoch(Iterator[Any]):
         self._lent = None
 
     def take_back(self) -> Held | None:
-        """End this epoch, and return its batches with those that were kept; None: it cannot be taken back."""
+        """End this epoch, and return its batches, including the kept ones; None: it cannot be taken back."""
         held, kept = self.held, self.kept
         if held is None or kept is None:
             return None

@@ -15,8 +15,8 @@ hook. The very first batch is computed alone: Keras builds a model from it and d
 often as without workers. Threads use the caller's own dataset: for them, `stop` waits until no item is being computed,
 so that the hooks run alone.
 
-The cursor reads length and order from a `_Plan`, not from the enqueuer: the workers' finalizer keeps everything alive
-that a pipeline refers to, and must not keep the enqueuer alive.
+The cursor reads length and order from a `_Plan`, not from the enqueuer: the workers' finalizer keeps a reference to
+everything that a pipeline refers to. The enqueuer must not be among these objects.
 """
 
 import random
@@ -181,7 +181,7 @@ class PassEnqueuer(idle.Pool):
 
         Args:
             drain_queue_and_join: For threads: wait until no item is being computed. Processes have their own copies of
-                the dataset, for which no wait is needed.
+                the dataset, so that no wait is needed.
         """
         pipeline = self._session.pipeline
         if not self._is_running:
@@ -334,5 +334,5 @@ class PassEnqueuer(idle.Pool):
         return self._session.latest
 
     def statistics(self) -> Statistics:
-        """Return the counters since the workers were started, or those of earlier workers if none are running."""
+        """Return the counters since the workers were started, or the latest counters if no workers are running."""
         return self._session.statistics()

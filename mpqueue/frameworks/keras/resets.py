@@ -6,7 +6,7 @@ batch cannot be distinguished from an epoch of one batch. So that method is repl
 `mpqueue.system.user_code.replacement`) while a dataset needs the notification. The replacement first calls
 ``take_back`` of the adapter's enqueuer, or of its dataset, if it has such a method.
 
-If such a dataset has no length, Keras takes the number of batches of the first epoch as that of all later ones in the
+If such a dataset has no length, Keras uses the number of batches of the first epoch for all later epochs in the
 same `fit`. But the first epoch may be the rest of a resumed one, and a filter may keep more elements in the next one.
 So ``EpochIterator.catch_stop_iteration``, which records the number, is replaced as well, and forgets it.
 """

@@ -19,7 +19,7 @@ def is_supported(loader: Any) -> bool:
     """Return whether a loader has workers, and mpqueue's workers can replace them.
 
     Torch's data pipes need torch's own workers. So does a context with its own class of workers, such as MONAI's
-    ``"processthread"``, whose workers are threads.
+    ``"processthread"`` with threads as workers.
     """
     if loader.num_workers == 0 or isinstance(loader.dataset, IterDataPipe | MapDataPipe):
         return False

@@ -84,14 +84,14 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     starts = None
     _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
-    _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset has none
+    _watch: SamplerWatch | None = None  # draws from a sampler; None: an iterable-style dataset
     _mark = 0  # the fingerprint of the returned batches
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
     _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
-    _first_place = 0  # the place of the first sample of the next batch
+    _first_place = 0  # the position of the first sample of the next batch
 
     _awaited: Any = None  # the `AwaitedDataset` of a dataset with coroutines
 
@@ -161,7 +161,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     @property
     def order(self) -> Iterator[Any] | None:
-        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        """The iterator of the sampler; None for an iterable-style dataset."""
         return None if self._watch is None else self._watch.batches
 
     def drawn(self, place: Place) -> DrawnBatches:

@@ -45,7 +45,7 @@ from mpqueue.worker.sample_block import SampleBlock
 
 
 def _is_end(place: Place) -> bool:
-    """Return whether the only stream of a place is known to have ended there."""
+    """Return whether the only stream of a place is known to end there."""
     return bool(place.ends) and place.ends[0] == sum(place.counts)
 
 
@@ -149,7 +149,7 @@ class InlineStreamIterator(InlineIterator):
         return not torch.equal(before, torch.get_rng_state())
 
     def _start(self, loader: Any, beginning: Beginning) -> None:  # noqa: ARG002 - as in the base class
-        # Nothing to watch: the indices of an iterable-style dataset have no content.
+        # Watch no indices: an iterable-style dataset has only indices without content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
     def _drop(

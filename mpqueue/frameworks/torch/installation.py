@@ -28,8 +28,8 @@ from mpqueue.system.user_code.replacement import Installation, Replacement, inst
 def install() -> Installation:
     """Run every `torch.utils.data.DataLoader` with workers by mpqueue's workers, without changing the program.
 
-    This applies to each loader that is iterated from now on, including loaders that were made before, by a library, or
-    from a subclass. Each loader gets the additional methods of `DataLoader`, also without workers, unless its class
+    This applies to each loader that is iterated after this call, including loaders that were made before, by a library,
+    or from a subclass. Each loader gets the additional methods of `DataLoader`, also without workers, unless its class
     defines its own: ``state_dict``, ``load_state_dict``, ``statistics``, ``last``, ``explain``, ``compute`` and
     ``exclude``. torchdata's ``StatefulDataLoader`` is included: our state
     replaces its own.

@@ -1,6 +1,6 @@
 """The iterator of a `DataLoader`: torch's own iterator for a program, with mpqueue's workers.
 
-    iter(loader)       draws the sampler's first batch, starts the workers and gives them work
+    iter(loader)       draws the sampler's first batch, starts the workers and sends them work
     next               returns a batch, and draws one more from the sampler
     the last next      ends the workers (unless they are persistent)
     iter(loader)       persistent workers: restarts the same iterator with the same workers

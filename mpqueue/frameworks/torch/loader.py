@@ -102,17 +102,17 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
             ``threads`` is used without workers, without batches, or with an unsuitable dataset; or ``concurrency`` with
             a dataset that is not asynchronous; or ``collate_fn`` is another string, or "ragged" without batches; or
             ``shard``, ``lanes`` or ``epoch_batches`` is used without a stream; or ranks lack a generator; or
-            ``balance`` is no `Balance`, or does not fit the dataset, or is used with an iterable-style dataset, without
+            ``balance`` is not a `Balance`, does not fit the dataset, or is used with an iterable-style dataset, without
             batches, with a ``batch_sampler``, without an order, or with a sampler of one rank that is not torch's.
         ImportError: The backend is "ray", and Ray is not installed.
     """
 
-    num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
+    num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: one per worker
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
-    is_unknown = False  # torch's own workers have begun a pass, whose place is unknown
+    is_unknown = False  # torch's own workers have started a pass, and its place is unknown
     _passes: questions.LoaderRun | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
-    _left_pass: LeftPass | None = None  # that of the loader that this one is a copy of
+    _left_pass: LeftPass | None = None  # the pass of the loader that this one is a copy of
 
     if TYPE_CHECKING:  # torch's own annotation has the type of a sample, and its iterator returns any type
 
@@ -275,9 +275,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
         Raises:
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
-                ``epoch_batches``, or within a pass of another order, batch size or balance; or the states of some ranks
-                are missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was saved
-                within a pass, and torch's own workers run this loader. The next ``for``
+                ``epoch_batches``, or within a pass with a different order, batch size or balance; or the states of some
+                ranks are missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was
+                saved within a pass, and torch's own workers run this loader. The next ``for``
                 raises it if the sampler returns other indices than before, or a stream ends before the place.
             StateDamaged: The state has changed since it was saved, and can no longer be read.
 
@@ -308,8 +308,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         before the first batch of a pass, and after `load_state_dict`. The samples are the sampler's keys, or the ids of
         a `mpqueue.Dataset`, or pairs ``(worker, number)`` of an iterable-style dataset. They are computed on first
         access, so a loop that does not read them has no cost. A stream is then run again, from its nearest snapshot.
-        An iterable-style dataset is iterated again only for the last batch of a worker, whose size the trainer does not
-        know.
+        An iterable-style dataset is iterated again only for the last batch of a worker: the trainer does not know its
+        size.
 
         Raises:
             LookupError: Torch's own workers run the dataset. At the first access of the samples: the dataset returns
@@ -356,9 +356,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         return questions.compute(self, epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
-        """Leave out samples from now on, in this pass and in all later ones.
+        """Leave out samples in the rest of this pass and in all later ones.
 
-        Batches that are returned later do not have these samples, whatever was computed ahead. The other samples stay
+        Batches that are returned later do not have these samples, whatever was computed ahead. The other samples remain
         in their batches, with their random numbers, and empty batches are left out. If a sampler divides the samples
         among ranks, such as torch's `DistributedSampler`, all ranks return the same number of batches: an empty batch
         gets the samples of the first batch of the pass that is not empty. With ranks, call this on all ranks after the

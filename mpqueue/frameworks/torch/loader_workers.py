@@ -1,8 +1,8 @@
 """The workers of a loader: their job, and the beginning of a pass at a place of its data.
 
-Workers use the dataset as it was when they were started. A replacement of a crashed worker gets it from the fork
-server. With the start method "fork" there is no fork server: the replacement is forked from the trainer, with the
-dataset in its present state.
+Workers use the dataset as it was when they were started. A replacement of a crashed worker gets the dataset from the
+fork server. The start method "fork" uses no fork server: the replacement is forked from the trainer, with the dataset
+in its present state.
 """
 
 import contextlib
@@ -54,8 +54,8 @@ class LoaderWorkers:
         RuntimeError: The dataset contains GPU memory, and the workers are forked.
 
     Attributes:
-        job: What they compute.
-        cursor: What they compute next.
+        job: The job that they compute.
+        cursor: Determines the batches that they compute next.
         pipeline: Returns their batches. It exists from the first pass on.
         base_seed: The seed of their random numbers.
         epoch: The number of the present pass.
@@ -105,7 +105,7 @@ class LoaderWorkers:
         return self.stream_order is not None and self.stream_order.epoch_batches is not None
 
     def prepare(self, loader: Any, base_seed: int) -> None:
-        """Make the job for a seed. Workers that were started before do another one, so the caller has stopped them."""
+        """Make the job for a seed. Workers that were started before do another job, so the caller has stopped them."""
         self.base_seed = base_seed
         self._parts = self._parts._replace(base_seed=seed_of_rank(loader, base_seed))
         self.job = self._make_job(loader)
@@ -157,13 +157,13 @@ class LoaderWorkers:
         self.prepare(loader, resumed.beginning.base_seed)
 
     def repeat_epoch(self, loader: Any) -> None:
-        """Begin the next pass as if the present one had not begun."""
+        """Begin the next pass as if the present one had not started."""
         self._session.stop()  # drops the batches that were drawn
         self.prepare(loader, self.base_seed)
         self.epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
 
     def starts_after(self, left: state.State) -> tuple[LaneStart, ...]:
-        """Return where the streams begin the next epoch. Workers that have begun the epoch before do not use it."""
+        """Return where the streams begin the next epoch. Workers that have started the epoch before do not use it."""
         size = self._parts.batch_size
         starts = starts_after(left.place, self.epoch + 1, size, is_over=left.is_over, runs_ahead=True)
         return starts if len(starts) == self.cursor.num_lanes else ()
@@ -191,7 +191,7 @@ class LoaderWorkers:
                 self.counts_epochs or pipeline.guard.is_inconsistent
             ):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
-                # before its worker had begun it.
+                # before its worker had started it.
                 pipeline.dealing.await_first_units()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.epochs.restart_at(place)

@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     Attributes:
         timeout: Seconds until a `RuntimeError`; 0: wait without a limit.
         pins: Return the batches in pinned memory.
-        device: The kind of the device whose memory is pinned; None: torch decides.
+        device: The kind of device that memory is pinned for; None: torch decides.
         title: The name of the dataset, for messages.
     """
 
@@ -51,7 +51,7 @@ class PassReader:
         reading: As passed.
     """
 
-    _failed: WorkItem | None = None  # the last batch whose error was raised
+    _failed: WorkItem | None = None  # the last batch that raised an error
     _has_warned = False
 
     def __init__(self, workers: LoaderWorkers, passes: LoaderPasses, reading: Reading) -> None:
@@ -125,7 +125,7 @@ class PassReader:
         pipeline, holds, deadline = self._workers.pipeline, self._workers.pipeline.ledger.holds, self._deadline()
         pipeline.ledger.holds = True  # an error is held for the following `next`
         try:
-            # Not taken if it is a batch: that would draw one more from the sampler, whose last draw may use the
+            # Not taken if it is a batch: that would draw one more from the sampler. The last draw may use the
             # trainer's generator. Torch draws it at the first `next`.
             while not (is_plain := pipeline.is_next_plain()):
                 if deadline is not None and time.monotonic() >= deadline:
@@ -190,7 +190,7 @@ class PassReader:
     def _draw_after(self, failed: WorkItem, error: BaseException) -> None:
         """Draw one more batch from the sampler before the error of a batch is raised, as torch does."""
         is_crash = matches(error, MPQueueError) and not matches(error, WorkerRaised)
-        # An error of the sampler has no position. As a generator, it only has its end to return.
+        # An error of the sampler has no position. A generator that has raised is exhausted.
         if failed.position >= 0 and not is_crash:
             self._workers.pipeline.dealing.resume()
 

@@ -68,7 +68,7 @@ class LoaderPasses:
     Args:
         workers: The workers.
         session: Their session.
-        left: The state of the loader before its iterator was made; None: it has none.
+        left: The state of the loader before its iterator was made; None: no state.
 
     Attributes:
         present: The present pass.
@@ -142,7 +142,7 @@ class LoaderPasses:
             resumed = None
         else:
             if workers.counts_epochs:
-                # Streams that have ended are opened, too: their datasets continue to count.
+                # Ended streams are opened, too: their datasets continue to count.
                 resumed = resumed._replace(place=resumed.place._replace(ends=()))
             # The number of lanes of the stream in the state, unless the order of the stream determines it.
             if workers.stream_order is None and resumed.place.counts:

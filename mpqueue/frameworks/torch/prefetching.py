@@ -8,7 +8,7 @@
     the batch    in host memory is dropped when its copies are done; its slot is not written before, see `pinned.py`
 
 ``depth`` batches are copied ahead of the returned one. On the CPU no copy is needed: each batch is returned
-unchanged when it is requested, and none is taken ahead.
+unchanged when it is requested, not ahead.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class _Moving:
 
 
 class _Before(NamedTuple):
-    """The place of a loader before a batch was requested.
+    """The place in the data of a loader before a batch was requested.
 
     Attributes:
         state: Its state.
@@ -140,7 +140,7 @@ class DevicePrefetcher(Generic[Batch_co]):
         batches = iter(self.loader)
         if isinstance(batches, PassIterator):
             return Ahead(batches.held(), self._mover, self._depth)
-        if hasattr(self.loader, "state_dict"):  # this loader does not know what is held
+        if hasattr(self.loader, "state_dict"):  # this loader does not know which batches are held
             self._earlier = _Earlier(self.loader, batches)
             return Ahead(self._earlier, self._mover, self._depth)
         return Ahead(Plain(batches), self._mover, self._depth)
@@ -206,7 +206,7 @@ class _Earlier(Plain):
         if self.entries:
             before: _Before = self.entries[0][0]
             return before
-        # The loader has met its end, and the user has not.
+        # The loader is exhausted, and the user has not received `StopIteration` yet.
         return self.place if self.is_over and not self._is_told_end else None
 
 
@@ -240,7 +240,7 @@ class _AcceleratorDevice:
         current = self._module.current_stream(self._device)
         current.wait_event(moving.event)
         # The memory belongs to the copying stream. Without this, the allocator reuses it for the next copy as soon as
-        # the last reference is gone, while the training's stream may still read it.
+        # the last reference is dropped, while the training's stream may still read it.
         map_tensors(moving.batch, lambda value: _record(value, current))
         return moving.batch
 
@@ -249,7 +249,7 @@ class _AcceleratorDevice:
         return bool(moving.event.query())
 
     def release(self, moving: _Moving) -> None:
-        """Drop the batch in host memory, whose slot may be written from now on."""
+        """Drop the batch in host memory, so that its slot may be written again."""
         moving.host = None
 
 

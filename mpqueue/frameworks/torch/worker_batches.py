@@ -1,4 +1,4 @@
-"""The batches of a pass with workers, as its loader stores them: their place, their samples, and one of them again."""
+"""The batches of a pass with workers, as its loader stores them: their place, their samples, and a repeated batch."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from mpqueue.plan.sources.sources import Items
 
 
 class WorkerBatches:
-    """The batches of a pass with workers. It does not keep the iterator alive.
+    """The batches of a pass with workers. It does not refer to the iterator.
 
     Args:
         job: The job of the workers.
         cursor: Their cursor.
-        session: Their session, whose pipeline is at the beginning of the pass.
+        session: Their session. Its pipeline is at the beginning of the pass.
         epoch: See `state.PassBatches`.
         first: See `state.PassBatches`.
-        watch: The draw from the sampler; None: an iterable-style dataset has none.
+        watch: The draw from the sampler; None for an iterable-style dataset.
         begun: The batches before the place where the pass begins.
     """
 
@@ -50,7 +50,7 @@ class WorkerBatches:
 
     @property
     def order(self) -> Iterator[Any] | None:
-        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        """The iterator of the sampler; None for an iterable-style dataset."""
         return None if self._watch is None else self._watch.batches
 
     def drawn(self, place: Place) -> DrawnBatches:
@@ -92,13 +92,13 @@ class WorkerBatches:
         return ids_again(job, "process", returned, type(order.source.runs.parts.dataset).__name__)
 
     def _may_be_short(self, order: IterableOrder, work_item: WorkItem) -> bool:
-        """Return whether an iterable-style dataset may have ended within a batch."""
+        """Return whether an iterable-style dataset may end within a batch."""
         parts, pipeline = order.source.runs.parts, self._pipeline
         if parts.batch_size is None or parts.drop_last:
             return False
         with pipeline.guard.lock:
             ledger = pipeline.ledger
-            if ledger.progress.epoch != work_item.epoch:  # persistent workers have begun another pass
+            if ledger.progress.epoch != work_item.epoch:  # persistent workers have started another pass
                 return True
             if ledger.progress.counts[work_item.lane] > work_item.source_index + 1:
                 return False

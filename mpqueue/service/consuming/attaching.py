@@ -63,7 +63,7 @@ def open_attachment(
         is_wanted: Returns whether to keep waiting for a server, and for its answer.
 
     Raises:
-        ServiceError: There was no server within the timeout, the server has refused the consumer, or it has sent
+        ServiceError: No server was found within the timeout, the server has rejected the consumer, or it has sent
             invalid data.
         OSError: There are not enough descriptors or not enough address space.
     """

@@ -102,7 +102,7 @@ class Attachment:
         if self._taken is not None:
             # An assignment, and no call: the server has the request, whatever happens to this process.
             self._taken[0] = number
-            # A message would wake the server only to tell it that. While this consumer has enough offers, one for
+            # A message would wake the server only for that. While this consumer has enough offers, one for
             # several batches suffices. Batches that take longer are reported at once, because the server needs their
             # memory.
             num_silent = number - self._num_sent
@@ -200,8 +200,8 @@ class Attachment:
         """Complete the delivery of a batch or an exception; may be repeated."""
         if type(record) is Offer:
             self.ring.enter(record)
-        # Also those of exceptions, which take the place of a batch: the next server would raise them once more, and the
-        # consumer of a rank would be a step behind the others.
+        # Also the positions of exceptions, which are raised instead of a batch: the next server would raise them once
+        # more, and the consumer of a rank would lag the others by one step.
         if record.position >= 0:
             self.positions.append((record.epoch, record.position))
         self.number = record.number

@@ -72,7 +72,7 @@ class Consumer(Redirected, Generic[Batch_co]):
         self._needs_attention = False
         self._counts = counts
         # A consumer that is dropped without close() leaves, so that its untaken batches go to other consumers. The
-        # finalizer refers to the attachment only: a reference to the consumer would keep it alive.
+        # finalizer refers to the attachment only: with a reference, the consumer would not be collected.
         self._finalizer = WhenCollected(self, _abandon, attachment, counts)
         forked.watch(self)
         live.add(self, "Consumer")
@@ -157,7 +157,7 @@ class Consumer(Redirected, Generic[Batch_co]):
             raise
 
     def _take(self, loop: "ConsumerIterator") -> bool:
-        """Deliver the next batch of an iterator to `_unclaimed`; return False if there is none."""
+        """Deliver the next batch of an iterator to `_unclaimed`; return False if the iterator is exhausted."""
         try:
             # One flag covers all rare cases, so that a batch costs a single check.
             if self._needs_attention:
@@ -405,7 +405,7 @@ class ConsumerIterator(Iterator[Batch_co]):
 
     Args:
         consumer: The consumer.
-        epoch: The epoch of its batches; None if it continues an epoch that an earlier loop has begun.
+        epoch: The epoch of its batches; None if it continues an epoch that an earlier loop has started.
 
     Attributes:
         epoch: The same. It is known once the iterator has yielded a batch, or raised an exception in place of one.

@@ -115,7 +115,7 @@ class Counts:
 
     def end(self, attachment: Attachment) -> None:
         """Record that the consumer was closed; may be repeated."""
-        # Leases that have ended since the last delivery are not recorded yet.
+        # Leases that ended since the last delivery are not recorded yet.
         attachment.ring.leases.report_ended()
         self._let_go(clock_ns())
         self._recorder.end()

@@ -72,7 +72,7 @@ class ServerLink:
 
     Attributes:
         arrived: Received records that were not delivered yet, in order.
-        death: Why the connection was closed; None while it is open.
+        death: Reason for closing the connection; None while it is open.
         wait_ns: Nanoseconds spent waiting.
     """
 
@@ -97,7 +97,7 @@ class ServerLink:
         self.wait_ns = 0
 
     def send(self, message: bytes, sent: list[int]) -> None:
-        """Send a request, and wait for room in the socket if necessary; do nothing if the connection was closed.
+        """Send a request, and wait for room in the socket if necessary; has no effect if the connection was closed.
 
         Args:
             message: The request.
@@ -174,7 +174,7 @@ class ServerLink:
             if isinstance(first, Text) and first.kind == ToConsumer.CUT:
                 self._die(self._death_of(first))
                 return
-            # A `RECALL` is applied with one assignment; repeating it after an interrupt changes nothing.
+            # A `RECALL` is applied with one assignment; repeating it after an interrupt has no effect.
             if first.kind == ToConsumer.RECALL:
                 self.arrived = arrived = deque(record for record in arrived if not _is_recalled(record, first.number))
                 came.popleft()
@@ -248,8 +248,8 @@ class ServerLink:
         """Stop using the connection, and close it when no view of this memory is left; idempotent."""
         with defer_signals(), self._closing:
             self._close_waits()
-            # Keep the socket open as long as the memory is mapped. Its end, after LEAVE, then informs the server that
-            # no view is left.
+            # Keep the socket open as long as the memory is mapped. Closing it, after LEAVE, then informs the server
+            # that no view is left.
             descriptors.close_with(memory, self._connection)
             if self.death is None:
                 text = f"the connection to the server {self._name!r} was closed"

@@ -3,7 +3,7 @@
     offered --open--> viewed --last view is gone--> ended --ASK--> released
 
 `owed` contains the turns of all delivered batches until the server is notified of their release. `ended` contains those
-without views. After an interrupt, which may come between any two lines here, `ended` is computed again as the owed
+without views. After an interrupt, which is possible between any two lines here, `ended` is computed again as the owed
 turns without views.
 """
 
@@ -101,8 +101,8 @@ class MappedRing:
         if slot is None:
             slot = self.slots[number] = Slot(number, number * self._stride)
         start = slot.offset
-        # Copy the header, because the server could change it while it is parsed. Most headers equal that of an earlier
-        # batch, so parsed ones are cached.
+        # Copy the header, because the server could change it while it is parsed. Most headers equal the header of an
+        # earlier batch, so parsed ones are cached.
         header = memory[start + header_offset : start + nbytes]
         recipe = read.recipes.get(header)
         if recipe is None:
@@ -113,7 +113,7 @@ class MappedRing:
                 "attach with allow_pickle=True if you trust that user, or return only arrays from the source"
             )
         leases, num_live = self.leases, self.leases.num_live
-        if num_live >= self._max_leased:  # the views of some of them may be gone
+        if num_live >= self._max_leased:  # the views of some of them may be collected
             self.collect()
             num_live = leases.num_live
         if not recipe.has_views:  # unpickled objects keep no memory of the slot

@@ -4,7 +4,7 @@
     --------                                             ------
     handshake (JSON)  ------------------------------->    rank, earlier connection
                      <-------------------------------    handshake (JSON) with the descriptor of the ring, or a refusal
-    BEGIN            ------------------------------->    my next loop has begun
+    BEGIN            ------------------------------->    my next loop has started
                      <-------------------------------    SPEC     how to read batches of a new structure
                      <-------------------------------    OFFER    a batch is in this slot; sent ahead, up to the window
     ASK              ------------------------------->    number of taken batches; turns of released slots
@@ -150,8 +150,8 @@ class Text(NamedTuple):
         number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
             last offer that remains.
         body: A spec, an exception or a string in UTF-8; empty for `RECALL`.
-        epoch, position: For `RAISED`, those of the batch in whose place the exception was raised. The position is -1 if
-            there is no such batch, and for all other kinds.
+        epoch, position: For `RAISED`, epoch and position of the batch that the exception replaces. The position is -1
+            without such a batch, and for all other kinds.
     """
 
     kind: int

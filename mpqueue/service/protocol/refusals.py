@@ -9,7 +9,7 @@ class Refused(Exception):
 
 
 class Occupied(Exception):
-    """The rank has a consumer; another one may attach when that consumer has left."""
+    """The rank has a consumer; the next one may attach when that consumer has left."""
 
 
 class Misbehaved(Exception):
@@ -17,7 +17,7 @@ class Misbehaved(Exception):
 
 
 class Redirected:
-    """A class whose objects name the remedy for attributes of a `Loader` that they lack."""
+    """A class with objects that name the remedy for attributes of a `Loader` that they lack."""
 
     _elsewhere: ClassVar[Mapping[str, str]]
 

@@ -43,7 +43,7 @@ _PATIENCE_S = 5.0  # before a wait without a timeout is logged: the name is ofte
 _DENIED_S = 0.5  # a folder that is being created denies access until it has its mode
 _LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
 _NOT_OURS = "remove it, or choose another name"
-_LOOK_S = 0.2  # between two checks whether an answer is still wanted
+_LOOK_S = 0.2  # between two checks whether to keep waiting for an answer
 _TRIES = 100  # attempts to create a folder that others remove at the same time
 
 
@@ -185,7 +185,7 @@ class ServerDirectory:
             A blocking socket, registered in `mpqueue.system.descriptors.descriptors`; close it with `close_object`.
 
         Raises:
-            ServiceError: There was no server until the deadline, this user may not connect, or the server belongs to
+            ServiceError: No server was found until the deadline, this user may not connect, or the server belongs to
                 another user than `uid`.
             RuntimeError: gevent or eventlet has patched this process.
         """
@@ -303,7 +303,8 @@ def converse(
     Returns: The answer and the received descriptors, which the caller owns; None if the server has exited.
 
     Raises:
-        ServiceError: The server has not answered in time or while wanted, has refused, or has another version.
+        ServiceError: The server has not answered in time or before the wait was canceled, has rejected this process, or
+            has another version.
     """
     fds: list[int] = []
     try:
@@ -328,8 +329,8 @@ def converse(
 
 
 def _is_answered(connection: socket.socket, deadline: float | None, is_wanted: Callable[[], bool]) -> bool:
-    """Wait for an answer; return False if there is none until the deadline, or as soon as it is not wanted anymore."""
-    # Another thread may close the consumer, and only this loop notices that: there is no descriptor to wake it.
+    """Wait for an answer; return False at the deadline, or as soon as `is_wanted` returns False."""
+    # Another thread may close the consumer, and only this loop notices that: no descriptor wakes it.
     end = math.inf if deadline is None else deadline
     while is_wanted():
         if allow_signals(wait_readable, connection.fileno(), min(time.monotonic() + _LOOK_S, end)):

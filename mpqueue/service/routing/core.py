@@ -120,8 +120,8 @@ class Core:
         is_midway = self.is_running or self.frontier > 0  # a previous server has delivered a part of the epoch
         arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway, pid)
         seat = self._mode.seat_for(arrival, self.group)
-        # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
-        # continue.
+        # Only after all possible refusals: the batches of a rejected survivor are still unknown, so the wait for it
+        # must continue.
         self.awaited -= Counter((pid,))  # keeps only positive numbers
         if pid not in self.awaited:
             self._give_up_seats(pid)
@@ -209,7 +209,7 @@ class Core:
 
         Args:
             reports: For each consumer, the number of taken batches in the last `ASK` that had arrived when the `RECALL`
-                was sent. `ask` is called with it afterwards. None if there was no `ASK`.
+                was sent. `ask` is called with it afterwards. None without an `ASK`.
         """
         self._recalls.take_back(reports, self.epoch)
         for consumer in reports:
@@ -279,7 +279,7 @@ class Core:
         """Take all steps that are possible now.
 
         Args:
-            changed: The seats whose queues or windows have changed; None for all.
+            changed: The seats with changed queues or windows; None for all.
         """
         # Repeat after the end of an epoch: consumers may have started the next one already, and no later event would
         # open it.
@@ -313,7 +313,7 @@ class Core:
             self._note(seat)
 
     def _open_if_due(self) -> None:
-        """Open the epoch if a consumer has started its loop, and all that must be present are."""
+        """Open the epoch if a consumer has started its loop, and all required consumers are present."""
         if (self.awaited and not self._mode.opens_without) or not self.group.is_begun(self.epoch):
             return
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
@@ -360,7 +360,7 @@ class Core:
             # The epoch does not end before the consumer of an awaited seat is back, and it gets the end of it, too.
             if self._must_begin(seat) or self.group.is_awaited(seat):
                 continue
-            # Also to a consumer that has attached again and whose loop continues: without the end, its loop would
+            # Also to a consumer that has attached again and continues its loop: without the end, its loop would
             # become one over the next epoch.
             if (seat.has_begun or seat.is_midway) and not seat.has_end:
                 seat.has_end, seat.ended = True, self.epoch
@@ -373,8 +373,8 @@ class Core:
 
     def _must_begin(self, seat: Seat) -> bool:
         """Return whether the epoch is empty and waits for the loop of a seat, as it would with batches."""
-        # Otherwise the next loop of this seat would be one over a later epoch than that of the others. After a crash of
-        # this server, the next one would be an epoch ahead of the consumer.
+        # Otherwise the next loop of this seat would be over a later epoch than the loops of the others. After a crash
+        # of this server, the next one would be an epoch ahead of the consumer.
         is_empty = not seat.had.num if seat.rank is not None else not self.frontier
         return is_empty and self._routing.waits_for_all and not (seat.has_begun or seat.is_midway)
 
@@ -401,7 +401,7 @@ class Core:
         for seat in self.group.awaited.pop(pid, ()):
             self.group.seats.remove(seat)
             self._routing.regain(seat)
-            # Those who are left may have had all of the epoch: then the stream runs to its end.
+            # The remaining ones may have had all of the epoch: then the stream runs until the epoch ends.
             if not self.group.seats:
                 self._abandon_if_due()
 

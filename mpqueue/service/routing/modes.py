@@ -112,7 +112,7 @@ class Mode(ABC):
         world: Number of ranks or consumers, as in the options; None if it was not given.
         routing: The class that chooses the seat or seats of each batch.
         allows_slow: A slow consumer may miss batches or be detached, because the others have its batches.
-        epochs_behind: How many epochs a consumer that resumes may be behind the group.
+        epochs_behind: How many epochs a consumer that resumes may lag the group.
         opens_without: A restarted server opens an epoch before the consumers of the previous one are attached again.
     """
 
@@ -131,7 +131,7 @@ class Mode(ABC):
 
     @property
     def num_ranks(self) -> int:
-        """Number of ranks, whose seats outlive their consumers; 0 if each consumer gets a new seat."""
+        """Number of ranks, with seats that outlive their consumers; 0 if each consumer gets a new seat."""
         return 0
 
     @property
@@ -251,8 +251,8 @@ class FirstCome(Mode):
         """Return None: how many batches a consumer gets depends on the others."""
         return None
 
-    def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:  # noqa: ARG002 - there are no ranks
-        """Return a group whose seats take turns."""
+    def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:  # noqa: ARG002 - no ranks
+        """Return a group with seats that take turns."""
         # All batches are shared until a consumer requests one, so the turns decide who gets the next one.
         return Group(window, epoch, turns=Turns(window))
 
@@ -277,7 +277,7 @@ class Broadcast(Mode):
 
     routing: ClassVar[type[Routing]] = BroadcastRouting
     allows_slow: ClassVar[bool] = True
-    epochs_behind: ClassVar[float] = math.inf  # whoever has missed batches begins with the next epoch
+    epochs_behind: ClassVar[float] = math.inf  # a consumer that has missed batches begins with the next epoch
     opens_without: ClassVar[bool] = True  # the seats of survivors are kept
 
     def await_back(self, group: Group, pid: int, epoch: int, taken: Iterable[Collection[int]]) -> None:
@@ -293,7 +293,7 @@ class Broadcast(Mode):
         """
         join, resume, epoch = arrival.join, arrival.resume, arrival.epoch
         if resume is not None:
-            # A consumer that is behind has missed only the end of the epoch before, and nothing of this one.
+            # A consumer that lags has missed only the end of the epoch before, and no batch of this one.
             seat = group.take_awaited(arrival.pid, max((resume.epoch, resume.count), (epoch, 0)))
             if seat is not None:
                 return seat
@@ -333,8 +333,8 @@ MODES: dict[str, tuple[type[Mode], type[Mode]]] = {
 
 def mode_of(name: str, world: int | None) -> Mode:
     """Return the mode of these options."""
-    # For a split, `world` means ranks with equal shares. Without it, consumers may come and go.
-    if name not in MODES:  # a consumer has it from the server
+    # For a split, `world` means ranks with equal shares. Without it, consumers may attach and leave at any time.
+    if name not in MODES:  # a consumer receives it from the server
         raise ProtocolError(f"expected one of {', '.join(map(repr, MODES))}, got {name!r}")
     with_world, without = MODES[name]
     return without(name) if world is None else with_world(name, int(world))

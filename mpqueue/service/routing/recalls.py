@@ -57,6 +57,6 @@ class Recalls:
     def _withdraw(self, seat: Seat) -> None:
         batch = seat.untaken.pop()
         seat.num_recalled += 1
-        seat.queue.appendleft(batch)  # before those that were never offered
+        seat.queue.appendleft(batch)  # before the batches that were never offered
         self._holders.withdraw(seat.consumer, batch)
         self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))

@@ -36,7 +36,7 @@ class BatchHandle(NamedTuple):
         slot: The slot.
         spec: How the batch is read, see `mpqueue.memory.layout`.
         header_offset: Offset of its header in the slot.
-        nbytes: Offset of its end in the slot.
+        nbytes: Offset of the end of the batch in the slot.
         flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
     """
 
@@ -96,7 +96,7 @@ class Seat:
         consumer: Number of the consumer; 0 if the seat is vacant.
         has_begun: The consumer has started its loop over the epoch.
         is_midway: The consumer has taken batches of the epoch from a previous server, and continues its loop.
-        ended: The latest epoch whose end was sent to the consumer; -1: none.
+        ended: The latest epoch that the consumer was notified to have ended; -1: none.
         has_asked: The consumer has requested a batch since; it may have opened the first untaken one.
         is_idle: Unrequested offers were recalled; the seat gets no offers before its next request.
         has_all: No more batches of the epoch will be routed to it.
@@ -242,7 +242,7 @@ class Routing(ABC):
     Attributes:
         pool: Batches that belong to no seat yet.
         settles_early: A seat may have all of its epoch before the stream is over.
-        waits_for_all: No epoch ends before each seat has begun its loop over it.
+        waits_for_all: No epoch ends before each seat has started its loop over it.
     """
 
     settles_early: ClassVar[bool] = False
@@ -280,7 +280,7 @@ class Routing(ABC):
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
         """Route a batch to its seat or seats; return the seats with changed queues."""
 
-    def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches stay in their queue
+    def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches remain in their queue
         """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
 
     @abstractmethod
@@ -306,8 +306,8 @@ class RankedRouting(Routing):
     def has_room(self) -> bool:
         """Return whether each rank can have one more."""
         for seat in self.seats:  # noqa: SIM110 - called per batch, and a generator costs a call for each seat
-            # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while another
-            # one still uses its latest, and requests more only when that one has continued.
+            # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while the
+            # others still use their latest, and requests more only when they have continued.
             if len(seat.queue) + len(seat.untaken) > self._window:
                 return False
         return True
@@ -420,7 +420,7 @@ class BroadcastRouting(Routing):
 
     def has_room(self) -> bool:
         """Return whether all seats can have another batch; with `skips`, whether one can."""
-        # All consumers have taken the whole epoch from a previous server. The stream must only run to its end.
+        # All consumers have taken the whole epoch from a previous server. The stream only has to finish the epoch.
         if all(seat.epoch > self._epoch for seat in self.seats):
             return True
         members = self.members()
@@ -515,7 +515,7 @@ class Group:
         self.ranks = tuple(self.seats)
 
     def add(self, epoch: int, rank: int | None = None, *, had: int = 0) -> Seat:
-        """Return a new seat, whose consumer begins with this epoch, after `had` batches from a previous server."""
+        """Return a new seat for a consumer that begins with this epoch, after `had` batches from a previous server."""
         self._num_seats += 1
         seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
         seat.had = Had(had, had)
@@ -527,7 +527,7 @@ class Group:
         return any(seat in seats for seats in self.awaited.values())
 
     def take_awaited(self, pid: int, at: tuple[int, int]) -> Seat | None:
-        """Return a seat that is kept for a consumer of this process; None: there is none.
+        """Return a seat that is kept for a consumer of this process; None without such a seat.
 
         Args:
             pid: The process.

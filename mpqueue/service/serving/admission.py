@@ -26,7 +26,7 @@ class Admission:
 
     Args:
         core: The core that owns the seats.
-        journal: Records arrivals and departures; None if there is no journal.
+        journal: Records arrivals and departures; None without a journal.
         job: Hash of the stream's identity.
         welcome: Returns the `Welcome` for a seat.
         ring_fd: Read-only descriptor of the ring, sent with the `Welcome`.
@@ -108,7 +108,7 @@ class Admission:
         """Wait until these consumers are attached again or have exited, for at most `grace_s` seconds.
 
         Args:
-            survivors: The consumers, each with the positions of the epoch that the journal says it has taken.
+            survivors: The consumers, each with the positions of the epoch that it has taken according to the journal.
             handlers: The handlers of all descriptors.
             grace_s: The limit.
         """

@@ -1,4 +1,4 @@
-"""Checkpoints of streams with lanes: positions from which a restarted server can continue.
+"""Checkpoints of streams with lanes: positions where a restarted server can continue.
 
 A batch of a stream cannot be computed by its position alone: it follows the batches before it in its lane. So the
 server regularly notes where its stream is (a `mpqueue.plan.position.cursors.Place` with snapshots of the lanes). When

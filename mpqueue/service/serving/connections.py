@@ -2,7 +2,7 @@
 
     accept --> SILENT --handshake--> admit (the loop's) --> ATTACHED, or WAITING for a rank --> CUT, LEFT
                   |
-                  +--> refused with a reason and dropped: a user who may not attach; no handshake within `HANDSHAKE_S`;
+                  +--> rejected with a reason and dropped: a user who may not attach; no handshake within `HANDSHAKE_S`;
                        invalid data; the oldest of more than `MAX_STRANGERS`
 
 A *stranger* is a connection without a handshake. Its cost is bounded: one descriptor for a limited time. If the process
@@ -160,7 +160,7 @@ class Peer:
         """Queue a spec that the consumer has not received yet."""
         # The parts are queued together and the socket keeps their order, so no offer can get between them.
         if len(self.specs) >= specs.MAX_SPECS:
-            self.specs.clear()  # those that are still used are sent again
+            self.specs.clear()  # specs that are still used are sent again
         self.specs.add(number)
         flags = PICKLED if is_pickled else 0
         # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
@@ -316,7 +316,7 @@ class Reception:
 
     def _accept(self) -> None:
         try:
-            sock = accept(self._listener, None)  # any user: a refused one gets the reason as an answer
+            sock = accept(self._listener, None)  # any user: a rejected one gets the reason as an answer
         except OSError as error:
             if error.errno in SCARCE:
                 self._pause(error)

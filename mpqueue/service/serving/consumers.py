@@ -55,7 +55,7 @@ class Consumers:
     Attributes:
         peers: All consumers, as in `Deliveries`.
         reception: The connections that are not consumers yet.
-        recall_at: The time of the next `recall`; infinite if there is nothing to recall.
+        recall_at: The time of the next `recall`; infinite if no offers can be recalled.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Consumers:
         """Process the requests that consumers have made without a message."""
         peers = self.peers
         for number, seat in list(self._core.group.by_consumer.items()):
-            # Check here: most consumers have made none, and each pass looks at all of them.
+            # Check here: most consumers have made none, and each pass checks all of them.
             if (taken := peers[number].taken[0]) > seat.num_taken:
                 self._settle_or_cut_off(peers[number], taken)
 
@@ -233,7 +233,7 @@ class Consumers:
         """
         number, group = peer.number, self._core.group
         if number in group.by_consumer and taken > group.by_consumer[number].num_taken:
-            # The time is that of its latest message, which came just before.
+            # The time of its latest message, which arrived just before.
             self._core.ask(number, taken, (), group.last_seen[number])
 
     def read_all(self, numbers: Iterable[int]) -> None:

@@ -124,8 +124,8 @@ class Deliveries:
         """Run the end of an epoch."""
         self.stream.finish_epoch()
         # Send the ends of the epoch before it is journaled as over. If the server is killed in between, its successor
-        # ends the epoch again for those that did not get the end. One in the next epoch has no batches of this one
-        # anymore, and a broadcast refuses consumers that are behind.
+        # ends the epoch again for consumers that did not get the end. One in the next epoch has no batches of this one
+        # anymore, and a broadcast refuses consumers that lag.
         self._changed += self._flushed()
         self._note_epoch(epoch + 1)
 

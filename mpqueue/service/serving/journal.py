@@ -82,7 +82,7 @@ class Recovered:
     """The contents of a journal.
 
     Attributes:
-        job: Hash of the stream's identity; empty if there is no journal yet.
+        job: Hash of the stream's identity; empty without a journal yet.
         seed: Seed of the stream.
         epoch: The journaled epoch.
         taken: The taken positions of the epoch, by holder: a rank or a consumer.
@@ -118,7 +118,7 @@ class Recovered:
             return
         taken: dict[int, set[int]] = {}
         for who, position in self.pairs():
-            taken.setdefault(numbers.get(who, 0), set()).add(position)  # 0: all that have left
+            taken.setdefault(numbers.get(who, 0), set()).add(position)  # 0: all consumers that have left
         self.taken = taken
 
 
@@ -287,7 +287,7 @@ class Journal:
         history: The exclusions.
 
     Attributes:
-        present: The attached consumers, by number; and those that have not attached again, by negative process id.
+        present: The attached consumers, by number; and the ones that have not attached again, by negative process id.
 
     Raises:
         OSError: The file cannot be written.

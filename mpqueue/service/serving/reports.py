@@ -68,7 +68,7 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
         peer = peers.get(number)
         if peer is None:  # the loop has removed it during this call
             continue
-        # It may have taken batches of which the core does not know yet.
+        # It may have taken batches that the core does not know about yet.
         new = min(max(0, peer.taken[0] - seat.num_taken), len(seat.untaken))
         consumers.append(
             ServedConsumer(

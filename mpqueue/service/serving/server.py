@@ -107,8 +107,8 @@ class Server(Redirected, Fixed):
         self._directory = ServerDirectory.of(name)
         # Each epoch writes the file again, and the program may have changed its working directory by then.
         self._journal_path = None if chosen.journal is None else os.path.abspath(os.path.expanduser(chosen.journal))
-        # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
-        # they were taken.
+        # With a journal, offer one batch ahead: after a crash, the journal could not show whether further offers
+        # were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
         self._uids = _checked_uids(chosen.allow_uids)
         workers = num_cpus() if chosen.workers is None else chosen.workers
@@ -160,7 +160,7 @@ class Server(Redirected, Fixed):
                     claim = self._directory.claim(is_open_to_others=bool(self._uids))
                     undo.callback(claim.close)
                     if self._journal_path is not None:
-                        # Before it is read: a server of another name may be writing to it.
+                        # Before it is read: a server of a different name may be writing to it.
                         undo.callback(lock_journal(self._journal_path))
                 self._stream, recovered = self._recover()
                 self._job = recovered.job or job_of(self._stream, self._rules)
@@ -196,10 +196,10 @@ class Server(Redirected, Fixed):
         return stream, recovered
 
     def _history_after(self, recovered: Recovered) -> History:
-        """Return the exclusions of a journal, and those that this server adds to them.
+        """Return the exclusions of a journal, and the ones that this server adds.
 
         Raises:
-            ServiceError: The server lacks some of them, or the place of the others is unknown.
+            ServiceError: The server lacks some of them, or cannot leave out others in the middle of an endless stream.
         """
         history, added = recovered.history, SampleSet.of(self._make_stream.keywords["exclude"] or ())
         before = history.excluded
@@ -316,7 +316,7 @@ class Server(Redirected, Fixed):
         return not loop.thread.is_alive()
 
     def disown(self) -> None:
-        """Have nothing to stop in a forked child: the thread is the parent's, and the lock may be held forever."""
+        """Make `stop` a no-op in a forked child: the thread is the parent's, and the lock may be held forever."""
         self._loop, self._lock, self._is_entered = None, RLock(), False
 
     def __reduce__(self) -> NoReturn:

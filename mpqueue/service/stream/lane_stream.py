@@ -1,4 +1,4 @@
-"""The engine of a server whose source is a stream: elements of virtual shards (lanes), each after the one before it.
+"""The engine of a server with a stream as its source: elements of virtual shards (lanes), each after the one before it.
 
 Consumers and the journal count the batches of an epoch over all lanes, in the order of delivery. A batch cannot be
 computed by its position alone. So a restarted server begins at an earlier place with snapshots of the lanes, and drops
@@ -46,7 +46,7 @@ class LaneStream(Stream):
             )
 
     def source_state(self) -> None:
-        """Return None: snapshots of the lanes contain all that a restarted server needs."""
+        """Return None: snapshots of the lanes contain everything that a restarted server needs."""
 
     # -- Epochs
 
@@ -81,7 +81,7 @@ class LaneStream(Stream):
 
     @property
     def count(self) -> int:
-        """Number of handles and failures yielded in the open epoch, including those before the place of its start."""
+        """Number of handles and failures yielded in the open epoch, including the ones before its starting place."""
         progress = self._pipeline.progress
         if progress.epoch == self.epoch:
             return progress.position

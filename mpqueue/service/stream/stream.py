@@ -233,13 +233,13 @@ class Stream:
         start: Where it begins.
 
     Attributes:
-        job: The job, whose plan follows the history.
+        job: The job. Its plan follows the history.
         plan: Its plan.
         epoch: The epoch opened last.
         has_ended: All of its batches were taken; also before the first epoch is opened.
         slots: The slots of its batches.
-        ring_fd: A read-only descriptor of this memory, owned by the stream; -1 if there is none.
-        history: The exclusions, also those that begin with the next epoch.
+        ring_fd: A read-only descriptor of this memory, owned by the stream; -1 without one.
+        history: The exclusions, also the ones that begin with the next epoch.
         is_ordered: The positions of an epoch are yielded in order.
     """
 
@@ -320,7 +320,7 @@ class Stream:
 
     def _use(self, pipeline: Pipeline) -> None:
         self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
-        # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
+        # Not a bound method: the pipeline would refer to this stream, and the workers would not stop when the last
         # reference to the stream is dropped.
         pipeline.ledger.settle = _settling(pipeline, self._backend.pressure)
         self.slots.ring = ring = self._backend.pool.ring
@@ -428,7 +428,7 @@ class Stream:
         """Return the next batch of the open epoch. Never waits.
 
         Args:
-            may_fail: All holders wait for this batch. If there is no memory for it, fail: none will be freed.
+            may_fail: All holders wait for this batch. If no memory is available for it, fail: none will be freed.
 
         Returns: None if no batch is ready, or all were taken.
         """

@@ -126,7 +126,7 @@ def above_standard(fd: int) -> int:
     if fd > 2:
         return fd
     try:
-        # Not `os.dup`, which takes the lowest free number, possibly of another closed standard stream. And in one call:
+        # Not `os.dup`, which takes the lowest free number, possibly that of a closed standard stream. And in one call:
         # before a separate one sets the flag, another thread could start a program that inherits the duplicate.
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:

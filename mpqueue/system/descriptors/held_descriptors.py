@@ -2,7 +2,7 @@
 
 The `__del__` method of a class is Python code. So is the callback of `weakref.finalize`. A signal handler that raises
 there (Ctrl-C) interrupts it: Python prints the exception and continues, the interrupt is lost, and the descriptor
-remains open. So a `HeldDescriptor` has no such method. It refers to an object of a C type, whose deallocation closes
+remains open. So a `HeldDescriptor` has no such method. It refers to an object of a C type. Its deallocation closes
 the descriptor. That object is an epoll, because `select.epoll.fromfd` accepts the descriptor of any file, and because
 neither its deallocation nor its `close` warns. A file object of `io` would warn.
 

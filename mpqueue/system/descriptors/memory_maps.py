@@ -20,7 +20,7 @@ class Area(NamedTuple):
 
     @property
     def is_shared(self) -> bool:
-        """True if other processes can map the same memory, and see what is written here."""
+        """True if other processes can map the same memory, and see writes of this process."""
         return self.permissions[3] == "s"
 
     @property

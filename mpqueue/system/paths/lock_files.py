@@ -1,7 +1,7 @@
 """Lock files: a process holds one (`flock`) while it uses something that no other process may use.
 
 The kernel releases the lock when its holder exits, even after a crash. The file contains the holder's process id, for
-the error of another process. The holder removes the file before it releases the lock.
+the error in other processes. The holder removes the file before it releases the lock.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def lock_now(path: str, kind: str, remedy: str, error: type[Exception]) -> int |
     Args:
         path: The path of the file.
         kind: The kind of lock, such as ``"the lock "``; see `open_own`.
-        remedy: What to do about a file of another user; see `open_own`.
+        remedy: What to do about a file of a different user; see `open_own`.
         error: The exception to raise for such a file.
 
     Returns:

@@ -6,9 +6,10 @@ anyway. The rule is checked on the open descriptor: a path that is checked first
 opened. A file that breaks the rule raises an error, and no byte of it is read. A file that is written and never read
 may have any owner, see `open_output`: only a link could lead to another file.
 
-*What was written*, see `seal` and `unseal`: files begin with a sealed block, which has the kind of the file, the
-version of its format, and a checksum. The checksum also covers a name, so a file that was copied to the name of another
-file counts as damaged. A file of another version, or a damaged one, is created again, or refused with a clear error::
+*The contents*, see `seal` and `unseal`: files begin with a sealed block, which has the kind of the file, the
+version of its format, and a checksum. The checksum also covers a name, so a file that was copied to the name of a
+different file counts as damaged. A file of a different version, or a damaged one, is created again, or rejected with a
+clear error::
 
     mark     16 bytes: the kind, and the version in the last byte
     length   uint64: the number of bytes of the body
@@ -36,7 +37,7 @@ _UNKNOWN = 65534  # the kernel shows it in place of an owner without a uid in th
 
 
 class DamagedFile(Exception):
-    """The contents of a file differ from those that were written; the message contains the difference."""
+    """The contents of a file differ from the written ones; the message contains the difference."""
 
 
 class OtherVersion(Exception):
@@ -59,7 +60,7 @@ def open_own(
     Args:
         path: The path.
         flags: Flags of `os.open`. O_CLOEXEC is added.
-        remedy: What the user can do about a file that breaks the rule; part of the error.
+        remedy: Advice to the user about a file that breaks the rule; part of the error.
         error: The exception to raise for such a file.
         kind: The kind of file, for the error, such as ``"the journal "``.
         mode: The permissions of a new file.
@@ -108,7 +109,7 @@ def _open(
 
 
 def _problem_of_links(status: os.stat_result, what: str, path: str) -> str:  # noqa: ARG001 - as `_problem_of_writers`
-    """Return why a file may be one of another name, for the remedy to follow; empty if it is not."""
+    """Return why a file may belong to a different name, for the remedy to follow; empty if it is not."""
     # None at all: another process has just replaced the file.
     if status.st_nlink > 1:
         return f"{what} has {status.st_nlink} names (hard links), expected one: "
@@ -157,7 +158,7 @@ def unseal(mark: bytes, read: Callable[[int, int], bytes], size: int, name: str 
         name: See `seal`.
 
     Raises:
-        DamagedFile: The file is of another kind, truncated or damaged.
+        DamagedFile: The file is of a different kind, truncated or damaged.
         OtherVersion: The file is of this kind and has another version.
     """
     head = read(0, SEAL_BYTES)

@@ -5,7 +5,7 @@ Workers are not started by `multiprocessing`, which takes 10 to 20 ms to import.
 ======================  ==============================================================================================
 `parent_process()`      The trainer. `current_process()` has the name of the worker, and the trainer's ``authkey``.
 after-fork hooks        Run in each forked worker. The trainer's finalizers are dropped, and its children forgotten.
-finalizers              Those of the worker run when it exits: they flush queues and end pools.
+finalizers              Only the worker's own run when it exits: they flush queues and end pools.
 resource tracker        The trainer's. With its own, a worker would unlink shared memory of the trainer at its exit.
 names of shared memory  Owned by the process that creates them, not by a worker that attaches to them.
 pickles of the source   Contain the keys of proxies, and locks and shared values of the same start method. Objects that
@@ -14,7 +14,7 @@ imports                 A module that a worker imports must not start workers: t
                         so on without end.
 ======================  ==============================================================================================
 
-Nothing of this imports `multiprocessing`. If it is not imported yet, its state is set when it is.
+This code does not import `multiprocessing`. If it is not imported yet, its state is set when it is.
 """
 
 import atexit
@@ -44,7 +44,7 @@ class Parent(NamedTuple):
         identity: Its place in the tree of processes.
         config: The settings that its children inherit; empty if it has not imported `multiprocessing`.
         start_method: The start method that its program has chosen; None for the default.
-        tracker: The descriptor of its resource tracker; None if it has none.
+        tracker: The descriptor of its resource tracker, or None.
     """
 
     pid: int
@@ -96,7 +96,7 @@ class _Child:
         self.tracker_watch: Watch | None = None
         self.names_watch: Watch | None = None
         self.is_unpickling = False
-        self.bound: set[str] = set()  # classes of the source whose objects remember the process that made them
+        self.bound: set[str] = set()  # classes of the source with objects that remember the process that made them
         self.threads_of_source: weakref.WeakSet[Any] = weakref.WeakSet()  # started while it was unpickled
 
 
@@ -112,7 +112,7 @@ def enter(parent: Parent, name: str, number: int, sentinel: int) -> None:
         number: Its number among the children.
         sentinel: A descriptor that is readable when the parent has exited.
     """
-    if _child.watch is not None:  # of the fork server, whose name this process must not get
+    if _child.watch is not None:  # of the fork server: this process must not get its name
         _child.watch.end()
     _child.watch = Watch("multiprocessing", partial(_set_process, parent, name, number, sentinel))
     if _child.names_watch is None:  # otherwise done by the fork server
@@ -150,7 +150,7 @@ def run_after_fork_hooks() -> None:
 
 
 def share_tracker(fd: int) -> None:
-    """Use the resource tracker with this descriptor, which is owned from now on."""
+    """Use the resource tracker with this descriptor, and own the descriptor."""
     before, _child.tracker = _child.tracker, fd
     if _child.tracker_watch is not None:
         _child.tracker_watch.end()
@@ -160,7 +160,7 @@ def share_tracker(fd: int) -> None:
 
 
 def shared_tracker() -> list[int]:
-    """Return the descriptor of `share_tracker`; an empty list if there is none."""
+    """Return the descriptor of `share_tracker`; an empty list without one."""
     return [] if _child.tracker is None else [_child.tracker]
 
 
@@ -176,7 +176,7 @@ def _set_tracker(module: ModuleType) -> None:
 
 def _own_created_names_only(module: ModuleType) -> None:
     # `SharedMemory` registers each name, unless its caller passes `track=False` (Python 3.13). A tracker unlinks the
-    # registered names at the exit of its processes: those of the trainer, or of another program.
+    # registered names at the exit of its processes: the processes of the trainer, or of a different program.
     register, unregister = module.register, module.unregister
 
     def register_created(name: str, kind: str) -> None:
@@ -256,14 +256,14 @@ def _outside_frame() -> FrameType:
 
 
 def _importing_frame() -> FrameType | None:
-    """Return the innermost frame of a module whose import is in progress; None if there is none."""
+    """Return the innermost frame of a module that is being imported; None without one."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code, names = frame.f_code, frame.f_globals
         if code.co_name == "<module>" and getattr(names.get("__spec__"), "_initializing", False):
             return frame
         if code.co_name == "run_and_exit" and names.get("__name__") == "mpqueue.worker.main":
-            return None  # the next frames are those of the trainer that has forked this worker
+            return None  # the next frames belong to the trainer that has forked this worker
         frame = frame.f_back
     return None
 
@@ -312,7 +312,7 @@ class _Handed:
 
 
 class _Launch:
-    """The object that `multiprocessing` asks to pass descriptors to a new child."""
+    """The object that `multiprocessing` uses to pass descriptors to a new child."""
 
     def duplicate_for_child(self, fd: int) -> int:
         """Return the descriptor itself: the receiver opens it by its path."""
@@ -390,7 +390,7 @@ def bound(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> An
 
 
 def bound_classes() -> list[str]:
-    """Return the names of classes of the source whose objects remember the process that unpickled them."""
+    """Return the names of classes of the source with objects that remember the process that unpickled them."""
     return sorted(_child.bound)
 
 

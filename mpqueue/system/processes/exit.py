@@ -24,7 +24,7 @@ def exit_code_of(leaving: SystemExit) -> int:
 
 def leave(code: int) -> NoReturn:
     """Flush the standard streams and exit this process."""
-    flush_streams()  # `os._exit` flushes nothing
+    flush_streams()  # `os._exit` does not flush
     # The kernel keeps eight bits of an exit code. `os._exit` raises OverflowError if a number exceeds a C int.
     os._exit(code & 0xFF)
 

@@ -78,7 +78,7 @@ def control_groups(controller: str) -> tuple[Path, ...]:
     return _folders(controller, _text(_OWN), _MOUNTS)
 
 
-@functools.lru_cache(maxsize=8)  # a machine may have thousands of mounts; those of control groups do not change
+@functools.lru_cache(maxsize=8)  # a machine may have thousands of mounts; control group mounts do not change
 def _folders(controller: str, own: str, mounts: Path) -> tuple[Path, ...]:
     folders: dict[Path, None] = {}
     for line in own.splitlines():

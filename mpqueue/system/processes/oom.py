@@ -27,7 +27,7 @@ class OomCounter:
         """Return True if there was a new kill, and count it as attributed."""
         if self._read() <= self._seen:
             return False
-        # By one, not to the present count: several workers may have been killed, and each asks once.
+        # By one, not to the present count: several workers may have been killed, and each is checked once.
         self._seen += 1
         return True
 

@@ -32,7 +32,7 @@ class _MarkByProcessId:
 
 def make_mark() -> ProcessMark:
     """Return a mark of this process."""
-    # Private and anonymous: MADV_WIPEONFORK is refused for any other mapping.
+    # Private and anonymous: the kernel rejects MADV_WIPEONFORK for any other mapping.
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)

@@ -31,7 +31,7 @@ _ENDED, _PF_EXITING = {b"Z", b"X", b"x"}, 0x4  # in /proc/PID/stat: states, and 
 
 @functools.cache
 def has_pidfds() -> bool:
-    """Return whether this system has pidfds and lets us use them."""
+    """Return whether this system has pidfds and allows their use."""
     if not platform_support.HAS_PIDFD_CALLS:
         return False
     try:
@@ -149,7 +149,7 @@ class Birth:
             return os.pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
-            # Not through `reap`: there is no sentinel that could be readable. After SIGKILL the wait is short.
+            # Not through `reap`: no sentinel could be readable. After SIGKILL the wait is short.
             os.waitpid(pid, 0)
             raise
 

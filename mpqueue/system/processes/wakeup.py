@@ -37,7 +37,7 @@ class Wakeup:
             # added, so that `finally` does not remove another thread's entry.
             self._waking.append(None)
             os.write(self._target[0], b"!")
-        except TimeoutError:  # of the user's alarm: this call may have written nothing
+        except TimeoutError:  # of the user's alarm: this call may not have written
             raise
         except OSError:
             return  # the pipe is full, so it is readable; or it is closed, and no thread waits
@@ -62,7 +62,7 @@ class Wakeup:
 
     def close(self) -> None:
         """Close both ends; a later `wake` has no effect. Idempotent."""
-        # First the number, so that no later `wake` writes to it. Those that have read it are in `_waking`.
+        # First the number, so that no later `wake` writes to it. Calls that have read it are in `_waking`.
         self.fd = self._target[0] = -1
         self._close_unused()
 

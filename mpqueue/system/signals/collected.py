@@ -48,7 +48,7 @@ class WhenCollected(weakref.ref[Any]):
             atexit.register(_call_all)
         # Callbacks that an interrupt has broken off.
         _call_reporting([watch for watch in list(_live.values()) if watch() is None])
-        # A weak reference that is itself collected first calls nothing, so it is kept here.
+        # A weak reference that is itself collected first makes no call, so it is kept here.
         _live[id(self)] = self
 
     def detach(self) -> None:
@@ -75,7 +75,7 @@ def _call_all() -> None:
 
 
 def _call_reporting(watches: Iterable[WhenCollected]) -> None:
-    """Call functions of objects that have nothing to do with the caller: print their errors."""
+    """Call functions of objects unrelated to the caller: print their errors."""
     for watch in watches:
         try:
             watch.call()

@@ -9,10 +9,10 @@ that may take long (sending a source through a socket, waiting for workers) allo
         allow_signals(poll.poll)      # an exception of a handler leaves the block, which cleans up undisturbed
         ...
 
-*What is guarded.* After an exception of a handler, the next call restarts at the last batch that a call has returned:
+*Guarded steps.* After an exception of a handler, the next call restarts at the last batch that a call has returned:
 see NOTE [ Interrupts ] in `mpqueue.engine.pipeline`. So code need not undo its steps. A restart does not mend these:
 
-- *A held lock* lets all threads hang: `mpqueue.system.signals.locks`, or a block as above.
+- *A held lock* makes all threads hang: `mpqueue.system.signals.locks`, or a block as above.
 - *A leaked process*, thread, pipe or descriptor was started or opened, and not recorded: a block as above.
 - *A stream that ends early*, or a wrong answer that is kept, if an exception of a handler is taken for an error: see
   `mpqueue.system.signals.interrupts`.
@@ -45,13 +45,13 @@ _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
 _to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
 _pending: list[int] = []  # signals that arrived while they were deferred
-# The outermost block, while it defers signals. It dies with its block: an exception may leave a block without
-# `defer_signals.__exit__`, if handlers raise again and again, and then nothing would restore them.
+# The outermost block, while it defers signals. It is collected with its block: an exception may leave a block without
+# `defer_signals.__exit__`, if handlers raise repeatedly, and then no code would restore them.
 _outermost: "weakref.ref[defer_signals] | None" = None
 _delivers_late = False  # `allow_signals` has no effect
 
 
-class defer_signals:  # noqa: N801  # a context manager, spelled as those of contextlib are
+class defer_signals:  # noqa: N801  # a context manager, spelled as in contextlib
     """A context that defers the user's signal handlers, so that no signal raises."""
 
     def __enter__(self) -> Self:
@@ -80,7 +80,7 @@ class defer_signals:  # noqa: N801  # a context manager, spelled as those of con
 
 
 def _is_deferring() -> bool:
-    block = _outermost  # once: the main thread may replace it between two looks of another thread
+    block = _outermost  # once: the main thread may replace it between two reads by a different thread
     return block is not None and block() is not None
 
 
@@ -178,7 +178,7 @@ def _replace() -> None:
 
 def _note(number: int, _frame: object) -> None:
     _pending.append(number)
-    # No block, but this handler: it has raised again and again while a block ended, which could not restore the others.
+    # No block, but this handler: it has raised repeatedly while a block ended, which could not restore the others.
     if _handlers and not _is_deferring():
         restore()
         _deliver()
@@ -232,5 +232,5 @@ def block_and_defer(signals: AbstractSet[int]) -> Iterator[None]:
 
 
 def known_handlers() -> list[Any]:
-    """Return all handlers of the user: those of now, those that are replaced, and those of the last check."""
+    """Return all handlers of the user: the current ones, the replaced ones, and the ones at the last check."""
     return [*_seen, *_handlers.values(), *map(getsignal, _SIGNALS)]

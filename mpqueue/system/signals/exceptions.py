@@ -34,7 +34,7 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note, like ``error.add_note(note)``; do nothing if the notes of the exception are not a list."""
+    """Add a note, like ``error.add_note(note)``; has no effect if the notes of the exception are not a list."""
     attributes = _attributes_of(error)
     notes = dict.get(attributes, "__notes__")
     if notes is None:
@@ -87,7 +87,7 @@ def release_frames(error: BaseException) -> None:
 
 
 def members_of(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the exceptions of an exception group; of another exception, an empty tuple."""
+    """Return the exceptions of an exception group; for any other exception, an empty tuple."""
     members: tuple[BaseException, ...] = ()
     if matches(error, BaseExceptionGroup):
         members = _group_fields["exceptions"].__get__(error)

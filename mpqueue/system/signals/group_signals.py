@@ -1,6 +1,6 @@
 """Signals that reach a whole process group and concern only its main program: batch systems warn of a time limit so.
 
-Their default action ends a process. The helper processes of this package ignore them, by a handler that does nothing.
+Their default action ends a process. The helper processes of this package ignore them, by an empty handler.
 Unlike `signal.SIG_IGN`, a handler ends at `exec`: programs that user code starts have the default actions.
 
     SIGHUP, SIGUSR1, SIGALRM, ...   ignored, unless user code of the helper installs a handler

@@ -1,7 +1,7 @@
 """Whether an exception is an interrupt: a signal handler has raised it, in the middle of other code.
 
 If an interrupt is taken for an error of a source, a file or a connection, a stream ends early, or a wrong answer is
-kept. So an ``except BaseException`` raises, or asks `is_interrupt`; so does a clause around code of the user. In
+kept. So an ``except BaseException`` raises, or calls `is_interrupt`; so does a clause around code of the user. In
 ``files/``, `not_of_handler` does so for the errors of a read.
 """
 
@@ -28,7 +28,7 @@ def is_interrupt(error: BaseException) -> bool:
 def ends_iterator(error: BaseException) -> bool:
     """Return whether an exception ends an iterator that a framework owns.
 
-    Any `Exception` does, also that of a handler. After Ctrl-C, the program may call ``next`` again.
+    Any `Exception` does, even if a handler raised it. After Ctrl-C, the program may call ``next`` again.
     """
     return matches(error, Exception) or not is_interrupt(error)
 
@@ -40,14 +40,14 @@ def is_of_handler(error: BaseException) -> bool:
 
 
 def not_of_handler(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """Return the kinds for an ``except`` clause about files, or nothing for an interrupt, such as a TimeoutError."""
+    """Return the kinds for an ``except`` clause about files, or no kinds for an interrupt, such as a TimeoutError."""
     error = sys.exception()  # the one that is being matched
     return () if error is not None and is_interrupt(error) else kinds
 
 
 def _codes_of_handlers() -> set[Any]:
     codes = set()
-    # Also those of the last check: a handler may have removed itself before it raised.
+    # Also the handlers at the last check: a handler may have removed itself before it raised.
     for known in known_handlers():
         handler: Any = known
         while isinstance(handler, functools.partial):

@@ -31,9 +31,9 @@ def acquire(lock: _Acquirable, *, blocking: bool) -> bool:
 
 
 def releasing(lock: _Acquirable) -> Iterator[None]:
-    """Return an iterator whose only step releases a lock: ``_ = [*releases]`` releases it without a check for signals.
+    """Return an iterator with one step, which releases a lock: ``_ = [*releases]`` does it without a check for signals.
 
-    After a ``with`` statement, a signal handler may raise before the next line. Then what was done inside is lost.
+    After a ``with`` statement, a signal handler may raise before the next line. Then the work done inside is lost.
     """
     return starmap(lock.release, ((),))
 

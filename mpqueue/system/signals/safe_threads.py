@@ -19,9 +19,9 @@ _TASKS = "/proc/self/task"
 
 
 def remaining_threads() -> list[str]:
-    """Return the result of `unsafe_threads`, after those of OpenBLAS have ended."""
+    """Return the result of `unsafe_threads`, after the threads of OpenBLAS are ended."""
     threads = unsafe_threads()
-    # OpenBLAS gives its threads no names, so all have the name of the process.
+    # OpenBLAS does not name its threads, so all have the name of the process.
     if len({*threads}) == 1 and any("openblas" in line for line in _mapped_files()):
         pid = os.fork()
         if pid == 0:
@@ -58,7 +58,7 @@ def _mapped_files() -> list[str]:
 
 def _name_of(task: int) -> str:
     try:
-        # The kernel's name and not that of `threading`, which knows only the threads that Python has started.
+        # The kernel's name and not the one in `threading`, which knows only the threads that Python has started.
         with open(f"{_TASKS}/{task}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
     except OSError:  # it has just ended

@@ -6,7 +6,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     extras.py          optional packages: whether they are installed, and their import
     imports.py         calls a function when a module is imported
     iterators.py       reads iterators of user code without calling their `__iter__` again
-    exception_texts.py texts of exceptions of user code
+    exception_texts.py strings for exceptions of user code
     object_walk.py     searches the contents of an object within bounds
     shared_state.py    finds memory in an object that other programs can write to
     replacement.py     replaces attributes of other libraries while they are needed

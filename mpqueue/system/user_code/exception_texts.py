@@ -1,7 +1,7 @@
-"""Texts of exceptions of user code, for messages and logs.
+"""Strings for exceptions of user code, for messages and logs.
 
 Their ``__str__``, ``__repr__`` and properties are user code, which may raise anything. The functions of this module
-return a text in any case. They defer signals, so that everything that is raised in them is raised by the exception.
+return a string in any case. They defer signals, so that everything that is raised in them is raised by the exception.
 """
 
 import traceback
@@ -39,7 +39,7 @@ def traceback_text_of(error: BaseException) -> str:
 def raised_ahead(error: BaseException) -> None:
     """Replace the frames of an error that is kept until its batch is due by a note with their text.
 
-    The frames refer to those of all callers, and so to the iterator, which must be collected to end the workers.
+    The frames refer to the frames of all callers, and so to the iterator, which must be collected to end the workers.
     """
     if not any(note.startswith(_AHEAD) for note in notes_of(error)):
         add_note(error, _AHEAD + traceback_text_of(error))

@@ -55,7 +55,7 @@ class Watch:
 
 
 class _Finder:  # not a subclass of `importlib.abc.MetaPathFinder`: the import takes 9 to 17 ms, and is not required
-    """The one finder for all watches: another one for each would multiply the searches for a missing module."""
+    """The one finder for all watches: one for each watch would multiply the searches for a missing module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""Iterators of user code, whose ``__iter__`` may begin again."""
+"""Iterators of user code. Their ``__iter__`` may begin again."""
 
 from collections.abc import Iterator
 from itertools import repeat
@@ -8,7 +8,7 @@ _T = TypeVar("_T")
 
 
 def rest_of(iterator: Iterator[_T]) -> Iterator[_T]:
-    """Return an iterator over the rest of an iterator, whose ``__iter__`` is not called.
+    """Return an iterator over the rest of an iterator, without calling its ``__iter__``.
 
     `itertools.islice`, `zip` and ``for`` call it, and a class that is its own iterator often begins again there.
     """

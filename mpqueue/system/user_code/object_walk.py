@@ -57,7 +57,7 @@ def title_of(source: Any) -> str:
     """Return the qualified name of a function, or the name of a source's class as the user knows it."""
     try:
         title = source.__qualname__
-    except Exception:  # also of its own `__getattr__`
+    except Exception:  # also from its `__getattr__`
         title = None
     return title if isinstance(title, str) else name_of(source)
 
@@ -71,7 +71,7 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 
 def code_of(code: types.CodeType) -> tuple[Any, ...]:
-    """Return plain data that stands for a function's code, without its file, line numbers and comments."""
+    """Return plain data that represents a function's code, without its file, line numbers and comments."""
     constants = [code_of(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts]
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
@@ -84,7 +84,7 @@ def _constant(value: Any) -> tuple[str, Any]:
 
 
 def content_of(cell: types.CellType) -> Any:
-    """Return the value of a variable that a function closes over; None if it has none yet."""
+    """Return the value of a variable that a function closes over; None if it has no value yet."""
     try:
         return cell.cell_contents
     except ValueError:

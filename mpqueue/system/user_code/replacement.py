@@ -101,7 +101,7 @@ class Replacement:
             self._num_holders -= 1
             if self._num_holders:
                 return
-            # If another program has replaced our attribute since, its own must stay: restoring would remove it.
+            # If another program has replaced our attribute since, its own must remain: restoring would remove it.
             self._is_covered = getattr(owner, self._attribute) is not self._ours
             if not self._is_covered:
                 setattr(owner, self._attribute, self.replaced)

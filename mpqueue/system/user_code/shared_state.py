@@ -168,7 +168,7 @@ def _address_of_tensor(tensor: Any) -> int | None:
 
 
 def _is_pinned(value: Any) -> bool:
-    """Return whether this is a pinned tensor: the kernel lists its memory as shared, but only this process has it."""
+    """Return whether this is a pinned tensor: the kernel lists its memory as shared, but only this process maps it."""
     return is_a(value, _classes({"torch": ("Tensor",)})) and bool(value.is_pinned())
 
 

@@ -19,7 +19,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 _TRAINING: Final = "mpqueue feeds models and does not train them"
-# Names that are not offered, and what the error says about them.
+# Names that are not offered, and the hint in the error.
 _NOT_OFFERED: Final = {
     re.compile(names): hint
     for names, hint in {
@@ -171,7 +171,7 @@ class Namespaces:
 
 
 def hint_of_missing(name: str) -> str:
-    """Return what to use instead of a name that is not offered; empty if there is no such name in TensorFlow."""
+    """Return a hint for a name that is not offered; empty if TensorFlow does not have this name."""
     matches = ((names.fullmatch(name), hint) for names, hint in _NOT_OFFERED.items())
     return next((match.expand(hint) for match, hint in matches if match), "")
 

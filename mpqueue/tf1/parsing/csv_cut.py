@@ -2,7 +2,7 @@
 
 The records are joined into one buffer with line breaks between them. A delimiter or line break ends a field if an even
 number of quotes precedes it. The function returns None unless all line breaks are those between records, and each field
-is either free of quotes or enclosed in one pair. Then the fields are the same as those of TensorFlow's scanner.
+is either free of quotes or enclosed in one pair. Then the fields equal the output of TensorFlow's scanner.
 """
 
 from typing import Any, NamedTuple

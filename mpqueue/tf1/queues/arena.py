@@ -78,7 +78,7 @@ class Arena:
         self._free: dict[int, list[int]] = {}
         self._slabs: dict[int, set[int]] = {}  # offsets of slabs by class
         self._num_used: dict[int, int] = {}
-        self._spare: dict[int, list[int]] = {}  # offsets of slabs whose memory was returned to the system, by class
+        self._spare: dict[int, list[int]] = {}  # offsets of slabs with memory returned to the system, by class
 
     def take(self, size_class: int, count: int, *, is_last_resort: bool = False) -> list[int]:
         """Allocate ``count`` blocks and return their tokens.
@@ -181,7 +181,7 @@ class Arena:
     def _grow(self, size_class: int, count: int, *, is_last_resort: bool) -> None:
         """Allocate slabs until ``count`` blocks of this class are free."""
         free, size = self._free[size_class], class_bytes(size_class)
-        # Leave memory for the copies of an element in the process that writes it and in those that read it.
+        # Leave memory for the copies of an element in the process that writes it and in its readers.
         others = (self.num_users + 1) * size if self.num_used and not is_last_resort else None
         nbytes = (count - len(free)) * size
         # Checked before the first slab: otherwise, a call that is too large would take all memory before it fails.

@@ -10,9 +10,9 @@ Each part is aligned to 16 bytes. The layout contains only numbers and bytes, ne
 because any process that uses the queue can write to the memory: contents that do not fit into the block raise
 `DataLossError`.
 
-Elements that threads of the owner enqueue stay Python objects, as in `PlainStorage`. Elements from other processes are
-in blocks, and their tokens are integers. A queue can hold both kinds. `SharedStorage` reads a block as views and copies
-it once, into the result; a single large array can be returned without a copy, see `block_pool`.
+Elements that threads of the owner enqueue remain Python objects, as in `PlainStorage`. Elements from other processes
+are in blocks, and their tokens are integers. A queue can hold both kinds. `SharedStorage` reads a block as views and
+copies it once, into the result; a single large array can be returned without a copy, see `block_pool`.
 """
 
 import math
@@ -240,7 +240,7 @@ class BlockCodec:
         _require(at + 8 * count <= bound)
         ends = [0, *np.cumsum(np.ndarray(count, np.int64, self._memory, at)).tolist()]
         at = _align(at + 8 * count)
-        # A negative length in between only yields wrong strings; all slices stay within these bytes.
+        # A negative length in between only yields wrong strings; all slices are within these bytes.
         _require(0 <= ends[-1] <= bound - at)
         body, out = self.view[at : at + ends[-1]], np.empty(count, object)
         if ends[-1] <= _SMALL_BYTES * count:  # slicing short strings from one copy is cheaper than copying each
@@ -310,7 +310,7 @@ def _text(array: Array) -> tuple[bytes, Sequence[Any], int]:
 
 
 class SharedStorage(PlainStorage):
-    """A storage that reads elements in blocks and Python objects. Elements of this process's threads stay objects.
+    """A storage that reads elements in blocks and Python objects. Elements of this process's threads remain objects.
 
     Args:
         spec: The components of the elements.

@@ -14,7 +14,7 @@ replaces it, once. A call that finds the former driver continues with its succes
 
 A gate is a plain lock that is held until the request has finished. Waiting for it takes no CPU time, wakes exactly the
 call that finished, and can be interrupted by a signal. A call returns its elements to the queue if it is interrupted,
-if there is no memory for its result, or if its process exits. No element is lost with its call.
+if memory for its result is unavailable, or if its process exits. No element is lost with its call.
 
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread and may raise, for example after Ctrl-C or SIGALRM. CPython (3.11 to 3.13) runs

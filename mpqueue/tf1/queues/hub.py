@@ -272,7 +272,7 @@ class Steps:
 
     def _confirm(self, client: Client, is_take: int, queue: int, number: int, _a: int, seq: int) -> None:
         if is_take:
-            # Its TAKE came before this record in the pipe, and was counted unless the lease was over by then.
+            # Its TAKE preceded this record in the pipe, and was counted unless the lease was over by then.
             client.answers.send(Down.DONE, number, int(client.uses[queue].taker.taken >= seq))
             return
 
@@ -301,7 +301,7 @@ class Steps:
         shared, taker = client.uses[queue].queue, client.uses[queue].taker
         self._pool.arena.give(client.delivered.pop(taker.last, ()))
         if shared.windows.lease.holder is not taker:
-            return  # the lease ended before this TAKE: the client's CONFIRM will tell it
+            return  # the lease ended before this TAKE: the answer to the client's CONFIRM will report it
         if count > len(shared.machine.lent):
             # Otherwise `take` would raise an IndexError, which no caller handles.
             raise ProtocolError(f"took {count} elements from a lease of {len(shared.machine.lent)}")
@@ -407,7 +407,7 @@ class Steps:
         # Not in this step, which is still notifying the callers of its finished requests: the machine has only one list
         # of finished requests.
         def undo() -> None:
-            notify(shared.windows.lease.end(taker))  # first: leased elements come after these ones in the queue
+            notify(shared.windows.lease.end(taker))  # first: leased elements follow these ones in the queue
             notify(shared.machine.put_back(taken))
 
         self._recalls.defer_and_poke(undo)
@@ -429,7 +429,7 @@ class Steps:
                     made += arena.take(size_class, 1)
                     storage.codec.write(made[-1], pieces)
         except BaseException:
-            arena.give(made)  # the elements stay Python objects
+            arena.give(made)  # the elements remain Python objects
             raise
         if len(made) == len(tokens):
             return made
@@ -664,7 +664,7 @@ class Hub:
         read, take, records, recalls = self._pipe.read, self._steps.take, self._pipe.records, self.recalls
         was_all = False
         num_recalled = 0
-        # Repeat after a recall: only the records that are read after it show what the window was used for.
+        # Repeat after a recall: only the records that are read after it show how the window was used.
         while not was_all or recalls.num_open > num_recalled:
             num_recalled = recalls.num_open
             was_all = read()

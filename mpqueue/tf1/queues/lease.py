@@ -87,7 +87,7 @@ class Lease:
         return taken
 
     def recall(self) -> None:
-        """Make the holder confirm its next TAKE. What it has taken is known after the next read of the pipe."""
+        """Make the holder confirm its next TAKE. Its taken elements are known after the next read of the pipe."""
         assert self.holder is not None
         self.is_recalled, self._last = True, None
         # Write the word before the pipe is read. The consumer writes its TAKE before it reads the word, so at least one

@@ -217,7 +217,7 @@ class QueueMachine:
 
     Attributes:
         lent: The next elements, which are leased to one consumer. They still count as elements of the queue.
-        reason: The error because of which the queue was closed, for the errors of later dequeues; empty if unknown.
+        reason: The error that closed the queue, for the errors of later dequeues; empty if unknown.
 
     Follows: ``QueueBase``, ``FIFOQueue`` and ``RandomShuffleQueue`` of TensorFlow's core, except that a *withdrawn*
         dequeue returns its elements to the queue. TensorFlow loses them.

@@ -265,7 +265,7 @@ class Connection:
     # -- Blocks
 
     def block(self, size_class: int) -> int | None:
-        """Return an empty block, or None if there is none: then call `want`.
+        """Return an empty block, or None if no block is empty: then call `want`.
 
         Fill and report the block before you take the next one.
         """
@@ -347,7 +347,7 @@ class Connection:
     def _note(self, answer: Answer) -> None:
         """Handle an answer that no call waits for: blocks that were granted, or a late answer to another call."""
         if answer.kind == Down.BLOCKS:
-            # Also for a `find` that was interrupted while it waited for them: the owner counts them as granted.
+            # Also for a `find` that was interrupted during its wait: the owner counts them as granted.
             self.keep(answer)
             if not answer.number:
                 self._is_wanted.discard(answer.one)

@@ -36,7 +36,7 @@ class Demand(NamedTuple):
         queue: Number of the queue that the call will enqueue into.
         size_class: Size class of the blocks.
         num_wanted: Preferred number of blocks.
-        num_needed: Minimum number of blocks, including those that it was granted before.
+        num_needed: Minimum number of blocks, including blocks that it was granted before.
     """
 
     client: Client
@@ -111,7 +111,7 @@ class Shortage:
         missing = max(1, demand.num_needed - len(granted))
         wanted = demand.num_wanted if self._is_fair(demand.client, demand.size_class, demand.num_wanted) else 0
         try:
-            # Preferably all wanted blocks, so that the producer need not ask again soon; otherwise the minimum.
+            # Preferably all wanted blocks, so that the producer need not request more soon; otherwise the minimum.
             try:
                 tokens = arena.take(demand.size_class, max(missing, wanted))
             except SharedMemoryFull:

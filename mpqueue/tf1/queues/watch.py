@@ -165,7 +165,7 @@ class QueueWatch:
             with self._mutex:
                 if self._is_closed:
                     break
-                # Stay asleep while leaders or calls serve: waking up next to them would cost them thread switches.
+                # Remain asleep while leaders or calls serve: waking up next to them would cost them thread switches.
                 has_leader, is_new = self._leader is not None, self.num_calls != seen
                 seen = self.num_calls
                 # Calls keep coming: nap for `_QUIET_S` each. The same leader for a long time: double the nap each time.

@@ -105,7 +105,7 @@ class ReaderBase:
         return [] if record is None else [record]
 
     def _on_work_finish(self) -> None:
-        """Release the unit after its end, or after a `reset`. Optional."""
+        """Release the unit at the end of its records, or after a `reset`. Optional."""
 
     # -- For users
 

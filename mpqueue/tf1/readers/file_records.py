@@ -123,7 +123,7 @@ class FileRecordReader(ReaderBase):
             try:
                 super()._start_work(queue, turn)
             except OutOfRangeError:
-                # With a unit, it is an error of its file, such as a missing header. Otherwise the queue has ended.
+                # With a unit, it is an error of its file, such as a missing header. Otherwise the queue is exhausted.
                 if self._work or not self._awaits_run(turn):
                     raise
                 self._take_back()

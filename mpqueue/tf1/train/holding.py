@@ -28,7 +28,7 @@ def held_in(thing: Any, *kinds: type[_Kind], closed: tuple[type, ...] = ()) -> I
     """
     seen: set[int] = set()
     left = [thing]
-    keep = []  # keeps temporary objects alive, so that their ids are not reused during the search
+    keep = []  # keeps references to temporary objects, so that their ids are not reused during the search
     while left and len(seen) < _MAX_THINGS:
         one = left.pop()
         if id(one) in seen or isinstance(one, _CLOSED):

@@ -130,7 +130,7 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
     """Run an op in a worker process until it ends or the coordinator stops.
 
     Raises:
-        OutOfRangeError: The source has ended.
+        OutOfRangeError: The source is exhausted.
         CancelledError: The session was closed.
         WorkerDied: The worker crashed and the source is not resumable, or the queue belongs to another process; or
             several workers crashed without progress.

@@ -251,7 +251,7 @@ def slice_input_producer(
         ValueError: ``tensor_list`` is empty or contains a scalar, or ``num_epochs`` is 0 or negative.
 
     The source raises:
-        OutOfRangeError: All epochs have ended.
+        OutOfRangeError: All epochs are over.
         InvalidArgumentError: An array does not have this row. The next call continues with the next index.
 
     Follows: ``tf.compat.v1.train.slice_input_producer``.

@@ -12,7 +12,7 @@ this file. So states must be equal on all ranks:
     seed          equal on all ranks; `seed_of_rank` adds the number of the rank when the workers are started
     order         determined by the sampler's seed; the state of torch's generator is left out, since ranks may differ
     dispatched    the first rank reads for all (``DataLoaderDispatcher``), so that only its state is written. It reads
-                  one batch for each rank, one step ahead: the state is that of the step, see `is_inside_step`
+                  one batch for each rank, one step ahead: the state belongs to the step, see `is_inside_step`
 
 Persistent workers of Hugging Face's `Trainer` draw their seed from torch's generator once, in the first pass of a
 process. A resumed process would draw it again, and the model's random numbers would differ. So a loader that is resumed
@@ -89,7 +89,7 @@ def evaluation(loader: Any) -> PassSeed | None:
     is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader))
     if not is_ordered and not isinstance(loader.dataset, IterableDataset):
         return None  # the order is drawn from torch's generator as well
-    if frame_of("evaluation_loop", _TRAINER) is None:  # neither the loader nor a global of the library tells
+    if frame_of("evaluation_loop", _TRAINER) is None:  # neither the loader nor a global of the library shows it
         return None
     generator = torch.Generator()
     generator.set_state(torch.get_rng_state())
@@ -119,7 +119,7 @@ def is_inside_step(loader: Any, num_returned: int) -> bool:
     not count.
 
     Args:
-        loader: The loader, whose pass is not over.
+        loader: The loader. Its pass is not over.
         num_returned: The number of batches that the pass has returned in this process.
     """
     owner = _dispatcher_of(loader)
@@ -174,7 +174,7 @@ def is_shard(sampler: Any) -> bool:
 
 
 def is_of_ranks(sampler: Any) -> bool:
-    """Return whether a sampler returns the part of one rank, as those of torch, torchdata and Accelerate do."""
+    """Return whether a sampler returns the part of one rank, as the samplers of torch, torchdata and Accelerate do."""
     counts = (getattr(sampler, name, 1) for name in ("num_replicas", "num_processes"))
     return any(isinstance(count, int) and count > 1 for count in counts)
 

@@ -40,7 +40,7 @@ from mpqueue.telemetry.stats import Statistics
 
 
 class BalancedBatches(BatchSampler):  # type: ignore[misc]  # torch is not type-checked
-    """The batches of one rank, whose samples are divided by a balance.
+    """The batches of one rank, with the samples divided by a balance.
 
     Args:
         sampler: A `DistributedSampler`; or any sampler, if there is one rank.

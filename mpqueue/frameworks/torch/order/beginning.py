@@ -29,7 +29,7 @@ class Beginning(NamedTuple):
         lanes: Number of lanes of this stream, over all ranks.
         shard: The rank and the number of ranks.
         epoch_batches: Number of batches per epoch and rank.
-        batch_size: The loader's batch size; None: it has none.
+        batch_size: The loader's batch size; None: no batches.
         order: The order of a map-style dataset, as `order.order_of` describes it; None: unknown.
         balance: The settings of its balance, as `balance.settings_of` returns them.
     """
@@ -136,8 +136,8 @@ def at_beginning(loader: Any, beginning: Beginning | None, *, draws: bool = Fals
 
     Args:
         loader: The loader.
-        beginning: The beginning; None: change nothing.
-        draws: The pass has drawn nothing from there yet. If the trainer's default generator is there now, it is not
+        beginning: The beginning; None: do not change the loader.
+        draws: The pass has not drawn from there yet. If the trainer's default generator is at that state now, it is not
             restored: the pass draws from it, as without a resume. Otherwise the next pass would have the same order.
     """
     if beginning is None:

@@ -95,7 +95,7 @@ def due(loader: Any) -> State | None:
 def leave(loader: Any, left: State) -> None:
     """Set a loader's own generator and sampler to their state when a pass was left, so that the next pass continues.
 
-    With workers, a sampler is ahead of the returned batches, and may have reached its end. Torch's random samplers then
+    With workers, a sampler is ahead of the returned batches, and may be exhausted. Torch's random samplers then
     draw once more, as at the end of a pass.
     """
     beginning, place = left.beginning, left.place

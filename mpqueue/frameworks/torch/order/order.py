@@ -53,7 +53,7 @@ def sampler_of(loader: Any) -> Any:
 
 
 def batch_size_of(loader: Any) -> int | None:
-    """Return the number of samples per batch; None: a custom batch sampler determines it, or there are no batches."""
+    """Return the number of samples per batch; None: a custom batch sampler sets it, or the loader does not batch."""
     batches = _batch_sampler_of(loader)
     return int(batches.batch_size) if loader.batch_size is None and _is_plain(batches) else loader.batch_size
 
@@ -73,7 +73,7 @@ def order_of(loader: Any) -> str | None:
 
 
 def differs(then: str, loader: Any, *, is_same_rank: bool) -> bool:
-    """Return whether a description is of another order than a loader's.
+    """Return whether a description differs from the order of a loader.
 
     Args:
         then: The description.
@@ -91,7 +91,7 @@ def differs(then: str, loader: Any, *, is_same_rank: bool) -> bool:
         return False
     if type(sampler) is SequentialSampler:  # the dataset may have grown: the first batches are the same
         return int(saved["length"]) > int(own["length"])
-    # Shares of ranks may have different lengths, except for those of torch's own samplers.
+    # Shares of ranks may have different lengths, except with torch's own samplers.
     return saved["length"] != own["length"] and (is_same_rank or _is_of_torch(sampler))
 
 
@@ -101,15 +101,15 @@ def saved_rank(loader: Any) -> int | None:
 
 
 class SamplerWatch:
-    """Draws the batches of a pass, and compares their fingerprint with that of the state that the pass resumes from.
+    """Draws the batches of a pass, and compares their fingerprint with the one in the state that the pass resumes from.
 
-    The state of a sampler may be a place in its iteration, as that of torchdata's ``StatefulDistributedSampler`` is.
+    The state of a sampler may be a place in its iteration, as with torchdata's ``StatefulDistributedSampler``.
     Loaded before the pass, it is the end of the previous one. Then the sampler is iterated once more.
 
     Args:
         loader: The loader.
         batches: The iterator of its sampler.
-        known: The batches before the place of the state; None: the pass begins from the start.
+        known: The batches before the place in the state; None: the pass begins from the start.
         again: Iterates the sampler once more. None: its state is not such a place.
         from_beginning: Returns an iterator of the sampler after batches that the pass has drawn. None: it is not known
             where the pass began.
@@ -135,8 +135,8 @@ class SamplerWatch:
         """Return the next batch of indices.
 
         Raises:
-            StopIteration: There is none.
-            ValueError: The batches before the place of the state are others, or fewer.
+            StopIteration: The sampler is exhausted.
+            ValueError: The batches before the place in the state are others, or fewer.
             Exception: The error of the sampler.
         """
         try:
@@ -213,7 +213,7 @@ def _is_plain(batches: Any) -> bool:
 
 
 def _has_generator(sampler: Any) -> bool:
-    """Return whether a sampler of torch draws from a generator of its own. Others may create one when they begin."""
+    """Return whether a sampler of torch draws from its own generator. Others may create one when they begin."""
     return _is_of_torch(sampler) and getattr(sampler, "generator", None) is not None
 
 

@@ -51,7 +51,7 @@ class PassDraw:
             except BaseException as error:
                 if is_interrupt(error):
                     raise
-                # Keep the error: a generator that has raised would only report its end at the next call.
+                # Keep the error: a generator that has raised would only raise `StopIteration` at the next call.
                 self._error = error
                 if self._ahead:
                     raised_ahead(error)

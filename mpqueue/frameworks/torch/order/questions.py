@@ -131,7 +131,7 @@ def _fill(loader: Any, beginning: Beginning, excluded: SampleSet) -> Callable[[]
                     if not kept.is_empty:
                         return kept
         except DrawsRandomNumbers:
-            pass  # another order: its first batch would be another one after a resume
+            pass  # another order: its first batch would be different after a resume
         return None
 
     return fill
@@ -167,7 +167,7 @@ def compute(loader: Any, epoch: int, batch: int) -> Any:
 
 
 def exclude(loader: Any, ids: Any) -> None:
-    """Leave out samples from now on; see `DataLoader.exclude`."""
+    """Leave out samples in the rest of the pass and in later ones; see `DataLoader.exclude`."""
     samples = SampleSet.of(ids)
     _check_index(
         loader, "exclude",

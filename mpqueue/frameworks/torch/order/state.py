@@ -38,7 +38,7 @@ from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 2
 _STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
-_OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # those that a state may lack
+_OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # keys that a state may lack
 
 
 class State(NamedTuple):
@@ -48,9 +48,9 @@ class State(NamedTuple):
         beginning: The beginning of the pass.
         place: The progress of the pass.
         is_left: The rest of the pass will not be requested: the next pass follows.
-        is_over: The end of the pass was requested, so its sampler has reached its end, too.
+        is_over: The end of the pass was requested, so its sampler is exhausted, too.
         is_new: The pass has not started. Its beginning is the loader's, before the seed of the workers is drawn.
-        is_unknown: Torch's own workers run an earlier pass, whose place is unknown.
+        is_unknown: Torch's own workers run an earlier pass. Its place is unknown.
         drawn: The batches of a map-style dataset before the place.
     """
 
@@ -99,7 +99,7 @@ class PassBatches(Protocol):
 
     Attributes:
         epoch: The epoch that seeds the samples of a map-style dataset.
-        first: The place of the first sample of the order.
+        first: The position of the first sample of the order.
     """
 
     epoch: int
@@ -111,7 +111,7 @@ class PassBatches(Protocol):
 
     @property
     def order(self) -> Iterator[Any] | None:
-        """The iterator of the sampler; None: an iterable-style dataset has none."""
+        """The iterator of the sampler; None for an iterable-style dataset."""
 
     @property
     def num_returned(self) -> int:
@@ -141,7 +141,7 @@ class PassBatches(Protocol):
 
 
 class Pass:
-    """One pass over the data, as its loader stores it. With workers, it does not keep the iterator alive.
+    """One pass over the data, as its loader stores it. With workers, it does not refer to the iterator.
 
     Args:
         beginning: The beginning of the pass.
@@ -266,7 +266,7 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
 
 
 def _check_methods(dataset: Any) -> None:
-    """Raise a `ValueError` for a dataset that has a state but cannot load it: what it counts would be lost."""
+    """Raise a `ValueError` for a dataset that has a state but cannot load it: its counters would be lost."""
     if hasattr(dataset, "state_dict") and not hasattr(dataset, "load_state_dict"):
         raise ValueError(
             f"{type(dataset).__name__} has state_dict() but not load_state_dict(state), so it cannot be resumed from "
@@ -276,7 +276,7 @@ def _check_methods(dataset: Any) -> None:
 
 
 def _check_batches(loader: Any, state: State) -> None:
-    """Raise a `ValueError` if the batches that a state counts are not those of this loader."""
+    """Raise a `ValueError` if a state counts other batches than this loader."""
     if state.is_left or state.is_over or not (state.place.position or any(state.place.counts)):
         return
     if has_own_workers(loader):

@@ -12,7 +12,7 @@ from mpqueue.worker.runners.in_flight import whole
 
 
 class AwaitedDataset:
-    """The samples of a dataset, those of a batch computed at once in the event loop.
+    """The samples of a dataset, computed batch by batch in the event loop, all samples of a batch at once.
 
     Args:
         dataset: The dataset.

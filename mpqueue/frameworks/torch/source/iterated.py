@@ -1,7 +1,7 @@
 """An iterable-style dataset with its present iterator, and the state of both.
 
 The state of a dataset is where its iteration is. If the iterator has a state, that is the place, and the dataset's own
-state, if it has one, is what it counts. ::
+state, if it has one, holds its counters. ::
 
     {"iterator": ..., "dataset": ..., "before": ..., "is_over": True}      the first two only if they have a state
 
@@ -9,16 +9,16 @@ state, if it has one, is what it counts. ::
 so begins another epoch when it is iterated after a load. It begins the same one again from "before", see
 `continues_at_state`, and the elements before the place are dropped.
 
-Before the first batch of an epoch, a generator has not begun, and a dataset still reports the epoch before. The state
-of that time is of the earlier epoch, and says how to get from there to the beginning of this one::
+Before the first batch of an epoch, a generator has not started, and a dataset still reports the epoch before. The state
+of that time is of the earlier epoch, and contains the way from there to the beginning of this one::
 
     {"earlier": the state, or None, "read": 2, "rest": 6, "begun": 1}
 
-"read" is the number of elements before the state, and "rest" the number of those that were read after it, or None up
-to the end. "begun" is the number of later epochs that were begun, and left before their first state. Without "earlier",
-they are counted from the original dataset.
+"read" is the number of elements before the state, and "rest" the number of elements read after it, or None up
+to the end. "begun" is the number of later epochs that were started, and left before their first state. Without
+"earlier", they are counted from the original dataset.
 
-After its end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
+After the end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
 marked. When it is loaded, the dataset is iterated: if it returns no element, it was at the end, and the next iteration
 is the next epoch. Otherwise the state is loaded again, for the next epoch.
 """
@@ -43,10 +43,10 @@ _END: Any = object()
 
 
 def drop_next(read: Callable[[], Any]) -> None:
-    """Read an element and drop it, or the error in its place.
+    """Read an element and drop it, or the error that is raised instead.
 
     Raises:
-        StopIteration: There are no more elements.
+        StopIteration: The iterator is exhausted.
         BaseException: A signal handler has raised it.
     """
     try:
@@ -65,15 +65,15 @@ class IteratedDataset:
         dataset: The dataset.
         iterator: Its iterator.
         before: A copy of it from before this iteration; None: it has no state, or cannot be copied.
-        state_before: Its state from before this iteration; None: it has none, or cannot report it.
+        state_before: Its state from before this iteration; None: it has no state, or cannot report it.
 
     Attributes:
         dataset: The dataset, which later epochs iterate, too.
         iterator: Its present iterator.
-        is_at_beginning: `load_state_dict` has begun the epoch of the state, instead of continuing at its place.
+        is_at_beginning: `load_state_dict` has restarted the epoch of the state, instead of continuing at its place.
     """
 
-    iterator: Any  # None: a copy has none yet
+    iterator: Any  # None: a copy, before it is iterated
     is_at_beginning = False
 
     def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any, state_before: Any) -> None:
@@ -102,13 +102,13 @@ class IteratedDataset:
 
         Args:
             states: The state.
-            dataset: The dataset that gets it: this one, or a copy from before its iteration.
+            dataset: The dataset that loads the state: this one, or a copy from before its iteration.
 
         Raises:
             ValueError: The dataset and its iterator have no ``load_state_dict``.
         """
         self._state_before = states["before"]
-        # At its end, a dataset does not continue. It is prepared for the next epoch, which counts.
+        # At the end, a dataset does not continue. It is prepared for the next epoch, which counts.
         self.is_at_beginning = not (states["is_over"] or self._continues())
         if self.is_at_beginning:
             self._begin_again(dataset)
@@ -125,7 +125,7 @@ class IteratedDataset:
         return True
 
     def begin_after(self, saved: dict[str, Any], dataset: Any) -> None:
-        """Begin the epoch after those of a state of `starts_after`; the arguments are those of `load_state_dict`."""
+        """Begin the epoch after the ones in a state of `starts_after`; arguments as for `load_state_dict`."""
         self.pass_over(saved, dataset)
         self._state_before = state_of(self.dataset)
         self.iterator = iter(self.dataset)
@@ -133,7 +133,7 @@ class IteratedDataset:
     def pass_over(self, saved: dict[str, Any], dataset: Any) -> None:
         """Iterate over the epochs of a state of `starts_after`, as the dataset may count them.
 
-        The trainer's random numbers do not change; the arguments are those of `load_state_dict`.
+        The trainer's random numbers do not change; arguments as for `load_state_dict`.
         """
         self.dataset, before = dataset, GlobalState()
         try:
@@ -173,7 +173,7 @@ class IteratedDataset:
         Args:
             limit: Number of elements; None: up to the end.
         """
-        # A generator begins with its first element. A dataset that is its own iterator begins nothing.
+        # A generator begins with its first element. A dataset that is its own iterator needs no such read.
         least, is_read = int(self.iterator is not self.dataset), False
         for _ in itertools.count() if limit is None else range(max(limit, least)):
             try:
@@ -194,7 +194,7 @@ class IteratedDataset:
             place.forget(is_read=is_read)
 
     def _continues(self) -> bool:
-        """Return whether the dataset continues at a state, as far as copies of it show."""
+        """Return whether the dataset continues at a state, judging by copies of it."""
         if self._before is None:
             return True
 
@@ -252,7 +252,7 @@ def starts_after(
         epoch: The number of the epoch that begins.
         batch_size: The loader's batch size; None: each element is a batch.
         is_over: The end of the epoch before was reached.
-        runs_ahead: Each stream was begun, and has computed a batch after the returned ones, as workers do.
+        runs_ahead: Each stream was started, and has computed a batch after the returned ones, as workers do.
     """
     num_lanes = len(place.counts)
     lanes = zip(
@@ -308,7 +308,7 @@ def state_of(dataset: Any) -> Any:
 
 
 def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
-    """Return the error for a dataset that ends before the place of a state."""
+    """Return the error for a dataset that ends before the place in a state."""
     return ValueError(
         f"the state was saved after {count_text(num_returned, 'batch')} of a stream, and "
         f"{type(dataset).__name__} ended after {number}: load the state into a loader of the same dataset"

@@ -1,7 +1,7 @@
-"""Attributes in which an iterable-style dataset keeps a loaded place, so that all later epochs would begin there.
+"""Attributes that keep the loaded place of an iterable-style dataset, so that all later epochs would begin there.
 
 A dataset that gets a state continues with it in later epochs, as with torchdata: it may count its epochs. But many
-datasets keep the loaded place, such as those of Hugging Face. Without a reset, each later epoch would lack the same
+datasets keep the loaded place, such as Hugging Face datasets. Without a reset, each later epoch would lack the same
 first elements. Such an attribute has two properties::
 
     it is unchanged since the state was loaded, although the dataset was iterated
@@ -58,7 +58,7 @@ class LoadedPlace:
 
         Args:
             is_read: The dataset has returned elements since then. Otherwise the place was an end. If the next epoch
-                would be empty, one attribute is reset that changes that, or all that the load has changed.
+                would be empty, one attribute is reset that changes that, or every attribute that the load has changed.
         """
         try:
             if is_read:
@@ -98,7 +98,7 @@ class LoadedPlace:
 
 
 def copied(dataset: Any) -> Any:
-    """Return a deep copy of a dataset. Tensors in shared memory stay shared: the program may write to them.
+    """Return a deep copy of a dataset. Tensors in shared memory remain shared: the program may write to them.
 
     Raises:
         Exception: It cannot be copied.

@@ -1,4 +1,4 @@
-"""`PassOrder`: the order of a map-style dataset, whose batches the sampler of a loader determines."""
+"""`PassOrder`: the order of a map-style dataset, as the sampler of a loader determines it."""
 
 from mpqueue.frameworks.torch.source.samples import ids_of
 from mpqueue.plan.ids.batch_info import SampleIds

@@ -17,9 +17,9 @@ from mpqueue.plan.position.cursors import Edit, Others, WorkItem
 
 @dataclass(frozen=True)
 class StepIndices:
-    """The indices of a rank's part of a step, with ``max_cost``: what the batch sampler returns.
+    """The indices of a rank's part of a step, with ``max_cost``, as the batch sampler returns them.
 
-    It is no list: the workers of other loaders would join the micro-batches.
+    It is not a list: the workers of other loaders would join the micro-batches.
 
     Attributes:
         parts: The indices of each micro-batch.
@@ -32,7 +32,7 @@ class StepIndices:
         return sum(map(len, self.parts))
 
     def __iter__(self) -> NoReturn:
-        """Raise a `TypeError`, which the user of another loader gets."""
+        """Raise a `TypeError` for the user of a different loader."""
         raise TypeError(
             "with Balance(max_cost=...), a step is a list of micro-batches, which only a mpqueue.torch.DataLoader "
             "returns, and another loader has its batch sampler: pass Balance(accumulate=n) to libraries that make "
@@ -82,7 +82,7 @@ def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_b
 
     Args:
         excluded: The samples.
-        fill: Returns the batch whose samples fill an empty batch; None: it is left out.
+        fill: Returns the batch that supplies samples for an empty batch; None: it is left out.
         is_batched: As for `num_places`.
     """
 
@@ -95,13 +95,13 @@ def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_b
 
 
 def filled(kept: BatchSamples, fill: Callable[[], BatchSamples | None]) -> BatchSamples:
-    """Return a batch; if it is empty, with the samples of another one, which draw the random numbers of its places."""
+    """Return a batch; if it is empty, filled with other samples, which draw the random numbers of its places."""
     other = fill() if kept.is_empty else None
     return kept if other is None else other._replace(first=kept.first, kept=None)
 
 
 def keys_of(index: Any, *, is_batched: bool) -> list[Any]:
-    """Return the keys of the samples of a batch; the arguments are those of `num_places`."""
+    """Return the keys of the samples of a batch; arguments as for `num_places`."""
     if type(index) is list:
         return index
     if type(index) is StepIndices:

@@ -117,12 +117,12 @@ class LoaderStream(Lanes):
         return copies_message(self.runs.lanes.streams[0], count, parts)
 
     def identified(self) -> DatasetStream:
-        """Return a source whose elements are the ids of the samples of each batch; see `AnyStream.identified`."""
+        """Return a source that yields the ids of the samples of each batch; see `AnyStream.identified`."""
         return DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root).identified()
 
 
 class IterableOrder(StreamOrder):
-    """The order of an iterable-style dataset of torch, whose batches are made in its iterators.
+    """The order of an iterable-style dataset of torch. Its batches are made in its iterators.
 
     The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
     """
@@ -130,7 +130,7 @@ class IterableOrder(StreamOrder):
     parts = "workers"
 
     def identified(self) -> StreamOrder:
-        """Return the order of a stream whose elements are the numbers of samples in each batch."""
+        """Return the order of a stream that yields the number of samples in each batch."""
         parts = self.source.runs.parts
         # A copy: a dataset may count its epochs.
         parts = parts._replace(dataset=copy.deepcopy(parts.dataset), collate_fn=len, num_workers=0, returned=(-1, ()))
@@ -141,7 +141,7 @@ class IterableOrder(StreamOrder):
 
         Args:
             work_item: Its work item.
-            element: The number of its samples; None: as many as a batch can have.
+            element: The number of its samples; None: the maximum of a batch.
             share: The streams of the workers.
         """
         return iterable_ids(
@@ -154,7 +154,7 @@ def iterable_ids(worker: int, number: int, batch_size: int | None, count: int | 
 
     Args:
         worker: The worker.
-        number: The number of the batch among those of the worker.
+        number: The number of the batch among the batches of the worker.
         batch_size: The loader's ``batch_size``; None: an element is a batch.
         count: The number of samples in the batch; None: ``batch_size``.
     """

@@ -54,7 +54,7 @@ class LoaderParts(NamedTuple):
             datasets.
         drop_last: Drop a stream's last batch if it is short.
         is_batched: The trainer sends a list of indices for each batch, not one index.
-        threads: Number of threads in which a worker computes the samples of a batch.
+        threads: Number of threads that compute the samples of a batch in a worker.
         coroutines: How the coroutines of an asynchronous dataset run; None: it is not asynchronous.
         returned: The epoch that a state resumes, and the number of batches that each stream had returned.
     """
@@ -81,7 +81,7 @@ def listed_of(index: Any, epoch: int, place: int) -> BatchSamples:
 
 
 def getitems_of(dataset: Any) -> Any:
-    """Return a dataset's method that computes all samples of a batch in one call; None: it has none."""
+    """Return a dataset's method that computes all samples of a batch in one call; None if it lacks such a method."""
     return getattr(dataset, "__getitems__", None)
 
 
@@ -192,7 +192,7 @@ class MapSource(LoaderSource):
         return items
 
     def _at_once(self, batch: BatchSamples, epoch: int, begin: Begin) -> list[Any]:
-        """Return the samples of a batch, several of which are computed at once."""
+        """Return the samples of a batch, several computed at once."""
         from mpqueue.worker.runners.in_flight import BatchIndices, whole
 
         parts, dataset = self.parts, self.parts.dataset
@@ -268,7 +268,7 @@ class StreamSource(LoaderSource):
         info, current = context.worker_info_unasked(), context.current_batch()
         has_several = info is not None and info.num_lanes > info.num_workers
         if has_several and not has_state(self.parts.dataset):
-            # A copy for each iteration: the same stream may be begun again, and there is no state to begin from.
+            # A copy for each iteration: the same stream may be restarted, and the dataset has no state to begin from.
             return self._checked(_StreamBatches(self.parts, self._collation, copied(self.parts.dataset), None, None))
         lane, epoch = 0 if info is None else info.lane, -1 if current is None else current[0][1]
         if lane not in self._streams:
@@ -284,7 +284,7 @@ class StreamSource(LoaderSource):
         return self._checked(self._streams[lane].begin(epoch))
 
     def _checked(self, batches: "_StreamBatches") -> "_StreamBatches":
-        """Tell the batches of a resumed epoch how many there must be."""
+        """Set the number of batches that a resumed epoch must have."""
         info, current, (epoch, counts) = context.worker_info_unasked(), context.current_batch(), self.parts.returned
         if info is not None and current is not None and current[0][1] == epoch:
             batches.num_returned = counts[info.lane]
@@ -305,7 +305,7 @@ class _Stream:
         self._parts, self._collation, self._dataset, self._original = parts, collation, dataset, original
         self._epoch: int | None = None  # the present epoch
         self._before: Any = None  # a copy of the dataset from before this epoch
-        self._is_next = False  # the dataset has begun the epoch before this one
+        self._is_next = False  # the dataset has started the epoch before this one
         self._latest: _StreamBatches | None = None
 
     def another_dataset(self) -> Any:
@@ -340,7 +340,7 @@ class _StreamBatches(Iterator[Any]):
         dataset: The dataset to iterate.
         before: A copy of the dataset from before its iteration; None: it has no state, or cannot be copied.
         original: A copy of it from before its first epoch, or None.
-        is_next: The dataset has begun the epoch before this one.
+        is_next: The dataset has started the epoch before this one.
 
     Attributes:
         saves_first: As for `GeneratorLane`. A dataset with a state may count its epochs. Then another worker, or a
@@ -373,7 +373,7 @@ class _StreamBatches(Iterator[Any]):
         """Continue from a state."""
         if self._is_next and is_of_earlier(state):
             return  # this dataset has counted the earlier epochs itself
-        # Without a state of an earlier epoch, all epochs count, also those that this dataset has begun.
+        # Without a state of an earlier epoch, all epochs count, also the ones this dataset has started.
         before = self._original if is_of_earlier(state) and state["earlier"] is None else self._before
         # A copy: this dataset may be in the middle of the epoch already.
         dataset = self._iterated.dataset if before is None else copied(before)
@@ -398,7 +398,7 @@ class _StreamBatches(Iterator[Any]):
             raise
 
     def _check_end(self) -> None:
-        """Raise a `ValueError` if the stream has ended before the place of the resumed state."""
+        """Raise a `ValueError` if the stream ended before the place in the resumed state."""
         info, current = context.worker_info_unasked(), context.current_batch()
         if not self.num_returned or info is None or current is None:
             return

@@ -50,7 +50,7 @@ def collated(
         collate_fn: The function of the loader.
         samples: The samples of a batch.
         dataset: Their dataset.
-        indices: Their indices, as the sampler returned them; None if they have none.
+        indices: Their indices, as the sampler returned them; None without indices.
         cuts: The number of samples of each micro-batch; empty: the batch is not a list of these.
     """
     if cuts:
@@ -93,7 +93,7 @@ def _none_text(name: str, path: str) -> str:
 
 
 def _path_to_none(value: Any, depth: int) -> str | None:
-    """Return the indices that lead to the first None in nested dicts, lists and tuples; None: there is none."""
+    """Return the indices that lead to the first None in nested dicts, lists and tuples; None if no value is None."""
     if value is None:
         return ""
     if depth == 0 or not isinstance(value, dict | list | tuple):

@@ -16,7 +16,7 @@ warning is logged once.
 
 *Streams.* A batch may be copied on any stream that was current during its lease. All streams are recorded that this
 process has made current since the first pinned ring (by ``torch.cuda.stream``, ``torch.cuda.set_stream``, or a ``with``
-of the stream itself), and those that are current when a batch is delivered and when its last view is gone. An event on
+of the stream itself), and the streams current when a batch is delivered and when its last view is dropped. An event on
 a surplus stream costs a microsecond. For this, ``set_stream`` and the streams' ``__enter__`` are replaced, which costs
 0.6 µs per call. Without the replacement, typical prefetchers would get wrong data: they request a batch outside their
 copying stream, copy inside it, and drop the batch outside again, so that the stream would never be seen.
@@ -124,7 +124,7 @@ class PinnedSlots:
     def close(self, leases: object) -> None:
         """Unregister all slots without readers now, and the others when their events have completed."""
         if not self.release():
-            self._leases = leases  # keep them alive, so that `end` is called
+            self._leases = leases  # keep a reference, so that `end` is called
             _leftovers.append(self)
 
     def release(self) -> bool:

@@ -166,7 +166,7 @@ assert_rank_at_least = _ranking(
 def assert_type(tensor: Any, tf_type: DType, message: str | None, name: str | None) -> Operation:
     """Check the type of a tensor.
 
-    Returns: An operation that does nothing.
+    Returns: A no-op operation.
 
     Raises:
         TypeError: The tensor has another type.
@@ -181,7 +181,7 @@ def assert_type(tensor: Any, tf_type: DType, message: str | None, name: str | No
 def assert_integer(x: Tensor, message: str | None, name: str | None) -> Operation:
     """Check that a tensor has an integer type.
 
-    Returns: An operation that does nothing.
+    Returns: A no-op operation.
 
     Raises:
         TypeError: The type is not an integer type.

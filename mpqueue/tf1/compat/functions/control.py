@@ -24,7 +24,7 @@ colocate_with = of_default_graph("colocate_with")
 
 @public("no_op(...)")
 def no_op(name: str | None = None) -> Operation:
-    """Return an operation that does nothing, for use with control dependencies."""
+    """Return a no-op operation, for use with control dependencies."""
     return custom("NoOp", (), (), lambda _run, _inputs: (), name=name, rule=per_row)
 
 

@@ -5,9 +5,9 @@ several operations, or has a custom kernel, is written with annotated parameters
 decorator adds the rest of TensorFlow's signature: old names, arguments without effect, a name, a name scope.
 
 All functions of this package take nodes or values that can be converted to nodes (`convert_to_tensor`), and return
-nodes. While the graph is built, they raise TypeError for incompatible types and ValueError for incompatible shapes, as
-far as those are known. Problems that only show at run time raise `InvalidArgumentError`. ``name`` is the name of the
-new node.
+nodes. While the graph is built, they raise TypeError for incompatible types and ValueError for incompatible shapes, if
+the types and shapes are known. Problems that only show at run time raise `InvalidArgumentError`. ``name`` is the name
+of the new node.
 """
 
 import functools

@@ -122,7 +122,7 @@ def saturate_cast(value: Tensor, dtype: DType, name: str | None = None) -> Any:
 
 
 def _inner_limit(limit: Any, own: DType) -> Any:
-    """Return a limit of another type's range in type ``own``, or the next value inside if it is not representable."""
+    """Return the limit of a type's range in type ``own``, or the next value inside if it is not representable."""
     near = own.as_numpy_dtype(limit)
     return np.nextafter(near, own.as_numpy_dtype(0)) if not (limit == 0 or 0 <= int(near) / int(limit) <= 1) else near
 

@@ -56,7 +56,7 @@ def py_func(
     When run, exceptions of the function are converted: ValueError and TypeError to `InvalidArgumentError`,
     StopIteration to `OutOfRangeError`, MemoryError to `ResourceExhaustedError`, NotImplementedError to
     `UnimplementedError`, and all others, including errors of this package, to `UnknownError`. The original exception
-    is the cause. Results of other types or of another number than ``Tout`` raise `InvalidArgumentError`.
+    is the cause. Results that differ from ``Tout`` in types or number raise `InvalidArgumentError`.
     """
     if not callable(func):
         raise ValueError(f"func must be callable, got {func!r}")  # noqa: TRY004 - as in TensorFlow

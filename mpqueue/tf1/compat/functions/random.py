@@ -90,7 +90,7 @@ def _drawing(kind: str, inputs: list[Tensor], dtype: DType, seed: int | None, na
 def random_node(
     kind: str, inputs: list[Tensor], output: tuple[DType, Dims], seed: int | None, name: str | None, compute: Draw
 ) -> Tensor:
-    """Create a node that draws from a generator of its own in each session."""
+    """Create a node that draws from its own generator in each session."""
     seeds = seeds_of(seed)
     made = with_own(kind, inputs, [output], lambda: Generator(seeds), compute, name=name, bound=seeds is not None)
     return made.outputs[0]

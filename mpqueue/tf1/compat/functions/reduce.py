@@ -133,7 +133,7 @@ def matmul(
     b = convert_to_tensor(b, name="b", dtype_hint=a.dtype.base_dtype)
     swap_a, swap_b = transpose_a or adjoint_a, transpose_b or adjoint_b
     if any(each.ndim is None or each.ndim > 2 for each in (a, b)):
-        # This operation also conjugates what it transposes, so a plain transpose is conjugated beforehand.
+        # This operation also conjugates the transposed input, so a plain transpose is conjugated beforehand.
         a, b = _conjugated(a, transpose_a), _conjugated(b, transpose_b)
         out = apply("BatchMatMulV2", a, b, name=name, adj_x=swap_a, adj_y=swap_b)
     else:

@@ -290,5 +290,5 @@ def local_variables_initializer() -> Operation:
 
 @public("tables_initializer(...)")
 def tables_initializer(name: str = "init_all_tables") -> Operation:
-    """Return an operation that does nothing: mpqueue has no lookup tables."""
+    """Return a no-op operation: mpqueue has no lookup tables."""
     return group(name=name)

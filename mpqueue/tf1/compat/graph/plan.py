@@ -30,7 +30,7 @@ class Plan:
     Args:
         targets: Tensors to compute and operations to run.
         fed: Tensors with values from the caller.
-        done: Operations that have run before, as in a plan that is nested in another one.
+        done: Operations that have run before, as in a nested plan.
 
     Raises:
         ValueError: Two operations can wait for each other at a queue.

@@ -159,7 +159,7 @@ def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
     rows=axes.one_hot,
 )
 def one_hot(indices: Array, depth: Array, on_value: Array, off_value: Array, *, axis: int = -1) -> Array:
-    """Set ``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index out of range sets nothing."""
+    """Set ``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index out of range is ignored."""
     if depth < 0:
         invalid(f"depth must be non-negative, got: {depth}")
     if axis < -1 or axis > indices.ndim:

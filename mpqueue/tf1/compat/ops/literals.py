@@ -1,6 +1,6 @@
 """Conversion of values to the arrays of graph constants, by the rules of ``tf.constant``.
 
-The rules are those of `mpqueue.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape can be
+The rules are as in `mpqueue.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape can be
 requested, lists must not contain arrays, and a NumPy boolean in a list is not a literal.
 """
 

@@ -10,7 +10,7 @@ The parameters are in TensorFlow's order, each of one of these kinds:
     name                       the name of the new node, None by default
     squeeze_dims=axis          an old name of the public parameter ``axis``
     validate_indices=None      accepted for compatibility with TensorFlow, because no value changes the result
-    var!=None                  refused, except for its default
+    var!=None                  rejected, except for its default
     ...                        all other parameters of the implementation, in their order
     *                          the following parameters are keyword-only
 

@@ -244,7 +244,7 @@ def regex_full_match(input: Array, pattern: Array) -> Array:
 
 
 def _valid(function: Callable[..., Any], pattern: bytes, *args: Any) -> Any:
-    """Call a function of `re` with a pattern, or with a rewrite, whose groups are checked when the pattern matches."""
+    """Call a function of `re` with a pattern, or with a rewrite. Its groups are checked when the pattern matches."""
     try:
         return function(pattern, *args)
     except re.error as error:

@@ -153,7 +153,7 @@ def Stat(filename: Any) -> FileStatistics:
 
 
 def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each directory below a directory as its name, the names of its subdirectories, and those of its files.
+    """Yield each directory below a directory as its name, the names of its subdirectories, and the names of its files.
 
     Args:
         top: The directory to start from; nothing is yielded if it does not exist.

@@ -1,4 +1,4 @@
-"""Summaries: ``tf.summary``. They are accepted, but nothing is written."""
+"""Summaries: ``tf.summary``. They are accepted, but not written."""
 
 import re
 from typing import Any, Self
@@ -45,7 +45,7 @@ class FileWriter:
         return self._logdir
 
     def _accept(self, *_args: Any, **_options: Any) -> None:
-        """Accept any arguments and do nothing."""
+        """Accept any arguments and ignore them."""
 
     add_summary = add_graph = add_event = add_run_metadata = add_session_log = flush = reopen = close = _accept
 

@@ -1,7 +1,7 @@
 """Batches of examples, assembled in a queue that a queue runner fills.
 
 Each function creates a queue with the types and shapes of its inputs, an enqueue operation per input, and a queue
-runner for these operations. It returns tensors dequeued from the queue. The parameters are those of `mpqueue.train`.
+runner for these operations. It returns tensors dequeued from the queue. The parameters are as in `mpqueue.train`.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@
 
 The handle of a queue refers to the original queue. The handle of a reader becomes a copy, which reports its counts to
 the reader of the session. All other state exists only in the session's process. An operation that needs such state is
-*bound* (see `Operation`), and an operation that depends on a bound one stays in its thread. Bound operations are:
+*bound* (see `Operation`), and an operation that depends on a bound one remains in its thread. Bound operations are:
 
 - variables, including epoch counters and files matched once;
 - random nodes with a seed, which draw from one stream per session;
