@@ -166,7 +166,7 @@ def _leaks_nothing(request, _starts_fork_servers):
         mpqueue.shutdown()
     _last_path = request.path
     if not _is_pure(request):
-        collect()  # a fork notifies all live queues and coordinators, and those of earlier tests must not be among them
+        collect()  # a fork notifies all live queues and coordinators, and none of earlier tests must be among them
     before = _footprint(request)
     yield
     if "mpqueue.tf1.queues" in sys.modules:

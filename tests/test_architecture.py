@@ -1,4 +1,4 @@
-"""The structure in the docstrings equals that of the imports. The option ``-s`` prints the path of a batch."""
+"""The structure in the docstrings equals the structure of the imports. The option ``-s`` prints the path of a batch."""
 
 import ast
 import functools
@@ -371,7 +371,7 @@ SOURCES_EXAMINED = {
 
 
 def test_only_the_plan_examines_the_kind_of_a_source():
-    """All other modules use the result: a source class, or the form in which workers run it."""
+    """All other modules use the result: a source class, or the form that workers run."""
     checks = Counter()
     for name, module in PACKAGE.items():
         if name.startswith(WHERE_SOURCES_ARE_KNOWN):

@@ -40,7 +40,7 @@ def loaded_by(code):
 
 
 def ours(names):
-    """Return the modules of the package, without those that are folders."""
+    """Return the modules of the package, without folders."""
     ours = (name for name in names if name.partition(".")[0] == "mpqueue")
     return sorted(name for name in ours if not (package_structure.ROOT / name.replace(".", "/")).is_dir())
 

@@ -1,4 +1,4 @@
-"""Each parameter and each attribute has an effect, is refused by name, or is a hint that is listed here with its reason.
+"""Each parameter and each attribute has an effect, is rejected by name, or is a hint that is listed with its reason.
 
 A new parameter, option, public class or attribute is found by these tests, and needs an entry or a refusal.
 """
@@ -97,7 +97,7 @@ OPTION_HINTS = {
 
 
 def outcome_of(make, options):
-    """Return what a run shows: its batches in two epochs, its error, the calls of `BEGUN`, and the rows afterwards."""
+    """Return the results of a run: the batches of two epochs, error, calls of `BEGUN`, and rows afterwards."""
     BEGUN.clear()
     source, seen = make(), []
     with Loader(source, **options) as loader:  # a refusal is raised here
@@ -156,7 +156,7 @@ MADE = {
     "mpqueue.Statistics": mpqueue.Statistics,
     "mpqueue.WorkerInfo": partial(mpqueue.WorkerInfo, 0, 1, 2),
 }
-# Public classes whose instances only report what happened, or that `tests/files` and `tests/service` make.
+# Public classes with instances that only report what happened, or that `tests/files` and `tests/service` make.
 NOT_MADE = {"mpqueue.Consumer": "made by attach(), whose arguments are no attributes"}
 _NEXT_START = "the next start reads it: frameworks/enqueuers/test_enqueuers.py"
 LATER = {
@@ -170,7 +170,7 @@ LATER = {
 
 
 def classes():
-    """Return the public classes except errors, files and TensorFlow 1's, which only hold what they were given."""
+    """Return the public classes except errors, files and TensorFlow 1's, which only hold their arguments."""
     names = public_names(("mpqueue",))
     return [name for name, value in names.items() if inspect.isclass(value) and name not in NOT_MADE]
 

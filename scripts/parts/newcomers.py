@@ -1,7 +1,7 @@
 """Runs of ``scripts/test`` in fresh clones, as ordinary users of other machines would start it.
 
-The line of a run names what it had: its Python, user, /proc and package versions. A machine may lack a second Python,
-and only root can become another user and mount another /proc.
+The line of a run names its machine: its Python, user, /proc and package versions. A machine may lack a second
+Python, and only root can become another user and mount another /proc.
 
 This process owns the folder of a run, and removes it. The tests remove their own processes and shared memory.
 """
@@ -75,7 +75,7 @@ class Run(NamedTuple):
 def interpreters() -> list[Interpreter]:
     """Return the installed Pythons from 3.11 on that can create environments, one of each minor version, sorted.
 
-    Of one minor version, the system's Python comes first: it is the one that most people have.
+    Of one minor version, the system's Python is first: it is the one that most people have.
     """
     found: dict[tuple[int, ...], Interpreter] = {}
     pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin/python3"))
@@ -124,7 +124,7 @@ class Host(NamedTuple):
 
 
 def this_host() -> Host:
-    """Return what the runs can have here: only root can change the user and mount another /proc."""
+    """Return the options that runs can have here: only root can change the user and mount another /proc."""
     if os.getuid():
         return Host(pwd.getpwuid(os.getuid()).pw_name, None, ())
     hides = not subprocess.run([*_HIDES_PROCESSES, "true"], capture_output=True, check=False).returncode

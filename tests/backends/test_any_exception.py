@@ -52,7 +52,7 @@ SOURCES = {
 
 
 def outcome(name, backend, make, **options):
-    """Return the batches up to the error, those of a new loop after it, and those of a loader resumed from there."""
+    """Return the batches up to the error, the batches of a new loop after it, and of a loader resumed from there."""
     source, own = SOURCES[name](Raises(make))
     options |= {"seed": 3} | own | BACKENDS[backend]
     with Loader(source, **options) as loader, Loader(source, **options) as other:

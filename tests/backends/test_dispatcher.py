@@ -189,7 +189,7 @@ class RefusesReports:
         raise OSError(errno.ENOSPC, "no watch is left")
 
     def close(self):
-        """Close nothing."""
+        """Do not close anything."""
 
 
 def test_worker_that_cannot_be_polled_leaves_nothing(monkeypatch):

@@ -251,7 +251,7 @@ def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, mo
 
 @pytest.fixture
 def impersonated(monkeypatch):
-    """A fork server, and the end of its socket, by which the test sends its messages."""
+    """A fork server, and the end of its socket that the test uses to send messages."""
     fork_server = ForkServer(spawn=False)
     ours, theirs = socket.socketpair()
     with ours, theirs, monkeypatch.context() as patch:
@@ -292,7 +292,7 @@ def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
 
 
 class Stepped(_ForkServer):
-    """A fork server in this process, whose steps a test takes."""
+    """A fork server in this process; a test runs its steps."""
 
     def lifelines(self):
         return self._lifeline, self._lifeline_write
@@ -464,7 +464,7 @@ def threads_per_worker(start_method):
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_numerical_libraries_get_the_numbers_of_threads_that_the_user_has_set(monkeypatch, start_method):
-    """They are read at the start of a process, so a parked fork server of another number is not used again."""
+    """They are read at the start of a process, so a parked fork server with a different number is not used again."""
     for number in ("8", "3"):
         for name in NUMBERS_OF_THREADS:
             monkeypatch.setenv(name, number)

@@ -173,7 +173,7 @@ def test_child_yields_no_batch_and_exits(name, options):
 
 @pytest.mark.parametrize("how", ["returns", "leaves"])
 def test_child_of_a_thread_exits_beside_torch(how):
-    """A hook of ours tells torch that a forked child is not a worker."""
+    """A hook of the package informs torch that a forked child is not a worker."""
     pytest.importorskip("torch")
     with mpqueue.Loader(Forking(how), batch_size=4, workers=1, backend="thread", on_error="skip", seed=0) as loader:
         assert np.concatenate(list(loader)).ravel().tolist() == list(range(LENGTH))

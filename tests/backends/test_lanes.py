@@ -197,7 +197,7 @@ def outcomes(pipeline):
 
 
 def but_of(lane, count):
-    """Return all places except those of a lane from an element on."""
+    """Return all places except the places of a lane from an element on."""
     return [place for place in expected(num_lanes=4) if place[0] != lane or place[1] < count]
 
 

@@ -138,7 +138,7 @@ def test_folder_with_the_name_of_a_watched_module_is_imported_as_without_a_watch
 
 
 def test_finder_without_find_spec_is_skipped_as_by_python(module):
-    """Finders of the old protocol, such as those of old versions of `six`, lack the method."""
+    """Finders of the old protocol, such as the finders of old versions of `six`, lack the method."""
     module("value = 1")
     sys.meta_path.insert(0, object())
     watch = Watch("mpqueue_watched", print)
@@ -149,7 +149,7 @@ def test_finder_without_find_spec_is_skipped_as_by_python(module):
 
 
 class Counts:
-    """A finder that finds nothing, and counts the questions."""
+    """A finder that never finds a module, and counts the calls."""
 
     asked = 0
 

@@ -99,7 +99,7 @@ with mpqueue.Server(name, Data(), batch_size=None, workers=1, start_method=METHO
 
 
 def run_importing(folder, module, main="import train"):
-    """Run a program that imports this module; return its exit code and what it prints."""
+    """Run a program that imports this module; return its exit code and its output."""
     (folder / "train.py").write_text(module)
     (folder / "main.py").write_text(main)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""An iterable that counts its epochs in ``__iter__``, and so begins another one after a load, is resumed exactly."""
+"""An iterable that counts its epochs in ``__iter__``, and so begins another epoch after a load, is resumed exactly."""
 
 import pickle
 import random

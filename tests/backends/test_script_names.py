@@ -151,7 +151,7 @@ say(read(Rows([0]), {method!r}))
 @FRESH
 @pytest.mark.parametrize("name", ["config", "config.base", "other", "package", "package.part"])
 def test_module_loaded_by_its_path_is_the_same_in_workers_whatever_its_name_finds(method, name, tmp_path):
-    """Its name is that of a folder, of nothing, of another file, of a package, and of another file in a package."""
+    """Its name is the name of a folder, no file, a different file, a package, and a different file in a package."""
     for file in ["config/base.py", "other.py", "package/__init__.py", "package/part.py"]:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("class Data: origin = 'found'")
@@ -249,7 +249,7 @@ with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None,
 
 
 def test_modules_of_the_standard_library_can_be_imported_in_workers():
-    """Also those that a package loads under another name, as Python 3.13 does with ``collections.abc``."""
+    """Also modules that a package loads under another name, as Python 3.13 does with ``collections.abc``."""
     for name in ("collections.abc", "importlib.abc", "os.path", "concurrent.futures", "xml.etree.ElementTree"):
         assert is_findable(importlib.import_module(name)), name
 

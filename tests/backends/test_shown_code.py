@@ -34,7 +34,7 @@ def test_traceback_shows_the_line_of_a_lambda(method):
 
 
 def of_cell(monkeypatch):
-    """Return a function of a notebook cell, whose lines only this process knows."""
+    """Return a function of a notebook cell; only this process knows its lines."""
     lines = ["def fail(index):\n", "    return {}[index]  # of a cell\n"]
     monkeypatch.setitem(linecache.cache, "/nowhere/cell.py", (1, None, lines, "/nowhere/cell.py"))
     names = {"__name__": "nowhere"}

@@ -1,4 +1,4 @@
-"""Signals in a worker: it ignores those of its process group, has no handler of the trainer, and may end by SIGTERM."""
+"""A worker ignores signals of its process group, has no handler of the trainer, and may end by SIGTERM."""
 
 import faulthandler
 import itertools
@@ -121,7 +121,7 @@ def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(me
         found = {tuple(batch) for _ in range(2) for batch in loader}
         assert loader.statistics().deaths == 0
     assert [count for _, count in found] == [0] * len(found)
-    assert len(found) == (2 if method == "fork" else 1)  # those of the second epoch are forked again
+    assert len(found) == (2 if method == "fork" else 1)  # the workers of the second epoch are forked again
     assert not ran_in
 
 

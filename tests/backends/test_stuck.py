@@ -152,7 +152,7 @@ def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp
 
 
 class UnpickledAtGate(Numbers):
-    """A source whose unpickling blocks in the fork server while the fuse exists."""
+    """A source that blocks while it is unpickled in the fork server, as long as the fuse exists."""
 
     def __init__(self, gate, fuse):
         super().__init__()

@@ -38,7 +38,7 @@ class Keeping:
 
 
 class Proxied(Keeping):
-    """Keeps the same generators behind proxies."""
+    """Keeps the same generators in proxies."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ def test_generator_created_by_the_first_item_is_found():
 
 
 class OwnState(random.Random):
-    """A generator whose state has another form than that of its base class."""
+    """A generator with a state of another form than the state of its base class."""
 
     def getstate(self):
         return "own", super().getstate()

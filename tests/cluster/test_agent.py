@@ -1,4 +1,4 @@
-"""Agents and links without a cluster: failures while they start are reported, and leave nothing."""
+"""Agents and links without a cluster: failures while they start are reported, and leave no resources."""
 
 import errno
 import os

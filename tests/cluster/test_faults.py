@@ -213,7 +213,7 @@ def test_workers_of_generator_do_not_move(cluster, extra_node, looks):
     with Loader(counting, workers=4, backend="ray") as loader:
         first = sorted(int(index) for index in loader)
         extra_node()
-        # An unused node is not reported. The first of these checks may have begun before the node was there.
+        # An unused node is not reported. The first of these checks may have started before the node was there.
         num_before = len(looks)
         until(lambda: len(looks) >= num_before + 2, "two checks for new nodes")
         assert sorted(int(index) for index in loader) == first
@@ -296,7 +296,7 @@ def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
 
 
 class StoppedClock:
-    """A clock for relays whose time passes only in `hold`, which stops the relays."""
+    """A clock for relays. Its time passes only in `hold`, which stops the relays."""
 
     def __init__(self):
         self._now_s, self._may_run, self._is_held = 0.0, threading.Event(), threading.Event()
@@ -314,7 +314,7 @@ class StoppedClock:
 
     @contextlib.contextmanager
     def hold(self, passed_s):
-        """Stop the relays in this context; at its end, this many seconds have passed."""
+        """Stop the relays in this context; when it exits, this many seconds have passed."""
         self._may_run.clear()
         try:
             assert self._is_held.wait(WAIT_S), "no relay has taken its commands"

@@ -358,7 +358,7 @@ def ranks(capsys, *arguments):
 
 
 def test_work_of_ranks_is_compared_without_loading(capsys):
-    """One or three of the four texts of a step have tokens, so no division of a single step is equal."""
+    """One or three of the four strings of a step have tokens, so no division of a single step is equal."""
     output = ranks(capsys, "data_of_bench:Texts", "--batch-size", "2", "--cost", "length").splitlines()
     assert output == [
         "data_of_bench:Texts: 2 ranks with batches of 2 samples, 16 steps of epoch 0, cost length",

@@ -212,7 +212,7 @@ def test_name_in_use_exits_with_1_and_names_the_process(capsys):
 
 
 def test_interrupted_server_is_stopped_in_order(servers_directory):
-    """Its thread has ended before its resources are released."""
+    """Its thread has exited before its resources are released."""
     for _ in range(3):
         with Server("photos", range(10), workers=1) as server:
             with pytest.raises(KeyboardInterrupt), Alarm(KeyboardInterrupt) as alarm:

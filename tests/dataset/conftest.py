@@ -16,5 +16,5 @@ def own_thread():
 
 @pytest.fixture
 def only_exceptions(monkeypatch):
-    """Let the functions of the model raise no other errors: a lane that one of these leaves must be opened again."""
+    """Make the functions of the model raise no other errors: a lane that one of these leaves must be opened again."""
     monkeypatch.setattr(functions, "ERRORS", [each for each in functions.ERRORS if issubclass(each, Exception)])

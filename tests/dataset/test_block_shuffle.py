@@ -25,7 +25,7 @@ def runs_of(numbers):
 
 
 def groups_of(order, epoch, length):
-    """Return the group of each place; the elements inside of the groups' blocks are those of the order."""
+    """Return the group of each place; the elements inside of the groups' blocks are the elements of the order."""
     groups, elements = [None] * length, [None] * length
     for part in order.by_group(epoch, length, range(length)):
         of_blocks = [element for block in order.blocks_of(epoch, length, part.group) for element in block]
@@ -57,7 +57,7 @@ def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
         assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
         mixed = np.random.default_rng(length).permutation(length)
         assert order.at(epoch, length, mixed).tolist() == [whole[place] for place in mixed]
-        for step in (1, 2, 3):  # batches, and those of lanes
+        for step in (1, 2, 3):  # batches, and batches of lanes
             for first in range(0, length, 2):
                 places = range(first, min(first + 4 * step, length), step)
                 assert order.at(epoch, length, places).tolist() == whole[first : places.stop : step]
@@ -216,7 +216,7 @@ def test_error_of_a_sample_leaves_the_others():
 
 
 class Grouped(Raising):
-    """A source of groups of uneven sizes, whose sample ``bad`` is damaged."""
+    """A source of groups of uneven sizes. The sample ``bad`` is damaged."""
 
     sizes = (3, 6, 1, 0, 10)
 
@@ -338,7 +338,7 @@ def test_threads_share_the_blocks(options):
     found = all_of(dataset.batch(7), backend="thread", **options)
     assert sorted(each for batch in found for each in batch) == list(range(200))
     # Lanes take turns at the end of a group, where one reads ahead. A thread may be late there, and read the group again:
-    # at most two groups of four blocks at each of four ends. Threads that share nothing would read all blocks.
+    # at most two groups of four blocks at each of four ends. Threads that share no block would read all blocks.
     assert 20 <= len(source.blocks) <= 20 + (0 if "lanes" in options else 4 * 2 * 4)
 
 
@@ -361,7 +361,7 @@ def test_two_stages_may_read_the_same_blocks_in_turn():
     with mpqueue.Loader(pairs.batch(5), seed=3, workers=0) as loader:
         found = [sample for batch in loader for sample in zip(*(part.tolist() for part in batch), strict=True)]
     assert sorted(one for one, _ in found) == sorted(-other for _, other in found) == list(range(200))
-    assert len(source.blocks) <= 44  # at first, the second one takes the place of the first
+    assert len(source.blocks) <= 44  # at first, the second one replaces the first
 
 
 def test_samples_of_blocks_may_be_changed():
@@ -418,7 +418,7 @@ def test_numbers_that_few_groups_draw_do_not_depend_on_workers(workers):
 
     dataset = Dataset(Chunked(40, made=drawn_by_some)).shuffle(block=10, blocks=1)
     alone = all_of(dataset.batch(40), workers=0)  # seeds for each sample of its first batch
-    found = all_of(dataset.batch(2), workers=workers)  # whose first batch draws nothing
+    found = all_of(dataset.batch(2), workers=workers)  # here, the first batch draws no number
     assert [sample for batch in found for sample in batch] == alone[0]
 
 
@@ -508,7 +508,7 @@ def test_blocks_that_cannot_be_read_are_read_sample_by_sample(caplog):
     source = Chunked(made=raising)
     found = all_of(Dataset(source).shuffle(block=10, blocks=4).batch(7), workers=0)
     assert found == all_of(in_pieces().batch(7), workers=0)
-    assert len(source.blocks) == 20 and 40 <= len(source.indices) <= 80  # with those of a batch of two groups
+    assert len(source.blocks) == 20 and 40 <= len(source.indices) <= 80  # with the indices of a batch of two groups
     assert [record.message.count("block 5 is damaged") for record in caplog.records] == [1]
 
 

@@ -45,7 +45,7 @@ def fill(cache, count=1000):
 
 
 def fill_in_child(folder, key, count=1000, bound=BOUND):
-    """Fill a cache in a process that has ended afterwards."""
+    """Fill a cache in a process that has exited afterwards."""
     assert status_of_fork(lambda: filled(folder, key, count, bound) and None) == 0
 
 
@@ -160,7 +160,7 @@ def test_cache_that_a_process_uses_is_not_removed(folder, caplog):
         assert len(caplog.records) == 1
         process.kill()
         process.join()
-        again = filled(folder, "third")  # a killed process uses nothing
+        again = filled(folder, "third")  # a killed process uses no cache
         assert len(kept(again)) > len(kept(cache)) / 4
         assert not list(folder.glob("used.1.*"))
 
@@ -413,7 +413,7 @@ def test_cache_without_its_segments_is_filled_again(tmp_path):
 
 
 class Items:
-    """The elements of `item`, for a cache; and those of a cached method, for a loader."""
+    """The elements of `item`, for a cache; and the elements of a cached method, for a loader."""
 
     def __init__(self, folder):
         self.folder = str(folder)
@@ -455,7 +455,7 @@ def as_function(folder, name):
     [{"workers": 0}, {"workers": 1}, {"workers": 2, "backend": "thread"}, {"workers": 1, "start_method": "fork"}],
 )
 def test_cache_of_a_stopped_loader_makes_room_for_others(tmp_path, made, options):
-    """In the same job, whose datasets still exist. While the loader runs, also between epochs, it does not."""
+    """In the same job: its datasets still exist. While the loader runs, also between epochs, it does not."""
 
     def used():
         usages, bound = folder_usage(str(tmp_path))

@@ -57,7 +57,7 @@ def image(number, size=4):
 
 
 def set_class(folder, calls, **options):
-    """Return a class of datasets whose method `decoded` is cached."""
+    """Return a class of datasets with a cached method `decoded`."""
 
     class Images:
         def __init__(self, **attributes):
@@ -379,7 +379,7 @@ def test_same_source_in_two_modules_has_two_results(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.py", "other.py"])
 def test_children_of_a_script_have_its_results(tmp_path, calls, name):
-    """There, `multiprocessing` gives the script another name. Another script has results of its own."""
+    """There, `multiprocessing` assigns another name to the script. Another script has separate results."""
     for script in (name, "train.py"):
         (tmp_path / script).write_text(
             f"""
@@ -618,7 +618,7 @@ def test_generators_in_globals_defaults_closures_and_classes_are_noticed(tmp_pat
 
 
 def test_draw_of_another_thread_is_no_error(tmp_path):
-    """The function is called again, and nothing has drawn in that time."""
+    """The function is called again, and no code has drawn in that time."""
     begun, drawn, ends = threading.Event(), threading.Event(), threading.Event()
 
     def draw():

@@ -176,7 +176,7 @@ def test_errors_change_the_number_of_no_element(between, on_error, is_empty):
         return number
 
     stages, skip = BETWEEN[between], None if on_error == "raise" else [].append
-    # The errors of the pass that fills the cache, and those of a pass that reads it.
+    # The errors of the pass that fills the cache, and of a pass that reads it.
     for stored, later in [({12}, {12, 17}), ({12}, {5}), ({12}, {0, 3, 17}), ({12}, {10}), ({28}, {6, 7, 29})]:
         first, second = (stages(Dataset.range(30).filter(lambda _: True).map(read)).cache() for _ in range(2))
         failing, num_kept = stored, min(stored)
@@ -509,7 +509,7 @@ def test_released_memory_cache_computes_all_elements(caplog):
 
 
 class Held:
-    """A function that waits, for one number, until it may go on."""
+    """A function that waits, for one number, until it may continue."""
 
     def __init__(self, number):
         self.number, self.has_begun, self.may_go_on = number, threading.Event(), threading.Event()
@@ -578,7 +578,7 @@ def test_calls_in_helper_threads_that_outlive_their_loader_do_not_store_results(
 
 
 class Telling:
-    """A reentrant lock that tells that a thread waits for it, after an event."""
+    """A reentrant lock that reports, after an event, that a thread waits for it."""
 
     def __init__(self, after, has_waiter):
         self.lock, self.after, self.has_waiter = threading.RLock(), after, has_waiter

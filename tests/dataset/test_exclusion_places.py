@@ -56,7 +56,7 @@ def plain(batches):
 
 
 def excluded(name):
-    """Return ids of samples that are in the pipeline, some of which are read ahead at any place."""
+    """Return ids of samples that are in the pipeline. Some are read ahead at any place."""
     return [(0, number) for number in range(0, 400, 9)] if name == "buckets of a mix" else list(range(0, 800, 9))
 
 
@@ -113,7 +113,7 @@ def test_a_buffer_takes_back_before_a_snapshot_what_it_has_picked_ahead():
     ahead, plain_lane = (lanes.open_lane(LaneRun(1, 3, 5, 0, begin_batch)) for _ in range(2))
     num_ahead = 0
     for _ in range(100):
-        plain_lane.prepare()  # it reads what is requested
+        plain_lane.prepare()  # it reads the requested elements
         assert ahead.next().tolist() == plain_lane.next().tolist()
         saved, other = pickle.loads(pickle.dumps([ahead.save(), plain_lane.save()]))
         _, shuffle, entry = saved["stages"][:3]

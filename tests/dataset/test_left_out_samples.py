@@ -34,7 +34,7 @@ def samples_of(value):
 
 
 class Broken:
-    """A source whose samples raise if they are left out; so a request for an excluded one fails."""
+    """A source with samples that raise if they are left out; so a request for an excluded one fails."""
 
     def __init__(self, out):
         self.out = set(out)

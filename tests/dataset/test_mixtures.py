@@ -36,7 +36,7 @@ def test_schedule_with_one_entry_equals_fixed_weights():
 
 def test_elements_before_a_seam_are_as_if_the_mix_ended_there():
     found = list(Dataset.mix([A, B], [[0, [0.7, 0.3]], [np.int64(100), np.array([0.0, 1.0])]]))
-    # Complete blocks are those of the mix with fixed weights, and the last one before the seam has the exact shares.
+    # Complete blocks are the same as with fixed weights, and the last one before the seam has the exact shares.
     assert sum(element < 1000 for element in found[:100]) == 70
     assert [element for element in found if element >= 1000] == list(range(1000, 1400))
     assert len(found) == 100 + 370

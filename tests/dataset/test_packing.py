@@ -203,7 +203,7 @@ WHOLE = ("image", "name", "n")
 
 
 def check_whole(row):
-    """Check that each segment has the fields of its own document, and return the documents."""
+    """Check that each segment has the fields of its document, and return the documents."""
     found = []
     assert all(type(row[name]) is Ragged for name in ("image", "n"))
     assert (row["image"].values.dtype, row["image"].offsets.dtype) == (np.float32, np.int64)

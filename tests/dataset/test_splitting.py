@@ -80,7 +80,7 @@ def test_many_splits_can_be_read_in_turn():
 
 
 class CountedWithin(Members):
-    """Members that are counted for a longer source while a thread counts those of a shorter one."""
+    """Members that are counted for a longer source while a thread counts the members of a shorter one."""
 
     is_counting = False
 

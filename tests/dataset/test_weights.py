@@ -30,7 +30,7 @@ MOST = 3000  # elements of an endless mix that are compared
 
 @st.composite
 def weights_of(draw, count):
-    """Return integers whose sum is a power of two, as `model.mixtures` needs them."""
+    """Return integers with a power of two as their sum, as `model.mixtures` needs them."""
     weights = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count))
     weights[draw(st.integers(0, count - 1))] += (1 << sum(weights).bit_length()) - sum(weights)
     return tuple(weights)
@@ -41,7 +41,7 @@ def mixes(draw, most_length=1500, most_at=1200):
     """Return the lengths of the parts, a schedule, changes in three epochs, and the end of a mix."""
     count = draw(st.integers(2, 5))
     lengths = draw(st.lists(st.integers(1, most_length), min_size=count, max_size=count))
-    # Places near the borders of blocks, whose sizes are at most 512.
+    # Places near the borders of blocks, which have at most 512 elements.
     places = st.one_of(st.integers(1, most_at), st.sampled_from([510, 511, 512, 1020, 1024]))
     seams = sorted(draw(st.sets(places, max_size=3)))
     schedule = [(seam, draw(weights_of(count))) for seam in (0, *seams)]
@@ -62,7 +62,7 @@ def mixed(lengths, schedule, stop, changes=(), make=lambda dataset: dataset):
 
 
 def modelled(lengths, schedule, stop, changes, *links):
-    """Return a mix whose elements have their ids, and the same in the model, both with changed weights."""
+    """Return a mix of elements that have their ids, and the same in the model, both with changed weights."""
     data = (
         ("mix", tuple((("range", length), *links) for length in lengths), tuple(schedule), stop, ()),
         ("map", WithId(1), 1, True),
@@ -76,7 +76,7 @@ def modelled(lengths, schedule, stop, changes, *links):
 
 
 def counts_of(mix, epoch, count, seed=0):
-    """Return how many of the first samples of a mix come from each part."""
+    """Return how many of the first samples of a mix each part has."""
     stage_seed = salted(seed, mix.number)
     course = mix.course([each.length() for each in mix.inputs], stage_seed, epoch)
     return dict(enumerate(course.counts(count, stage_seed, epoch).tolist()))
@@ -165,7 +165,7 @@ def raise_first(number):
 
 
 def outcomes_in(lane, most):
-    """Return the elements of a lane. Elements that raise are replaced by their numbers, as texts."""
+    """Return the elements of a lane. Elements that raise are replaced by their numbers, as strings."""
     found = []
     for _ in range(most):
         try:

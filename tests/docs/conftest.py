@@ -31,8 +31,8 @@ _LAUNCHER = ("mpqueue.backends.start.launcher", "helpers.new_fork_servers")
 def launchers():
     """Return a function that starts an interpreter with a framework and modules that it imports late, once.
 
-    Imports take most of an example's time. The fork servers of the examples are forks, too, because those that unpickle
-    the source would import the framework again.
+    Imports take most of an example's time. The fork servers of the examples are forks, too, because servers that
+    unpickle the source would import the framework again.
     """
 
     @functools.cache

@@ -44,7 +44,7 @@ OTHERS = {
 
 
 def names_in(body, scope=""):
-    """Yield the names of the functions, classes and variables of a module, with those of its classes: ``Class.name``."""
+    """Yield the names of functions, classes and variables of a module, and of its classes' members: ``Class.name``."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield scope + node.name
@@ -85,5 +85,5 @@ def test_every_other_name_is_defined_in_the_package_the_scripts_or_the_tests():
 
 
 def test_rows_are_short():
-    """A cell of a table is no page."""
+    """A cell of a table is not a page."""
     assert max(len(cell) for line in TEXT.splitlines() if line.startswith("|") for cell in line.split("|")) <= 400

@@ -16,7 +16,7 @@ import mpqueue
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
 FIRST_READ = ("README.md", "docs/start/", "docs/tensorflow-1/moving.md")  # only scripts/test --all runs the others
-SHELL_LINES = [  # with those that a backslash continues
+SHELL_LINES = [  # with lines that a backslash continues
     line for block in ALL if block.language == "sh" for line in re.sub(r"\\\n *", "", block.text).splitlines()
 ]
 COMMANDS = sorted({re.split(r"(?:^|  )#", line)[0].strip() for line in SHELL_LINES} - {""})
@@ -88,7 +88,7 @@ def interpreter_of(block):
     indirect=["launcher"],
 )
 def test_a_python_block_runs_unchanged(launcher, block, tmp_path):
-    """It runs in a separate process, and prints nothing to stderr, except with frameworks, which do."""
+    """It runs in a separate process, and does not print to stderr, except with frameworks, which do."""
     frameworks = frameworks_of(block)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:

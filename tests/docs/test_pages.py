@@ -22,7 +22,7 @@ def text_of(path):
 
 
 def code_lines(page):
-    """Yield the lines within all fenced blocks of a page, also those of Sphinx directives."""
+    """Yield the lines within all fenced blocks of a page, including Sphinx directives."""
     inside = False
     for line in text_of(page).splitlines():
         if line.lstrip(" ").startswith("```"):

@@ -85,7 +85,7 @@ SAMPLES = {
 
 
 def described(make):
-    """Return the words of the table for what a loader returns."""
+    """Return the words of the table for the batch of a loader."""
     try:
         batch = next(iter(make()))
     except (RuntimeError, TypeError, ValueError):

@@ -186,7 +186,7 @@ def test_interrupt_of_the_error_that_ends_an_epoch_keeps_its_end_and_the_counts(
                     found += [] if taken is None else [taken[1][:2]]
                 except (OSError, Struck) as error:
                     raised += [each for each in (error, error.__context__) if isinstance(each, OSError)]
-                    # As frontends do: what is held after an interrupt is computed again.
+                    # As frontends do: batches that are held after an interrupt are computed again.
                     progress = pipeline.progress
                     if isinstance(error, OSError):
                         progress.deliveries = ()

@@ -257,7 +257,7 @@ def test_truncated_file_is_named_whatever_its_length(three, tmp_path, caplog):
         caplog.clear()
         source = make(index=tmp_path / "index", on_error="skip")
         assert whole * 2 // 3 <= len(source) < whole
-        if name == "json, compressed" and length == 1:  # text, whose error is that of the line
+        if name == "json, compressed" and length == 1:  # text: the error is the error of the line
             with pytest.raises(FileError, match=paths[1].name):
                 list(source)
             continue

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=[*SOURCES, "array record"])
 def make(request, folder):
-    """Return a function that creates the source; it belongs to the test, which closes its files at its end."""
+    """Return a function that creates the source; it belongs to the test, which finally closes its files."""
     return lambda: SOURCES.get(request.param, array_records)(folder)
 
 

@@ -235,7 +235,7 @@ def test_lock_of_another_process_is_kept_if_the_folder_was_deleted_in_between(ca
     with index_module.locked(f"{cache}/a.lock"):
         shutil.rmtree(cache)
         os.mkdir(cache)
-        with open(f"{cache}/a.lock", "w"):  # of another process
+        with open(f"{cache}/a.lock", "w"):  # a lock of a different process
             pass
     assert os.listdir(cache) == ["a.lock"]
 

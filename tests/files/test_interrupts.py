@@ -22,7 +22,7 @@ class TimeLimit(TimeoutError, RuntimeError):
 
 @pytest.fixture
 def interrupt_in(monkeypatch):
-    """Return a function that makes the first call of a function send a signal, whose handler raises `TimeLimit`."""
+    """Return a function that makes the first call of a function send a signal; its handler raises `TimeLimit`."""
 
     def strike(*_):
         raise TimeLimit("the time limit")

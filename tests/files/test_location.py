@@ -26,7 +26,7 @@ def rows_by_file(source):
 
 
 def lines_in(folder):
-    """Return a source of four values in three files, one of which is empty, with blank lines.
+    """Return a source of four values in three files (one is empty) with blank lines.
 
     Not a fixture, which would keep the index mapped until after the check for leaks.
     """

@@ -42,7 +42,7 @@ def test_names_expand_to_files(folder, names, found):
 
 
 def test_tilde_is_the_home_folder(folder, monkeypatch):
-    """Also behind braces, as in a shell; a file of that name is found first, as with other special characters."""
+    """Also after braces, as in a shell; a file of that name is found first, as with other special characters."""
     monkeypatch.setenv("HOME", str(folder))
     both = [str(folder / "a-00.tar"), str(folder / "a-01.tar")]
     assert expand("~/a-0*.tar") == expand(["~/a-00.tar", Path("~/a-01.tar")]) == expand("{~/a-00,~/a-01}.tar") == both

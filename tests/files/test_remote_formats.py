@@ -1,4 +1,4 @@
-"""Each format behind URLs returns the same samples as from local files."""
+"""Each format read from URLs returns the same samples as from local files."""
 
 import pickle
 

@@ -88,7 +88,7 @@ def test_several_files_are_one_source(tmp_path):
 )
 @pytest.mark.parametrize("form", ["gnu", "pax"])
 def test_a_key_ends_at_the_first_dot(tmp_path, name, key, suffix, form):
-    """Names are only strings: nothing is ever extracted."""
+    """Names are only strings: no file is ever extracted."""
     if form == "pax" and not name.isprintable():
         name = name.encode("utf-8", "surrogateescape").decode("latin-1")
         key = key.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -320,14 +320,14 @@ def test_loader_skips_damaged_samples(tmp_path):
 
 
 def keys_of(path):
-    """Return the keys of an archive by index, which are those of the stream."""
+    """Return the keys of an archive by index, which equal the keys of the stream."""
     keys = [sample["__key__"] for sample in Tar(path)]
     assert [sample["__key__"] for sample in TarStream(path)] == keys
     return keys
 
 
 def error_of(path):
-    """Return the error of an archive by index, which is that of the stream."""
+    """Return the error of an archive by index, which equals the error of the stream."""
     with pytest.raises(FileError) as caught:
         Tar(path)
     with pytest.raises(FileError) as of_stream:
@@ -360,7 +360,7 @@ def test_archive_with_zeros_from_any_block_on_raises(tmp_path, form):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("num_blocks", [1, 2, 3, 6, 12, 24])
 def test_zeros_in_place_of_a_header_raise(tmp_path, form, num_blocks):
-    """But for those that end where an archive after another begins, and those in the data, which has no checksum."""
+    """Except cuts where an archive after another begins, and in the data, which has no checksum."""
     path = archive(tmp_path / "a.tar", SMALL, form, mtime=0.5)
     whole = path.read_bytes()
     starts = [offset - 512 for _, offset, _ in members(path)][:-10]

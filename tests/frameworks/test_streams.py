@@ -1,4 +1,4 @@
-"""Streams in lanes in a `Loader`, in tf.data. The player plays on those of JAX and Keras."""
+"""Streams in lanes in a `Loader`, in tf.data. The player plays on the streams of JAX and Keras."""
 
 import numpy as np
 import pytest

@@ -32,7 +32,7 @@ class Leg(NamedTuple):
 
     Attributes:
         calls: Calls of Python functions of the package per element.
-        files: Files of these functions, in the order in which they were first called.
+        files: Files of these functions, in the order of their first calls.
     """
 
     calls: float

@@ -1,4 +1,4 @@
-"""A source whose items a function computes."""
+"""A source of items that a function computes."""
 
 
 class Computed:

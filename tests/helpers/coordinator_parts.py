@@ -2,7 +2,7 @@
 
 
 def address_of(coordinator):
-    """Return the address at which other processes reach a coordinator, which is served from now on."""
+    """Return the address at which other processes reach a coordinator, and start to serve it."""
     return coordinator._endpoint.address()
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 
 async def give_way(times=1):
-    """Let the other tasks of the event loop run, this number of times."""
+    """Yield to the other tasks of the event loop, this number of times."""
     for _ in range(times):
         await asyncio.sleep(0)
 

@@ -56,7 +56,7 @@ def names_of(module):
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
     ]
-    # `mpqueue.train` adds the names of another module.
+    # `mpqueue.train` adds the names of a different module.
     added = names_of("mpqueue.tf1.root") if "\n__all__ += root.__all__\n" in source else []
     return [*ast.literal_eval(listed), *added]
 

@@ -1,4 +1,4 @@
-"""Sources whose samples show their index and the random numbers that they drew."""
+"""Sources of samples that show their index and the random numbers that they drew."""
 
 import random
 from typing import Any

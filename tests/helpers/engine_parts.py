@@ -32,7 +32,7 @@ def loading_in(sync):
 
 
 def skip_of(cursor):
-    """Return what the cursor of a stream skips."""
+    """Return the batches that the cursor of a stream skips."""
     return cursor._skip
 
 

@@ -52,7 +52,7 @@ _PLACES = {
         # The enqueuer stops.
         "stopping": (*_ENDS, *PAUSING),
     },
-    # The trainer forks the workers, and notices their exits, by code of its own.
+    # The trainer forks the workers, and notices their exits, with separate code.
     "fork": {"amid-item": _ENDS} | dict.fromkeys(("worker-init", "idle", "epoch-end", "stopping"), ("sigkill",)),
     # The fork server forwards the source, which the workers unpickle.
     "spawn": {

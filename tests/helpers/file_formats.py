@@ -13,7 +13,7 @@ from helpers.table_files import plain, table, write_arrow, write_parquet
 from helpers.tfrecords import write_records
 from mpqueue import files
 
-# The source of each format in a folder that `write_all` has filled; also behind a URL.
+# The source of each format in a folder that `write_all` has filled; also at a URL.
 SOURCES = {
     "tar": lambda root: files.Tar(f"{root}/{{0..1}}.tar"),
     "tfrecord": lambda root: files.TFRecord(f"{root}/{{0..1}}.tfrecord"),
@@ -109,5 +109,5 @@ def several(source, indices):
 
 
 def comparable(sample):
-    """Return a sample with lists instead of arrays, and without the path, which differs behind a URL."""
+    """Return a sample with lists instead of arrays, and without the path, which differs for a URL."""
     return plain({k: v for k, v in sample.items() if k != "path"} if isinstance(sample, dict) else sample)

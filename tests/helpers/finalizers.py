@@ -1,4 +1,4 @@
-"""Finalizers: whether they run Python code, in which the exception of a signal handler would be lost."""
+"""Finalizers: whether they run Python code, which would lose the exception of a signal handler."""
 
 import inspect
 import signal
@@ -13,8 +13,8 @@ from helpers.injected_exceptions import Struck
 def calls_of_python_in(function):
     """Return the names of the Python functions that a built-in function calls.
 
-    Generators that end early do not count: they run no code unless they have a ``with``, ``try`` or ``finally``, whose
-    calls count.
+    Generators that end early do not count: they run no code without a ``with``, ``try`` or ``finally``. Calls in these
+    count.
     """
     called = []
 
@@ -32,7 +32,7 @@ def calls_of_python_in(function):
 
 
 def end_interrupted(monkeypatch, owner, name, end):
-    """Call ``end``, which drops an object whose finalizer calls a method, where a signal arrives.
+    """Call ``end``, which drops an object. Its finalizer calls a method; there, a signal arrives.
 
     The exception of its handler must leave ``end``, and the finalizer must not be interrupted.
     """

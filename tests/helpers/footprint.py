@@ -71,7 +71,7 @@ def _descriptors():
 
 
 def _segments():
-    """Return the files in /dev/shm; its folders are those of tests that run at the same time."""
+    """Return the files in /dev/shm; its folders belong to tests that run at the same time."""
     if not os.path.isdir("/dev/shm"):
         return set()
     with os.scandir("/dev/shm") as entries:
@@ -132,7 +132,7 @@ class Footprint:
 
 
 def left_behind(look, before):
-    """Return the resources that a test leaked. Wait for those that end by themselves, such as a killed child."""
+    """Return the resources that a test leaked. Wait for resources that end by themselves, such as a killed child."""
     lasting = left = None
 
     def is_gone():

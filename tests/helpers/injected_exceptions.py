@@ -1,4 +1,4 @@
-"""Exceptions like those of signal handlers, raised at the n-th possible place in the package.
+"""Exceptions as in signal handlers, raised at the n-th possible place in the package.
 
 "Possible" is either a place where Python checks for signals, or any line. Only files of the package count. Tests and
 this file are excluded: the number of places in a test depends on the load of the machine, and no handler would expect

@@ -1,4 +1,4 @@
-"""A proxy that forwards its class, as those of wrapt and of lazy objects do."""
+"""A proxy that forwards its class, as proxies of wrapt and of lazy objects do."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Proxy:
 
 
 class Raising:
-    """A lazy object whose code raises, whatever is asked of it."""
+    """A lazy object that raises for any operation."""
 
     def __getattribute__(self, name):
         raise RuntimeError(name)

@@ -44,7 +44,7 @@ class Other:
         return outcome
 
     def has_ended(self):
-        """Return whether the call has ended."""
+        """Return whether the call has returned."""
         return self._pipe.poll()
 
     def ask(self, call, *args):

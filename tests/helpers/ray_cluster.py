@@ -86,7 +86,7 @@ def patience():
 
 
 def alive():
-    """Return the ids of the nodes that Ray considers alive."""
+    """Return the ids of the nodes that Ray considers available."""
     import ray
 
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]

@@ -1,4 +1,4 @@
-"""Loaders of each kind, whose states are saved and loaded."""
+"""Loaders of each kind. Their states are saved and loaded."""
 
 import random
 from collections.abc import Callable

@@ -288,7 +288,7 @@ class AutoServer(ScriptedServer):
 
 
 def fill_connection(consumer):
-    """Send requests to a server that reads nothing, until the socket of the consumer is full."""
+    """Send requests to a server that does not read, until the socket of the consumer is full."""
     connection = consumer._attachment.link._connection
     with contextlib.suppress(BlockingIOError):
         while True:

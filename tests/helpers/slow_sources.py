@@ -1,4 +1,4 @@
-"""A source whose samples take a given time."""
+"""A source of samples that take a given time."""
 
 import time
 
@@ -17,5 +17,5 @@ class Slow:
         return self.length
 
     def __getitem__(self, index):
-        time.sleep(self.seconds)  # the time is measured, or lets another process get ahead
+        time.sleep(self.seconds)  # the time is measured, or allows another process to get ahead
         return np.full(self.size, index)

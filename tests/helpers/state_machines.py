@@ -61,7 +61,7 @@ class AimingMachine:
 def run_and_require(machine, arrows, at_least, *, examples, steps, shrinks=True):
     """Run a machine deterministically, and require that every arrow was taken at least ``at_least`` times.
 
-    ``shrinks=False`` is for machines whose failures take minutes to shrink, because each byte changes all later steps.
+    ``shrinks=False`` is for failures that take minutes to shrink, because each byte changes all later steps.
     """
     reached = Counter()
     phases = set(settings().phases) - (set() if shrinks else {Phase.shrink, Phase.explain})

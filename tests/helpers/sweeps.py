@@ -3,7 +3,7 @@
 A sweep makes the same check at each line, place or moment, with each of many values, or in many random plays. A run that
 leaves out the tests marked ``slow`` (``scripts/test``) tries a sample of each sweep. Any other run tries all of it.
 
-Of a parametrized test, a sample has as many values as the marker ``sample`` of the test, or of its module, says.
+Of a parametrized test, a sample has the number of values of the marker ``sample`` of the test, or of its module.
 """
 
 import collections

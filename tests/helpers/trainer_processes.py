@@ -79,7 +79,7 @@ def interpreter():
 
 
 def mark_this_process():
-    """Replace the mark in the environment that the kernel shows, which is that of the interpreter before the fork."""
+    """Replace the mark in the environment that the kernel shows: the environment of the interpreter before the fork."""
     with open("/proc/self/stat") as file:
         start, end = map(int, file.read().rpartition(")")[2].split()[47:49])
     at = ctypes.string_at(start, end - start).index(f"{_MARK}={_NO_MARK}".encode()) + len(_MARK) + 1
@@ -153,7 +153,7 @@ class Trainer:
             return None
 
     def hears(self, signal_number, *, all_of_it=False):
-        """Send a signal to the script, or to all its processes like a terminal, and wait for its next line or its end.
+        """Send a signal to the script, or to all its processes like a terminal, and wait for its next line or its exit.
 
         The signal is sent once, because on a loaded machine a second one would arrive while the first is being handled.
         If it arrives just before CPython blocks in a system call, it is handled only after the call. So no-op signals

@@ -5,7 +5,7 @@ import dataclasses
 
 
 class Refusal(BaseException):
-    """What the methods of these exceptions raise."""
+    """The error that methods of these exceptions raise."""
 
 
 def refuse(*_):

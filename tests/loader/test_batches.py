@@ -135,7 +135,7 @@ def test_copy_true_returns_only_private_copies():
 
 
 class Held:
-    """A source that returns its own rows, and fails for one of them."""
+    """A source that returns its own rows, and fails for one row."""
 
     def __init__(self, damaged=None):
         self.rows, self.damaged = np.zeros((6, 2)), damaged

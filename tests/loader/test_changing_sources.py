@@ -246,7 +246,7 @@ class Noted(Levels):
 
 
 def numbers_and_all_work_ahead(loader):
-    """Return the numbers of an epoch, and wait until nothing is computed ahead anymore."""
+    """Return the numbers of an epoch, and wait until no batch is computed ahead anymore."""
     batches = iter(loader)
     numbers = numbers_of(batches)
     batches.pipeline.dealing.resume()

@@ -47,7 +47,7 @@ def private_and_shared_bytes():
 
 @pytest.mark.measures
 def test_ten_thousand_kept_batches_need_little_more_memory_than_their_arrays():
-    """They cost as much as the same arrays allocated by NumPy in the same process, because malloc rounds up."""
+    """They need the same memory as equal arrays allocated by NumPy in the same process, because malloc rounds up."""
     with Loader(Wide(10_000), workers=2, max_queue_size=8) as loader:
         batches = iter(loader)
         kept = [next(batches) for _ in range(100)]  # warm-up: uses all slots for views

@@ -1,4 +1,4 @@
-"""Batches that a frontend holds: states, ``last``, changes and the end of an epoch follow what the user has got."""
+"""Batches that a frontend holds: states, ``last``, changes and the end of an epoch follow the batches that the user has."""
 
 import _thread
 import contextlib
@@ -130,7 +130,7 @@ def many_snapshots(monkeypatch):
 
 
 def state_of(loader):
-    """Return the state without what depends on time: when snapshots are taken, and which lanes have ended ahead."""
+    """Return the state without parts that depend on time: when snapshots are taken, and which lanes ended ahead."""
     return {name: value for name, value in loader.state_dict().items() if name not in {"checksum", "ends", "starts"}}
 
 
@@ -236,7 +236,7 @@ class Raising(mpqueue.Sequence):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_loop_after_a_change_begins_the_next_epoch_though_an_error_was_held(count):
-    """The error is no place where a later loop goes on, if the change has dropped it before the user got it."""
+    """A later loop does not continue at the error, if the change has dropped it before the user got it."""
     with Loader(Raising(), workers=0) as loader:
         batches = ahead(loader, 3)
         assert next(batches) == 0

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.sample(2)
 
 BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
 IDS = ["inline", "processes", "threads"]
-COUNT = 14  # of the samples that remain, and of those that raise
+COUNT = 14  # of the samples that remain, and of samples that raise
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Exclusions and new weights where a stream or an iterator has ended."""
+"""Exclusions and new weights after the end of a stream or an iterator."""
 
 import pytest
 

@@ -44,7 +44,7 @@ def test_parts_of_a_mixture_of_batches_are_samples(workers, is_stream):
 
 
 class Telling:
-    """Let all samples pass, and write a byte for each into a named pipe."""
+    """Pass all samples, and write a byte for each into a named pipe."""
 
     def __init__(self, pipe):
         self.pipe = pipe

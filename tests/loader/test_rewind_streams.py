@@ -114,7 +114,7 @@ def test_exclusion_after_a_load_begins_at_the_loaded_place(name, options):
     assert rest
     assert excluded.isdisjoint(rest)
     assert excluded.isdisjoint(again)
-    if name != "an endless stream":  # in which later samples move up into the epoch
+    if name != "an endless stream":  # there, later samples move up into the epoch
         assert sorted(rest) == sorted(sample for samples in following for sample in samples if sample not in excluded)
 
 
@@ -220,7 +220,7 @@ def test_tuple_of_a_zip_of_streams_is_left_out_and_others_stay_paired():
 
 
 class Fatal:
-    """A function that kills its process at one sample, and tells which samples it was called for."""
+    """A function that kills its process at one sample, and reports the samples of its calls."""
 
     def __init__(self, told, deadly):
         self.told, self.deadly = told, deadly

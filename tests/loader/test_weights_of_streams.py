@@ -55,7 +55,7 @@ def loader_of(pipeline, parts="indexed parts", **options):
 
 
 def taken(ranks, first, end, changes=CHANGES, kills_at=None):
-    """Return the batches of these steps of all ranks, whose weights change after the same steps."""
+    """Return the batches of these steps of all ranks. Their weights change after the same steps."""
     loops, found = [iter(each) for each in ranks], []
     for number in range(first, end):
         if number == kills_at:

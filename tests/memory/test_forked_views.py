@@ -94,7 +94,7 @@ def test_worker_keeps_nothing(leases, fork_reading):  # noqa: F811
 
 
 def opened():
-    """Return what the descriptors of this process refer to, and how many do."""
+    """Return the targets of this process's descriptors, and the count of each."""
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the descriptor of the listed folder

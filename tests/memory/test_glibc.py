@@ -32,7 +32,7 @@ def need_scratch(_):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns freed memory so soon")
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_memory_freed_by_item_is_kept_for_next_item(start_method):
-    """20 items that each need 1,000 pages cause fewer page faults together than one of them has pages."""
+    """20 items that each need 1,000 pages cause fewer page faults together than a single item has pages."""
     with OrderedEnqueuer(Computed(need_scratch, 30), use_multiprocessing=True, start_method=start_method) as enqueuer:
         enqueuer.start()
         faults = [int(count) for count, _ in zip(enqueuer.get(), range(30), strict=False)]

@@ -1,4 +1,4 @@
-"""Windows of balanced ranks: no sample is lost or repeated, whoever continues an epoch."""
+"""Windows of balanced ranks: no sample is lost or repeated, whichever ranks continue an epoch."""
 
 import contextlib
 import itertools

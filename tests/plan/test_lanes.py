@@ -60,7 +60,7 @@ def test_last_batch_has_its_snapshot_after_a_move_to_the_place_behind_it():
 
 
 def test_only_ends_before_a_place_are_known_there():
-    assert ends_before((2, -1, 1), (2, 2, 1)) == (2, -1, 1)  # lane 1 has the next turn, after that of lane 0
+    assert ends_before((2, -1, 1), (2, 2, 1)) == (2, -1, 1)  # lane 1 has the next turn, after the turn of lane 0
     assert ends_before((1, -1, 0), (1, 0, 0)) == (-1, -1, -1)  # lane 1 has its first turn before both
     assert ends_before((3, -1), (2, 2)) == (-1, -1)
     assert ends_before((2, 1), (2, 1)) == (2, 1)

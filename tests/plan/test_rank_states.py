@@ -66,13 +66,13 @@ def test_same_ranks_within_a_round_begin_again():
 
 
 def at(rank, world, count, epoch=0, **keys):
-    """Return the state of a rank after this many of its batches, of which it skipped one."""
+    """Return the state of a rank after this many of its batches, one of them skipped."""
     state = state_of(Ranks(Shard(rank, world)), Place(epoch, count))
     return sealed({key: value for key, value in state.items() if key != "checksum"} | keys)
 
 
 def without_rank(state):
-    """Return the same state of a rank that skipped nothing."""
+    """Return the same state of a rank that skipped no batch."""
     return sealed({key: value for key, value in state.items() if key not in {"checksum", "shard"}})
 
 
@@ -90,7 +90,7 @@ def test_states_that_do_not_belong_together_are_refused(states, message):
 
 
 class RaisesOnce:
-    """A source whose first sample raises at the first request."""
+    """A source that raises at the first request for its first sample."""
 
     has_raised = False
 

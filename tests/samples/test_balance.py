@@ -1,4 +1,4 @@
-"""Balanced ranks: the division of each window, on any number of workers and ranks, and what other features see of it."""
+"""Balanced ranks: the division of each window, on any number of workers and ranks, and its effect on other features."""
 
 import itertools
 import json
@@ -130,7 +130,7 @@ def test_other_ranks_continue_without_loss_or_repetition(balance, world, others)
         first, state = of_all(world, balance=balance, stop=stop)
         second, state = of_all(others, balance=balance, states=[state], stop=balance.window)
         if state["epoch"]:
-            break  # nothing is left for others
+            break  # no sample is left for others
         third, _ = of_all(world, balance=balance, states=[state])
         if world == others:
             assert [[*chain(*parts)] for parts in zip(first, second, third, strict=True)] == whole
@@ -156,7 +156,7 @@ def test_state_within_a_window_is_refused_by_other_ranks(others, balance):
             place = batches.place
             with pytest.raises(ValueError, match=words):
                 batches.load_state_dict(state)
-            assert batches.place == place  # nothing has changed
+            assert batches.place == place  # the place has not changed
 
 
 def test_borders_are_counted_from_where_the_ranks_began():
@@ -259,7 +259,7 @@ def test_excluded_samples_do_not_count():
     for number in range(len(whole[0]) // 2):
         parts = [last for last in infos if last.batch // 2 == number]
         assert {last.step_cost for last in parts} == ({sum(last.cost for last in parts)} if parts else set())
-    # The other samples stay in their batches.
+    # The other samples remain in their batches.
     for of_rank, found in zip(whole, steps, strict=True):
         kept = [[index for index in batch[0] if index not in left_out] for batch in of_rank]
         assert [batch[0] for batch, last in found if last.batch < len(kept) and kept[last.batch]] == [

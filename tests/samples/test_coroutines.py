@@ -112,7 +112,7 @@ def test_batches_equal_those_of_a_plain_source(source, same, options, workers, b
 
 
 class Meeting(Samples):
-    """Samples that wait until a number of them have begun."""
+    """Samples that wait until a number of samples have started."""
 
     def __init__(self, together, length=24):
         self.together, self.length, self.num_begun, self.most = together, length, 0, 0
@@ -136,7 +136,7 @@ def test_samples_in_flight_cross_the_borders_of_batches():
 
 
 class Counts(Samples):
-    """Samples that record how many run at once, and how many have begun."""
+    """Samples that record how many run at once, and how many have started."""
 
     length = 400
 
@@ -156,7 +156,7 @@ def test_number_of_samples_in_flight_is_bounded(concurrency):
     with Loader(Counts(), batch_size=SIZE, workers=1, concurrency=concurrency) as loader:
         batches = [plain(batch) for batch in loader]
     assert max(max(most) for _, most, _ in batches) == concurrency
-    # A sample that ends was not taken yet, and no later one either: so many have begun, and wait for their turn.
+    # A sample that ends was not taken yet, and no later one either: that many have started, and wait for their turn.
     ahead = [np.subtract(begun, indices).max() for indices, _, begun in batches]
     assert max(ahead) <= 4 * concurrency
 
@@ -295,7 +295,7 @@ class Kills(Samples):
 
 
 class Yielding:
-    """The numbers from 0 to 11, each of which lets others run first."""
+    """The numbers from 0 to 11; each sample yields to others first."""
 
     def __len__(self):
         return 12
@@ -399,7 +399,7 @@ def test_call_that_blocks_the_loop_is_told_once(workers, backend, caplog):
 
 
 class Session:
-    """A client session: it belongs to the loop in which it was created."""
+    """A client session: it belongs to the loop that created it."""
 
     def __init__(self, path):
         self.path, self.loop = path, asyncio.get_running_loop()
@@ -418,7 +418,7 @@ class Client(Samples):
         if self.session is None:
             self.session = Session(self.path)
         assert asyncio.get_running_loop() is self.session.loop
-        if index == 3:  # a task that the sample leaves behind, as clients do for their connections
+        if index == 3:  # a task that outlives the sample, as clients have for their connections
             self.left = asyncio.create_task(until_cancelled())
 
 

@@ -1,4 +1,4 @@
-"""All ranks return equally many batches, and nothing is lost, whatever is excluded, skipped or returned out of order."""
+"""All ranks return equally many batches, and lose no sample, whatever is excluded, skipped or returned out of order."""
 
 import json
 
@@ -13,7 +13,7 @@ SEED = 5
 
 
 class Damaged:
-    """Samples of which some raise."""
+    """Samples, some of which raise."""
 
     def __init__(self, length, damaged=()):
         self.length, self.damaged = length, frozenset(damaged)
@@ -61,7 +61,7 @@ def ids(batch):
 
 
 def own_steps(stream, count):
-    """Return up to ``count`` batches; batches that raise are no steps."""
+    """Return up to ``count`` batches; batches that raise do not count as steps."""
     taken = []
     while len(taken) < count:
         try:
@@ -107,7 +107,7 @@ def test_state_of_a_rank_that_skipped_a_batch_is_only_for_that_rank():
     assert rests == [[6, 8, 10], [5, 7, 9, 11]]
     for rank, rest in enumerate(rests):
         loader = loader_of("batches", 12, 1, rank, 2, **options)
-        loader.load_state_dict(states[::-1])  # which have that of this rank
+        loader.load_state_dict(states[::-1])  # which include the state of this rank
         assert list(map(int, loader)) == rest
     with pytest.raises(ValueError, match="into the same rank of 2"):
         loader_of("batches", 12, 1, 0, 3).load_state_dict(states)

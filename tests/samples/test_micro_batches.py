@@ -1,4 +1,4 @@
-"""Micro-batches of a limited cost: ``Balance(max_cost=...)``, whose batches are steps."""
+"""Micro-batches of a limited cost: ``Balance(max_cost=...)`` makes batches that are steps."""
 
 import asyncio
 import itertools
@@ -238,7 +238,7 @@ def cases(draw):
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_each_sample_comes_once_or_all_ranks_raise_the_same_error(case):
-    """Also if other ranks continue: the numbers of micro-batches are equal, and no rank goes on where another raises."""
+    """Also if other ranks continue: numbers of micro-batches are equal, and no rank continues where another raises."""
     costs, names = case["costs"], ("batch_size", "drop_last", "shuffle", "exclude")
     options = {name: case[name] for name in names} | {"collate": list, "workers": 0, "seed": 5}
     found, states, excluded = [], None, set(case["exclude"])

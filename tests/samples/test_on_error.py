@@ -173,7 +173,7 @@ class Unpicklable(BaseException):
         super().__init__(threading.Lock())
 
 
-# What `next` raises, by what the source raises. Without workers a KeyboardInterrupt counts as Ctrl-C.
+# The error of `next`, by the error of the source. Without workers a KeyboardInterrupt counts as Ctrl-C.
 RAISED = {GeneratorExit: GeneratorExit, asyncio.CancelledError: asyncio.CancelledError, Unpicklable: WorkerRaised}
 
 

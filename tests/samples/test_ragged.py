@@ -296,7 +296,7 @@ def test_bad_choices_raise_before_workers_start():
 
 
 class Texts(NamedTuple):
-    """Texts of 0 to 6 tokens, of which one may raise, and one be None."""
+    """Strings of 0 to 6 tokens; one may raise, and one may be None."""
 
     bad: int = -1
     none: int = -1

@@ -97,7 +97,7 @@ class Failing(Samples):
 
 
 class FailsTogether(Failing):
-    """A source whose second batch checks that the first one is done."""
+    """A source that checks in its second batch that the first one is done."""
 
     bad = (3,)
 

@@ -1,4 +1,4 @@
-"""``scripts/benchmark.py`` discards rounds in which other programs used the machine. The readings are injected."""
+"""``scripts/benchmark.py`` discards rounds if other programs used the machine. The readings are injected."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def test_a_loaded_machine_is_refused_before_the_first_round_or_warned_about():
 
 
 def measured(monkeypatch, readings, num_rounds=3):
-    """Return the results of rounds with one measurement, whose rate is the number of the round."""
+    """Return the results of rounds with one measurement. Its rate is the number of the round."""
     one = rounds.Measurement("tiny", "mpqueue", rounds.Setting(1, 1.0))
     rates = iter(range(1, 10))
     monkeypatch.setattr(rounds.Measurement, "in_fresh_process", lambda _: {"rate": [next(rates)]})

@@ -27,7 +27,7 @@ default_generator = Generator()
 
 @pytest.fixture
 def imports_torch(tmp_path, monkeypatch):
-    """Return a function that imports a module which stands for torch."""
+    """Return a function that imports a module that replaces torch."""
     (tmp_path / "torch.py").write_text(MODULE)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -68,6 +68,6 @@ def test_each_sample_draws_its_own_numbers():
 
 
 def test_neighbouring_samples_and_batches_have_different_numbers():
-    """Batches that are computed at once have negative numbers, and Python's hash of -1 is that of -2."""
+    """Batches that are computed at once have negative numbers, and Python's hash of -1 equals the hash of -2."""
     numbers = [number_of(7, 0, unit) for unit in range(-2000, 2000)]
     assert len({*numbers}) == len(numbers)

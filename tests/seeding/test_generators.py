@@ -11,7 +11,7 @@ from mpqueue.seeding.generators import GeneratorState, generators_in, set_state,
 
 
 class Wrapped(random.Random):
-    """A generator whose state has another form than that of its base class."""
+    """A generator with a state of another form than the state of its base class."""
 
     def getstate(self):
         return "wrapped", super().getstate(), {"number": 1}
@@ -21,7 +21,7 @@ class Wrapped(random.Random):
 
 
 class Hidden(Wrapped):
-    """A generator whose state is not plain data."""
+    """A generator with a state that is not plain data."""
 
     def getstate(self):
         return b"bytes", super().getstate()
@@ -81,7 +81,7 @@ def test_plain_state_survives_json(kind):
 def test_state_without_a_plain_form_is_not_saved(generator):
     assert state_of(generator) is None
     before = draw(generator)
-    set_state(generator, state_of(random.Random(3)))  # of another kind
+    set_state(generator, state_of(random.Random(3)))  # of a different kind
     assert draw(generator) != before
 
 

@@ -61,7 +61,7 @@ def server_interpreter():
 def start_server_script(server_interpreter):
     """Start scripts of servers, each in a separate process, which prints a line when it serves.
 
-    The processes have files for their input and output, like those of `subprocess.Popen`.
+    The processes have files for their input and output, as in `subprocess.Popen`.
     """
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def start_server_script(server_interpreter):
         def start(script, *arguments):
             theirs_in, ours_in = os.pipe()
             ours_out, theirs_out = os.pipe()
-            stdin = stack.enter_context(open(ours_in, "w"))  # closed at the end, because its end stops the server
+            stdin = stack.enter_context(open(ours_in, "w"))  # closed at the end, because end-of-file stops the server
             output = stack.enter_context(open(ours_out))
             descriptors, where = {0: theirs_in, 1: theirs_out, 2: 2}, {"environ": os.environ, "forks_servers": True}
             process = server_interpreter.start(script, ["-c", tests, *arguments], descriptors, **where)

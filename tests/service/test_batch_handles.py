@@ -24,7 +24,7 @@ class PlainRing:
 
 
 def reported(ring, tree, *, is_partial=False, position=4):
-    """A work item whose worker has written this tree of arrays."""
+    """A work item with this tree of arrays, written by its worker."""
     slot = ring.slots.grant(0)
     arrays, objects, shapes = [], [], []
     spec = spec_of(flatten(tree, arrays, objects), shapes)

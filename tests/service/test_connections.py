@@ -39,7 +39,7 @@ def test_reused_descriptor_number_is_not_taken_for_ready(handlers):
 
 @pytest.mark.parametrize("timeout_s", [1e9, math.inf])
 def test_wait_of_any_length_ends_with_a_ready_descriptor(handlers, timeout_s):
-    """A lease, or the time for which a rank is reserved, may be unlimited."""
+    """A lease, or the time of a rank's reservation, may be unlimited."""
     called, (read_end, write_end) = [], os.pipe()
     handlers.watch(read_end, lambda: called.append(True))
     os.write(write_end, b"x")

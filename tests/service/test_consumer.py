@@ -382,7 +382,7 @@ class TestEnd:
 
     @pytest.mark.parametrize("how", ["beside a loop", "before a request", "twice"])
     def test_views_keep_the_connection_of_a_closed_consumer(self, server, how):
-        """After `LEAVE`, its end tells the server that no view is left, and the server writes to the slots again."""
+        """After `LEAVE`, a closed connection means that no view is left, and the server writes to the slots again."""
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             batches = iter(consumer)
             server.offer(batch_of(5))
@@ -407,7 +407,7 @@ class TestEnd:
             assert server.hear() is None
 
     def test_link_is_not_closed_while_close_notifies_the_server_beside_a_loop(self, server, monkeypatch):
-        """The loop may end at this moment and close the socket, whose number may then be that of another file."""
+        """The loop may end at this moment and close the socket. Its number may then belong to a different file."""
         has_lock, may_close = threading.Event(), threading.Event()
 
         def end_loop():

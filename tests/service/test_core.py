@@ -422,7 +422,7 @@ def test_loop_that_continues_after_restart_ends_with_its_epoch(rules, kwargs, he
     simulation.settle(1)
     assert simulation.consumers[1].taken == [(0, position) for position in rest]
     assert simulation.finished == [0]
-    simulation.next(1)  # the loop over the next epoch, whose batches the second consumer must not get
+    simulation.next(1)  # the loop over the next epoch; the second consumer must not get its batches
     simulation.next(2)
     assert not simulation.consumers[2].is_looping
     assert simulation.consumers[2].epoch == 1

@@ -28,7 +28,7 @@ def test_consumer_writes_its_own_trace(tmp_path):
     ):
         for batch in consumer:
             assert batch.shape == (100,)
-            time.sleep(0.006)  # the time in which the batch is held
+            time.sleep(0.006)  # the batch is held for this time
         del batch
     events = read(tmp_path / "run.json")
     rows = [event["args"]["name"] for event in events if event["name"] in {"process_name", "thread_name"}]

@@ -236,7 +236,7 @@ def test_consumers_of_a_killed_server_lose_nothing_if_the_next_one_leaves_out_wh
     process = start([])
     with attached(reconnect=True) as first, attached(reconnect=True) as second, attached(reconnect=True) as third:
         loops = [iter(consumer) for consumer in (first, second, third)]
-        found = [number for loop in loops for (number,) in some(loop, 1)]  # the journal has none of them
+        found = [number for loop in loops for (number,) in some(loop, 1)]  # they are not in the journal
         process.kill()
         process.wait()
         start([1, 7, 40])

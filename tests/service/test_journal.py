@@ -272,7 +272,7 @@ class Signalling:
 
 @pytest.mark.parametrize("num_written", [0, 1, 31])
 def test_no_record_follows_one_that_could_not_be_written(path: str, monkeypatch: pytest.MonkeyPatch, num_written: int):
-    """A server may go on after an error, and the disk may have room again."""
+    """A server may continue after an error, and the disk may have room again."""
     journal = Journal(path, "job", 7)
     journal.begin(0, None)
     journal.note_arrival(11, Survivor(100, 5))

@@ -88,7 +88,7 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
 @pytest.mark.parametrize("mode", ["broadcast", "split"])
 def test_consumers_at_different_counts_continue_after_crashes(puppets, start_server, tmp_path, mode, is_stream, order):
-    """The next server begins at the place of the slowest one, and the other one skips what it has."""
+    """The next server begins where the slowest consumer is, and the other one skips the batches that it has."""
     options = {"mode": mode, "world": 2, "seed": 3, "is_stream": is_stream} | ({"lanes": 4} if is_stream else {})
     server = start_server(40, **options)
     both = [puppets("s", reconnect=True, rank=rank if mode == "split" else None).attached() for rank in range(2)]
@@ -103,7 +103,7 @@ def test_consumers_at_different_counts_continue_after_crashes(puppets, start_ser
         server.kill()
         server.wait()
         server = start_server(40, **options)
-        for number in order:  # the second one comes back when the first one has requested a batch
+        for number in order:  # the second one returns when the first one has requested a batch
             both[number].tell("take")
             if mode == "split":
                 await_back(both[number], tmp_path / "journal")

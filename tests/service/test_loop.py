@@ -73,7 +73,7 @@ def test_writable_socket_is_not_watched_anymore(pair: Any):
 
 
 def test_end_of_an_epoch_is_sent_before_the_next_one_is_journaled(pair: Any):
-    """A server killed in between would leave a consumer of a broadcast an epoch behind its successor."""
+    """A server killed in between would leave a consumer of a broadcast one epoch late for the next server."""
     peer, theirs = pair
     received: list[Any] = []
 

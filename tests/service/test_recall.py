@@ -270,7 +270,7 @@ class ModelConsumers(Consumers):
                 continue  # asleep
             goes_on = False
             for peer in list(self.peers.values()):
-                if peer.sock is not None:  # a recall may have read its end
+                if peer.sock is not None:  # a recall may have read the end-of-file
                     self._hear(peer)
                 if peer.sock is None and peer.number in self.peers:
                     self._note_death(peer)  # the views of its batches are released
@@ -297,7 +297,7 @@ class ModelConsumers(Consumers):
         )
 
     def withdraw(self, consumer, batch, *, has_more):
-        """Draw nothing."""
+        """Draw no number."""
 
     def end(self, consumer, epoch, count):
         self.peers[consumer].offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
@@ -458,7 +458,7 @@ def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_s
         patch.setattr(attachment, "_SILENT_NS", 1 << 62)
         num_silent = 0
         for num_steps, num_more in itertools.product(range(7, 14), range(7)):
-            # All offers arrive in one message. Then another consumer waits, so that the server recalls what is left.
+            # All offers arrive in one message. Then another consumer waits, so that the server recalls the rest.
             steps = [*[1] * 4, *[0] * 12, *[1] * num_steps, *[2] * 6, *[0] * num_server, *[1] * num_more]
             model = run(6, 6, 1, steps, shares=True)
             try:
@@ -528,7 +528,7 @@ def test_number_in_memory_that_changes_at_any_moment_harms_only_its_consumer(rul
 
 
 class LiesAtRecalls:
-    """A number that is another one when the server has sent a `RECALL`."""
+    """A number that differs when the server has sent a `RECALL`."""
 
     def __init__(self, number):
         self._number = number

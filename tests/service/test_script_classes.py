@@ -1,4 +1,4 @@
-"""Batches of classes and functions of the server's script, in consumers of the same and of another program."""
+"""Batches of classes and functions of the server's script, in consumers of the same and of a different program."""
 
 import pytest
 from helpers.trainer_processes import ran

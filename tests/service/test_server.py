@@ -166,7 +166,7 @@ def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
         with_one = num_descriptors(os.getpid())
         second = puppets("s", rank=0, timeout=60.0)
         until(lambda: num_descriptors(os.getpid()) > with_one, "the second one is not connected")
-        first.do("loop")  # not earlier: it sends nothing anymore, and has batches
+        first.do("loop")  # not earlier: it sends no message anymore, and has batches
         first.do("take")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
@@ -174,7 +174,7 @@ def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
 
 @pytest.mark.parametrize("kind", ["indexed", "lanes"])
 def test_ranks_wait_while_seat_of_suspended_rank_is_vacant(puppets, kind):
-    """Its replacement gets what it has not taken, and no batch is computed again."""
+    """Its replacement gets the batches that it has not taken, and no batch is computed again."""
     source = Indices(60) if kind == "indexed" else mpqueue.Dataset.range(60).filter(any_number).batch(1)
     options = {"lanes": 4} if kind == "lanes" else {}
     with mpqueue.Server(
@@ -371,7 +371,7 @@ def test_with_accepts_a_started_server_and_refuses_one_that_another_with_has_ent
 
 
 class Hooked(Indices):
-    """A source whose `on_epoch_end` calls a function, in the server's process."""
+    """A source with an `on_epoch_end` that calls a function, in the server's process."""
 
     def __getstate__(self):
         return {**vars(self), "hook": None}
@@ -724,7 +724,7 @@ def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path)
 
 
 class Restructuring(Indices):
-    """A source whose batches all have another structure."""
+    """A source of batches that all have different structures."""
 
     def __getitem__(self, index):
         return {f"sample {index}": np.full(2, index)}

@@ -1,4 +1,4 @@
-"""Specs sent to consumers: they arrive unchanged, and invalid ones are refused."""
+"""Specs sent to consumers: they arrive unchanged, and invalid ones are rejected."""
 
 import contextlib
 import importlib.util

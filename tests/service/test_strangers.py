@@ -267,7 +267,7 @@ def forge(name, number, says):
     if says:
         consumer.say(ConsumerRequest(ToServer.ASK, consumer.taken))
     else:
-        with RawConsumer(name):  # the server looks at all numbers
+        with RawConsumer(name):  # the server checks all numbers
             pass
     try:
         while True:
@@ -304,7 +304,7 @@ def keep_welcomes(name, count):
 
 def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
-    assert server.extra_descriptors() <= 3 * MAX_OF_PROCESS + 8  # some are just being refused
+    assert server.extra_descriptors() <= 3 * MAX_OF_PROCESS + 8  # some are just being rejected
     (reasons,) = stranger.ask(misbehave, "numbers", range(1))
     assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in reasons
     with RawConsumer("numbers"):  # another process is accepted
@@ -338,7 +338,7 @@ def test_floods_of_descriptors_are_dropped(server, stranger, hello):
 
 
 def flood(name, count):
-    """Send as many valid records as the server accepts, and read nothing."""
+    """Send as many valid records as the server accepts, and do not read."""
     consumer = RawConsumer(name, Hello(join="now"))
     with contextlib.suppress(ConnectionError):
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""An exception of a signal handler while the error of a batch is unpickled: the error follows in its place."""
+"""An exception of a signal handler while the error of a batch is unpickled: the error follows instead."""
 
 import os
 import signal

@@ -74,7 +74,7 @@ def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
 
 @pytest.mark.parametrize("num_moved", [0, 1])
 def test_pipe_that_cannot_leave_the_standard_streams_is_closed(num_moved, monkeypatch):
-    """Its numbers are those of closed standard streams, and C code prints to these numbers."""
+    """Its numbers belong to closed standard streams, and C code prints to these numbers."""
     calls = []
 
     def above_standard(fd):

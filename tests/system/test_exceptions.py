@@ -55,7 +55,7 @@ def test_any_exception_is_packed(make):
 
 
 def of_own(kind, *args, **options):
-    """Return an exception of a subclass whose attributes cannot be set from outside."""
+    """Return an exception of a subclass with attributes that cannot be set from outside."""
 
     def refuse(*_):
         raise Refusal

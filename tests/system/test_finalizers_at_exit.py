@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize(("at_exit", "written"), [(True, "called"), (False, "")])
 def test_function_is_called_at_exit_only_if_wanted(at_exit, written):
-    """Not even when the interpreter deletes the object: its modules may be gone then."""
+    """Not even when the interpreter deletes the object: its modules may not exist then."""
     code = f"""
 import os
 from mpqueue.system.signals.collected import WhenCollected

@@ -32,7 +32,7 @@ class Kind:
 
     Attributes:
         files: A pattern of the names of its files.
-        rights: The possible values of `read`; the first one is that of intact files.
+        rights: The possible values of `read`; the first one is the value of intact files.
     """
 
     def __init__(self, folder):
@@ -63,7 +63,7 @@ class Lines(Kind):
 
 
 class LinesWithoutIndex(Lines):
-    """The decompressed content, whose index was deleted."""
+    """The decompressed content after its index was deleted."""
 
     def read(self):
         for index in self.kept.glob("*.index"):
@@ -112,7 +112,7 @@ class Download(Kind):
 
 
 class DownloadWithoutIndex(Download, LinesWithoutIndex):
-    """A download whose index was deleted."""
+    """A download after its index was deleted."""
 
     def __init__(self, folder):
         Download.__init__(self, folder)
@@ -355,7 +355,7 @@ def test_damaged_content_is_created_again_with_a_warning(made, caplog):
 
 
 def test_content_of_one_file_is_not_that_of_another(tmp_path):
-    """A file was copied to the name of another one, with its checksum."""
+    """A file was copied to the name of a different file, with its checksum."""
     for name, number in (("a", 1), ("b", 2)):
         with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
             file.write(f"{number}\n")

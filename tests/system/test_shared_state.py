@@ -19,7 +19,7 @@ OF_MULTIPROCESSING = [multiprocessing.Value("i", 0), multiprocessing.Array("d", 
 
 
 class Holds:
-    """An object that refers to another one."""
+    """An object that refers to another object."""
 
     def __init__(self, value):
         self.value = value

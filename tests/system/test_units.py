@@ -1,4 +1,4 @@
-"""Texts of numbers."""
+"""Numbers as strings."""
 
 import pytest
 

@@ -49,7 +49,7 @@ def clock(monkeypatch, caplog):
 
 
 class Source:
-    """A source whose parts take time by the clock: pickling, its length, and its hook."""
+    """A source with parts that take time by the clock: pickling, its length, and its hook."""
 
     def __init__(self, pickle_s=0, length_s=0):
         self.pickle_s, self.length_s = pickle_s, length_s

@@ -106,7 +106,7 @@ def _calls(name, behind):
 
 @pytest.mark.slow
 def test_pages_and_sections_in_messages_exist():
-    """Messages use titles, because a wheel has no folder of documents. A title in a message is that of one page only."""
+    """Messages use titles, because a wheel has no folder of documents. A title in a message belongs to one page."""
     headings = collections.defaultdict(list)
     for page in (PACKAGE.parent / "docs").glob("*/*.md"):
         title, *others = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -157,7 +157,7 @@ def test_ready_batch_has_no_waiting_time():
 def test_kept_view_is_timed_until_deleted():
     with Loader(Timed(4), workers=1) as loader:
         for batch in loader:
-            time.sleep(0.02)  # the time in which the view is kept
+            time.sleep(0.02)  # the view is kept for this time
             del batch
         found = loader.statistics()
     assert found.times.lease.count == 4

@@ -162,7 +162,7 @@ def test_flow_connects_copy_and_take(epoch):
 def test_trace_has_lease_times(tmp_path):
     with Loader(Slow(3), workers=1, trace=tmp_path / "run.json") as loader:
         for batch in loader:
-            time.sleep(0.01)  # the time in which the batch is held
+            time.sleep(0.01)  # the batch is held for this time
             del batch
     events = read(tmp_path / "run.json")
     held = [event["ts"] for event in events if event["name"] == "held"]

@@ -1,4 +1,4 @@
-"""Authentication of peers: both ends prove the token without revealing it, and other users are refused."""
+"""Authentication of peers: both ends prove the token without revealing it, and other users are rejected."""
 
 import os
 import socket

@@ -21,7 +21,7 @@ def median_cell(rates: Sequence[float], per_batch: float = 1) -> float:
 
 
 def spread(rates: Sequence[float]) -> float | None:
-    """Return half of the range divided by the median; None for one round, whose spread is unknown."""
+    """Return half of the range divided by the median; None for a single round: its spread is unknown."""
     return (max(rates) - min(rates)) / 2 / statistics.median(rates) if len(rates) > 1 else None
 
 

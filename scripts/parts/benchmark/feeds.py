@@ -1,4 +1,4 @@
-"""All peers, found in the files of `peers`. mpqueue is one of them."""
+"""All peers, found in the files of `peers`. mpqueue is also a peer."""
 
 import importlib
 from pathlib import Path

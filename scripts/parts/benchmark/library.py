@@ -1,4 +1,4 @@
-"""A library that loads batches, and a peer, which loads those of any source. Packages are imported when used."""
+"""A library that loads batches, and a peer, which loads the batches of any source. Packages are imported when used."""
 
 import dataclasses
 import importlib

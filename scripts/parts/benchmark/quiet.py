@@ -1,7 +1,7 @@
 """Whether other programs use the machine: CPU time of their processes and steal, since the previous look.
 
-The benchmark's own processes do not count. They inherit a variable of the environment, by which they are recognised
-even if a peer leaves them behind without a parent.
+The benchmark's own processes do not count. They inherit an environment variable that identifies them,
+even if a peer exits and leaves them without a parent.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Reading(NamedTuple):
     Attributes:
         at_s: Time of the reading.
         all_s: Seconds of all CPUs, idle or not,
-        steal_s: and those that the host gave to other machines.
+        steal_s: and the seconds that the host assigned to other machines.
         processes: The running processes, by process id and time of creation.
     """
 
@@ -101,7 +101,7 @@ class Watch:
         """Look at the time since the previous check.
 
         Raises:
-            LoadedError: Other programs used the machine, and nobody is warned instead.
+            LoadedError: Other programs used the machine, and warnings are not enabled.
         """
         before, self._last = self._last, self._read()
         found = loads(before, self._last)

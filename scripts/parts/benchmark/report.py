@@ -32,7 +32,7 @@ def as_text(results: Results) -> str:
 
 
 def _notes(results: Results) -> Iterator[str]:
-    """Yield a line for each figure that is neither a rate nor a cost, and for what was not measured."""
+    """Yield a line for each figure that is neither a rate nor a cost, and for each missing measurement."""
     for (workload, name), found in results.figures.items():
         for figure, values in found.items() if costs.FIRST not in found else ():
             if figure not in (RATE, PER_CPU):

@@ -14,7 +14,7 @@ class Row(NamedTuple):
     """A rate of a library.
 
     Attributes:
-        workload: Name of the workload. Rates per second of CPU time belong to a workload of their own.
+        workload: Name of the workload. Rates per second of CPU time belong to a separate workload.
         name: Name of the library.
         rates: Batches per second of each round.
         unit: Unit of the median.

@@ -1,4 +1,4 @@
-"""A workload: what is measured, in which unit, and with which libraries."""
+"""A workload: the measurement, its unit, and its libraries."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -31,11 +31,11 @@ class Workload:
 
     Attributes:
         about: Description of a batch for the report.
-        unit: Unit of the rate, or of all figures if there is no rate.
+        unit: Unit of the rate, or of all figures without a rate.
         per_batch: Amount of the unit per batch.
         readers: The libraries by name.
         is_usual: Whether a run measures it that names no workloads.
-        extra_s: Seconds in addition to those of counting, on an idle machine with two CPUs.
+        extra_s: Seconds in addition to the time of counting, on an idle machine with two CPUs.
     """
 
     about: str
@@ -47,7 +47,7 @@ class Workload:
 
     @property
     def names(self) -> Collection[str]:
-        """The names of the libraries, also of those that are not installed."""
+        """The names of the libraries, including libraries that are not installed."""
         return self.readers.keys()
 
     def is_installed(self, name: str) -> bool:

@@ -18,7 +18,7 @@ from parts.machine import SCRIPTS
 
 
 class Stage(NamedTuple):
-    """One part of a run: from its start, or from a resume, to its end."""
+    """One part of a run: from its start, or from a resume, until it ends."""
 
     workers: int
     world: int
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def is_exact(self) -> bool:
-        """Whether no sample was lost or repeated, and the order is that of the uninterrupted run."""
+        """Whether no sample was lost or repeated, and the order equals the order of the uninterrupted run."""
         return self.verdict == (0, 0, True)
 
 

@@ -57,7 +57,7 @@ def _is_in_order(uninterrupted: Sequence[Batch], parts: Sequence[Part], *, split
     """Return whether each part continues after the previous one, and each rank's batches are in order.
 
     Ranks take batches in turn, except that one may have fewer left at the end of the epoch. So the batches of a part
-    are compared as a set, and those of each rank as a sequence.
+    are compared as a set, and the batches of each rank as a sequence.
     """
     places = {tuple(batch): place for place, batch in enumerate(uninterrupted)}
     begun = 0

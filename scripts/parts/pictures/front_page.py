@@ -1,4 +1,4 @@
-"""The table of the front page: the workloads that decide a choice, and what their figures mean for a training."""
+"""The table of the front page: the workloads that decide a choice, and the meaning of their figures for a training."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ _OTHERS = f"{os.sep}site-packages{os.sep}"
 _SCALES = (2e-5, 2e-4, 1e-3)
 _AGAIN = 0.1  # fraction of the strikes that are followed by a second one at once
 _SHOWN = 12  # stack frames to print
-# Called by the garbage collector, one of them for the threads that `threading` knows. Python ignores exceptions there.
+# Called by the garbage collector, one function for the threads that `threading` knows. Python ignores exceptions there.
 _OF_COLLECTOR = {
     weakref.finalize.__call__.__code__, collected._end.__code__, weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]
     weakref.WeakValueDictionary()._remove.__code__,  # type: ignore[attr-defined]

@@ -104,7 +104,7 @@ class Child:
         return self.status
 
     def send(self, number: int) -> None:
-        """Send a signal, unless the process is known to have ended."""
+        """Send a signal, unless the process is known to have exited."""
         if self.status is None:
             os.kill(self.pid, number)
 

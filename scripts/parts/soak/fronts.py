@@ -1,4 +1,4 @@
-"""What interrupts lose or repeat, counted for each front end in a process of its own."""
+"""What interrupts lose or repeat, counted for each front end in a separate process."""
 
 import faulthandler
 import importlib.util

@@ -196,7 +196,7 @@ class _Still:
 
 
 class TakenAhead:
-    """The epochs of a loader, whose batches are taken ahead of use."""
+    """The epochs of a loader. Its batches are taken ahead of use."""
 
     def __init__(self, loader: mpqueue.Loader[Any]) -> None:
         self._loader = loader
@@ -323,7 +323,7 @@ def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
     alarms.strikes_again = False  # a second signal, during the cleanup after the first one, may lose an element
     queue = mpqueue.train.FIFOQueue(8, "int64", [()])
     if shared:
-        pickle.dumps(queue)  # from now on, other processes may use it
+        pickle.dumps(queue)  # afterwards, other processes may use it
     held: list[int] = []
     number = 0
     while True:

@@ -107,7 +107,7 @@ def _made(folder: Path) -> Path:
 
 
 def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[list[Record]]:
-    """Run one part to its end, or until a step. A program that hangs is ended, too."""
+    """Run one part until it ends, or until a step. A program that hangs is ended, too."""
     folder = Path(task.folder)
     with (folder / f"output-{task.part}").open("wb") as output:
         process = start(entry, task, output)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.sample(2)
 
 
 class Blocking:
-    """A generator function whose second element never arrives."""
+    """A generator function that never yields its second element."""
 
     def __init__(self, gate):
         self.gate = gate.address

@@ -35,7 +35,7 @@ def flat(epochs):
 
 
 def read_ahead_as_on(device, monkeypatch):
-    """Let Keras read batches as on this device. Only with JAX does that depend on the device."""
+    """Make Keras read batches as on this device. Only with JAX does that depend on the device."""
     if device != "cpu":
         if BACKEND != "jax":
             pytest.skip("only JAX reads ahead")

@@ -65,7 +65,7 @@ def test_processes_divide_the_batches_of_an_endless_dataset():
 
 
 class ShardedEnqueuer(adapter.OrderedEnqueuer):
-    """The enqueuer of Keras 3.16, as far as its signatures matter."""
+    """The enqueuer of Keras 3.16, reduced to its signatures."""
 
     def __init__(
         self, py_dataset, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False, num_data_shards=1,

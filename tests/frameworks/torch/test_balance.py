@@ -31,7 +31,7 @@ class Indices(data.Dataset):
 
 
 def ranks(world, balance, dataset=None, batch_size=4, of_sampler=(), **options):
-    """Return the loader of each rank; without a process group, the samplers are told their ranks."""
+    """Return the loader of each rank; without a process group, the samplers receive their ranks."""
     dataset = Indices() if dataset is None else dataset
     samplers = [DistributedSampler(dataset, world, rank, **dict(of_sampler)) for rank in range(world)]
     return [
@@ -395,7 +395,7 @@ def test_several_ranks_need_a_distributed_sampler(monkeypatch):
         ValueError, match=r"RandomSampler returns the order of one rank: pass sampler=torch.utils.data.Distr"
     ):
         mpqueue.torch.DataLoader(Indices(), 4, shuffle=True, balance=mpqueue.Balance(COSTS))
-    # As in a program that begins the process group late, or in which Accelerate shares the batches.
+    # As in a program that begins the process group late, or when Accelerate shares the batches.
     with pytest.raises(ValueError, match="RandomSampler returns the order of one rank"):
         lists(loader)
     assert len(lists(ranks(2, mpqueue.Balance(COSTS))[0])) == 12

@@ -1,4 +1,4 @@
-"""Iterable-style datasets that count their epochs go on counting after a resume, as in the uninterrupted run."""
+"""Iterable-style datasets that count their epochs continue counting after a resume, as in the uninterrupted run."""
 
 import copy
 import os
@@ -18,7 +18,7 @@ LENGTH = 4
 
 
 class Counted(data.IterableDataset):
-    """Numbers with the count of the epoch. After its end, its state is its last place."""
+    """Numbers with the count of the epoch. After the epoch, its state is its last place."""
 
     def __init__(self, epoch=-1):
         self.epoch, self.at, self.is_resumed = epoch, 0, False
@@ -39,7 +39,7 @@ class Counted(data.IterableDataset):
 
 
 class CountsAtItsEnd(Counted):
-    """After its end, its state is the beginning of the next epoch."""
+    """After the end of an epoch, its state is the beginning of the next epoch."""
 
     def __init__(self):
         super().__init__(0)
@@ -79,7 +79,7 @@ class OwnIterator(CountsAtItsEnd):
 
 
 class Steps:
-    """An iterator with a state of its own."""
+    """An iterator with separate state."""
 
     def __init__(self, epoch):
         self.epoch, self.at = epoch, 0
@@ -189,7 +189,7 @@ def run(make, num_epochs, taken):
 @pytest.mark.parametrize("way", ["inline", "fork"])
 @pytest.mark.parametrize("kind", COUNTING)
 def test_resumed_dataset_continues_its_count(kind, way, size, taken):
-    """Within an epoch, at its last batch, and after its end; and resumed once more from the resumed loader."""
+    """Within an epoch, at its last batch, and after it; and resumed once more from the resumed loader."""
     for num_epochs in (1, 2):
         _, state, rest = run(lambda: made(kind, way, size), num_epochs, taken)
         loader = made(kind, way, size)
@@ -223,7 +223,7 @@ class DrawsAtOnce(CountsInIter):
 @pytest.mark.parametrize("way", ["inline", "fork", "two workers"])
 @pytest.mark.parametrize("kind", [*COUNTING, DrawsAtOnce, Wraps])
 def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, taken):
-    """The generator of the dataset has not begun, or its worker has returned nothing yet."""
+    """The generator of the dataset has not started, or its worker has not returned a batch yet."""
     for num_epochs in (0, 1, 2):
         _, state, rest = run(lambda: made(kind, way), num_epochs, taken)
         if kind is DrawsAtOnce and way == "inline":  # it draws from the generators of the program
@@ -240,7 +240,7 @@ def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, tak
 
 
 class HasGenerator(OwnIterator):
-    """An iterator whose state contains torch's default generator."""
+    """An iterator with torch's default generator in its state."""
 
     def __next__(self):
         return 1000 * super().__next__() + torch.randint(1000, ()).item()
@@ -303,7 +303,7 @@ class CountedWithoutState(data.IterableDataset):
 
 
 class Late:
-    """A ``worker_init_fn`` in which the second worker waits."""
+    """A ``worker_init_fn`` that waits in the second worker."""
 
     def __init__(self, address):
         self.address = address

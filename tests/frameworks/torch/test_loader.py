@@ -197,7 +197,7 @@ def test_arguments_cannot_be_assigned_later(name, value):
 
 
 def test_attributes_of_wrappers_raise():
-    """A program that sets an attribute of its own object is told that it has another one."""
+    """A program that sets an attribute of its object learns from the error that it has a different object."""
     stream = DataLoader(mpqueue.Dataset.range(9).filter(bool), batch_size=2)
     for wrapper in (stream.dataset, prefetch(stream, "cpu")):
         with pytest.raises(AttributeError, match="has no attribute 'level'"):
@@ -656,7 +656,7 @@ class EpochsWithState(Epochs):
 def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
     """The interrupts strike at different places of the call for the second batch.
 
-    Some make the loader replace its worker, whose dataset has counted the epochs.
+    Some make the loader replace its worker. The worker's dataset has counted the epochs.
     """
     for after in range(1, 31, 3):
         loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)

@@ -1,4 +1,4 @@
-"""States of map-style datasets describe their order: another one is an error, and no pass after a load is empty."""
+"""States of map-style datasets describe their order: another order is an error, and no pass after a load is empty."""
 
 import contextlib
 import json
@@ -138,7 +138,7 @@ def test_state_of_another_order_is_a_value_error(loader_class, kind, workers):
     ["another seed", "batch sampler, seed", "without a length", "shares of ranks", "ranks", "in order", "shuffled"],
 )
 def test_same_order_resumes_twice(loader_class, kind, before, now):
-    """Also from a state of a resumed loader, in which the fingerprint covers the batches of the first run, too."""
+    """Also from a state of a resumed loader: there, the fingerprint covers the batches of the first run, too."""
     options, _, size = OTHERS[kind]
     torch.manual_seed(1)
     batches, _, state = after(make(loader_class, options, max(size, 48 if kind == "ranks" else 0), before), 2)
@@ -232,7 +232,7 @@ def make_second(make):
 
 
 class HasNoLength:
-    """Batches whose number is unknown, as torch_geometric's `DynamicBatchSampler`."""
+    """An unknown number of batches, as in torch_geometric's `DynamicBatchSampler`."""
 
     def __iter__(self):
         return iter([[0, 1], [2, 3], [4, 5], [6, 7]])

@@ -13,7 +13,7 @@ from mpqueue.memory.ring import Ring
 
 
 class FakeEvent:
-    """A CUDA event that completes when the test sets it, or when it is waited for."""
+    """A CUDA event that completes when the test sets it, or in `synchronize`."""
 
     def __init__(self):
         self.has_passed = self.is_waited_for = False

@@ -107,7 +107,7 @@ def test_masked_values_are_refused_since_a_tensor_has_no_mask(collate_fn, worker
 
 
 class Boxes(torch.Tensor):
-    """A tensor of a subclass, as those of torchvision."""
+    """A tensor of a subclass, as in torchvision."""
 
 
 @pytest.mark.parametrize("collate_fn", ["ragged", {"a": "ragged"}])

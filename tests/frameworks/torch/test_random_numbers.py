@@ -64,7 +64,7 @@ by_kind = pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(sou
 
 
 def Loader(source, **options):
-    """Return a loader whose workers inherit the imported torch: importing it takes a second or more."""
+    """Return a loader with workers that inherit the imported torch: importing it takes a second or more."""
     return mpqueue.Loader(source, start_method="fork", **options)
 
 

@@ -68,7 +68,7 @@ class CountsIfNotResumed(CountsInIter):
 
 
 class HasOnlyTheCount(CountsInIter):
-    """Its state lacks the place, as that of a dataset that is only to have another order in each epoch."""
+    """Its state lacks the place, like the state of a dataset that is only to have another order in each epoch."""
 
     def state_dict(self):
         return {"epoch": self.epoch}

@@ -48,7 +48,7 @@ def test_persistent_workers_see_what_the_trainer_writes(method):
     for epoch in range(3):
         source.write(epoch)
         assert seen(loader, epoch)
-        assert source.table[4] == 103  # the trainer sees what the workers write
+        assert source.table[4] == 103  # the trainer sees the values that workers write
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

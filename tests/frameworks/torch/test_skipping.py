@@ -1,4 +1,4 @@
-"""Loaders of Accelerate that skip batches: the rest of the epoch equals that of the uninterrupted run, bit for bit."""
+"""Loaders of Accelerate that skip batches: the rest of the epoch equals the uninterrupted run, bit for bit."""
 
 import logging
 import types

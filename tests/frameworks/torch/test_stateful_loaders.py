@@ -1,4 +1,4 @@
-"""torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: our workers, and our state instead of its own."""
+"""torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: mpqueue's workers, and mpqueue's state."""
 
 import itertools
 import pickle

@@ -269,7 +269,7 @@ class Counted(data.IterableDataset):
 
 
 class Steps:
-    """An iterator over pairs as those of `Counted`, with a state."""
+    """An iterator over pairs as in `Counted`, with a state."""
 
     def __init__(self, first, step):
         self.at, self.step, self.num_read = first, step, 0

@@ -193,7 +193,7 @@ COLLATED = [  # in addition to the golden cases of torch
 
 @pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
 def test_collation_equals_torchs():
-    """One loader collates all cases, a batch each, and continues after those that torch rejects."""
+    """One loader collates all cases, a batch each, and continues after cases that torch rejects."""
     collate = torch.utils.data.default_collate
     loader = mpqueue.torch.DataLoader(
         range(len(COLLATED)), batch_size=1, num_workers=1, collate_fn=lambda numbers: collate(COLLATED[numbers[0]])

@@ -53,7 +53,7 @@ def test_worker_init_fn_draws_the_numbers_of_torchs_own_workers(kind):
 
 
 class SharedOrder(data.IterableDataset):
-    """The workers divide an order, whose seed all of them derive from their own."""
+    """The workers divide an order. Each derives the seed of the order from its own seed."""
 
     def __iter__(self):
         info = data.get_worker_info()

@@ -28,7 +28,7 @@ INTERPRETERS = {
 
 
 WITH_PROCESSES = {topic: INTERPRETERS[topic] for topic in ("batches", "pipelines")}
-# Workers enqueue in the same way whatever the order in which the queue returns the examples.
+# Workers enqueue in the same way for any order of the examples that the queue returns.
 OF_THE_QUEUE = ("shuffle_batch", "shuffle_batch_join")
 RECORD_BY_RECORD = {"pipelines": INTERPRETERS["pipelines"]}  # other topics do not process records
 

@@ -1,4 +1,4 @@
-"""Each parameter of a public function, class or method is used, is refused by name, or is a known hint.
+"""Each parameter of a public function, class or method is used, is rejected by name, or is a known hint.
 
 "Used" means that the code of the implementation reads the parameter. A check that refuses a value reads it, too.
 """
@@ -77,7 +77,7 @@ def names_read_by(function):
 
 
 def is_abstract(function):
-    """Return whether a function has no code of its own, as a method that subclasses implement."""
+    """Return whether a function has no code, as a method that subclasses implement."""
     return all(isinstance(each, ast.Raise | ast.Pass) for each in body_of(function))
 
 
@@ -151,7 +151,7 @@ def test_each_parameter_is_used_or_refused_or_a_hint():
     without_use = [(path, each) for path, function in PUBLIC.items() for each in parameters_without_use(function)]
     rest = [f"{path}.{each}" for path, each in without_use if hint_of(path, each) is None]
     assert rest == []
-    # Those of the list that exist.
+    # The members of the list that exist.
     assert HINTS.keys() == {hint_of(*each) for each in without_use} - {None}
     assert len(PUBLIC) > 900
 

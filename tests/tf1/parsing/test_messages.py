@@ -77,7 +77,7 @@ def test_error_without_protobuf_names_the_extra():
 
 OURS = "import mpqueue.train; mpqueue.train.Example\n"
 THEIRS = "from tensorflow.core.example.example_pb2 import Example\n"
-# The modules of TensorFlow's messages, without the other modules, whose import takes 10 s.
+# The modules of TensorFlow's messages, without the other modules, which take 10 s to import.
 ALONE = (
     "import importlib.util, sys, types\n"
     "folders = importlib.util.find_spec('tensorflow').submodule_search_locations\n"

@@ -18,7 +18,7 @@ from mpqueue.errors import InvalidArgumentError
 
 thorough = settings(derandomize=True, deadline=None, max_examples=part_of(200, 4))
 
-# Texts and the numbers that they stand for, and invalid texts.
+# Strings and the numbers that they represent, and invalid strings.
 CASES = json.loads((Path(__file__).parent / "cases" / "numbers.json").read_text("utf-8"))
 BATCH = 200  # large enough to be read as a batch
 

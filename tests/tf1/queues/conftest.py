@@ -1,4 +1,4 @@
-"""Check that no test of queues within one process leaves a thread behind."""
+"""Check that no test of queues within one process leaks a thread."""
 
 import threading
 

@@ -121,7 +121,7 @@ class ArenaAgainstAnOracle(AimingMachine):
     def check_refusal(self, size_class, error, num_pages):
         self.reached["refused"] += 1
         self.freed = {one: [] for one in CLASSES}
-        # A large call is refused as a whole, before any of its memory is reserved.
+        # A large call is rejected as a whole, before any of its memory is reserved.
         assert error.bytes_asked == slab_bytes(size_class) or (error.bytes_asked >= 1 << 20 and num_pages <= 0)
         assert error.bytes_available == self.arena.segment.available_bytes()
         assert error.remedy.startswith("Dequeue more often, or use smaller elements")

@@ -16,7 +16,7 @@ from mpqueue.tf1.queues.barging_lock import BargingLock
 
 @pytest.fixture
 def no_switch():
-    """Let the running thread continue until it sleeps."""
+    """Keep the running thread running until it sleeps."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(DEADLOCK_S)
     yield

@@ -43,7 +43,7 @@ def listener(poller):
 
 
 def attend(listener, poller, pool, timeout=DEADLOCK_S):
-    """Let the listener handle the next events, and return them."""
+    """Make the listener handle the next events, and return them."""
     events = poller.poll(timeout)
     for fd, event in events:
         listener.attend(fd, event, *pool)

@@ -1,4 +1,4 @@
-"""The order in which elements leave the queue."""
+"""The order of elements that leave the queue."""
 
 from collections import Counter
 

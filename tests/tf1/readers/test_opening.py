@@ -33,7 +33,7 @@ def reader(request):
 
 @pytest.fixture
 def open_folder():
-    """Create a directory that every user may enter; those of tmp_path may be closed."""
+    """Create a directory that every user may enter; the directories of tmp_path may be closed."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield pathlib.Path(name)

@@ -1,4 +1,4 @@
-"""Files behind URLs, through fsspec: in memory, and from an HTTP server on this machine."""
+"""Files at URLs, through fsspec: in memory, and from an HTTP server on this machine."""
 
 import builtins
 import functools

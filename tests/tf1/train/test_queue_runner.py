@@ -93,7 +93,7 @@ def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
 
 
 def test_consumers_of_a_failed_runner_learn_the_error(queue):
-    """Also those of another queue, which a runner of the same coordinator fills."""
+    """Also the consumers of a different queue, which a runner of the same coordinator fills."""
     coord, other = Coordinator(), FIFOQueue(100, np.int32, ())
     QueueRunner(other, [lambda: coord.wait_for_stop() and queue.dequeue()]).create_threads(coord=coord, start=True)
     QueueRunner(queue, [fail(ValueError("no such row"))]).create_threads(coord=coord, start=True)

@@ -14,7 +14,7 @@ from parts.benchmark.library import Peer
 
 @contextlib.contextmanager
 def samples(known: Any, _num_workers: int) -> Iterator[Iterator[Any]]:
-    """Compute the samples in this process: tasks ahead, of which a number may run, and batches in order."""
+    """Compute the samples in this process: tasks ahead, a limited number of running tasks, and batches in order."""
     source, limit = known.make_async(), asyncio.Semaphore(known.at_once)
     collate = known.collate or np.array
 

@@ -1,4 +1,4 @@
-"""dataloader-rs: a loader in Rust, whose threads call the source. It needs Python 3.13 or newer."""
+"""dataloader-rs: a loader in Rust with threads that call the source. It needs Python 3.13 or newer."""
 
 import atexit
 import os
@@ -44,7 +44,7 @@ def _stacked(samples: list[Any]) -> Any:
 
 
 def _leave() -> None:
-    """End without finalization, in which threads that still compute a sample would abort the process."""
+    """End without finalization: there, threads that still compute a sample would abort the process."""
     sys.stdout.flush()
     os._exit(hasattr(sys, "last_type"))  # 1 after an exception
 

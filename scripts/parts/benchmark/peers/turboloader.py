@@ -1,4 +1,4 @@
-"""TurboLoader: threads that call the source, and a loader of its own for rows of tokens."""
+"""TurboLoader: threads that call the source, and a separate loader for rows of tokens."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ def batches(source: Any, num_workers: int, ahead: int) -> AbstractContextManager
 
 
 def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
-    """Use ``MapDataLoader``, with its default function that makes batches if the workload has none."""
+    """Use ``MapDataLoader``, with its default function that makes batches if the workload does not define one."""
     return _running(known.make(), known.batch_size, num_workers * known.at_once, known.ahead, known.collate)
 
 

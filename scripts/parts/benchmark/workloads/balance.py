@@ -1,6 +1,6 @@
 """The work of simulated ranks: (max / mean) of their costs in a step, and the padding of their batches.
 
-Samples of a data set with a long tail of lengths are divided by `mpqueue.Balance` and by the usual methods. Nothing is
+Samples of a data set with a long tail of lengths are divided by `mpqueue.Balance` and by the usual methods. No data is
 loaded: ranks are rows of arrays. A *division* has the samples of each batch in a row; the batches of a step follow each
 other, one for each rank.
 """
@@ -36,7 +36,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Balance(Workload):
-    """Divisions of one epoch. The names are those of `WAYS`."""
+    """Divisions of one epoch. The names are the names in `WAYS`."""
 
     @property
     def names(self) -> Collection[str]:
@@ -44,7 +44,7 @@ class Balance(Workload):
         return WAYS
 
     def is_installed(self, _name: str) -> bool:
-        """Return True: the methods of libraries are written anew."""
+        """Return True: the methods of libraries are reimplemented."""
         return True
 
     def figures(self, name: str, _setting: Setting) -> Figures:
@@ -123,14 +123,14 @@ def balanced(costs: Array, world: int, num_steps: int, **of_balance: Any) -> tup
 
 
 def inequality(costs: Array, world: int) -> Array:
-    """Return (max / mean) of the ranks' costs in each step; ``costs`` has those of a division."""
+    """Return (max / mean) of the ranks' costs in each step; ``costs`` has the costs of a division."""
     of_ranks = costs.sum(axis=1).reshape(-1, world)
     unequal: Array = of_ranks.max(axis=1) / of_ranks.mean(axis=1)
     return unequal
 
 
 def lower_bound(costs: Array, world: int) -> Array:
-    """Return the smallest possible (max / mean) of each step; a row of ``costs`` has those of a step."""
+    """Return the smallest possible (max / mean) of each step; a row of ``costs`` has the costs of a step."""
     by_cost = np.sort(costs, axis=1)
     least = by_cost[:, -1] + by_cost[:, : BATCH - 1].sum(axis=1)
     return np.maximum(1, least / by_cost.sum(axis=1) * world)
@@ -156,7 +156,7 @@ def order_of_torch(count: int) -> Array | None:
 
 
 def grouped(tokens: Array) -> Array:
-    """Return the division of Hugging Face's `LengthGroupedSampler`, whose batches are dealt in turn."""
+    """Return the division of Hugging Face's `LengthGroupedSampler`: its batches are dealt in turn."""
     order = np.random.default_rng(SEED).permutation(len(tokens))
     parts = (order[start : start + MEGABATCH] for start in range(0, len(order), MEGABATCH))
     return np.concatenate([part[np.argsort(-tokens[part])] for part in parts]).reshape(-1, BATCH)

@@ -1,6 +1,6 @@
 """Two ranks of torch.distributed on this machine that train a small transformer, with and without a `mpqueue.Balance`.
 
-Texts have lengths with a long tail, and each batch is padded to its longest text. Each rank computes on one CPU.
+The strings have lengths with a long tail. Each batch is padded to its longest string. Each rank computes on one CPU.
 """
 
 import multiprocessing
@@ -41,7 +41,7 @@ def training_rate(name: str, steps: int = STEPS) -> float:
 
 
 def texts(count: int) -> list[np.ndarray[Any, Any]]:
-    """Return random texts with a long tail of lengths."""
+    """Return random strings with a long tail of lengths."""
     draw = np.random.default_rng(SEED)
     lengths = np.clip(np.exp(draw.normal(5.0, 0.8, count)), 8, LONGEST).astype(int)
     return [draw.integers(1, VOCABULARY, length) for length in lengths]
@@ -81,7 +81,7 @@ def train(name: str, steps: int, meeting: str, rank: int) -> float:
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     samples = texts(steps * WORLD * BATCH)
     lengths = np.array([len(sample) for sample in samples])
-    # With equal costs, the samples of a step are divided as if there was no balance.
+    # With equal costs, the samples of a step are divided as without a balance.
     costs = np.ones(len(lengths)) if name == "no balance" else lengths
     balance = mpqueue.Balance(costs, tokens=lengths, **SETTINGS[name])
     counted, began = 0.0, time.perf_counter()

@@ -182,7 +182,7 @@ def qualities(count: int) -> dict[str, float]:
 
 
 def of_buffer(count: int, size: int) -> Array:
-    """Return the order of a shuffle buffer, whose places are refilled."""
+    """Return the order of a shuffle buffer with refilled places."""
     size = min(size, count)
     draw = np.random.default_rng(SEED)
     buffer, found = list(range(size)), []

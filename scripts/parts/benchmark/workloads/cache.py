@@ -10,7 +10,7 @@ follows with new processes.
 list                torch's usual way: each rank keeps the images that it has decoded
 share_memory_       the program allocates a tensor for all images and shares it with the ranks
 flat buffer         each rank has a buffer for all images, in the manner of ultralytics
-array               all images are in one array before the ranks start: nothing is decoded
+array               all images are in one array before the ranks start, without decoding
 ==================  ===================================================================================================
 """
 

@@ -1,4 +1,4 @@
-"""SPDL's question what it costs to move integers to another process and back: 50,000 in groups of 128, one worker.
+"""SPDL's question of the cost to move integers to another process and back: 50,000 in groups of 128, one worker.
 
 A pass has a new pipeline, which is built before its time, and starts the process in it.
 """

@@ -1,4 +1,4 @@
-"""SPDL's question what it costs to send a data set to workers: 64 MiB of paths, from an iterator to its first batch.
+"""SPDL's question of the cost to send a data set to workers: 64 MiB of paths, from an iterator to its first batch.
 
 Each start uses new workers, and the start method spawn, which GPUs require, or fork for comparison.
 """
@@ -14,7 +14,7 @@ NUM_PATHS, LENGTH, BATCH = 1 << 20, 64, 256
 
 
 class Paths:
-    """A million different strings, of which a sample only has the length."""
+    """A million different strings; a sample is only the length of a string."""
 
     def __init__(self) -> None:
         self.data = [b"/images/train/class-%03d/%08d.jpg" % (at % 1000, at) for at in range(NUM_PATHS)]

@@ -1,4 +1,4 @@
-"""Programs of other projects, written anew: what their authors measure, with mpqueue next to their loader.
+"""Programs of other projects, reimplemented: what their authors measure, with mpqueue next to their loader.
 
 A reader is a context manager of a loader. A pass reads the loader once, in its own time, which includes the start of
 workers. The first pass is a warm-up.

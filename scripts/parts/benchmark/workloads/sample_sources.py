@@ -76,7 +76,7 @@ class Augmented(Endlessly):
 
 
 class Requests(Endlessly):
-    """Answers of 1 KB, for which a thread waits 10 ms."""
+    """Answers of 1 KB; a thread waits 10 ms for each."""
 
     def __getitem__(self, index: int) -> bytes:
         time.sleep(0.01)
@@ -84,7 +84,7 @@ class Requests(Endlessly):
 
 
 class Words(Endlessly):
-    """Texts that Python code tokenises and pads, which holds the GIL."""
+    """Strings that Python code tokenises and pads, which holds the GIL."""
 
     def __init__(self) -> None:
         self.words = ["a", "sample", "of", "nine", "words", "that", "a", "tokeniser", "reads"] * 40
@@ -98,5 +98,5 @@ class Words(Endlessly):
 
 
 def stack_arrays(samples: list[Any]) -> Any:
-    """Return one array of arrays; other samples stay a list."""
+    """Return one array of arrays; other samples remain a list."""
     return np.stack(samples) if isinstance(samples[0], np.ndarray) else samples

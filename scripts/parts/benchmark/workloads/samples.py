@@ -22,8 +22,8 @@ class Samples(Workload):
         batch_size: Number of samples per batch.
         ahead: Number of batches to compute ahead.
         without: Peers that are not measured.
-        collate: Function that makes a batch of samples; None for that of each feed.
-        make_async: Creates the same source for an event loop; None: it has none.
+        collate: Function that makes a batch of samples; None for the function of each feed.
+        make_async: Creates the same source for an event loop; None if unsupported.
         at_once: Number of samples that each worker computes at once. Peers without such an option get more workers.
         patience: Factor for the duration, if batches arrive in bursts: workers that start together end together.
     """
@@ -76,7 +76,7 @@ WORKLOADS = {
     "small samples": Samples(
         "256 samples of (16,) float32 with a label", make=sample_sources.Rows, batch_size=256, ahead=32
     ),
-    # The workloads of dataloader-rs, whose benchmark collates like this and runs four times the workers for requests.
+    # The workloads of dataloader-rs. Its benchmark collates like this and runs four times the workers for requests.
     "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
     "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
     "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4, 5),

@@ -7,8 +7,8 @@ A `tf.data` server can only run TensorFlow operations, so a batch is a constant 
 constant: a new array cannot be cheaper. Its trainers share one computation through its cache.
 
 TensorSocket uses torch's DataLoader. It sends the bytes of batches in main memory (a handle only for GPU memory), and
-with each batch those of all batches collated with it, so the number of collated batches is minimal. A trainer that is
-later than the length of its rubber band waits for the next epoch, so the epoch starts when all trainers are attached.
+with each batch the bytes of all batches collated with it, so the number of collated batches is minimal. A trainer that
+is later than the length of its rubber band waits for the next epoch, so an epoch starts when all trainers are attached.
 """
 
 import contextlib

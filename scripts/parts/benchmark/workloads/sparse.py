@@ -1,4 +1,4 @@
-"""Cells x genes: batches of sparse rows, beside dense batches and torch's DataLoader.
+"""Cells x genes: batches of sparse rows, next to dense batches and torch's DataLoader.
 
 A cell is a row of a CSR matrix in memory. It is sent as a sparse row, as two ragged fields (values and genes), or as a
 dense row. A sparse row is sliced by scipy, which takes most of the time of its batch.
@@ -144,7 +144,7 @@ def cpu_time() -> float:
 def _stat(process: int) -> tuple[int, int, int] | None:
     try:
         fields = pathlib.Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
-    except OSError:  # it has ended
+    except OSError:  # it has exited
         return None
     return process, int(fields[1]), int(fields[11]) + int(fields[12])
 

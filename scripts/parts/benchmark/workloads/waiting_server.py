@@ -1,4 +1,4 @@
-"""A local HTTP server that answers after a delay, as a distant one would; a program of its own, which prints its port.
+"""A local HTTP server that answers after a delay, as a distant one would; a separate program, which prints its port.
 
 It ends with its standard input, so that it never outlives the measurement. It is a bare protocol of asyncio, because
 its CPU time is taken from the programs that are measured.

@@ -38,7 +38,7 @@ class Script(queues.Script):
         return Made(getattr(tf, name)(*args, **options), self.session)
 
     def call(self, step):
-        self.feeds = {}  # of this step, whose nodes exist before the next one starts
+        self.feeds = {}  # of this step; its nodes exist before the next one starts
         call = Background(_Caller(self.session, self.feeds).run, lambda: self.made(step))
         self.running.append(call)
         self.settle()
@@ -58,7 +58,7 @@ class Script(queues.Script):
         return Made(tf.QueueBase.from_list(index, [getattr(queue, "node", queue) for queue in queues]), self.session)
 
     def fed(self, vals):
-        """Convert typed arrays to placeholders, whose shapes are only known when they are fed."""
+        """Convert typed arrays to placeholders. Their shapes are only known when they are fed."""
         if isinstance(vals, dict):
             return {key: self.fed(value) for key, value in vals.items()}
         if isinstance(vals, list):

@@ -441,7 +441,7 @@ def test_error_in_a_step_of_the_owner_fails_the_calls_of_all_processes(in_a_call
             with pytest.raises(InternalError, match="MemoryError"):
                 call()
         full.close(cancel_pending_enqueues=True)
-        other = FIFOQueue(1, "int64", [[]])  # of another hub
+        other = FIFOQueue(1, "int64", [[]])  # of a different hub
         with Other(other) as served:
             served.ask(lambda queue: queue.enqueue([5]))
             assert other.dequeue() == 5

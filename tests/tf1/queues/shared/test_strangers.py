@@ -101,7 +101,7 @@ def test_arbitrary_records_do_not_affect_others(seed):
 
 
 def orphan():
-    """Return a handle whose owner has exited, and that was not used in this process."""
+    """Return a handle of an owner that has exited. This process has not used the handle."""
     with Other() as owner:
         return pickle.loads(owner.ask(make))
 
