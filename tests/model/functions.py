@@ -274,7 +274,7 @@ def ragged(samples):
     return "ragged", [each for sample in samples for each in sample], list(ends)
 
 
-COLLATE = {stacked: None, ragged: "ragged"}  # the arguments of the product instead of these functions
+COLLATE = {stacked: None, ragged: "ragged"}  # the product receives these values instead of the functions
 
 
 class Digits(NamedTuple):
@@ -357,7 +357,7 @@ HELD = "held" + ".inner" * 7
 
 @dataclass(frozen=True)
 class Holding(Samples):
-    """Its samples also draw from a generator in nested objects; ``path`` leads from the seeded object to this source."""
+    """Its samples also draw from a generator in nested objects; ``path`` leads from the seeded object to here."""
 
     path: str = ""
 

@@ -535,7 +535,7 @@ class Player:
             self.script.do("limit_memory()")
 
     def do_other(self, seed):
-        """Run the same source at the same time. It may share a cache. It excludes no samples, and skipping may be off."""
+        """Run the same source at the same time, maybe with a shared cache, without exclusions, maybe without skips."""
         if self.run.world > 1 or self.run.weights:
             return
         # Threads share generators, so their numbers are not known.

@@ -554,7 +554,7 @@ class Batch(Stage):
 class Window(Stage):
     """`window` makes lists of neighbours, which overlap if ``stride`` is below ``size``.
 
-    In a lane, random numbers of later stages depend on the first element.
+    In a lane, later stages use the random numbers of the first element.
     """
 
     def __init__(self, number, input_, size, stride, drop_last):

@@ -40,7 +40,7 @@ class Setup:
         num_workers, persistent: As for the loader.
         seed: Your program seeds the generators of torch, Python and NumPy with it, before the first pass.
         sets_epoch: Your program calls ``set_epoch`` with the number of the pass.
-        init_draws: Number of samples. ``worker_init_fn`` draws their numbers.
+        init_draws: ``worker_init_fn`` draws the numbers of this many samples.
         excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
         raising: The ids of samples that raise an error, before they draw. The error is raised instead of the batch.
         error: The name of its class.

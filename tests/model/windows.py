@@ -1,7 +1,7 @@
 """Balanced ranks: the samples of a window of batches, divided among these batches by their costs.
 
-A *window* is what all ranks return in some rounds: consecutive batches of their order. It has only whole batches. The end
-of the epoch, which is short or filled up, is not changed. Other ranks continue an epoch only where a window ended.
+A *window* is what all ranks return in some rounds: consecutive batches of their order. It has only whole batches. The
+end of the epoch, which is short or filled up, is not changed. Other ranks continue an epoch only where a window ended.
 """
 
 from typing import Any, NamedTuple
