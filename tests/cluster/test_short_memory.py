@@ -127,7 +127,7 @@ def test_report_that_was_not_granted_is_refused_before_any_write(relayed, bent):
 
 
 def test_stacks_that_no_one_reads_do_not_block_the_thread_of_a_node(relayed):
-    """The messages of a hundred threads do not fit into a pipe."""
+    """The stacks of a hundred threads do not fit into a pipe."""
     for _ in range(3):
         relayed.worker.send_stacks(b"x" * 50_000)
     assert len(os.read(relayed.pipes.stacks, 1 << 20)) >= 50_000

@@ -45,7 +45,7 @@ def fill(cache, count=1000):
 
 
 def fill_in_child(folder, key, count=1000, bound=BOUND):
-    """Fill a cache in a process that has exited afterwards."""
+    """Fill a cache in a process that exits afterwards."""
     assert status_of_fork(lambda: filled(folder, key, count, bound) and None) == 0
 
 

@@ -44,7 +44,7 @@ OTHERS = {
 
 
 def names_in(body, scope=""):
-    """Yield the names of functions, classes and variables of a module, and of its classes' members: ``Class.name``."""
+    """Yield the names of functions, classes and variables of a module, and of members of classes: ``Class.name``."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield scope + node.name

@@ -44,7 +44,7 @@ class Other:
         return outcome
 
     def has_ended(self):
-        """Return whether the call has returned."""
+        """Return whether the call is over."""
         return self._pipe.poll()
 
     def ask(self, call, *args):

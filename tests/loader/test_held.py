@@ -1,4 +1,4 @@
-"""Batches that a frontend holds: states, ``last``, changes and the end of an epoch follow the batches that the user has."""
+"""Batches that a frontend holds. States, ``last``, changes and the end of an epoch follow the batches of the user."""
 
 import _thread
 import contextlib

@@ -48,7 +48,7 @@ class Stateful(Hooked):
 
 
 class Declares(Follows):
-    """A source that reads an unknown file, and declares whether it changes."""
+    """A source that reads a file unknown to the loader, and declares whether it changes."""
 
     def __init__(self, path, *, constant):
         super().__init__(path)

@@ -1,8 +1,8 @@
 """Plays for some minutes in several processes, and reports pairs of features, and the programs of differences.
 
-A process plays one play after another with one front end, and writes a line for each. If it dies or hangs, the play at
-fault is known. Its turn ends soon, and the next process has another front end: a library that one front end imports, such
-as torch, changes what a fork has.
+A process plays one play after another with one front end, and writes a line for each. If it crashes or hangs, the play
+at fault is known. Its turn ends soon, and the next process has another front end: a library that one front end
+imports, such as torch, changes the state of a fork.
 """
 
 import argparse
@@ -27,10 +27,10 @@ _HANGS_S, _TURN_S, _CANDIDATES, _BATCHES_OF_TURN = 300, (10, 180), 8, 10_000
 
 
 def main(count, seed, folder=".", jobs=2, report=print, fronts=None, focus=()):
-    """Play so many times, or with a float for so many minutes; return True if the product equals the model.
+    """Play ``count`` times, or with a float for that many minutes; return True if the product equals the model.
 
-    Without the name of a front end, the seed draws that of each turn. Each play has all features and operations of the
-    focus.
+    Without the name of a front end, the seed draws the name for each turn. Each play has all features and operations of
+    the focus.
     """
     counts, num_plays, wrong = Pairs(), collections.Counter(), {}
     is_count = isinstance(count, int)
@@ -304,7 +304,7 @@ def _error_of(given):
 
 
 def _kind(difference):
-    """Return what a smaller play must show, too: an error of the same type, or another value."""
+    """Return the difference that a smaller play must show, too: an error of the same type, or another value."""
     lines = str(difference).splitlines()
     return [line.partition("raised")[2].partition(":")[0] for line in lines if line.startswith("    raised")]
 

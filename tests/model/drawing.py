@@ -155,7 +155,7 @@ def _told(chosen, kinds):
 
 
 def _drawn_in_blocks(chosen, kinds):
-    """Return a pipeline whose source draws for the blocks that it reads, and for each batch."""
+    """Return a pipeline of a source that draws for the blocks that it reads, and for each batch."""
     made = Pipeline(chosen, kinds, False, "", ())
     made.add("get_blocks", "index", f.DrawnInBlocks(chosen.choice([8, 20, 33, 60]), chosen.choice(["r", kinds])))
     made.add("drawn-rows", "blocks", *_blocks(chosen), draws_order=True)
@@ -295,7 +295,7 @@ def _blocks(chosen):
 
 
 def play(seed, front="loader", focus=()):
-    """Return the play of a seed, and its features and operations. Those of a focus are more frequent."""
+    """Return the play of a seed, and its features and operations. The members of a focus are more frequent."""
     if front in TORCH_FRONTS:
         from model import torch_drawing  # imports torch
 
@@ -343,12 +343,12 @@ def play(seed, front="loader", focus=()):
     if front in {"loader", "server"} and not is_stream and (front == "loader" or world > 1):
         _balance(random.Random(f"{seed} balance"), source, options, features, focus)
     names = has.operations
-    if "hook" in features and has.options is None:  # of one rank, whose epochs end
+    if "hook" in features and has.options is None:  # of one rank, with epochs that end
         config, names = (*config[:2], 1), names & ENDING
     if is_apart and "skips" in options:
         names &= APART
     if "told" in features:
-        names -= {"compute"}  # with what is in the memory now
+        names -= {"compute"}  # with the present content of the memory
     made = operations(chosen, names, focus)
     fatal = mark if "fatal" in features else ""
     return Play(seed, source, options, front, config, backends, made, fatal), features, {name for name, *_ in made}

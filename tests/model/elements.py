@@ -1,6 +1,6 @@
 """The elements of a dataset, as recipes: which samples an element is made of, and how its value follows from them.
 
-A recipe can be followed again without some samples. That is all that exclusion and ``on_error="skip"`` mean.
+A recipe can be followed again without some samples. Exclusion and ``on_error="skip"`` mean no more than this.
 """
 
 import copy
@@ -47,7 +47,7 @@ def failed(error):
 
 
 class Run(NamedTuple):
-    """What a pass over a dataset depends on; ``lane`` is one of ``lanes``.
+    """The parameters of a pass over a dataset; ``lane`` is one of ``lanes``.
 
     With a list ``skips``, samples that raise are left out, and the list gets their ids.
     """
@@ -59,11 +59,11 @@ class Run(NamedTuple):
     lanes: int = 1
 
     def of(self, epoch):
-        """Return the run of another epoch."""
+        """Return the run of a different epoch."""
         return self._replace(epoch=epoch)
 
     def of_cache(self):
-        """Return the run whose elements a cache stores."""
+        """Return the run of the elements that a cache stores."""
         return self._replace(seed=0, epoch=0)
 
 
@@ -89,11 +89,11 @@ class Element:
         self._known = value, None
 
     def without(self, excluded):
-        """Return what is left without excluded samples, or None."""
+        """Return the element without excluded samples, or None."""
         return None if any(each in excluded for each in self.ids()) else self
 
     def skipping(self, skipped):
-        """Return what is left without samples that raise, or None; append the ids of these samples to a list."""
+        """Return the element without samples that raise, or None; append the ids of these samples to a list."""
         try:
             self.value()
         except Exception:
@@ -136,7 +136,7 @@ class Single(Element):
 
 
 class Made(Element):
-    """An element that is made of another one: of what is left of that one, if samples are left out."""
+    """An element that is made of an inner element: of the rest of the inner element, if samples are left out."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -165,7 +165,7 @@ class Made(Element):
 
 
 class Mapped(Made):
-    """The result of a function. Its random numbers are those of the stage and of the element's token."""
+    """The result of a function. Its random numbers depend on the stage and the element's token."""
 
     def __init__(self, inner, key, function, with_id):
         super().__init__(inner)
@@ -194,8 +194,8 @@ class Scanned(Made):
 class Numbered(Made):
     """An element with the number of its pass, of its input, or of its place, which precedes its token in a lane.
 
-    By index, its token is its index ``place``. If inputs have names, that of its own precedes the ids of its samples.
-    With ``shows``, the value is the pair (number, value), as that of `enumerate`.
+    By index, its token is its index ``place``. If inputs have names, its input's name precedes the ids of its samples.
+    With ``shows``, the value is the pair (number, value), as in `enumerate`.
     """
 
     def __init__(self, inner, number, part=None, place=None, *, shows=False):

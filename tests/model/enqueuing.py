@@ -11,7 +11,7 @@ from model.program import END
 
 
 class _Enqueued:
-    """The run of an enqueuer: each start has an epoch of its own, and an error stops the enqueuer.
+    """The run of an enqueuer: each start has a separate epoch, and an error stops the enqueuer.
 
     Attributes:
         is_over: It is not started, or it has stopped or ended.
@@ -43,7 +43,7 @@ class _Enqueued:
 
 
 class _OrderedRun(_Enqueued, IndexRun):
-    """The epochs whose hook was called are fewer than the epochs, if the enqueuer was stopped within one."""
+    """The hook was called for fewer epochs than there are, if the enqueuer was stopped within an epoch."""
 
     age = 0
 
@@ -53,7 +53,7 @@ class _OrderedRun(_Enqueued, IndexRun):
             setup.source.in_epoch = lambda _: Growing(setup.source.length, self.age)
 
     def move(self):
-        if self.starts and self.end(self.epoch) is not None:  # an endless source goes on after its last batch
+        if self.starts and self.end(self.epoch) is not None:  # an endless source continues after its last batch
             self.epoch, self.batch = self.epoch + 1, 0
 
     def end_epoch(self):

@@ -1,6 +1,6 @@
-"""A run of a loader as the model has it: its place, its changes, its states, and what each operation must return.
+"""The model's run of a loader: its place, its changes, its states, and the expected result of each operation.
 
-All ranks are at the same batch. A state is a copy of the place with all that follows from the past.
+All ranks are at the same batch. A state is a copy of the place with everything that follows from the past.
 """
 
 import copy
@@ -57,13 +57,13 @@ class IndexRun:
         return self.known[key]
 
     def at(self, epoch, batch, rank=0):
-        """Return a batch, or None if there is none: it was left out, belongs to other ranks, or the epoch is over."""
+        """Return a batch, or None without one: it was left out, belongs to other ranks, or the epoch is over."""
         return self.of(epoch, rank).get(batch)
 
     # -- Loops
 
     def begin(self):
-        """Begin a loop: the next epoch if the last loop was left early, unless it goes on after an error or a state."""
+        """Begin a loop: the next epoch if the last loop was left early, unless it continues after an error or state."""
         if len(set(self.goes)) > 1:
             raise Impossible  # after an error, a rank continues its epoch, and the others begin the next one
         if not self.goes[0] and self.batch != self._first(self.epoch):
@@ -120,7 +120,7 @@ class IndexRun:
         return self.world > 1 and self.epoch in self.own
 
     def first_undivided(self):
-        """Return the number of the first batch that may still get other samples: its window was not begun."""
+        """Return the number of the first batch that may still get other samples: its window was not started."""
         windows = Windows(
             Index(self.setup, self.seed, self.epoch, self.world), Began(self._began(self.epoch), self.world)
         )
@@ -167,7 +167,7 @@ class IndexRun:
         self.changes = sought(self.changes, epoch, batch, self.world)
         self.epoch, self.batch, self.loop, self.last = epoch, batch, None, None
         self.goes, self.own = [True] * self.world, [-1] * self.world
-        if epoch < self.begun:  # the epoch in which these ranks began will be whole
+        if epoch < self.begun:  # the epoch that these ranks began will be whole
             self.begun, self.start = epoch, 0
         self.known = {}
 
@@ -243,7 +243,7 @@ class ApartRun(IndexRun):
         return super().is_apart or (self.world > 1 and any(at.epoch == self.epoch and at.batch for at in self.changes))
 
     def first_new(self):
-        """Return the number of the batch after all that were returned; None: the ranks do not know that."""
+        """Return the number of the batch after all returned batches; None: the ranks do not know that."""
         return super().first_new() if len(set(self.places)) == 1 else None
 
 

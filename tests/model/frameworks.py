@@ -66,7 +66,7 @@ class Copying(Prefetching):
         return f"on_device(each, {self.play.seed % 4})"
 
     def do_stop(self, number=0):
-        self.script.do("for each in runs: each.stop()")  # the iterators return what they hold
+        self.script.do("for each in runs: each.stop()")  # the iterators return their batches
         self.run.stop()
         self.begin()
 
@@ -77,7 +77,7 @@ class Copying(Prefetching):
         super().resume(state, number)
 
     def leave(self):
-        """Leave a loop that is no part of the run."""
+        """Leave a loop that is not part of the run."""
         self.script.do(f"its = {self.front.begin}")
         self.script.do("take(its)")
 
@@ -164,7 +164,7 @@ def _epoch(run, most, *, is_first):
 
 
 def _boxed(found):
-    """Return the batches as the model of Keras records those of an evaluation."""
+    """Return the batches as the model of Keras records them in an evaluation."""
     return [row if _has_failed(row) else [[each] for each in row] for row, _ in found]
 
 

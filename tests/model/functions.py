@@ -274,7 +274,7 @@ def ragged(samples):
     return "ragged", [each for sample in samples for each in sample], list(ends)
 
 
-COLLATE = {stacked: None, ragged: "ragged"}  # what the product is passed in place of these functions
+COLLATE = {stacked: None, ragged: "ragged"}  # the product receives these values instead of the functions
 
 
 class Digits(NamedTuple):
@@ -304,7 +304,7 @@ class Fatal(NamedTuple):
             path = os.path.join(tempfile.gettempdir(), self.mark)
             try:
                 with open(path) as file:
-                    # A coroutine that a question has begun may still run in the player itself.
+                    # A coroutine that a question has started may still run in the player itself.
                     if file.read() == str(os.getpid()):
                         return self.function(*given)
                 os.remove(path)
@@ -315,7 +315,7 @@ class Fatal(NamedTuple):
 
 
 async def waits(value):
-    """Wait for steps whose number depends on a value; the model does not wait."""
+    """Wait for a number of steps that depends on a value; the model does not wait."""
     if not is_model():
         await end_out_of_order(digest(value, 0))
 
@@ -357,7 +357,7 @@ HELD = "held" + ".inner" * 7
 
 @dataclass(frozen=True)
 class Holding(Samples):
-    """Its samples also draw from a generator held by nested objects; ``path`` leads from what is seeded to this source."""
+    """Its samples also draw from a generator in nested objects; ``path`` leads from the seeded object to here."""
 
     path: str = ""
 
@@ -398,7 +398,7 @@ class DrawnInBlocks(InBlocks):
 
 
 class ByPlaces:
-    """Samples that are indexed by a list of places; with ``kinds``, those of a request draw."""
+    """Samples that are indexed by a list of places; with ``kinds``, the samples of a request draw."""
 
     def __init__(self, samples, kinds=""):
         self.samples, self.kinds = samples, kinds
@@ -456,7 +456,7 @@ class Shuffling:
 
 
 class Growing:
-    """A source whose hook changes its samples at the end of an epoch. Its state is the number of these epochs."""
+    """A source with a hook that changes its samples at the end of an epoch. Its state is the number of these epochs."""
 
     def __init__(self, length, ended=0):
         self.length, self.ended = length, ended
@@ -541,7 +541,7 @@ def tell(number):
 
 
 class LateOrder:
-    """It draws its order with the first sample, as iterators of images do. Each process would draw another one.
+    """It draws its order with the first sample, as iterators of images do. Each process would draw a different order.
 
     Its samples also depend on the command line, which workers have, too.
     """

@@ -1,7 +1,7 @@
-"""Which input gives each sample of a mixture: the plain definition of weights, blocks, schedules and changes.
+"""The input of each sample of a mixture: the plain definition of weights, blocks, schedules and changes.
 
-Weights whose sum divides 512 are exact: each block has the *quota* of each input, in a shuffled order. A *span* is a
-range of samples with the same weights. It begins with a new block, and each input continues where it is.
+Weights are exact if their sum divides 512: each block has the *quota* of each input, in a shuffled order. A *span* is
+a range of samples with the same weights. It begins with a new block, and each input continues where it is.
 """
 
 import functools
@@ -76,7 +76,7 @@ def lane_pick(spans, words, pick, lane, lanes):
 def index_picks(spans, cuts, lengths, stop, words):
     """Yield the input of each sample of a mixture with an index, until it ends.
 
-    A change cuts what was planned before it. It has no effect in an epoch that ends before its sample.
+    A change cuts the earlier plan. It has no effect in an epoch that ends before its sample.
     """
     if not cuts:
         given = [0] * len(lengths)
@@ -111,7 +111,7 @@ def _picks_of(span, given, lengths, stop, words, end):
 def _extent(span, left, stop, most):
     """Return the number of samples of a span, and whether the mixture ends with it.
 
-    With "first", it ends with the most samples for which the inputs suffice. With "all", it ends with the fewest that
+    With "first", it ends with the most samples that the inputs can provide. With "all", it ends with the fewest that
     use up all needed inputs.
     """
     counts = quotas(span.weights)

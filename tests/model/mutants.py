@@ -1,7 +1,7 @@
-"""Whether the player notices faults that were mended: it plays against copies of the package that have one of them.
+"""Whether the player notices mended faults: it plays against copies of the package that have one fault each.
 
-A patch in ``mutants`` takes a mend back. Its first lines say what it breaks, and in which front end which features and
-operations must meet to show it. All plays have these.
+A patch in ``mutants`` takes a mend back. Its first lines name the fault, and the front end, features and operations
+that must meet to show it. All plays have these.
 """
 
 import os
@@ -49,7 +49,7 @@ def main(chosen, minutes, seed, jobs=2, report=print):
 def tried(name, folder, seconds, seed, jobs, front, focus, of_package):
     """Play against a mutant; return the first difference, or None, and the number of plays.
 
-    A play that shows a difference without the fault, too, detects nothing: ``of_package`` gets it.
+    A play that also shows a difference without the fault does not detect it: ``of_package`` receives the play.
     """
     shutil.copytree(
         os.path.join(command.TESTS, "..", "mpqueue"),

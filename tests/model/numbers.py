@@ -1,6 +1,6 @@
-"""The random numbers of the model. What user code draws is a function of (seed, epoch, place), and of nothing else.
+"""The random numbers of the model. The numbers of user code are a function of only (seed, epoch, place).
 
-The keys of the numbers are mpqueue's own: they have golden data of their own in ``tests/seeding``.
+The keys of the numbers are mpqueue's own: they have separate golden data in ``tests/seeding``.
 """
 
 import inspect
@@ -41,7 +41,7 @@ def seed_of_stage(seed: int, number: int) -> int:
 
 
 class Numbers:
-    """The generators that user code finds: all of them begin anew from (seed, epoch, place)."""
+    """The generators that user code finds: all of them restart from (seed, epoch, place)."""
 
     def __init__(self, seed: int, epoch: int, place: int) -> None:
         self._key = seed, epoch, place
@@ -75,7 +75,7 @@ _thread = _Thread()
 
 
 def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: Any) -> Any:
-    """Before each call of user code, the random numbers begin anew; ``key`` is (seed, epoch, token)."""
+    """Before each call of user code, the random numbers restart; ``key`` is (seed, epoch, token)."""
     seed, epoch, token = key
     before, _thread.now = _thread.now, Numbers(seed, epoch, place_of(token))
     try:
@@ -86,7 +86,7 @@ def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: An
 
 
 def _awaited(coroutine: Any) -> Any:
-    """Run a coroutine to its end, without an event loop: under the model it waits for nothing."""
+    """Run a whole coroutine without an event loop: under the model it never waits."""
     try:
         coroutine.send(None)
     except StopIteration as ended:
@@ -123,7 +123,7 @@ def of_held(path: str, generator: random.Random) -> int:
 
 
 def is_in_part(seed: int, index: int, low: float, high: float) -> bool:
-    """A sample is in a part of `split` if a hash of the seed and its index lies in the range of the part."""
+    """A sample is in a part of `split` if a hash of the seed and its index is in the range of the part."""
     (key,) = sequence_of(seed, 0x73706C6974).generate_state(1, np.uint64).tolist()
     word = (index * 0x9E3779B97F4A7C15 + key) & _WORD
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

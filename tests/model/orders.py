@@ -1,6 +1,6 @@
 """The batches of a loader: their order, their places, ranks, and the changes of a run.
 
-A place is (epoch, batch): the number of the batch among those of a rank. Samples are excluded from a place on.
+A place is (epoch, batch): the number of the batch among the batches of a rank. Samples are excluded from a place on.
 """
 
 import itertools
@@ -66,7 +66,7 @@ class Change(NamedTuple):
     value: Any
 
     def on(self, world):
-        """With another number of ranks, a place is that of the batch which these ranks return first, rounded up."""
+        """With another number of ranks, a place is the place of the batch that these ranks return first, rounded up."""
         return self.epoch, -(-self.batch * self.world // world)
 
 
@@ -158,7 +158,7 @@ class Index:
         return [(place, self._index(place)) for place in range(first, last)]
 
     def _index(self, place):
-        """Return what the source is asked for at a place of the order of samples."""
+        """Return the request to the source at a place of the order of samples."""
         setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
         if setup.sampler is not None:
             return self._sampler[place % length]
@@ -198,7 +198,7 @@ class Index:
     def edited(self, number, rounds, rank, excluded):
         """Return the samples of a batch without excluded ones, and its first place; no samples if it is left out.
 
-        A *round* has one batch of each rank. If all of them are empty, or one of them with ``drop_last``, all ranks
+        A *round* has one batch of each rank. If all of them are empty, or any with ``drop_last``, all ranks
         leave it out. Any other empty batch is filled with batch r of the epoch for rank r, or the next one that has
         samples.
         """
@@ -243,7 +243,7 @@ class Index:
                     yield Batch(*place, ids, value, skipped, costs(turn, rank))
 
     def _costs(self, changes):
-        """Return a function that returns the costs of a batch and of its step, as what is left of them has them."""
+        """Return a function that returns the costs of a batch and of its step, of their remaining samples."""
         if self.balance is None:
             return lambda turn, rank: {}
         start, world = self._began
@@ -276,7 +276,7 @@ class Index:
 
 
 class AtOnce(Joined):
-    """A batch of a source that is asked for all samples at once; the call has the random numbers of the batch."""
+    """A batch of a source that gets one request for all samples; the call has the random numbers of the batch."""
 
     def of(self, source):
         self._source = source
@@ -312,11 +312,11 @@ class Stream:
         return [lane.count for lane in self.lanes]
 
     def place(self):
-        """Return the number of elements of each lane, and whether it has ended."""
+        """Return the number of elements of each lane, and whether it is at the end."""
         return [(lane.count, lane.has_ended) for lane in self.lanes]
 
     def advance(self, place):
-        """Read each lane up to a place. A lane that has ended there remains so, whatever changes there."""
+        """Read each lane up to a place. A lane that ended there remains so, whatever changes there."""
         for lane, (count, has_ended) in zip(self.lanes, place, strict=True):
             while lane.count < count:
                 lane.next()

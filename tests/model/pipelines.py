@@ -16,10 +16,10 @@ def rows_plain(row):
 
 
 def stage_of(pipeline, before=0):
-    """Return the last stage of a pipeline, whose stages are numbered from ``before`` on."""
+    """Return the last stage of a pipeline, with stages numbered from ``before`` on."""
     stage = _root_of(pipeline[0], before)
     for number, link in enumerate(pipeline[1:], 1):
-        if link[0] == "sort":  # whose keys do not depend on what else is in the tree
+        if link[0] == "sort":  # its keys do not depend on the rest of the tree
             stage = stages.Picked(stage.number + 1, stage, stages.sorted_by(stage_of(pipeline[:number]), link[1]))
         elif link[0] == "cache":  # neither do its elements
             stage = stages.Cache(stage.number + 1, [stage_of(pipeline[:number])])

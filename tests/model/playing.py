@@ -145,12 +145,12 @@ OPENED = (
     " for rank in range({world})]"
 )
 FRONTS = {"loader": Front(OPENED, "[iter(each) for each in runs]", ALL | {"child", "swap", "memory"})}
-TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and what they import
+TORCH_FRONTS = {"torch": "torch", "installed": "torch", "stateful": "torchdata"}  # and their packages
 PACKAGES = TORCH_FRONTS | {"prefetch": "torch", "prefetch-ahead": "torch", "jax": "jax", "keras": "keras"}
 
 
 def fronts():
-    """Return the names of all front ends whose packages are installed."""
+    """Return the names of all front ends with installed packages."""
     names = [*FRONTS, *TORCH_FRONTS]
     return [name for name in names if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
 
@@ -213,7 +213,7 @@ class Player:
         self.begin()
 
     def _unbatched(self):
-        """Return the pipeline. With a balance, options take the place of its last stage: a loader divides samples."""
+        """Return the pipeline. With a balance, options replace its last stage: a loader divides samples."""
         return self.play.source[:-1] if self.setup.balance is not None else self.play.source
 
     def open(self):
@@ -256,12 +256,12 @@ class Player:
         self.script.do("for each in runs: each.stop()")
 
     def release(self):
-        """Release what is left after a difference; idempotent."""
+        """Release all resources after a difference; idempotent."""
         for each in [*self.script.space.get("runs", ()), *self.script.space.get("other", ())]:
             each.stop()
 
     def take(self, count, call="take(its)"):
-        """Take batches of each rank, at most to the end; return whether the loop goes on."""
+        """Take batches of each rank, at most to the end; return whether the loop continues."""
         expected = self._expected(count)
         if len(expected) == 1:
             self.script.check(call, expected[0])
@@ -285,13 +285,13 @@ class Player:
         if not self.take(MOST):
             if seed % 2 and self.excludes:
                 self.do_exclude(seed, count)
-                self.take(1)  # the iterator stays at its end
+                self.take(1)  # the iterator remains at the end
             if (hasattr(self.play.source, "in_epoch") or self.is_told) and count % 2:
                 self.script.do("time.sleep(0.2)")  # a hook runs, and the next epoch may be computed ahead
             self.begin()
 
     def do_again(self):
-        if not hasattr(self.play.source, "in_epoch"):  # whose hook is not called for an epoch that was left
+        if not hasattr(self.play.source, "in_epoch"):  # the hook is not called for an epoch that was left
             self.begin()
 
     def do_stop(self, number=0):
@@ -375,7 +375,7 @@ class Player:
             )
             if self.setup.balance is not None:
                 infos = f"[info_of(each.last) for each in {self.states}]"
-                # The costs of a step are those that are known now.
+                # The costs of a step are the costs that are known now.
                 now = [self.run.at(each.epoch, each.batch, rank) for rank, each in enumerate(self.run.last)]
                 self.script.check(infos, [(each.ids, each.costs) for each in now])
 
@@ -420,7 +420,7 @@ class Player:
             self._ask(f"[outcome(each.compute, {place[0]}, {place[1]}) for each in runs]", expected)
 
     def _ask(self, call, expected):
-        """Ask a question, which stores nothing in a cache. Workers may store elements at the same time."""
+        """Ask a question, which adds no element to a cache. Workers may store elements at the same time."""
         is_still = "folder" in self.script.space and not self.workers
         if is_still:
             self.script.do("size = size_of(folder)")
@@ -535,10 +535,10 @@ class Player:
             self.script.do("limit_memory()")
 
     def do_other(self, seed):
-        """Another run of the same source at the same time, which may share a cache. It excludes and may skip nothing."""
+        """Run the same source at the same time, maybe with a shared cache, without exclusions, maybe without skips."""
         if self.run.world > 1 or self.run.weights:
             return
-        # Threads share generators, so what they draw is not known.
+        # Threads share generators, so their numbers are not known.
         if seed % 5 == 0 and self.play.backends == ("process",):
             text = self.text.replace("start_method='fork', ", "")
             self.script.do(f"other = {self.opened(seed, text, 2, 'thread')}\nothers = iter(other[0])")
@@ -555,7 +555,7 @@ class Player:
 
 
 def _only_mix(stage):
-    """Return the only mixture of a dataset whose samples are used in their order, or None."""
+    """Return the only mixture of a dataset that uses its samples in their order, or None."""
     while not isinstance(stage, Mix):
         if len(stage.inputs) != 1 or isinstance(stage, Picked | Repeat | Cache | Zip):
             return None
@@ -593,7 +593,7 @@ def _samples_before(player, run):
 
 
 def leftovers():
-    """Return what this process holds: workers, open files, and mapped segments."""
+    """Return the resources of this process: workers, open files, and mapped segments."""
     gc.collect()
     with open("/proc/self/maps") as maps:
         segments = sum("/dev/shm/" in line or "memfd:" in line for line in maps)
@@ -609,7 +609,7 @@ def _player(given):
 
 
 def play(given):
-    """Play; raise a `Difference` with the program of what was played."""
+    """Play; raise a `Difference` with the program of the play."""
     player = _player(given)
     try:
         with warnings.catch_warnings():

@@ -100,7 +100,7 @@ def _is_of_source(error):
 
 
 def interrupted(batches, after_s):
-    """Return the next batches, although a signal handler raises meanwhile; after that, request the batch again."""
+    """Return the next batches, although a signal handler raises in the call; after that, request the batch again."""
 
     def handle(number, frame):
         if strikes:
@@ -187,7 +187,7 @@ def pause(seconds=0.03):
 
 
 def info_of(info):
-    """Return what is known of a batch: the ids of its samples, and its costs if there is a balance."""
+    """Return the known facts of a batch: the ids of its samples, and its costs if there is a balance."""
     costs = {name: getattr(info, name) for name in ("cost", "step_cost", "tokens", "step_tokens")}
     return list(info.samples), {name: cost for name, cost in costs.items() if cost is not None}
 
@@ -222,13 +222,13 @@ def limit_memory(slots=None, usual=(Segment.reserve, Segment.discard)):
 
 
 def size_of(folder):
-    """Return the size of what is stored in caches, without marks of their use."""
+    """Return the size of the data and indexes in caches, without marks of their use."""
     stored = [name for name in os.listdir(folder) if name.endswith((".data", ".index"))]
     return sum(os.path.getsize(os.path.join(folder, name)) for name in stored)
 
 
 def damage(folder, way):
-    """Damage the files of caches: replace them by files of another cache, change bytes, or truncate them."""
+    """Damage the files of caches: replace them by files of a different cache, change bytes, or truncate them."""
     with tempfile.TemporaryDirectory() as other:
         list(mpqueue.Dataset.range(60).map(str).cache(other))
         renamed = {os.path.splitext(name)[1]: os.path.join(other, name) for name in os.listdir(other)}

@@ -4,7 +4,7 @@ from model.elements import Row
 
 
 class Rows:
-    """Open rows by number, and closed ones. Excluded samples leave these; an empty row is no row."""
+    """Open rows by number, and closed ones. Excluded samples leave these; an empty row does not count."""
 
     def __init__(self, length, bins=0):
         self._length, self._bins, self._opened, self._rows, self._closed = length, bins, 0, {}, []

@@ -27,7 +27,7 @@ class _Consumers:
     def take(self):
         epoch, continues, self.continues = self.epoch, self.continues, False
         found = super().take()
-        if found == [END] * self.world and continues:  # an empty rest of an epoch is no loop of its own
+        if found == [END] * self.world and continues:  # an empty rest of an epoch is not a separate loop
             self.begin()
             epoch, found = self.epoch, super().take()
         if found == [END] * self.world:
@@ -88,7 +88,7 @@ class Serving(Player):
         return super().take(count, call)
 
     def do_leave(self, which):
-        """A consumer leaves, and another one takes its place.
+        """A consumer leaves, and a new consumer replaces it.
 
         A rank gets the batch again that was not taken. A consumer of a broadcast begins with the next epoch, after the
         other one has got the rest of this one.

@@ -6,7 +6,7 @@ from model.functions import BatchSamples, Hashed
 
 
 def shrunk(play, fails, most=400):
-    """Return the smallest play found for which a function returns True, among so many tries."""
+    """Return the smallest play that makes a function return True, found in at most ``most`` tries."""
     tries = 0
     is_smaller = True
     while is_smaller:

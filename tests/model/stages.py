@@ -1,7 +1,7 @@
 """The stages of a dataset: what each one promises, by index and in a virtual shard (lane).
 
 A stage with an index defines the element at each index. A stream has lanes: lane l of L reads the elements l, l + L,
-l + 2 L, ... of an indexed part, or the share that its source gives it. Each stage works in each lane on its own.
+l + 2 L, ... of an indexed part, or its share of the source. Each stage works in each lane on its own.
 
 Excluded samples are not read from the next epoch of a lane on. Until then, they take their way through the stages, and
 are left out where elements are merged, and at the end of the lane (`Lane.kept`).
@@ -39,8 +39,8 @@ END, MOST = object(), 3000
 class Stage:
     """A stage. Its inputs have the numbers before its own, and its random numbers depend on its number.
 
-    `element` returns the element at an index, `elements` yields those of a lane. ``parts`` are the names of its inputs
-    in the ids of samples.
+    `element` returns the element at an index, `elements` yields the elements of a lane. ``parts`` are the names of its
+    inputs in the ids of samples.
     """
 
     def __init__(self, number, inputs, *, is_stream=False):
@@ -83,7 +83,7 @@ class Lane:
         return self.inputs[at]
 
     def kept(self, elements):
-        """Return the elements without excluded samples, of those that a stage merges."""
+        """Return the elements that a stage merges, without excluded samples."""
         found = [one for one in elements if not any(each in self.gate() for each in one.ids())]
         self.fruitless = 0 if found else self.fruitless + len(elements)
         if self.fruitless > MOST:
@@ -91,12 +91,12 @@ class Lane:
         return found
 
     def tried(self, element):
-        """Return an element in a list; or its error, or nothing if it is left out because of the error."""
+        """Return an element, or its error, in a list; an empty list if it is left out because of the error."""
         found = tried(element, self.run.skips)
         return [] if found is None or (isinstance(found, Failed) and not self.kept([element])) else [found]
 
     def called(self, function, one, *arguments, token=None):
-        """Return the result of a function for an element, and a list with its error; None: that of an excluded one."""
+        """Return the result of a function for an element, and a list with its error, or None if it is excluded."""
         token = one.token if token is None else token
         try:
             return call((*self.key, token), function, *arguments), []
@@ -138,7 +138,7 @@ def share(count, run):
 
 
 def again(run, number, times):
-    """Return the run of a pass over a dataset that is repeated: each pass is an epoch of its own."""
+    """Return the run of a pass over a dataset that is repeated: each pass is a separate epoch."""
     return run.of((run.epoch << 32) + number if times is None else run.epoch * times + number)
 
 
@@ -180,7 +180,7 @@ class Stream(Stage):
 
 
 def is_over(items):
-    """Return whether an iterator has ended. It is not over after an error, unless it is a generator."""
+    """Return whether an iterator is over. It is not over after an error, unless it is a generator."""
     return getattr(items, "gi_frame", items) is None or getattr(items, "is_over", False)
 
 
@@ -203,7 +203,7 @@ class Map(Stage):
 def ahead(lane, threads):
     """With ``threads``, a stage of a stream holds 4 elements for each of them that it has read ahead.
 
-    It reads the next ones when half of them were used. An error of its input comes after the elements before it.
+    It reads the next ones when half of them were used. An error of its input follows the elements before it.
     """
     if threads == 1:
         yield from lane.read()
@@ -259,7 +259,7 @@ class TakeWhile(Calling):
 class FlatMap(Calling):
     """`flat_map` returns the items of an iterable, which have the ids of the element.
 
-    Which samples an item is made of is unknown: it has all those of its element.
+    Which samples an item is made of is unknown: it has all samples of its element.
     """
 
     def elements(self, lane):
@@ -298,7 +298,7 @@ class Scan(Calling):
 
 
 class Picked(Stage):
-    """A stage whose elements are those of its input at other indices, which a function returns for its length."""
+    """The elements of its input at other indices, which a function returns for the length of the input."""
 
     def __init__(self, number, input_, indices_of):
         super().__init__(number, [input_])
@@ -318,14 +318,14 @@ class Picked(Stage):
 
 
 def shuffled_whole(stage, run, length):
-    """`shuffle()` is a permutation of the whole dataset, another one in each epoch."""
+    """`shuffle()` is a permutation of the whole dataset, different in each epoch."""
     return SampleOrder(stage.key(run)[0], shuffle=True).at(run.epoch, length, list(range(length)))
 
 
 class Blocks(Picked):
     """`shuffle(block=n, blocks=m)`. A source with ``get_blocks`` reads groups of m blocks.
 
-    What it draws for a group does not depend on the request; what it draws for a request depends on its first place.
+    Its numbers for a group do not depend on the request; its numbers for a request depend on the first place.
     """
 
     def __init__(self, number, input_, size, count):
@@ -391,7 +391,7 @@ def _mixed(seed, epoch, number):
 
 
 def part_of_split(low, high, seed):
-    """`split` gives a sample to a part by its index alone, in each epoch and for each length."""
+    """`split` assigns a sample to a part by its index alone, in each epoch and for each length."""
     return lambda _stage, _run, length: [at for at in range(length) if is_in_part(seed, at, low, high)]
 
 
@@ -408,7 +408,7 @@ def sorted_by(own, function):
 
 
 class Buffer(Stage):
-    """`shuffle(buffer=n)` fills a buffer; then each element that is read takes the place of a picked one.
+    """`shuffle(buffer=n)` fills a buffer; then each element that is read replaces a picked one.
 
     At the end, the rest of the buffer is shuffled.
     """
@@ -554,7 +554,7 @@ class Batch(Stage):
 class Window(Stage):
     """`window` makes lists of neighbours, which overlap if ``stride`` is below ``size``.
 
-    In a lane, random numbers of later stages are those of the first element.
+    In a lane, later stages use the random numbers of the first element.
     """
 
     def __init__(self, number, input_, size, stride, drop_last):
@@ -667,7 +667,7 @@ class Pack(Stage):
 
 
 class Cache(Stage):
-    """`cache` repeats epoch 0 of seed 0. In a lane, excluded samples stay in it, and leave where elements are merged."""
+    """`cache` repeats epoch 0 of seed 0. A lane keeps excluded samples; they leave where elements are merged."""
 
     def length(self, run):
         return self.inputs[0].length(run.of_cache())
@@ -682,7 +682,7 @@ class Cache(Stage):
 
 
 class Joining(Stage):
-    """A stage with several inputs, whose names or numbers begin the ids of their samples."""
+    """A stage with several inputs. Their names or numbers begin the ids of their samples."""
 
     def __init__(self, number, inputs, names=()):
         super().__init__(number, inputs)
@@ -737,7 +737,7 @@ class Concatenate(Joining):
 class Mix(Joining):
     """`mix` takes elements of its inputs by weight, in blocks; see `model.mixtures`.
 
-    With "first", it ends when the picked input has no more. Otherwise an input starts again at its end. With "all", the
+    With "first", it ends when the picked input has no more. Otherwise an exhausted input starts again. With "all", the
     mixture ends when the last needed input starts again; with "never", it ends when none has elements.
     """
 
@@ -801,7 +801,7 @@ class Mix(Joining):
 
 
 class Passes:
-    """An input of a mixture. It starts again at its end, as a dataset that is repeated without a number of passes."""
+    """An input of a mixture. When exhausted, it starts again, like a dataset repeated without a number of passes."""
 
     def __init__(self, lane, at, *, starts_again):
         self._lane, self._at, self._starts_again = lane, at, starts_again

@@ -1,4 +1,4 @@
-"""The player with fixed seeds, and programs in which it found differences."""
+"""The player with fixed seeds, and programs that showed differences."""
 
 import itertools
 import os

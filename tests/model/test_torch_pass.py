@@ -1,4 +1,4 @@
-"""The model of a pass of a torch `DataLoader` returns what the stock loader returns, and so do those of mpqueue."""
+"""The model of a pass of a torch `DataLoader` returns the stock loader's batches, and so do mpqueue's loaders."""
 
 import contextlib
 import json

@@ -15,7 +15,7 @@ RAISING = {"map", "getitems", "iterable", "own iterable"}  # the other ones end 
 
 
 def drawn(seed, front, focus=()):
-    """Return the play of a seed, and its features and operations. Those of a focus are more frequent."""
+    """Return the play of a seed, and its features and operations. The members of a focus are more frequent."""
     chosen = random.Random(seed)
     workers, length = chosen.choice([0, 0, 1, 2, 3]), chosen.choice([1, 3, 8, 20, 33])
     options = {"kind": chosen.choice(["map", "map", "map", "getitems", *torch_real.KINDS])}

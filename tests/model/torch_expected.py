@@ -1,4 +1,4 @@
-"""A run of a loader of torch as the model has it: its passes, its place in them, and its states."""
+"""The model's run of a loader of torch: its passes, its place in them, and its states."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ class TorchRun:
         main, own, held: The generators of the program, of the loader, and of the sampler.
         before: The states of ``own`` and ``held`` before the sampler of this pass draws.
         number, position, epoch: The pass, the place of the next batch, and the epoch of the sampler.
-        base_seed, seed_epoch: What the numbers of workers depend on.
+        base_seed, seed_epoch: The numbers of workers depend on these.
         count, is_pending: How often the dataset was iterated before; it will be iterated with the next batch.
         known: The keys and the value of each returned batch by place.
     """
@@ -67,7 +67,7 @@ class TorchRun:
         return Numbers(self.main, [], self.base_seed, self.seed_epoch)
 
     def _draw(self, count):
-        """Let the sampler draw so many batches; with workers, it is ahead."""
+        """Make the sampler draw ``count`` batches; with workers, it is ahead."""
         if not self.setup.is_iterable:
             if self.drawn is None:
                 self.drawn = torch_pass.groups_of(self._setup(), self.epoch, self.own, self.main.torch, self.held)
@@ -138,7 +138,7 @@ class TorchRun:
     def load(self, state, workers):
         """Continue at a state, in a new loader."""
         vars(self).update(vars(state.state()))
-        if not state.workers:  # the numbers of these batches are those of the main process
+        if not state.workers:  # the main process draws the numbers of these batches
             self.drawn_by_main = self.position
         self.workers, self.is_resumed = workers, not self.is_over
         if self.is_over:

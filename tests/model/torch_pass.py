@@ -1,4 +1,4 @@
-"""What a pass of a torch `DataLoader` returns: the model of the loaders of torch, torchdata and `mpqueue.torch`.
+"""The batches of a pass of a torch `DataLoader`: the model of the loaders of torch, torchdata and `mpqueue.torch`.
 
 There are two rules of random numbers. torch's own workers, ``kind="stock"``, are seeded once: the numbers of a sample
 depend on its worker. Workers of mpqueue, any other kind, seed each sample by its place. All else is equal.
@@ -40,9 +40,9 @@ class Setup:
         num_workers, persistent: As for the loader.
         seed: Your program seeds the generators of torch, Python and NumPy with it, before the first pass.
         sets_epoch: Your program calls ``set_epoch`` with the number of the pass.
-        init_draws: Number of samples for which ``worker_init_fn`` draws the numbers.
+        init_draws: ``worker_init_fn`` draws the numbers of this many samples.
         excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
-        raising: The ids whose samples raise an error, before they draw. The error is raised instead of the batch.
+        raising: The ids of samples that raise an error, before they draw. The error is raised instead of the batch.
         error: The name of its class.
         balance: A `model.windows.Balance`, or None; not for the stock loader.
     """
@@ -81,7 +81,7 @@ class Generators:
         self.python, self.numpy = random.Random(python_seed), np.random.RandomState(numpy_seed)
 
     def sample(self, key: int) -> Sample:
-        """Your dataset draws a number from each generator for each sample, and draws nothing else."""
+        """Your dataset draws exactly one number from each generator for each sample."""
         drawn = int(torch.randint(1000, (), generator=self.torch))
         return key, drawn, self.python.randrange(1000), int(self.numpy.randint(1000))
 
@@ -109,7 +109,7 @@ def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
 
 
 def rest(found: list[list[Batch]], number: int, taken: int, *, is_over: bool = False) -> list[list[Batch]]:
-    """A state resumes with exactly the batches after those that the pass has returned, and then with the later passes.
+    """A state resumes with exactly the batches after the returned ones, and then with the later passes.
 
     At the last batch, the next `for` returns no batch. After your loop (`is_over`), it returns the next pass.
 
@@ -207,10 +207,10 @@ def grouped(setup: Setup, keys: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def balanced(setup: Setup, number: int, drawn: Iterable[int]) -> Iterator[list[int]]:
-    """A balance divides the samples of all ranks' batches; the short batches at the end are a window of their own.
+    """A balance divides the samples of all ranks' batches; the short batches at the end are a separate window.
 
     The order of the batches in a window depends on the order of all ranks, so it changes with the epoch. The sampler
-    draws the whole order before the first batch, and nothing if no batch is requested.
+    draws the whole order before the first batch, and does not draw if no batch is requested.
     """
     keys, rank, world = list(drawn), 0, 1
     if setup.sampler[0] == "distributed":
@@ -236,7 +236,7 @@ class PlainOrder(NamedTuple):
 
     Attributes:
         batches: The keys of each batch.
-        key: What the order of the batches in a window depends on.
+        key: The order of the batches in a window depends on it.
         balance: How they are divided.
         world: The number of ranks.
     """
@@ -283,7 +283,7 @@ class Numbers(NamedTuple):
 
     Attributes:
         main: The generators of your program.
-        workers: Those of each worker of torch; empty for workers of mpqueue.
+        workers: The generators of each worker of torch; empty for workers of mpqueue.
         base_seed: The base seed of the pass.
         epoch: The number of passes that the same workers have computed before.
     """
@@ -294,7 +294,7 @@ class Numbers(NamedTuple):
     epoch: int
 
     def of(self, setup: Setup, worker: int, place: int) -> Generators:
-        """With `num_workers=0`, samples draw from the generators of your program, and in torch from those of a worker.
+        """With `num_workers=0`, samples draw from your program's generators; otherwise, in torch, from a worker's.
 
         mpqueue seeds them by base seed, epoch and place: the numbers are equal for any `num_workers` from 1 on.
         """
@@ -302,7 +302,7 @@ class Numbers(NamedTuple):
             return self.main
         if self.workers:
             return self.workers[worker]
-        # Python's hash of -1 is that of -2.
+        # Python's hash of -1 equals the hash of -2.
         seed = hash((self.base_seed, self.epoch, place if place >= 0 else place - 1))
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
@@ -345,7 +345,7 @@ def kept(setup: Setup, groups: list[list[int]], number: int, excluded: Iterable[
 def iterable_pass(
     setup: Setup, count: int, numbers: Numbers, skip: int = 0
 ) -> Iterator[tuple[int, int, Batch | Raised]]:
-    """Each worker iterates over its copy of the dataset, and your loader takes their batches in turn until all have ended.
+    """Each worker iterates over its copy of the dataset. Your loader takes their batches in turn until none is left.
 
     Persistent workers iterate over the same copy again, and so does your process with `num_workers=0`.
     mpqueue seeds each batch once, by its number and its worker.

@@ -11,7 +11,7 @@ from model.torch_pass import Setup
 
 
 class TorchPlayer(Player):
-    """Plays with a loader of torch. The options of the play are those of `torch_pass.Setup`; its source is the length."""
+    """Plays with a loader of torch. The play has the options of `torch_pass.Setup`; its source is the length."""
 
     mix, excludes = None, True
 
@@ -85,7 +85,7 @@ class TorchPlayer(Player):
         self.begin()
 
     def do_refuse(self, way):
-        """A loader of another order refuses the state of this place."""
+        """A loader of a different order refuses the state of this place."""
         other = self._other(way)
         if other is not None and self.run.position and not self.run.is_over:
             call = f"torch_real.refusal(torch_pass.{other!r}, {self.play.front!r}, loader.state_dict())"

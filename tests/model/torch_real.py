@@ -30,7 +30,7 @@ def drawn(key):
 
 
 class Unusual(BaseException):
-    """An error that is no `Exception`."""
+    """An error that is not an `Exception`."""
 
 
 class Map(data.Dataset):

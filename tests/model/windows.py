@@ -1,7 +1,7 @@
 """Balanced ranks: the samples of a window of batches, divided among these batches by their costs.
 
-A *window* is what all ranks return in some rounds: consecutive batches of their order. Only whole batches are in it: the
-end of the epoch, which is short or filled up, stays as it is. Other ranks continue an epoch only where a window ended.
+A *window* is what all ranks return in some rounds: consecutive batches of their order. It has only whole batches. The
+end of the epoch, which is short or filled up, is not changed. Other ranks continue an epoch only where a window ended.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ class Balance(NamedTuple):
 
     Attributes:
         cost: A function of the id of a sample.
-        tokens: Another one, or None.
+        tokens: Another function, or None.
         count: The number of samples, if the product gets arrays; 0: it gets functions.
     """
 
@@ -76,7 +76,7 @@ class Windows:
         return (number - self.began.start) // (self._balance.rounds * self.began.world)
 
     def untouched(self, rounds):
-        """Return the number of the first batch after all windows that were begun, of so many rounds."""
+        """Return the number of the first batch after all windows that ``rounds`` rounds have started."""
         return self.began.start + -(-rounds // self._balance.rounds) * self._balance.rounds * self.began.world
 
     def _batches(self, window):

@@ -1,4 +1,4 @@
-"""An exception of a signal handler while the error of a batch is unpickled: the error follows instead."""
+"""An exception of a signal handler while the error of a batch is unpickled: the error then follows at its place."""
 
 import os
 import signal

@@ -1,7 +1,7 @@
 """Whether other programs use the machine: CPU time of their processes and steal, since the previous look.
 
 The benchmark's own processes do not count. They inherit an environment variable that identifies them,
-even if a peer exits and leaves them without a parent.
+even if a peer leaves them without a parent.
 """
 
 import contextlib

@@ -197,7 +197,7 @@ class ServiceRound:
         time.sleep(1.0)
 
     def _require_gone(self) -> None:
-        """Raise unless no process or file is left two seconds after the end of the last process."""
+        """Raise if a process or file is left two seconds after the end of the last process."""
         until = time.monotonic() + _GONE_WITHIN_S
         folder = os.path.join(self.servers, self.plan.name)
         while (left := _children(self.server.pid)) or self.server.poll() is None or os.path.exists(folder):
