@@ -141,7 +141,7 @@ def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
         (DOCS / "internals/architecture.md").read_text("utf-8"),
         re.S,
     )[1]
-    lines = [re.findall(r"(\w+)/", line[:49]) for line in block.splitlines()[::2]]
+    lines = [re.findall(r"(\w+)/", line[:46]) for line in block.splitlines() if not line.startswith(" ")]
     frontends, plan, engine, backends, worker = lines
     assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["backends"], ["worker"])
     assert frontends == ["loader", "frameworks", "service"]
