@@ -273,15 +273,16 @@ def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(li
     monkeypatch.setattr(made, "_nodes", lambda: [Node("a node", "192.0.2.1", {})])
     link = made.open(Node("a node", "192.0.2.1", {}), 1, is_late=False)
     link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
-    with monkeypatch.context() as patch, socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
-        patch.setattr(made, "_listener", short)
-        for _ in range(2):
-            tries.get(timeout=DEADLOCK_S)
-        assert ["cannot accept connections" in record.message for record in caplog.records] == [True]
-        made.end_time_of_start(link)
-        error = events.get(timeout=DEADLOCK_S).error
-        patch.undo()
-        assert len(sock.recv(16)) == 16  # the challenge
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "_listener", short)  # before the connection, which the real one would accept
+        with socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
+            for _ in range(2):
+                tries.get(timeout=DEADLOCK_S)
+            assert ["cannot accept connections" in record.message for record in caplog.records] == [True]
+            made.end_time_of_start(link)
+            error = events.get(timeout=DEADLOCK_S).error
+            patch.undo()
+            assert len(sock.recv(16)) == 16  # the challenge
     assert "accept its connection" in str(error)
     assert "too many open files" in str(error)
 
