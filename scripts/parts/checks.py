@@ -252,11 +252,9 @@ def main(arguments: list[str]) -> int:
         _say(f"skipped {count}: {reason}")
     costs = sum((result.costs() for result in found), Counter())
     _say(f"{costs['with processes']:,} tests start processes, {costs['long']} take more than a second of CPU time")
-    too_many = (
-        []
-        if is_all
-        else [f"{costs[what]:,} tests {what}, at most {most:,}" for what, most in MOST.items() if costs[what] > most]
-    )
+    bounds = {} if is_all else MOST
+    exceeded = {what: most for what, most in bounds.items() if costs[what] > most}
+    too_many = [f"{costs[what]:,} tests {what}, at most {most:,}" for what, most in exceeded.items()]
     failed = [result for result in found if result.status]
     for result in failed:
         _say(f"\n{result.in_short()}")
