@@ -19,6 +19,7 @@ from mpqueue.engine.backend import EndOfStream
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.plan.position.cursors import Place
+from mpqueue.worker import main as worker_main
 from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runners import lane_runner
 from mpqueue.worker.runners.runner import RunnerArguments
@@ -68,19 +69,30 @@ def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undistur
         assert min(number for _, number in computed(log)) == 5  # a lane that moves may recompute some of them
 
 
+@pytest.fixture
+def moves_only_when_asked(monkeypatch):
+    """Return a function that allows moves of lanes; until then, a slow machine moves none, of any age.
+
+    A worker reads one grant at a time: those that it reads ahead, as it does while they are cheap, cannot move.
+    """
+    monkeypatch.setattr(worker_main, "_AHEAD_NS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
+        yield patch.undo
+
+
 def pid_at(gate, run, number):
     if run.lane % 2 == 0 and number == 3:
         pass_gate(gate, run.lane)
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, monkeypatch):
+def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, moves_only_when_asked):
     with Gate() as gate:
         source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
-            with monkeypatch.context() as patch:  # a slow machine moves lanes before they are opened
-                patch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
-                found = [pipeline.next().tolist() for _ in range(4)]
+            found = [pipeline.next().tolist() for _ in range(4)]
+            moves_only_when_asked()
             consumer = threading.Thread(target=lambda: found.extend(rest(pipeline)))
             consumer.start()
             first = gate.arrival()
@@ -95,7 +107,7 @@ def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_moved_lane_is_released_by_its_old_worker(tmp_path, monkeypatch):
+def test_moved_lane_is_released_by_its_old_worker(tmp_path, moves_only_when_asked):
     """Its buffers may be large, and the epoch long."""
     fifo = tmp_path / "dropped"
     os.mkfifo(fifo)
@@ -103,9 +115,8 @@ def test_moved_lane_is_released_by_its_old_worker(tmp_path, monkeypatch):
         source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
         source.dropped = str(fifo)
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
-            with monkeypatch.context() as patch:  # a slow machine moves lanes before they are opened
-                patch.setattr(lane_dispatcher, "_MOVE_AFTER_NS", 600 * 10**9)
-                found = [pipeline.next().tolist() for _ in range(4)]
+            found = [pipeline.next().tolist() for _ in range(4)]
+            moves_only_when_asked()
             later = pool.submit(rest, pipeline)
             arrivals = {arrival.pid: arrival for arrival in (gate.arrival(), gate.arrival())}
             owner = pipeline.backend.pool.roster.pids[0]  # it has opened both lanes, and one has moved
