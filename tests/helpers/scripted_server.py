@@ -131,7 +131,7 @@ class ScriptedServer:
         slot = self.free.pop()
         self._writer.begin(slot, 0)
         self._writer.take([batch])
-        placed = self._writer.point()
+        placed = self._writer.place()
         self.turn, self.number = self.turn + 1, self.number + 1
         self.held[self.turn] = slot
         header = placed.header_offset + (16 if placed.new_spec else 0)

@@ -81,7 +81,7 @@ class Traits(NamedTuple):
         is_mix: Whether the stage takes elements of its inputs by weight.
         flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
         keeps_order: Whether this stage uses the elements of its input in their order, once per epoch of the stage.
-        keeps_places: Whether an element depends only on its index, even if the source grows.
+        keeps_positions: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
         varies: Whether the number of elements differs between epochs, and depends on the seed; see
