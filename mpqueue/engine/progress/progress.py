@@ -12,7 +12,7 @@ from mpqueue.plan.position.lanes import LaneTable, ends_before, starts
 
 
 class Progress:
-    """The point up to which batches are counted; see `Point` for the attributes.
+    """The point up to which batches are counted; see `ResumePoint` for the attributes.
 
     Args:
         num_lanes: Number of lanes of the source; 0 if batches have positions.

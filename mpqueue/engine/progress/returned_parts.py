@@ -49,7 +49,7 @@ class ReturnedParts:
         waiting[_key_of(work_item)] = parts
 
     def drop(self, work_item: WorkItem) -> None:
-        """Forget the note of a batch that is not delivered: an error takes its point."""
+        """Forget the note of a batch that is not delivered: an error takes its place."""
         self._state[1].pop(_key_of(work_item), None)
 
     def forget_undelivered(self, point: ResumePoint) -> None:

@@ -89,7 +89,7 @@ class Ranks:
         return [group[self.shard.rank]]
 
     def in_round(self, position: int) -> tuple[int, int]:
-        """Return the round of a batch that is dealt here, and its point in this round."""
+        """Return the round of a batch that is dealt here, and its position in this round."""
         return position, self.shard.rank
 
     def start_of_turn(self, batch: int) -> int:
@@ -154,7 +154,7 @@ class AllRanks(Ranks):
         return group
 
     def in_round(self, position: int) -> tuple[int, int]:
-        """Return the round of a batch and its point in this round."""
+        """Return the round of a batch and its position in this round."""
         return divmod(position, self.shard.world)
 
     def start_of_turn(self, batch: int) -> int:

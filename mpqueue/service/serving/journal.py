@@ -153,8 +153,8 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        point = f", {error.filename}" if error.filename not in {None, path} else ""
-        text = f"the journal cannot be written ({error.strerror}{point}): fix that and restart the server"
+        where = f", {error.filename}" if error.filename not in {None, path} else ""
+        text = f"the journal cannot be written ({error.strerror}{where}): fix that and restart the server"
         raise OSError(error.errno, text, path) from error
 
 
