@@ -148,6 +148,10 @@ class ScriptedServer:
     def end(self, epoch=0, count=0):
         self.send(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
+    def missed(self, count):
+        """Tell the consumer how many batches it has missed since it attached."""
+        self.send(OFFER.pack(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
+
     def raised(self, body, flags=0, epoch=0, position=-1):
         self.number += 1
         self.send(Text(ToConsumer.RAISED, flags, self.number, body, epoch, position).pack())

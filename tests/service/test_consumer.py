@@ -125,6 +125,21 @@ class TestRequests:
             next(batches)
             assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 0)]
 
+    def test_server_knows_all_taken_batches_before_the_end_of_the_epoch_is_delivered(self, tmp_path, monkeypatch):
+        """Not only those before the latest message; the record of missed batches is not one more offer."""
+        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
+        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
+            server.offer(batch_of(0))
+            batches = iter(consumer)
+            next(batches)
+            server.missed(3)
+            server.end(count=1)
+            with pytest.raises(TypeError):
+                len(consumer)  # reads both records
+            assert list(batches) == []
+            assert server.hear_all()[-1].value == 1
+            assert consumer.statistics().skipped == 3
+
     def test_loop_that_takes_its_time_sends_a_message_for_each_batch(self, tmp_path):
         with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
             server.offer(*map(batch_of, range(3)))

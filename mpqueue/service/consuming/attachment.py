@@ -152,6 +152,10 @@ class Attachment:
                 # consumer.
                 if link.death is None:
                     if record.kind not in _BETWEEN:
+                        # Before the end of an epoch, the server must know all taken batches: it would refuse the loop
+                        # over the next one. What followed the last batch was no offer, or offers that were recalled.
+                        if self._is_silent and record.kind == ToConsumer.END:
+                            self._report(self._num_requested)
                         return record
                     if isinstance(record, Offer):
                         self.num_missed = record.position

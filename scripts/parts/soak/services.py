@@ -216,8 +216,10 @@ class ServiceRound:
         perhaps: Counter[tuple[int, int]] = Counter()
         for child, _, _ in self.past:
             got, is_done = self._received(child)
-            certain.update(got if is_done else got[:-1])
-            perhaps.update([] if is_done else got[-1:])
+            # The server may not have read its last request, if it was killed, too.
+            is_certain = is_done and child.status == 0
+            certain.update(got if is_certain else got[:-1])
+            perhaps.update([] if is_certain else got[-1:])
         if self.mode == "broadcast":
             self._check_broadcast()
             return
