@@ -12,16 +12,18 @@ find_python() {
         set -- python3 python3.14 python3.13 python3.12 python3.11 python
     fi
     for name in "$@"; do
-        if "$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        # Debian's python3 has `venv`, but not `ensurepip`, which puts pip into the environment.
+        if "$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "No Python 3.11 or newer with the venv module was found (tried: $*). Specify one: PYTHON=/path/to/python3 $0" >&2
+    echo "No Python 3.11 or newer with the modules venv and ensurepip was found (tried: $*). On Debian and Ubuntu, run:" \
+        "apt install python3-venv. Or specify one: PYTHON=/path/to/python3 $0" >&2
     exit 1
 }
 
-if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     rm -rf .venv
     python=$(find_python)
     echo "creating .venv with $("$python" --version)"
