@@ -313,7 +313,7 @@ class StreamRun(IndexRun):
         made = copy.copy(self)
         made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
         made.reweighed = list(self.reweighed)
-        made.saved, made.known, made.stream = self.stream.point(), {}, None
+        made.saved, made.known, made.stream = self.stream.position(), {}, None
         return made
 
     def load(self, state, world, *, is_own=False):
@@ -335,7 +335,7 @@ class StreamRun(IndexRun):
         self.stream.weigh(weights)
         self.reweighed.append(weights)
         if any(self.stream.counts()):
-            self.drops.append((self.stream.point(), weights))
+            self.drops.append((self.stream.position(), weights))
         self.known = {}
 
     def exclude(self, ids):
@@ -344,7 +344,7 @@ class StreamRun(IndexRun):
             self.changes.append(Change(self.epoch, self.batch, self.world, new))
             self.excluded |= new
             if any(self.stream.counts()):
-                self.drops.append((self.stream.point(), new))
+                self.drops.append((self.stream.position(), new))
             self.stream.drop(new)
         self.known = {}
 
