@@ -23,21 +23,8 @@ from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.consuming import attachment
 from mpqueue.service.consuming import consumer as consumer_module
 from mpqueue.service.consuming.attachment import Attachment
-from mpqueue.service.protocol.records import (
-    DETACHED,
-    DROPPED,
-    LOST,
-    MAX_BODY,
-    MORE,
-    OFFER,
-    PARTIAL,
-    PICKLED,
-    STOPPED,
-    Offer,
-    Text,
-    ToConsumer,
-    ToServer,
-)
+from mpqueue.service.protocol import records
+from mpqueue.service.protocol.records import OFFER, Offer, Text, ToConsumer, ToServer
 from mpqueue.service.protocol.specs import MAX_SPEC_BYTES
 from mpqueue.worker import failures
 
@@ -224,8 +211,8 @@ class TestBatches:
 
     def test_skipped_samples_are_counted_and_not_returned(self, server):
         with attached(server) as consumer:
-            server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=PARTIAL)
-            server.offer((None, [((9,), "why")], True), flags=PARTIAL)
+            server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=records.PARTIAL)
+            server.offer((None, [((9,), "why")], True), flags=records.PARTIAL)
             server.offer(np.arange(4))
             batches = iter(consumer)
             assert [len(next(batches)), len(next(batches))] == [3, 4]
@@ -234,15 +221,12 @@ class TestBatches:
 
 
 class TestFailures:
-    def pack(self, error):
-        return failures.pack(error, "raised there")
-
     @pytest.mark.parametrize(
         ("flag", "kind", "text"),
         [
-            (DETACHED, ConsumerDied, "detached this consumer: you were slow"),
-            (LOST, ConsumerDied, "another consumer of the group: you were slow"),
-            (STOPPED, ServiceDied, "'scripted': you were slow"),
+            (records.DETACHED, ConsumerDied, "detached this consumer: you were slow"),
+            (records.LOST, ConsumerDied, "another consumer of the group: you were slow"),
+            (records.STOPPED, ServiceDied, "'scripted': you were slow"),
         ],
     )
     def test_cut_precedes_offers(self, server, flag, kind, text):
@@ -263,7 +247,7 @@ class TestFailures:
             server.offer(batch_of(0))
             batches = iter(consumer)
             next(batches)
-            server.cut(STOPPED, "enough")
+            server.cut(records.STOPPED, "enough")
             server.hang_up()
             with pytest.raises(ServiceDied, match="'scripted': enough"):
                 next(batches)
@@ -296,7 +280,7 @@ class TestFailures:
             b"x" * 40_000,
             ConsumerRequest(ToServer.ASK, 1).pack(),
             OFFER.pack(*AN_OFFER) + OFFER.pack(*AN_OFFER._replace(kind=ToConsumer.SPEC)),
-            OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
+            OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, records.DETACHED, 0, b"").pack(),
         ],
         ids=["no record", "too long", "a request", "a spec as an offer", "a text after an offer"],
     )
@@ -326,10 +310,10 @@ class TestFailures:
                 next(iter(consumer))
 
     def test_too_many_parts_of_spec_end_connection(self, server):
-        part = Text(ToConsumer.SPEC, MORE, 0, b" ").pack()
+        part = Text(ToConsumer.SPEC, records.MORE, 0, b" ").pack()
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, iter(consumer))
-            for _ in range(MAX_SPEC_BYTES // MAX_BODY + 3):
+            for _ in range(MAX_SPEC_BYTES // records.MAX_BODY + 3):
                 server.send(part)
             with pytest.raises(ServiceError, match="an incomplete spec"):
                 waiting.result(60)
@@ -362,7 +346,7 @@ class TestOthers:
 
     def test_pickled_exceptions_are_refused(self, server):
         with attached(server, allow_pickle=False) as consumer:
-            server.raised(TestFailures().pack(KeyError("broken")), PICKLED)
+            server.raised(failures.pack(KeyError("broken"), "raised there"), records.PICKLED)
             server.offer(batch_of(1))
             batches = iter(consumer)
             with pytest.raises(ServiceError, match="allow_pickle=True"):
@@ -476,7 +460,7 @@ class TestEnd:
         gc.collect()
         assert server.hear().kind == ToServer.BEGIN
         # It did not leave regularly, so the seat of a rank is kept.
-        assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
+        assert server.hear() == ConsumerRequest(ToServer.LEAVE, records.DROPPED)
         assert server.hear() is None
 
     def test_interrupt_while_a_consumer_is_collected_is_raised_after_it_has_left(self, server, monkeypatch):
@@ -485,7 +469,7 @@ class TestEnd:
             consumer.close = lambda: None
         del consumer
         end_interrupted(monkeypatch, Attachment, "abandon", consumers.clear)
-        assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
+        assert server.hear() == ConsumerRequest(ToServer.LEAVE, records.DROPPED)
         assert server.hear() is None
 
     def test_iterator_keeps_its_consumer_alive(self, tmp_path):
