@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.control_groups import show_groups
 from helpers.package_structure import ROOT
 
@@ -184,17 +185,10 @@ def test_finding_has_verdict_cause_and_remedy(monkeypatch, check, machine, verdi
 
 
 def test_worker_without_a_batch_is_a_problem(monkeypatch):
-    class Fails:
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            raise OSError("of the machine")
-
-    monkeypatch.setattr(checks_python, "_One", Fails)
+    monkeypatch.setattr(checks_python, "_One", lambda: Computed(refuse(5, "of the machine"), 1))
     found = finding_of(checks_python.workers)
     assert found.verdict == "problem"
-    assert "OSError: of the machine" in found.found
+    assert "OSError: [Errno 5] of the machine" in found.found
 
 
 def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):

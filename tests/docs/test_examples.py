@@ -54,11 +54,8 @@ NOT_RUN = {
 
 
 def frameworks_of(block):
-    return re.findall(
-        r"^(?:import|from) (accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b",
-        block.text,
-        re.M,
-    )
+    names = "accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers"
+    return re.findall(rf"^(?:import|from) ({names})\b", block.text, re.M)
 
 
 def interpreter_of(block):

@@ -41,7 +41,9 @@ A module that runs in other processes needs no framework. The modules, by name::
     jax_cache.py            a shared folder for JAX's compilation cache during one run of the tests
     keras_environment.py    programs that import Keras without its optional packages
     keras_fits.py           fits of a small model with the real Keras, and records of the batches that Keras received
+    kept_batches.py         the last batches of a loop, which must not change while other batches pass
     logged_lanes.py         a source of lanes that logs each computed element
+    mapped_values.py        a source that follows a number in a mapped file
     memory_groups.py        memory control groups for trainers in tests
     new_fork_servers.py     fork servers that start as forks of a prepared interpreter
     numbered_batches.py     sources of batches that are identified by number

@@ -40,6 +40,12 @@ def served(*arguments):
             process.kill()
 
 
+def crash(process):
+    """Kill a process, and wait for its end."""
+    process.kill()
+    process.wait()
+
+
 def num_descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 

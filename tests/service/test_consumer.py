@@ -14,6 +14,7 @@ from helpers.consumer_requests import ConsumerRequest
 from helpers.engine_parts import lock_of
 from helpers.finalizers import end_interrupted
 from helpers.forked_calls import fork_of, status_of_fork
+from helpers.numbered_batches import iter_after
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
 from helpers.service_parts import attachment_of, listener_of
 from helpers.wrapped_functions import wrap
@@ -48,8 +49,7 @@ def numbers(batches):
 class TestLoops:
     def test_invalidated_loop_raises_on_next_request(self, tmp_path):
         with auto(tmp_path, 4) as server, attached_to(server) as consumer:
-            old = iter(consumer)
-            next(old)
+            old = iter_after(consumer, 1)
             new = iter(consumer)
             for _ in range(2):
                 with pytest.raises(RuntimeError, match="invalidated by a later iterator of the same Consumer"):
@@ -245,8 +245,7 @@ class TestFailures:
         """The kernel reports the reset first."""
         with attached(server) as consumer:
             server.offer(batch_of(0))
-            batches = iter(consumer)
-            next(batches)
+            batches = iter_after(consumer, 1)
             server.cut(records.STOPPED, "enough")
             server.hang_up()
             with pytest.raises(ServiceDied, match="'scripted': enough"):
@@ -266,8 +265,7 @@ class TestFailures:
         with attached(server) as consumer:
             server.offer(batch_of(0))
             server.end()
-            batches = iter(consumer)
-            next(batches)
+            batches = iter_after(consumer, 1)
             server.hang_up()
             assert list(batches) == []
             with pytest.raises(ServiceDied):

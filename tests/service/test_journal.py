@@ -287,10 +287,7 @@ def test_no_record_follows_one_that_could_not_be_written(path: str, monkeypatch:
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
         patch.setattr(os, "write", full)
         journal.note_taken(1, 0)
-    for call in (
-        lambda: journal.note_taken(2, 0),
-        lambda: journal.note_departure(11),
-    ):
+    for call in (lambda: journal.note_taken(2, 0), lambda: journal.note_departure(11)):
         with pytest.raises(OSError, match="an earlier record of the journal could not be written: restart the server"):
             call()
     assert read_journal(path).taken == {0: {0}}

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from helpers.faults import Numbers
+from helpers.numbered_batches import iter_after
 
 import mpqueue
 from mpqueue import Loader
@@ -64,9 +65,7 @@ def test_enqueuer_has_bar(shown):
 @pytest.mark.parametrize("workers", [1, 0])
 def test_bar_of_abandoned_loop_is_closed_with_loader(shown, workers):
     with Loader(Numbers(5), workers=workers, progress=True) as loader:
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        _unfinished = iter_after(loader, 3)
         assert not shown.getvalue().endswith("\n")
     assert re.search(r"3/5 [^\r]*\n$", shown.getvalue())
 

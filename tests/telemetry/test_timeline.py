@@ -248,10 +248,16 @@ def test_environment_variable_traces_each_loader_into_its_own_file(tmp_path, mon
     assert all("compute 0" in named(read(path), "X") for path in paths)
 
 
-def test_events_are_written_before_queue_is_long(tmp_path):
+@pytest.fixture
+def drawn(tmp_path):
+    """A timeline of two workers."""
+    made = Timeline(str(tmp_path / "run.json"), "a test")
+    made.begin(2)
+    return made
+
+
+def test_events_are_written_before_queue_is_long(tmp_path, drawn):
     """Memory is bounded for runs of any length."""
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
     for number in range(2000):
         drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
         if number % 100 == 99:
@@ -261,9 +267,7 @@ def test_events_are_written_before_queue_is_long(tmp_path):
     assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
 
 
-def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path):
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(2)
+def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path, drawn):
     began = timeline.clock_ns() - 100_000_000
     fast, slow = (1000, 100, 10, 1, 1), (timeline.EVERY_NS, 100, 10, 1, 1)
     are_drawn = [
@@ -277,10 +281,8 @@ def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path):
     assert named(read(tmp_path / "run.json"), "X").count("copy 1") == 0
 
 
-def test_full_file_gets_only_marks(tmp_path, monkeypatch, caplog):
+def test_full_file_gets_only_marks(tmp_path, drawn, monkeypatch, caplog):
     monkeypatch.setattr(timeline, "_MOST_EVENTS", 100)
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
     for number in range(500):
         drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
         drawn.take((number, 0, number), timeline.clock_ns())
@@ -304,9 +306,7 @@ def test_full_disk_ends_trace_but_not_run(caplog):
     assert "writing the trace /dev/full failed" in caplog.text
 
 
-def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, caplog):
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
+def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, drawn, caplog):
     drawn.mark("before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "run.json").stat().st_size + 10, limits[1]))

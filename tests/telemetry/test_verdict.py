@@ -7,14 +7,7 @@ import pytest
 from mpqueue.service.serving.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import Histogram
-from mpqueue.telemetry.stats import (
-    ConsumerStatistics,
-    EpochStarts,
-    NodeStatistics,
-    Statistics,
-    Times,
-    WorkerStatistics,
-)
+from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, NodeStatistics, Statistics, Times, WorkerStatistics
 
 
 def times(*seconds, count=1):
@@ -25,6 +18,8 @@ def times(*seconds, count=1):
 
 
 WORKERS = (WorkerStatistics(0), WorkerStatistics(1))
+FOUR_WORKERS = tuple(map(WorkerStatistics, range(4)))
+WAITS = Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
 RUN = Statistics(
     batches=100, bytes=10**8, elapsed_s=10.0, wait_s=6.0, compute_s=19.0, ring_kind="memfd", workers=WORKERS,
     times=Times(compute=times(0.19, count=100)),
@@ -42,10 +37,7 @@ def changed(**changes):
 
 CASES = {
     "more workers": (RUN, "the consumer waited 60 % of the time: the workers are the bottleneck; use more than"),
-    "no more CPUs": (
-        changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
-        "make the source cheaper",
-    ),
+    "no more CPUs": (changed(workers=FOUR_WORKERS), "make the source cheaper"),
     "on a cluster": (
         changed(nodes=(NodeStatistics("a", "10.0.0.1", 1), NodeStatistics("b", "10.0.0.2", 1))),
         "the workers are the bottleneck; use more than 2 workers if 2 nodes have enough CPUs, or more nodes",
@@ -68,23 +60,15 @@ CASES = {
         "__getitems__",
     ),
     "waiting source": (
-        changed(
-            workers=tuple(WorkerStatistics(number) for number in range(4)),
-            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
-        ),
+        changed(workers=FOUR_WORKERS, times=WAITS),
         "(disk, network, locks), and waiting workers need no CPU; use more than 4 workers",
     ),
     "waiting source on a cluster": (
-        changed(
-            nodes=(NodeStatistics("a", "10.0.0.1", 1),),
-            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
-        ),
+        changed(nodes=(NodeStatistics("a", "10.0.0.1", 1),), times=WAITS),
         "waiting workers need no CPU; use more than 2 workers",
     ),
     "waiting source of one worker": (
-        changed(
-            workers=WORKERS[:1], compute_s=9.0, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
-        ),
+        changed(workers=WORKERS[:1], compute_s=9.0, times=WAITS),
         "use more than 1 worker, or threads=16 in each",
     ),
     "source that waits a little": (
@@ -100,9 +84,7 @@ CASES = {
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "Python runs one thread at a time; use processes."),
     "waiting source in threads": (
-        changed(
-            ring_kind="", credit_wait_s=0.1, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
-        ),
+        changed(ring_kind="", credit_wait_s=0.1, times=WAITS),
         "waiting workers need no CPU; use more than 2 workers, or coroutines (async def), or read",
     ),
     "deaths": (changed(deaths=2), "2 workers crashed"),

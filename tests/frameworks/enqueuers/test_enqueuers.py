@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.engine_parts import work_items_of
+from helpers.mapped_values import Follows
 
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
-WAYS = [
-    pytest.param(True, 2, id="processes"),
-    pytest.param(False, 2, id="threads"),
-    pytest.param(True, 0, id="inline"),
-]
+by_way = pytest.mark.parametrize(
+    ("processes", "workers"), [(True, 2), (False, 2), (True, 0)], ids=["processes", "threads", "inline"]
+)
 
 
 class Counting(Sequence):
@@ -272,26 +271,13 @@ def test_threads_may_be_unbounded():
         assert take(enqueuer.get(), 31)[-1] == 100
 
 
-class Follows:
-    """A source that returns the present value of a mapped file."""
-
-    def __init__(self, path):
-        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return self.value[:1].copy()
-
-
 class HookedFollows(Follows):
     def on_epoch_end(self):
         """Have no effect; the method only has to exist."""
 
 
 @pytest.mark.parametrize("kind", [Follows, HookedFollows])
-@pytest.mark.parametrize(("processes", "workers"), WAYS)
+@by_way
 def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_path, kind, processes, workers):
     sequence = kind(tmp_path / "value")
     with OrderedEnqueuer(sequence, processes) as enqueuer:
@@ -305,7 +291,7 @@ def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_p
             assert take(batches, 4) == [epoch] * 4
 
 
-@pytest.mark.parametrize(("processes", "workers"), WAYS)
+@by_way
 def test_sequence_and_order_are_read_at_each_start(processes, workers):
     enqueuer = OrderedEnqueuer([np.array([index]) for index in range(4)], processes, seed=1)
     for sequence, shuffle in ((range(10, 13), False), (Counting(40), True)):

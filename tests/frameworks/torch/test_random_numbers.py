@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers.torch_batches import Numbers
 
 import mpqueue
 import mpqueue.torch
@@ -151,10 +152,7 @@ def test_numbers_of_the_trainer_do_not_change():
     assert got == expected
 
 
-class DrawsByRng(torch.utils.data.Dataset):
-    def __len__(self):
-        return 10
-
+class DrawsByRng(Numbers):
     def __getitem__(self, index):
         return index, mpqueue.rng().random()
 

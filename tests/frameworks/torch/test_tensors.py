@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers.torch_batches import loader_of, through
+from helpers.torch_batches import Stream, loader_of, through
 
 import mpqueue.torch
 
@@ -216,16 +216,6 @@ def test_tensors_of_unlike_dtypes_follow_the_first_as_in_the_workers_of_torch():
     )
     assert got.dtype is torch.float32
     assert got.tolist() == [[0, 0], [1, 1]]
-
-
-class Stream(torch.utils.data.IterableDataset):
-    """The elements of a list, as an iterable-style dataset."""
-
-    def __init__(self, elements):
-        self.elements = elements
-
-    def __iter__(self):
-        return iter(self.elements)
 
 
 FORGOTTEN = "is None: did the code of the dataset forget to return"
