@@ -19,12 +19,7 @@ from mpqueue.transport.records import ProtocolError
 numbers = st.integers(0, (1 << 63) - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
 resumes = st.builds(Resume, job=texts, epoch=numbers, taken=st.lists(numbers, max_size=20).map(tuple), count=numbers)
-hellos = st.builds(
-    Hello,
-    rank=st.none() | numbers,
-    join=st.sampled_from(["next", "now"]),
-    resume=st.none() | resumes,
-)
+hellos = st.builds(Hello, rank=st.none() | numbers, join=st.sampled_from(["next", "now"]), resume=st.none() | resumes)
 NUMBERS = "epoch", "segment_bytes", "stride", "pid"
 welcomes = st.builds(
     Welcome,
@@ -97,9 +92,8 @@ WRONG = {
 @pytest.mark.parametrize("key", WRONG)
 def test_value_of_wrong_type_or_range_is_refused_in_few_words(key):
     for value in WRONG[key]:
-        with pytest.raises(
-            ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None
-        ) as caught:
+        words = f"expected a handshake with '{key}'" if value is ... else None
+        with pytest.raises(ProtocolError, match=words) as caught:
             Hello.decode(changed(Hello(), **{key: value}))
         assert len(str(caught.value)) < 500, "a peer must not fill the logs"
 

@@ -115,11 +115,10 @@ def test_each_changed_byte_of_the_head_is_refused(path: str):
     damaged = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(head_bytes(data))]
     damaged += [data[:at] for at in range(head_bytes(data))]
     damaged += [data.replace(b'"epoch": 3', epoch) for epoch in (b'"epoch": 7', b'"epoch": -1', b'"epoch": 1e400')]
+    words = r"is not a journal of this version .* or its header is damaged .*remove it"
     for content in damaged:
         Path(path).write_bytes(content)
-        with pytest.raises(
-            ServiceError, match=r"is not a journal of this version .* or its header is damaged .*remove it"
-        ):
+        with pytest.raises(ServiceError, match=words):
             read_journal(path)
 
 

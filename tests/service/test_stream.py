@@ -205,9 +205,8 @@ def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
     dataset = Dataset.range(10).batch(3, drop_last=True)
     assert make_stream(dataset, workers=1, world=2).length() == 2
     assert make_stream(dataset, workers=1, world=1).length() == 3
-    with pytest.raises(
-        ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
-    ):
+    words = "drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
+    with pytest.raises(ValueError, match=words):
         make_stream(dataset, workers=1, world=4)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.numbered_batches import iter_after
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
+from helpers.started_enqueuer import started
 from helpers.wrapped_functions import wrap
 
 import mpqueue
@@ -231,13 +232,9 @@ def test_torch_loader_times_sampler_and_repeated_starts(persistent, monkeypatch,
 
 
 def test_enqueuer_times_hook(caplog):
-    enqueuer = mpqueue.OrderedEnqueuer(Hooked(), use_multiprocessing=True)
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    for _ in range(7):
-        next(batches)
-    found = enqueuer.statistics().epoch_starts
-    enqueuer.stop()
+    with started(Hooked(), 1) as enqueuer:
+        iter_after(enqueuer.get(), 7)
+        found = enqueuer.statistics().epoch_starts
     assert found.hook_s == 4
     assert len(caplog.messages) == 1
 

@@ -171,7 +171,6 @@ def test_wrong_objects_raise(used):
 
 def test_missing_package_raises_with_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(
-        ImportError, match=r'^mpqueue.metrics requires prometheus-client: pip install "mpqueue\[metrics\]"$'
-    ):
+    words = r'^mpqueue.metrics requires prometheus-client: pip install "mpqueue\[metrics\]"$'
+    with pytest.raises(ImportError, match=words):
         metrics.collector()

@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers.faults import Numbers
 from helpers.numbered_batches import iter_after
+from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import Loader
@@ -54,11 +55,9 @@ def test_bar_of_dataset_has_public_name(shown):
 
 
 def test_enqueuer_has_bar(shown):
-    enqueuer = mpqueue.OrderedEnqueuer(Numbers(3), use_multiprocessing=True, progress=True)
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    assert [int(next(batches)[0]) for _ in range(6)] == [0, 1, 2] * 2
-    enqueuer.stop()
+    with started(Numbers(3), 1, progress=True) as enqueuer:
+        batches = enqueuer.get()
+        assert [int(next(batches)[0]) for _ in range(6)] == [0, 1, 2] * 2
     assert "Numbers 1:" in shown.getvalue()
 
 

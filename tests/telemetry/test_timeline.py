@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
+from helpers.numbered_batches import iter_after
 from helpers.slow_sources import Slow
+from helpers.started_enqueuer import started
 from helpers.waits import until_main_thread_is_in
 
-import mpqueue
 from mpqueue import Loader
 from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
@@ -332,10 +333,6 @@ def test_invalid_path_raises_at_construction(tmp_path):
 
 
 def test_enqueuer_has_trace(tmp_path):
-    enqueuer = mpqueue.OrderedEnqueuer(Slow(6), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    for _ in range(6):
-        next(batches)
-    enqueuer.stop()
+    with started(Slow(6), 1, trace=tmp_path / "enqueuer.json") as enqueuer:
+        iter_after(enqueuer.get(), 6)
     assert "compute 5" in named(read(tmp_path / "enqueuer.json"), "X")

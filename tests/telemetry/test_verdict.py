@@ -119,9 +119,8 @@ def served(number, *, wait_s, holds_up=False):
 
 
 def test_verdict_of_server_names_slow_consumer():
-    found = ServerStatistics(
-        batches=100, elapsed_s=10.0, consumers=(served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True))
-    )
+    consumers = served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True)
+    found = ServerStatistics(batches=100, elapsed_s=10.0, consumers=consumers)
     assert "the others wait for consumer 2 (process 102)" in str(found)
 
 
@@ -129,11 +128,8 @@ def test_verdict_of_server_names_slow_consumer():
     ("wait_s", "text"), [(6.0, "the workers are the bottleneck"), (0.1, "they are the bottleneck")]
 )
 def test_verdict_of_server_names_slow_side(wait_s, text):
-    found = ServerStatistics(
-        batches=100, elapsed_s=10.0, compute_s=19.0, workers=WORKERS, ring_kind="memfd",
-        consumers=(served(1, wait_s=wait_s),),
-    )  # fmt: skip
-    assert text in str(found)
+    options = {"workers": WORKERS, "ring_kind": "memfd", "consumers": (served(1, wait_s=wait_s),)}
+    assert text in str(ServerStatistics(batches=100, elapsed_s=10.0, compute_s=19.0, **options))
 
 
 @pytest.mark.parametrize("kind", [ConsumerStatistics, ServerStatistics])

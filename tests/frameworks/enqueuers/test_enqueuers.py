@@ -7,6 +7,7 @@ import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.engine_parts import work_items_of
 from helpers.mapped_values import Follows
+from helpers.started_enqueuer import started
 
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
@@ -54,8 +55,7 @@ def test_error_of_on_epoch_end_is_raised_by_the_following_next():
         def on_epoch_end(self):
             raise OSError("the next epoch's file is missing")
 
-    with OrderedEnqueuer(Raising(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Raising(), 2) as enqueuer:
         batches = enqueuer.get()
         take(batches, 4)
         with pytest.raises(OSError, match="the next epoch's file is missing"):
@@ -116,8 +116,7 @@ def test_stop_unblocks_a_waiting_consumer(processes):
 
 
 def test_queue_reports_ready_batches_and_returns_items(deadlock_s):
-    with OrderedEnqueuer(Counting(50), True) as enqueuer:
-        enqueuer.start(2, 4)
+    with started(Counting(50), 2, 4) as enqueuer:
         while enqueuer.queue.qsize() < 4:
             threading.Event().wait(0.001)
         assert not enqueuer.queue.empty()
@@ -143,8 +142,7 @@ def test_the_length_is_read_again_every_epoch():
             super().on_epoch_end()
             self.length += 1
 
-    with OrderedEnqueuer(Growing(2), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Growing(2), 2) as enqueuer:
         assert take(enqueuer.get(), 9) == [0, 1, 100, 101, 102, 200, 201, 202, 203]
 
 
@@ -171,8 +169,7 @@ def test_threads_use_the_callers_own_object():
 
 
 def test_unordered_epoch_returns_every_item_once():
-    with OrderedEnqueuer(Counting(20), True, ordered=False) as enqueuer:
-        enqueuer.start(3, 6)
+    with started(Counting(20), 3, 6, ordered=False) as enqueuer:
         batches = enqueuer.get()
         assert sorted(take(batches, 20)) == list(range(20))
         assert sorted(take(batches, 20)) == list(range(100, 120))

@@ -358,9 +358,8 @@ def test_arrays_instead_of_the_number_of_workers_are_rejected(kind):
 @pytest.mark.any_backend
 def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
     arrays = np.zeros((4, 2)), np.zeros(4)
-    with pytest.raises(
-        TypeError, match=r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers"
-    ):
+    words = r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers"
+    with pytest.raises(TypeError, match=words):
         mpqueue.keras.accelerate([arrays], num_workers=2)
     hints = {"y": "call fit(x, y)", "batch_size": "mpqueue.Loader(samples, batch_size=", "shuffle": "fit()"}
     for name, hint in hints.items():

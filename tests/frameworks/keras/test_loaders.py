@@ -450,9 +450,8 @@ def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
 
 def test_loader_of_steps_is_refused():
     with Loader(range(8), batch_size=4, workers=0, balance=mpqueue.Balance(np.ones(8), max_cost=2)) as loader:
-        with pytest.raises(
-            ValueError, match=r"a batch is a list of micro-batches, .* use Balance\(cost, accumulate=n\)"
-        ):
+        words = r"a batch is a list of micro-batches, .* use Balance\(cost, accumulate=n\)"
+        with pytest.raises(ValueError, match=words):
             accelerate(loader)
         with pytest.raises(ValueError, match="a batch is a list of micro-batches"):
             LoaderEpochs(loader)  # also of `mpqueue.tf.dataset`

@@ -252,10 +252,8 @@ class Counted(HasPlace, data.IterableDataset):
 def test_stream_with_a_state_continues_after_a_worker_crash(tmp_path):
     with Gate() as gate:
         dataset = Counted(tmp_path / "log", gate.address, tmp_path / "fuse")
-        loader = DataLoader(
-            dataset, batch_size=2, num_workers=1, prefetch_factor=8, persistent_workers=True,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        options = {"prefetch_factor": 8, "persistent_workers": True, "multiprocessing_context": "fork"}
+        loader = DataLoader(dataset, batch_size=2, num_workers=1, **options)
         batches = iter(loader)
         gate.arrival().kill()
         expected = [[number, number + 1] for number in range(0, 20, 2)]
@@ -548,12 +546,11 @@ def test_context_with_other_workers_uses_torchs_own(kind):
 @pytest.mark.parametrize("is_installed", [False, True])
 def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, is_persistent):
     def made(num_workers=2, seed=1):
-        context = ThreadContext() if num_workers else None
+        options = (
+            {"multiprocessing_context": ThreadContext(), "persistent_workers": is_persistent} if num_workers else {}
+        )
         kind = data.DataLoader if is_installed else DataLoader
-        return kind(
-            Numbers(8), 2, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
-            persistent_workers=is_persistent and num_workers > 0, generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        return kind(Numbers(8), 2, shuffle=True, num_workers=num_workers, generator=_own(seed), **options)
 
     with mpqueue.torch.install() if is_installed else contextlib.nullcontext():
         loader, again, inline = made(), made(seed=2), made(0)
@@ -671,10 +668,8 @@ def test_epoch_after_a_resumed_one_is_complete(kind, size, taken):
 
 def test_worker_crash_in_the_second_epoch_of_a_stream_loses_no_batch(tmp_path):
     with Gate() as gate:
-        loader = DataLoader(
-            EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, prefetch_factor=8,
-            persistent_workers=True, multiprocessing_context="fork",
-        )  # fmt: skip
+        options = {"prefetch_factor": 8, "persistent_workers": True, "multiprocessing_context": "fork"}
+        loader = DataLoader(EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, **options)
         lists(loader)
         batches = iter(loader)
         gate.arrival().kill()

@@ -216,9 +216,8 @@ def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message, wor
 
 def test_a_stream_names_the_number_in_the_batch():
     loader = mpqueue.torch.DataLoader(Stream([torch.ones(1), torch.ones(1).int()]), 2, collate_fn="ragged")
-    with pytest.raises(
-        ValueError, match=r"sample of index 0 of the batch has dtype torch.float32, but index 1 of the batch"
-    ):
+    words = r"sample of index 0 of the batch has dtype torch.float32, but index 1 of the batch"
+    with pytest.raises(ValueError, match=words):
         next(iter(loader))
 
 

@@ -181,20 +181,16 @@ def with_number(samples):
     return samples, mpqueue.rng().random()
 
 
-KINDS = [
-    DrawsByRng, DrawsByRngInBatches, DrawsByRngInCoroutines, DrawsByRngInCoroutinesOfBatches, DrawsByRngInStream,
-]  # fmt: skip
+KINDS = [DrawsByRng, DrawsByRngInBatches, DrawsByRngInCoroutines, DrawsByRngInCoroutinesOfBatches, DrawsByRngInStream]
 
 
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_rng_without_torch_workers_has_the_numbers_of_one_worker(kind, size):
     def make(workers):
-        order = {} if kind is DrawsByRngInStream or size is None else {"shuffle": True, "collate_fn": with_number}
-        return mpqueue.torch.DataLoader(
-            kind(), size, num_workers=workers, generator=torch.Generator().manual_seed(7), **order,
-            multiprocessing_context="fork" if workers else None,
-        )  # fmt: skip
+        options = {} if kind is DrawsByRngInStream or size is None else {"shuffle": True, "collate_fn": with_number}
+        options |= {"num_workers": 1, "multiprocessing_context": "fork"} if workers else {}
+        return mpqueue.torch.DataLoader(kind(), size, generator=torch.Generator().manual_seed(7), **options)
 
     def found(loader):
         return [repr(batch) for batch in loader]

@@ -159,16 +159,12 @@ class Crashes(CountsInIter):
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_worker_crash_keeps_the_order_of_the_epoch(tmp_path, epoch):
     with Gate() as gate:
-        loader = DataLoader(
-            Crashes(gate.address, tmp_path / "fuse", epoch), batch_size=None, num_workers=1, persistent_workers=True,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        loader = DataLoader(Crashes(gate.address, tmp_path / "fuse", epoch), batch_size=None, **WAYS["1 persistent"])
         for _ in range(1, epoch):
             values(loader)
         batches = iter(loader)
         found = values(next(batches) for _ in range(5))
         gate.arrival().kill()
         found += values(batches)
-        assert [found, values(loader)] == [
-            random.Random(number).sample(range(20), 20) for number in (epoch, epoch + 1)
-        ]  # fmt: skip
+        expected = [random.Random(number).sample(range(20), 20) for number in (epoch, epoch + 1)]
+        assert [found, values(loader)] == expected

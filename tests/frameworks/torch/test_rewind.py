@@ -158,9 +158,8 @@ class TestExplainAndCompute:
     def test_sampler_with_its_own_state_continues_where_it_is(self, workers):
         torchdata = pytest.importorskip("torchdata.stateful_dataloader")
         with mpqueue.torch.install():
-            loader = torchdata.StatefulDataLoader(
-                Noisy(23), 4, shuffle=True, num_workers=workers, generator=generator()
-            )  # fmt: skip
+            options = {"shuffle": True, "num_workers": workers, "generator": generator()}
+            loader = torchdata.StatefulDataLoader(Noisy(23), 4, **options)
             seen, explained = [], set()
             for batch in loader:
                 seen.append(indices(batch))
@@ -250,10 +249,8 @@ class TestExplainAndCompute:
             logging_nan_inf_filter=False, report_to="none", use_cpu=True, dataloader_num_workers=1, disable_tqdm=True,
         )  # fmt: skip
         numbers = [{"x": torch.tensor([float(number)])} for number in range(16)]
-        trainer = transformers.Trainer(
-            Model(), arguments, train_dataset=numbers, data_collator=data.default_collate,
-            callbacks=[names["StopAtNaN"]()],
-        )  # fmt: skip
+        options = {"data_collator": data.default_collate, "callbacks": [names["StopAtNaN"]()]}
+        trainer = transformers.Trainer(Model(), arguments, train_dataset=numbers, **options)
         with mpqueue.torch.install():
             trainer.train()
         assert len(seen) == damaged + 1

@@ -207,10 +207,8 @@ def test_state_of_another_kind_of_dataset_is_rejected_when_loaded(workers):
             if kind == other:
                 loader.load_state_dict(state)
                 continue
-            with pytest.raises(
-                ValueError,
-                match=r"the state was saved for (a map-style|an iterable-style|a function|a dataset with stages)",
-            ):
+            words = r"the state was saved for (a map-style|an iterable-style|a function|a dataset with stages)"
+            with pytest.raises(ValueError, match=words):
                 loader.load_state_dict(state)
             assert len(list(loader)) > 4  # from the beginning: the rejected state has not changed the loader
 
@@ -477,10 +475,8 @@ class Gated(data.IterableDataset):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_slow_worker_does_not_block_others_with_in_order_false(persistent):
     with Gate() as gate:
-        loader = DataLoader(
-            Gated(gate.address), batch_size=2, num_workers=2, in_order=False, persistent_workers=persistent,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        options = {"in_order": False, "persistent_workers": persistent, "multiprocessing_context": "fork"}
+        loader = DataLoader(Gated(gate.address), batch_size=2, num_workers=2, **options)
         for _ in range(2):
             batches = iter(loader)
             arrival = gate.arrival()

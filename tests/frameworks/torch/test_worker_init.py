@@ -75,10 +75,8 @@ WAYS = [
 def test_workers_share_a_seed_as_in_torch(kind, method, options):
     epochs = []
     for loader_class, used in ((data.DataLoader, "fork"), (DataLoader, method)):
-        loader = loader_class(
-            kind(), batch_size=None, num_workers=2, multiprocessing_context=used,
-            generator=torch.Generator().manual_seed(7), **options,
-        )  # fmt: skip
+        generator = torch.Generator().manual_seed(7)
+        loader = loader_class(kind(), None, num_workers=2, multiprocessing_context=used, generator=generator, **options)
         epochs.append([list(loader), list(loader)])
     assert epochs[0] == epochs[1]
     assert sorted(epochs[0][0]) == list(range(12))
