@@ -1,5 +1,6 @@
 """``mpqueue doctor``: its findings on machines that lack something, and on this one."""
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from helpers.computed_source import Computed
 from helpers.control_groups import show_groups
 from helpers.package_structure import ROOT
+from helpers.refused_calls import refusing
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -114,13 +116,6 @@ def finding_of(check):
     return found
 
 
-def refuse(number, message):
-    def call(*_):
-        raise OSError(number, message)
-
-    return call
-
-
 def open_files(soft, hard=4096):
     return {(resource, "getrlimit"): lambda which: (soft, hard), (checks_system, "num_cpus"): lambda: 4}
 
@@ -158,13 +153,13 @@ MACHINES = {
         {(resource, "getrlimit"): lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1)},
         "note", "8 GiB of address space",
     ),
-    "no pidfds": (checks_system.pidfd, {(os, "pidfd_open"): refuse(1, "not permitted")}, "problem", "seccomp"),
+    "no pidfds": (checks_system.pidfd, {(os, "pidfd_open"): refusing(errno.EPERM)}, "problem", "seccomp"),
     "small shared memory": (checks_memory.shm, shared_memory(64 << 20, 64 << 20), "note", "too small for batches"),
     "full shared memory": (checks_memory.shm, shared_memory(16 * GIB, 100 << 20), "problem", "SharedMemoryFull"),
     "enough shared memory": (checks_memory.shm, shared_memory(16 * GIB, 9 * GIB), "ok", "9 GiB of 16 GiB free"),
     "no shared memory": (checks_memory.shm, {(checks_memory, "_SHM"): "/missing"}, "note", ""),
     "no memory files": (
-        checks_memory.memfd, {(os, "memfd_create"): refuse(38, "Function not implemented")},
+        checks_memory.memfd, {(os, "memfd_create"): refusing(errno.ENOSYS)},
         "problem", "Function not implemented",
     ),
     "little memory in a group": (
@@ -185,10 +180,10 @@ def test_finding_has_verdict_cause_and_remedy(monkeypatch, check, machine, verdi
 
 
 def test_worker_without_a_batch_is_a_problem(monkeypatch):
-    monkeypatch.setattr(checks_python, "_One", lambda: Computed(refuse(5, "of the machine"), 1))
+    monkeypatch.setattr(checks_python, "_One", lambda: Computed(refusing(errno.EIO), 1))
     found = finding_of(checks_python.workers)
     assert found.verdict == "problem"
-    assert "OSError: [Errno 5] of the machine" in found.found
+    assert "OSError: [Errno 5] Input/output error" in found.found
 
 
 def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):

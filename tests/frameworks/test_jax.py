@@ -420,13 +420,9 @@ with Loader(Odd(4), workers=1) as loader:
 
 def run(code, num_devices=4, **environ):
     flags = f"--xla_force_host_platform_device_count={num_devices}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environ},
-    )
+    environ = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | environ
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environ, **pipes)
 
 
 def finish(process):

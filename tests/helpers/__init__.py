@@ -57,6 +57,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     range_server.py         an HTTP server on the loopback interface that serves byte ranges and injects faults
     ray_cluster.py          Ray clusters on this machine, sources that report their process, and hashes of streams
     reading_children.py     forked children that look at a batch of their parent when the test requests it
+    refused_calls.py        functions that fail like calls that the system refuses
     repeated_signals.py     a signal handler that raises several times in a row
     reused_fork_servers.py  fork servers that tests reuse, as one program reuses them for several streams
     saved_states.py         loaders of each kind, whose states are saved and loaded

@@ -55,10 +55,7 @@ CASES = {
     "copy": (
         changed(times=Times(compute=times(0.01, count=100), copy=times(0.17, count=100))), "mpqueue.empty()"
     ),
-    "collate": (
-        changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))),
-        "__getitems__",
-    ),
+    "collate": (changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))), "__getitems__"),
     "waiting source": (
         changed(workers=FOUR_WORKERS, times=WAITS),
         "(disk, network, locks), and waiting workers need no CPU; use more than 4 workers",

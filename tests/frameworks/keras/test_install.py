@@ -112,10 +112,8 @@ def test_another_source_can_be_assigned():
     with pytest.raises(TypeError, match="int"):
         fast.source = 3
     assert fast.source is source
-    with (
-        mpqueue.Loader(fit_datasets.Marked(5), workers=0) as loader,
-        mpqueue.Loader(fit_datasets.Marked(2), workers=0) as other,
-    ):
+    loader, other = (mpqueue.Loader(fit_datasets.Marked(length), workers=0) for length in (5, 2))
+    with loader, other:
         fast = accelerate(loader)
         fast.source = other
         assert (len(fast), fast.source) == (2, other)

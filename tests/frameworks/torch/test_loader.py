@@ -594,8 +594,8 @@ def test_a_loader_in_a_forked_child_works():
 class Epochs(data.IterableDataset):
     """Pairs of the number of this iteration and a number; counts its iterations, and has a state."""
 
-    def __init__(self, gate=None, fuse=None):
-        self.epoch, self.at, self.gate, self.fuse = -1, 0, gate, str(fuse)
+    def __init__(self):
+        self.epoch, self.at = -1, 0
 
     def __iter__(self):
         if not self.at:
@@ -604,14 +604,10 @@ class Epochs(data.IterableDataset):
 
     def _rest(self):
         for number in range(self.at, 6):
-            if (self.epoch, number) == (1, 4) and self.gate is not None and burns(self.fuse):
-                pass_gate(self.gate)
             self.at = number + 1
             yield torch.tensor([self.epoch, number])
         self.at = 0
 
-
-class EpochsWithState(Epochs):
     def state_dict(self):
         return {"epoch": self.epoch, "at": self.at}
 
@@ -625,7 +621,7 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
     Some make the loader replace its worker. The worker's dataset has counted the epochs.
     """
     for after in range(1, 31, 3):
-        loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)
+        loader = DataLoader(Epochs(), batch_size=2, num_workers=1, persistent_workers=True)
         lists(loader)
         batches = iter(loader)
         found = [next(batches)]
@@ -635,7 +631,7 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
         assert [lists(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)], after
 
 
-class EpochsWithTable(EpochsWithState):
+class EpochsWithTable(Epochs):
     """Epochs with a tensor, as many datasets of torch have one."""
 
     def __init__(self):
@@ -643,7 +639,7 @@ class EpochsWithTable(EpochsWithState):
         self.table = torch.arange(3)
 
 
-class EpochsWithParent(EpochsWithState):
+class EpochsWithParent(Epochs):
     """Epochs that contain themselves."""
 
     def __init__(self):
@@ -664,16 +660,6 @@ def test_epoch_after_a_resumed_one_is_complete(kind, size, taken):
     assert lists(other) == lists(batches)
     numbers = torch.tensor(lists(other)).reshape(-1, 2).tolist()
     assert numbers == [[2, number] for number in range(6)]
-
-
-def test_worker_crash_in_the_second_epoch_of_a_stream_loses_no_batch(tmp_path):
-    with Gate() as gate:
-        options = {"prefetch_factor": 8, "persistent_workers": True, "multiprocessing_context": "fork"}
-        loader = DataLoader(EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, **options)
-        lists(loader)
-        batches = iter(loader)
-        gate.arrival().kill()
-        assert lists(batches) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
 
 
 _ORDERS = {
