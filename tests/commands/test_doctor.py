@@ -120,6 +120,10 @@ def open_files(soft, hard=4096):
     return {(resource, "getrlimit"): lambda which: (soft, hard), (checks_system, "num_cpus"): lambda: 4}
 
 
+def loaded(*averages):
+    return {(os, "getloadavg"): lambda: averages, (checks_system, "num_cpus"): lambda: 4}
+
+
 def shared_memory(total, free):
     found = SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
     return {(os, "statvfs"): lambda path: found}
@@ -131,14 +135,8 @@ MACHINES = {
         {(limits, "cpu_quota"): lambda: 1.5, (limits, "num_cpus"): lambda: 8, (checks_system, "num_cpus"): lambda: 8},
         "note", "a quota of 1.5.*workers=2",
     ),
-    "busy": (
-        checks_system.load, {(os, "getloadavg"): lambda: (9.0, 1.0, 1.0), (checks_system, "num_cpus"): lambda: 4},
-        "note", "",
-    ),
-    "not busy any longer": (
-        checks_system.load, {(os, "getloadavg"): lambda: (4.0, 9.0, 9.0), (checks_system, "num_cpus"): lambda: 4},
-        "ok", "",
-    ),
+    "busy": (checks_system.load, loaded(9.0, 1.0, 1.0), "note", ""),
+    "not busy any longer": (checks_system.load, loaded(4.0, 9.0, 9.0), "ok", ""),
     "60 open files": (checks_system.files, open_files(60), "problem", r"\nulimit -n 4096$"),
     "256 open files": (checks_system.files, open_files(256), "note", r"\nulimit -n 4096$"),
     "4096 open files": (checks_system.files, open_files(4096), "ok", r"\n$"),
@@ -159,8 +157,7 @@ MACHINES = {
     "enough shared memory": (checks_memory.shm, shared_memory(16 * GIB, 9 * GIB), "ok", "9 GiB of 16 GiB free"),
     "no shared memory": (checks_memory.shm, {(checks_memory, "_SHM"): "/missing"}, "note", ""),
     "no memory files": (
-        checks_memory.memfd, {(os, "memfd_create"): refusing(errno.ENOSYS)},
-        "problem", "Function not implemented",
+        checks_memory.memfd, {(os, "memfd_create"): refusing(errno.ENOSYS)}, "problem", "Function not implemented",
     ),
     "little memory in a group": (
         checks_memory.memory, {(limits, "group_memory"): lambda: limits.GroupMemory(2 * GIB, 100 << 20)},

@@ -58,6 +58,25 @@ def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
     assert again < 2 * 30  # and not twice all delivered batches
 
 
+def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server, tmp_path):
+    options = {"lanes": 4, "mode": "broadcast", "world": 2}
+    server = start_server(**options)
+    both = [puppets("s", reconnect=True).attached() for _ in range(2)]
+    all_do(both, "loop")
+    for _ in range(9):
+        all_do(both, "take")
+    both[0].do("take")
+    both[1].process.send_signal(signal.SIGSTOP)
+    crash(server)
+    start_server(**options)
+    both[0].tell("take_all")  # impossible before the other consumer has attached again
+    await_back(both[0], tmp_path / "journal")
+    both[1].process.send_signal(signal.SIGCONT)
+    both[1].do("take_all"), both[0].answer()
+    assert both[0].taken == both[1].taken
+    assert len(both[0].taken) == 4 * 40 - 2
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["fast one first", "slow one first"])
 @pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "index"])
 @pytest.mark.parametrize("mode", ["broadcast", "split"])
