@@ -1,6 +1,7 @@
 """Enqueuers beyond the golden cases of Keras: epochs, several generators, bad calls."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -101,18 +102,11 @@ def test_stop_unblocks_a_waiting_consumer(processes):
     options = {"start_method": "fork"} if processes else {}
     enqueuer = OrderedEnqueuer(Stuck(), processes, **options)
     enqueuer.start()
-    ended = threading.Event()
-
-    def consume():
-        assert list(enqueuer.get()) == []
-        ended.set()
-
-    reader = threading.Thread(target=consume)
-    reader.start()
-    enqueuer.stop()
-    release.set()
-    assert ended.wait(60)
-    reader.join()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, enqueuer.get())
+        enqueuer.stop()
+        release.set()
+        assert reading.result(60) == []
 
 
 def test_queue_reports_ready_batches_and_returns_items(deadlock_s):

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 from helpers.mapped_values import Follows
 
 from mpqueue.frameworks.keras import idle
@@ -38,18 +39,13 @@ def test_change_after_a_concurrent_stop_is_detected():
         enqueuer.stop()
         source.value = 7
 
-    def in_another_thread():
-        thread = threading.Thread(target=end_the_epoch)
-        thread.start()
-        thread.join()
-
     enqueuer.start()
     batches = enqueuer.get()
     try:
         found = [next(batches).tolist() for _ in range(2)]
         enqueuer.stop()
         enqueuer.start()
-        source.amid = in_another_thread
+        source.amid = lambda: in_threads(end_the_epoch)
         found.append(next(batches).tolist())
         assert source.value == 7
         enqueuer.start()

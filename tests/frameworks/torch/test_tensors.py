@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.torch_batches import Stream, loader_of, through
+from helpers.wrapped_functions import wrap
 
 import mpqueue.torch
+from mpqueue.memory.writer import SlotWriter
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
@@ -142,26 +144,21 @@ class Samples:
         return {"image": image, "tensor": torch.full((5000,), index, dtype=torch.bfloat16), "label": index}
 
 
-def test_the_default_collation_stacks_into_the_slot():
+def test_the_default_collation_stacks_into_the_slot(monkeypatch):
     """Arrays that are in the slot already are not copied when the batch is written."""
-    loader = mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)
-    copied = []
-    from mpqueue.memory import writer
+    copied = [0]
 
-    place = writer.SlotWriter.place
-
-    def placing(self):
+    def placed(place, self):
         copied.append(sum(array.nbytes for array in self._arrays))
         return place(self)
 
-    writer.SlotWriter.place = placing  # inherited by the forked worker, which reports by an item of the batch
-    stock = Samples.__getitem__
-    Samples.__getitem__ = lambda self, index: {**stock(self, index), "copied": copied[-1] if copied else 0}
-    try:
-        batches = list(loader)
-    finally:
-        writer.SlotWriter.place, Samples.__getitem__ = place, stock
-    for number, batch in enumerate(batches):
+    def with_copied(getitem, self, index):
+        return {**getitem(self, index), "copied": copied[-1]}
+
+    # Inherited by the forked worker, which reports by an item of the batch.
+    wrap(monkeypatch, SlotWriter, "place", placed)
+    wrap(monkeypatch, Samples, "__getitem__", with_copied)
+    for number, batch in enumerate(mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)):
         assert batch["image"].shape == (8, 64, 64, 3)
         assert batch["image"][:, 0, 0, 0].tolist() == batch["label"].tolist() == list(range(8 * number, 8 * number + 8))
         assert batch["tensor"].dtype is torch.bfloat16
