@@ -81,6 +81,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     tfrecords.py            TFRecord files and their Examples, written without mpqueue
     time_limits.py          a time limit for the hangs that pytest-timeout does not cover
     torch_batches.py        datasets of torch, and values that pass through a worker of its loader
+    traced_memory.py        a bound for the memory that Python allocates
     trainer_processes.py    a trainer in a separate process, and what remains after its exit
     unpickled_batches.py    workers that raise if a part of a batch is pickled
     unread_parameters.py    parameters that the body of a public function does not read

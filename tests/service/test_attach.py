@@ -3,13 +3,13 @@
 import itertools
 import os
 import resource
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.consumer_requests import ConsumerRequest
 from helpers.forked_calls import status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+from helpers.traced_memory import allocates_less_than
 from helpers.waits import until
 
 import mpqueue
@@ -105,13 +105,9 @@ class TestAnswers:
     def test_number_of_slots_does_not_determine_memory(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "directory", stride=64) as server:
             consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-            tracemalloc.start()
-            try:
+            with allocates_less_than(5 << 20):  # there are 400,000 slots
                 server.greet()
                 consumer.result(60).close()
-                assert tracemalloc.get_traced_memory()[1] < 5 << 20, "there are 400,000 slots"
-            finally:
-                tracemalloc.stop()
 
     def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
         monkeypatch.setattr("mpqueue.service.protocol.server_directory._PATIENCE_S", 0.02)

@@ -3,10 +3,10 @@
 import contextlib
 import json
 import time
-import tracemalloc
 
 import pytest
 from helpers.damaged_bytes import bent, edits
+from helpers.traced_memory import allocates_less_than
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,14 +146,8 @@ WIDE = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 
 @pytest.mark.parametrize("data", [b"[" * MAX_HANDSHAKE, WIDE], ids=["nested", "wide"])
 def test_worst_handshake_needs_little_memory(data):
-    tracemalloc.start()
-    try:
-        with pytest.raises(ProtocolError):
-            Hello.decode(data)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < 64 * MAX_HANDSHAKE
+    with allocates_less_than(64 * MAX_HANDSHAKE), pytest.raises(ProtocolError):
+        Hello.decode(data)
 
 
 @pytest.mark.measures

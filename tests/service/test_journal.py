@@ -15,6 +15,7 @@ import pytest
 from helpers.queue_processes import Other
 from helpers.refused_calls import refusing
 from helpers.server_directories import STRANGER, become, needs_root
+from helpers.signal_handlers import handling, raising
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.serving.journal import _MARK, Journal, Recovered, Survivor, lock_journal, read_journal, started_at
@@ -249,16 +250,9 @@ class Alarm(Exception):
 
 
 def test_handler_that_raises_while_a_state_is_unpickled_is_not_an_error_of_the_journal(path: str):
-    def handler(*_: object) -> None:
-        raise Alarm
-
     write_state(path, pickle.dumps(Signalling()))
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with pytest.raises(Alarm):
-            read_journal(path)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with handling(raising(Alarm), signal.SIGUSR1), pytest.raises(Alarm):
+        read_journal(path)
 
 
 class Signalling:

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from helpers.numbered_batches import taken
+from helpers.signal_handlers import handling, raising
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -108,17 +109,14 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
 def test_exception_of_signal_handler_is_an_interrupt_and_batch_arrives(number, kind, monkeypatch):
-    def strike(*_):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGUSR1, strike)
     monkeypatch.setattr(Fragile, "strikes", [number, 0, 0])
-    try:
-        with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
-            batches = iter(consumer)
-            assert [int(next(batches)[0][0]) for _ in range(AT)] == [0, 1]
-            with pytest.raises(kind):
-                next(batches)
-            assert taken(batches) == [2, 3, 4, 5]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with (
+        handling(raising(Interrupted), signal.SIGUSR1),
+        Server("s", Source({AT}), workers=1),
+        mpqueue.attach("s", timeout=60) as consumer,
+    ):
+        batches = iter(consumer)
+        assert [int(next(batches)[0][0]) for _ in range(AT)] == [0, 1]
+        with pytest.raises(kind):
+            next(batches)
+        assert taken(batches) == [2, 3, 4, 5]

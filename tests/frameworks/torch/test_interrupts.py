@@ -15,6 +15,7 @@ from helpers.engine_parts import session_of
 from helpers.finalizers import end_interrupted
 from helpers.injected_exceptions import Strike, Struck
 from helpers.numbered_batches import iter_after
+from helpers.signal_handlers import handling, raising
 from helpers.torch_batches import HasPlace, continued, lists
 from torch.utils import data
 
@@ -29,13 +30,8 @@ BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 @pytest.fixture
 def raises():
     """Return a function that sends a signal; its handler raises a TimeoutError."""
-
-    def handle(number, frame):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    yield lambda: signal.raise_signal(signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, before)
+    with handling(raising(TimeoutError), signal.SIGUSR1):
+        yield lambda: signal.raise_signal(signal.SIGUSR1)
 
 
 class Samples(data.Dataset):
