@@ -131,24 +131,19 @@ class Levels(keras.utils.PyDataset):
         return np.zeros((1, 1), "float32"), np.full((1, 1), self.level + 10 * self._exponent, "float32")
 
 
-class Raising(keras.callbacks.Callback):
-    def __init__(self, dataset):
-        super().__init__()
-        self.dataset = dataset
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.dataset.level = epoch
-        self.dataset._exponent = 2 * self.dataset.level
-
-
 @pytest.mark.parametrize(
     "options", [{"workers": 1}, {"workers": 3}, {"workers": 2, "use_multiprocessing": False}, {"workers": 0}]
 )
 def test_attributes_that_a_callback_sets_reach_the_source(options):
+    def raise_level(epoch, logs):
+        dataset.level = epoch
+        dataset._exponent = 2 * dataset.level
+
     dataset = accelerate(Levels(), **options)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
     model.compile(keras.optimizers.SGD(0.0), "mae")
-    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[Raising(dataset)]).history
+    raising = keras.callbacks.LambdaCallback(on_epoch_begin=raise_level)
+    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[raising]).history
     assert history["loss"] == [0, 21, 42, 63]
     assert (dataset.level, dataset.source.level, vars(dataset.source)["_exponent"]) == (3, 3, 6)
     with pytest.raises(AttributeError, match="levels"):
