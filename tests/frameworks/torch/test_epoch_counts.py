@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -288,21 +289,16 @@ class CountedWithoutState(data.IterableDataset):
         yield from range(100 * self.epoch, 100 * self.epoch + LENGTH)
 
 
-class Late:
-    """A ``worker_init_fn`` that waits in the second worker."""
-
-    def __init__(self, address):
-        self.address = address
-
-    def __call__(self, number):
-        if number:
-            pass_gate(self.address)
+def late(address, number):
+    """Wait in the second worker."""
+    if number:
+        pass_gate(address)
 
 
 @pytest.mark.parametrize("kind", [Counted, CountedWithoutState])
 def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypatch):
     with Gate() as gate:
-        options = WAYS["two workers"] | {"worker_init_fn": Late(gate.address)}
+        options = WAYS["two workers"] | {"worker_init_fn": partial(late, gate.address)}
         loader = DataLoader(kind(), batch_size=None, **options)
         assert next(iter(loader)) == 0
         arrival, backend = gate.arrival(), loader._iterator.loader_workers.pipeline.backend
