@@ -39,9 +39,9 @@ A module that runs in other processes needs no framework. The modules, by name::
     injected_exceptions.py  exceptions like those of signal handlers, raised at the n-th possible place in the package
     interleaving.py         deterministic interleaving with another thread, between two lines of Python code
     jax_cache.py            a shared folder for JAX's compilation cache during one run of the tests
+    kept_batches.py         the last batches of a loop, which must not change while other batches pass
     keras_environment.py    programs that import Keras without its optional packages
     keras_fits.py           fits of a small model with the real Keras, and records of the batches that Keras received
-    kept_batches.py         the last batches of a loop, which must not change while other batches pass
     logged_lanes.py         a source of lanes that logs each computed element
     mapped_values.py        a source that follows a number in a mapped file
     memory_groups.py        memory control groups for trainers in tests
