@@ -77,7 +77,7 @@ def case_of(block):
     return pytest.param(interpreter_of(block), block, id=str(block), marks=marks)
 
 
-@pytest.mark.parametrize(("launcher", "block"), map(case_of, PYTHON), indirect=["launcher"])
+@pytest.mark.parametrize(("launcher", "block"), [case_of(block) for block in PYTHON], indirect=["launcher"])
 def test_a_python_block_runs_unchanged(launcher, block, tmp_path):
     """It runs in a separate process, and does not print to stderr, except with frameworks, which do."""
     frameworks = frameworks_of(block)
