@@ -39,7 +39,7 @@ class Stream(data.IterableDataset):
         return iter(self.elements)
 
 
-class HasPlace:
+class HasPosition:
     """A base class of datasets and iterators whose state is their position ``at``."""
 
     at = 0

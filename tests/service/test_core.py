@@ -224,7 +224,7 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
         assert simulation.attach(story.num)
     done = len(simulation.finished) + len(simulation.abandoned)
     epochs_of(simulation, sorted(simulation.consumers), done + 2)
-    taken = Counter(place for it in story.everybody() for place in it.taken)
+    taken = Counter(position for it in story.everybody() for position in it.taken)
     if mode.name == "split":
         for epoch in simulation.finished:
             assert all(taken[epoch, position] == 1 for position in range(simulation.length(epoch)))
@@ -449,9 +449,9 @@ def test_new_consumer_of_restarted_broadcast_is_late(join: str, expected: tuple[
     simulation = Simulation(rules_of(mode="broadcast", window=2), [4], frontier=2, has_opened=True)
     assert simulation.attach(1, None, join)
     simulation.begin(1)
-    places = simulation.consumers[1].taken
-    assert places[0] == expected
-    assert places == [(expected[0], position) for position in range(expected[1], 4)]
+    positions = simulation.consumers[1].taken
+    assert positions[0] == expected
+    assert positions == [(expected[0], position) for position in range(expected[1], 4)]
 
 
 def test_rank_that_crashed_with_server_is_not_waited_for_forever():

@@ -75,14 +75,14 @@ def loops(loader, number=3, change=lambda: None):
         change()
 
 
-def slow_down(monkeypatch, place, name, seconds):
+def slow_down(monkeypatch, position, name, seconds):
     """Make a method take this time by the clock."""
 
     def slow(method, *arguments):
         CLOCK.pass_s(seconds)
         method(*arguments)
 
-    wrap(monkeypatch, place, name, slow)
+    wrap(monkeypatch, position, name, slow)
 
 
 def test_inner_parts_do_not_count_for_outer_ones(clock):

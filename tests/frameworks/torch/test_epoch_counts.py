@@ -9,7 +9,7 @@ import torch
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.numbered_batches import iter_after
-from helpers.torch_batches import HasPlace, Stream, continued
+from helpers.torch_batches import HasPosition, Stream, continued
 from torch.utils import data
 
 from mpqueue.torch import DataLoader
@@ -79,7 +79,7 @@ class OwnIterator(CountsAtItsEnd):
         return 100 * self.epoch + self.at - 1
 
 
-class Steps(HasPlace):
+class Steps(HasPosition):
     """An iterator with separate state."""
 
     def __init__(self, epoch):
@@ -111,7 +111,7 @@ class CountsForItsIterator(data.IterableDataset):
         self.epoch = state["epoch"]
 
 
-class KeepsPlace(data.IterableDataset):
+class KeepsPosition(data.IterableDataset):
     """Begins each epoch where a state was loaded, as Hugging Face's datasets do."""
 
     def __init__(self):
@@ -133,7 +133,7 @@ class Wraps(data.IterableDataset):
     """Counts its epochs, and wraps datasets with the place."""
 
     def __init__(self):
-        self.epoch, self.parts = -1, [KeepsPlace()]
+        self.epoch, self.parts = -1, [KeepsPosition()]
 
     def __iter__(self):
         if self.parts[0].loaded is None:
@@ -256,7 +256,7 @@ COPIES = [lambda loader: loader, copy.copy, copy.deepcopy, lambda loader: pickle
 
 
 @pytest.mark.parametrize("copy_of", COPIES, ids=["same", "copy", "deepcopy", "pickle"])
-@pytest.mark.parametrize("kind", [Counted, KeepsPlace])
+@pytest.mark.parametrize("kind", [Counted, KeepsPosition])
 @pytest.mark.parametrize("num_read", [0, 1, 2])
 def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy_of, num_read):
     _, state, _ = run(lambda: made(kind, "inline"), 1, 2)
@@ -265,7 +265,7 @@ def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy
     loader = copy_of(loader)
     batches = iter(loader)
     state = loader.state_dict()
-    expected = [values([number + 100 * (kind is not KeepsPlace) * epoch for number in range(4)]) for epoch in (2, 3)]
+    expected = [values([number + 100 * (kind is not KeepsPosition) * epoch for number in range(4)]) for epoch in (2, 3)]
     assert [values(batches), values(loader)] == expected
     loader = continued(made(kind, "inline"), state)
     assert [values(loader), values(loader)] == expected

@@ -16,7 +16,7 @@ from helpers.finalizers import end_interrupted
 from helpers.injected_exceptions import Strike, Struck
 from helpers.numbered_batches import iter_after
 from helpers.signal_handlers import handling, raising
-from helpers.torch_batches import HasPlace, continued, lists
+from helpers.torch_batches import HasPosition, continued, lists
 from torch.utils import data
 
 import mpqueue
@@ -97,7 +97,7 @@ def test_interrupt_anywhere_without_workers_loses_no_batch():
         assert lists(batches) == left
 
 
-class StatefulNumbers(HasPlace, data.IterableDataset):
+class StatefulNumbers(HasPosition, data.IterableDataset):
     """The numbers below 8; its state is the position of its iterator."""
 
     def __iter__(self):
@@ -256,8 +256,8 @@ def drawn(index):
 
 
 def state_of_globals():
-    _, keys, place, *_ = np.random.get_state()
-    return random.getstate(), bytes(keys), place, torch.get_rng_state().tolist()
+    _, keys, position, *_ = np.random.get_state()
+    return random.getstate(), bytes(keys), position, torch.get_rng_state().tolist()
 
 
 @pytest.mark.parametrize(

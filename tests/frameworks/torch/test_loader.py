@@ -22,7 +22,7 @@ from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
 from helpers.injected_exceptions import Strike, Struck
 from helpers.numbered_batches import iter_after
-from helpers.torch_batches import HasPlace, Numbers, continued, lists
+from helpers.torch_batches import HasPosition, Numbers, continued, lists
 from helpers.unread_parameters import unread_parameters
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -229,7 +229,7 @@ def test_dataset_without_draws_is_computed_once():
 # -- State
 
 
-class Counted(HasPlace, data.IterableDataset):
+class Counted(HasPosition, data.IterableDataset):
     """Numbers that are recorded when they are read; its state is the position of its latest iterator."""
 
     def __init__(self, log, gate=None, fuse=None):
@@ -439,7 +439,7 @@ def test_object_that_is_not_a_state_is_rejected():
         lambda state: state.pop("generator"),
         lambda state: state.update(generator="12"),
         lambda state: state.update(base_seed=None),
-        lambda state: state.update(place=3),
+        lambda state: state.update(position=3),
         lambda state: state.update(history=[{"kind": "exclude"}]),
         lambda state: state["place"].pop("epoch"),
         lambda state: state["place"].update(position=-1),

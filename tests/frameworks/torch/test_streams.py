@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.gates import Gate, pass_gate
 from helpers.numbered_batches import iter_after
-from helpers.torch_batches import HasPlace, Stream, continued
+from helpers.torch_batches import HasPosition, Stream, continued
 from torch.utils import data
 
 import mpqueue.torch
@@ -242,7 +242,7 @@ def test_options_of_streams_are_rejected_for_other_datasets(option, make):
         DataLoader(make(), **option)
 
 
-class Counted(HasPlace, data.IterableDataset):
+class Counted(HasPosition, data.IterableDataset):
     """Numbers that are recorded when they are read."""
 
     def __init__(self, num):
@@ -258,7 +258,7 @@ class Counted(HasPlace, data.IterableDataset):
         self.begins_at = state["at"]
 
 
-class Steps(HasPlace):
+class Steps(HasPosition):
     """An iterator over pairs as in `Counted`, with a state."""
 
     def __init__(self, first, step):
@@ -360,7 +360,7 @@ class Draws(data.IterableDataset):
         return random.random(), np.random.random(), torch.rand(()).item()
 
 
-class DrawsWithState(HasPlace, Draws):
+class DrawsWithState(HasPosition, Draws):
     def __iter__(self):
         self.drawn()
         return self.rest()
@@ -386,8 +386,8 @@ def test_resume_without_workers_draws_no_numbers_of_the_trainer(make, workers, g
 
 
 def numbers_of_trainer():
-    _, keys, *place = np.random.get_state()
-    return random.getstate(), keys.tolist(), place, torch.get_rng_state().tolist()
+    _, keys, *position = np.random.get_state()
+    return random.getstate(), keys.tolist(), position, torch.get_rng_state().tolist()
 
 
 class Shared(data.IterableDataset):
@@ -418,7 +418,7 @@ class MixedStages:
         self.ex_iterables = stages
 
 
-class ShuffledByBuffer(HasPlace, Shared):
+class ShuffledByBuffer(HasPosition, Shared):
     """A stream like Hugging Face's: the state has the read position, but not the content of the buffer."""
 
     def __init__(self):
