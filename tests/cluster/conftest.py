@@ -81,6 +81,12 @@ def extra_node(cluster):
 
 
 @pytest.fixture
+def other(cluster):
+    """The options of a loader with all workers on the node without the trainer."""
+    return {"backend": "ray", "ray_options": ray_cluster.on(cluster.others[0].node_id)}
+
+
+@pytest.fixture
 def stopped():
     """Continues the processes that a test has suspended."""
     pids = []

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
+from helpers.wrapped_functions import wrap
 
 from mpqueue.backends.ray import agent as agents
 from mpqueue.backends.ray import wire
@@ -162,14 +163,12 @@ def test_batch_before_invalid_data_of_a_worker_arrives_with_its_bytes(connection
 def test_agent_without_pidfds_runs(connection, monkeypatch):
     """Old kernels lack them, and sandboxes deny them."""
 
-    def denied(pid):
+    def denied(pidfd_open, pid):
         if pid in {os.getpid(), os.getppid()}:
             raise OSError(errno.EPERM, "denied")
         return pidfd_open(pid)
 
-    pidfd_open = os.pidfd_open
-
-    monkeypatch.setattr(os, "pidfd_open", denied)
+    wrap(monkeypatch, os, "pidfd_open", denied)
     processes.has_pidfds.cache_clear()
     try:
         Agent(connection[1], TERMS).close()
@@ -177,32 +176,36 @@ def test_agent_without_pidfds_runs(connection, monkeypatch):
         processes.has_pidfds.cache_clear()
 
 
-def test_agent_that_cannot_be_created_reports_the_reason(connection, monkeypatch):
+@pytest.fixture
+def trainer_end(connection, monkeypatch):
+    """The trainer's end of the connection that an agent of this process will use."""
     ours, theirs = connection
-
     monkeypatch.setattr(agents, "_connect", lambda _: theirs)
     monkeypatch.setattr(agents, "_settle", lambda _: None)
+    return ours
+
+
+def reason_of_fault(sock):
+    """Return the text of the only message of an agent, which is an error."""
+    ((kind, body),) = messages_from(sock)
+    assert kind == FromAgent.FAULT
+    return str(failures.unpack(body))
+
+
+def test_agent_that_cannot_be_created_reports_the_reason(trainer_end, monkeypatch):
     monkeypatch.setattr(agents, "make_poller", exhausted)
     with pytest.raises(OSError, match="too many open files"):
         agents.serve(TERMS)
-    ((kind, body),) = messages_from(ours)
-    assert kind == FromAgent.FAULT
-    assert "too many open files" in str(failures.unpack(body))
+    assert "too many open files" in reason_of_fault(trainer_end)
 
 
-def test_system_error_in_an_agent_is_reported_to_the_trainer(connection, monkeypatch):
+def test_system_error_in_an_agent_is_reported_to_the_trainer(trainer_end, monkeypatch):
     """It is not mistaken for the end of the connection, which would hide the reason."""
-    ours, theirs = connection
-
-    monkeypatch.setattr(agents, "_connect", lambda _: theirs)
-    monkeypatch.setattr(agents, "_settle", lambda _: None)
     monkeypatch.setattr(agents.ForkServer, "send_patch", exhausted)
     head = pickle.dumps((0, [], {}, {}))
-    ours.sendall(TO_AGENT.pack(ToAgent.SOURCE, 0, len(head)) + head)
+    trainer_end.sendall(TO_AGENT.pack(ToAgent.SOURCE, 0, len(head)) + head)
     agents.serve(TERMS)
-    ((kind, body),) = messages_from(ours)
-    assert kind == FromAgent.FAULT
-    assert "too many open files" in str(failures.unpack(body))
+    assert "too many open files" in reason_of_fault(trainer_end)
 
 
 @pytest.fixture
@@ -249,15 +252,15 @@ def test_crash_of_a_fork_server_ends_its_link_at_once(connection):
 def test_connection_without_a_thread_is_closed_and_the_next_one_is_served(links_and_events, monkeypatch):
     """The thread that accepts connections also finds agents that have failed."""
     made, _ = links_and_events
-    really_start, starts = JoinedThread.start, []
+    starts = []
 
-    def start(thread):
+    def start_later(start, thread):
         starts.append(thread)
         if len(starts) == 1:
             raise OSError(errno.EAGAIN, "can't start new thread")
-        really_start(thread)
+        start(thread)
 
-    monkeypatch.setattr(JoinedThread, "start", start)
+    wrap(monkeypatch, JoinedThread, "start", start_later)
     for expected in (0, 16):  # bytes of the challenge
         with socket.create_connection(made.address, DEADLOCK_S) as sock:
             assert len(sock.recv(16)) == expected

@@ -11,7 +11,7 @@ import pytest
 from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
-from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
+from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, until
 from helpers.wrapped_functions import recorded
 
 import mpqueue
@@ -40,11 +40,6 @@ def expected():
     return hash_of(Loader(RandomBatches(), workers=0, **OPTIONS))
 
 
-@pytest.fixture
-def other(cluster):
-    return cluster.others[0].node_id
-
-
 def agent_of(pid):
     """Return the process of the agent that started a worker."""
     return psutil.Process(pid).parent().parent()
@@ -55,7 +50,7 @@ def agent_of(pid):
 
 def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path):
     source = WithFault(Fault("sigkill", tmp_path / "fuse"))
-    with Loader(source, workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
+    with Loader(source, workers=2, **other, **OPTIONS) as loader:
         assert hash_of(loader) == expected
         statistics = loader.statistics()
     assert (statistics.deaths, statistics.restarts) == (1, 1)
@@ -63,9 +58,7 @@ def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path):
 
 
 def test_batch_that_crashes_workers_on_node_is_replaced_by_an_error(other):
-    with Loader(
-        WithFault(Fault("sigkill")), workers=2, backend="ray", ray_options=on(other), restarts=1, copy=True
-    ) as loader:
+    with Loader(WithFault(Fault("sigkill")), workers=2, restarts=1, copy=True, **other) as loader:
         seen, error = [], None
         batches = iter(loader)
         while True:
@@ -80,13 +73,8 @@ def test_batch_that_crashes_workers_on_node_is_replaced_by_an_error(other):
 
 
 def test_hanging_call_raises_timeout_with_its_stack(other):
-    with (
-        Loader(
-            WithFault(Fault("endless-loop")), workers=1, backend="ray", ray_options=on(other), restarts=0,
-            batch_timeout=5,
-        ) as loader,
-        pytest.raises(BatchTimeout) as caught,
-    ):  # fmt: skip
+    source, options = WithFault(Fault("endless-loop")), {"workers": 1, "restarts": 0, "batch_timeout": 5}
+    with Loader(source, **options, **other) as loader, pytest.raises(BatchTimeout) as caught:
         for _ in loader:
             pass
     assert caught.value.index == 5
@@ -94,10 +82,7 @@ def test_hanging_call_raises_timeout_with_its_stack(other):
 
 
 def test_crash_of_fork_server_of_node_costs_no_batch(other, expected, taken):
-    with (
-        Gate() as gate,
-        Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
-    ):
+    with Gate() as gate, Loader(Waiting(gate.address), workers=1, **other, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         psutil.Process(arrival.pid).parent().kill()
@@ -179,9 +164,8 @@ EXTRA = {"resources": {"extra": 1}, "num_cpus": 0}
 def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expected, extra_node, taken):
     for _ in range(2):
         extra_node(resources={"extra": 4})
-    with Gate() as gate, Loader(
-        Waiting(gate.address), workers=2, backend="ray", ray_options=EXTRA, restarts=0, **OPTIONS
-    ) as loader:  # fmt: skip
+    options = {"workers": 2, "backend": "ray", "ray_options": EXTRA, "restarts": 0} | OPTIONS
+    with Gate() as gate, Loader(Waiting(gate.address), **options) as loader:
         got = taken(loader)
         first = gate.arrival()
         raylet = agent_of(first.pid).parent()
@@ -237,9 +221,7 @@ def test_generator_on_lost_node_continues_at_the_same_element(other):
     with (
         Gate() as gate,
         ThreadPoolExecutor(1) as pool,
-        Loader(
-            functools.partial(gated, gate.address), workers=1, backend="ray", ray_options=on(other), restarts=0
-        ) as loader,
+        Loader(functools.partial(gated, gate.address), workers=1, restarts=0, **other) as loader,
     ):
         elements = pool.submit(lambda: [int(index) for index in loader])
         arrival = gate.arrival()
@@ -279,9 +261,7 @@ def relays(monkeypatch):
 
 
 def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
-    with Gate() as gate, Loader(
-        Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS
-    ) as loader:  # fmt: skip
+    with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         (agent,) = agents()
@@ -332,9 +312,8 @@ def test_busy_trainer_does_not_give_up_agents(other, relays, monkeypatch):
     clock = StoppedClock()
     monkeypatch.setattr(relay, "time", clock)
     monkeypatch.setattr(relay.NodeLink, "take_commands", lambda link: clock.take_commands(link))
-    with Loader(
-        RandomBatches(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 3}, **OPTIONS
-    ) as loader:
+    options = {"backend": "ray", "ray_options": other["ray_options"] | {"deadline_s": 3}} | OPTIONS
+    with Loader(RandomBatches(), workers=1, **options) as loader:
         batches = iter(loader)
         next(batches)
         with clock.hold(passed_s=60):
@@ -360,7 +339,7 @@ def test_stop_in_mid_epoch_ends_agents_and_restart_works(cluster):
 
 def test_stop_does_not_wait_for_silent_agent(other, stopped):
     """The deadline of the agent is far away, and the exit of the killed worker is not reported."""
-    with Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(other)) as loader:
+    with Loader(RandomBatches(), workers=1, **other) as loader:
         next(iter(loader))
         stopped(*agents())
         loader.stop()
@@ -368,10 +347,7 @@ def test_stop_does_not_wait_for_silent_agent(other, stopped):
 
 
 def test_interrupt_of_waiting_consumer_loses_no_batch(other, expected):
-    with (
-        Gate() as gate,
-        Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
-    ):
+    with Gate() as gate, Loader(Waiting(gate.address), workers=1, **other, **OPTIONS) as loader:
         seen, batches = [], iter(loader)
         with pytest.raises(KeyboardInterrupt), Alarm(KeyboardInterrupt) as alarm:
             waits = threading.Thread(target=interrupt_at, args=(gate, alarm))

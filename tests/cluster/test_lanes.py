@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from helpers.gates import Gate
 from helpers.logged_lanes import AtGate, Counted, all_of, computed, rest, running
-from helpers.ray_cluster import on
 
 import mpqueue
 from mpqueue.errors import WorkerDied
@@ -15,12 +14,11 @@ from mpqueue.errors import WorkerDied
 pytestmark = pytest.mark.shared_fork_server
 
 
-def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path):
+def test_lane_of_killed_worker_on_node_continues_from_snapshot(other, tmp_path):
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
         source = Counted(tmp_path / "log", at=AtGate(gate.address, tmp_path / "fuse", 1, 8))
         source.is_always_saved = True
-        options = on(cluster.others[0].node_id)
-        with running(source, workers=2, lanes=4, backend="ray", ray_options=options) as pipeline:
+        with running(source, workers=2, lanes=4, **other) as pipeline:
             results = pool.submit(rest, pipeline)
             gate.arrival().kill()
             whole = all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
@@ -30,7 +28,7 @@ def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path
     assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
 
 
-def test_sample_that_crashes_worker_on_node_is_lost_alone(cluster):
+def test_sample_that_crashes_worker_on_node_is_lost_alone(other):
     trainer = os.getpid()
 
     def kills(number):
@@ -39,9 +37,8 @@ def test_sample_that_crashes_worker_on_node_is_lost_alone(cluster):
         return number
 
     dataset = mpqueue.Dataset.range(24).map(kills).shuffle(buffer=3).batch(2)
-    options = {"backend": "ray", "ray_options": on(cluster.others[0].node_id), "restarts": 1}
     results, errors = [], []
-    with mpqueue.Loader(dataset, workers=2, lanes=4, seed=1, **options) as stream:
+    with mpqueue.Loader(dataset, workers=2, lanes=4, seed=1, restarts=1, **other) as stream:
         batches = iter(stream)
         while True:
             try:

@@ -7,6 +7,8 @@ import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
 
+OF_DEADLINE = "ray_options: deadline_s must be a number of seconds above 0"
+
 
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
@@ -21,13 +23,9 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
         ({"resources": {"CPU": 1}}, ValueError, 'ray_options: resources must not contain "CPU": pass num_cpus instead'),
         ({"scheduling_strategy": "PACK"}, ValueError, 'ray_options: scheduling_strategy must be "DEFAULT", "SPREAD"'),
         ({"runtime_env": "env"}, TypeError, "ray_options: runtime_env must be a dict or None, got 'env'"),
-        ({"deadline_s": 0}, ValueError, "ray_options: deadline_s must be a number of seconds above 0 and"),
+        ({"deadline_s": 0}, ValueError, f"{OF_DEADLINE} and"),
         ({"deadline_s": 10**400}, ValueError, "ray_options: deadline_s must be a finite number, 0 or more, got 1000"),
-        (
-            {"deadline_s": 1e5},
-            ValueError,
-            "ray_options: deadline_s must be a number of seconds above 0 and at most 86400 (a day), got 1",
-        ),
+        ({"deadline_s": 1e5}, ValueError, f"{OF_DEADLINE} and at most 86400 (a day), got 1"),
         ({"scheduling_strategy": np.zeros(2)}, TypeError, "ray_options: scheduling_strategy must be "),
     ],
     ids=range(14),

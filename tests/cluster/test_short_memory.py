@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers.ray_cluster import RandomBatches, hash_of, on
+from helpers.ray_cluster import RandomBatches, hash_of
 from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader
@@ -31,16 +31,12 @@ class Relayed:
         grants, reports, stacks = self.pipes.worker_ends
         self.worker = RemoteWorker(0, WorkerEnds(grants, reports, self.segment.fd, stacks), self.segment, STRIDE)
         self.has_memory = True
-        reserve = self.segment.reserve
-        monkeypatch.setattr(
-            Segment,
-            "reserve",
-            lambda _, start, end, spare: reserve(start, end, spare=spare) if self.has_memory else self._full(),
-        )
+        wrap(monkeypatch, Segment, "reserve", self._reserve)
 
-    @staticmethod
-    def _full():
-        raise OSError(errno.ENOSPC, "no memory")
+    def _reserve(self, reserve, *arguments, **options):
+        if not self.has_memory:
+            raise OSError(errno.ENOSPC, "no memory")
+        return reserve(*arguments, **options)
 
     def grant(self, kind, slot=0, turn=1):
         """Send a grant from the pool; return the message for the agent."""
@@ -161,14 +157,13 @@ def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
     mirror.note(0, BIG, BIG)
     mirror.end(0)
     failing = [OSError(errno.ENOSPC, "no memory")]
-    reserve = Segment.reserve
 
-    def once(segment, start, end, *, spare):
+    def once(reserve, *arguments, **options):
         if failing:
             raise failing.pop()
-        reserve(segment, start, end, spare=spare)
+        reserve(*arguments, **options)
 
-    monkeypatch.setattr(Segment, "reserve", once)
+    wrap(monkeypatch, Segment, "reserve", once)
     assert mirror.reserve(1, BIG)
     assert mirror.begin(0) == FIRST_BYTES  # its additional memory was freed
 
@@ -176,7 +171,7 @@ def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
 # -- Together
 
 
-def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypatch):
+def test_stream_with_little_memory_in_ring_arrives_completely(other, monkeypatch):
     """Every third batch finds no memory at first, in the trainer."""
     expected = hash_of(Loader(RandomBatches(size=100_000), workers=0, seed=2))
     calls = [0]
@@ -186,8 +181,7 @@ def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypat
         return calls[0] % 3 != 0 and reserve(*arguments)
 
     wrap(monkeypatch, RemoteWorker, "_reserve", scarce)
-    options = on(cluster.others[0].node_id)
-    with Loader(RandomBatches(size=100_000), workers=2, seed=2, backend="ray", ray_options=options) as loader:
+    with Loader(RandomBatches(size=100_000), workers=2, seed=2, **other) as loader:
         assert hash_of(loader) == expected
     assert calls[0] > 24
 
@@ -197,11 +191,7 @@ class Large(RandomBatches):
         return np.full(40 << 20, index, "u1"), index, 0
 
 
-def test_ring_without_memory_is_an_error_in_place_of_the_batch(cluster, monkeypatch):
+def test_ring_without_memory_is_an_error_in_place_of_the_batch(other, monkeypatch):
     monkeypatch.setattr(RemoteWorker, "_reserve", lambda *_: False)
-    options = on(cluster.others[0].node_id)
-    with (
-        Loader(Large(3), workers=1, backend="ray", ray_options=options) as loader,
-        pytest.raises(SharedMemoryFull),
-    ):
+    with Loader(Large(3), workers=1, **other) as loader, pytest.raises(SharedMemoryFull):
         next(iter(loader))

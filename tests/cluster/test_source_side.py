@@ -7,15 +7,10 @@ import numpy as np
 import psutil
 import pytest
 from helpers.coroutines import end_out_of_order
-from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
+from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-
-
-@pytest.fixture
-def other(cluster):
-    return {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
 
 
 class Unlucky(Exception):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.ray_cluster import RandomBatches, agents, hash_of, on
+from helpers.ray_cluster import RandomBatches, agents, hash_of
 
 import mpqueue
 from mpqueue import Loader
@@ -20,14 +20,12 @@ def expected():
     return epochs(Loader(RandomBatches(), workers=0, **OPTIONS))
 
 
-def test_stream_of_one_node_is_the_same(cluster, expected):
+def test_stream_of_one_node_is_the_same(other, expected):
     """Also if Ray's object store is full, because mpqueue does not use it."""
     import ray
 
     kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(14)]
-    with Loader(
-        RandomBatches(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS
-    ) as loader:
+    with Loader(RandomBatches(), workers=2, **other, **OPTIONS) as loader:
         assert epochs(loader) == expected
         assert [node.workers for node in loader.statistics().nodes] == [2]
         assert len(agents()) == 1
@@ -89,8 +87,8 @@ class Trees:
         }
 
 
-def test_batches_of_all_kinds_arrive_unchanged_from_another_node(cluster):
-    with Loader(Trees(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id)) as loader:
+def test_batches_of_all_kinds_arrive_unchanged_from_another_node(other):
+    with Loader(Trees(), workers=2, **other) as loader:
         for _ in range(2):
             for index, batch in enumerate(loader):
                 expected = Trees()[index]

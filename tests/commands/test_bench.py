@@ -188,7 +188,7 @@ def test_generators_used_by_the_source_are_detected(draw, names):
         (results(one(0, 90000.0), one(2, 8000.0)), "handing over", "workers=0"),
         (results(one(0, 10.0), one(2, 20.0)), "source", "only a cheaper source"),
     ],
-)  # fmt: skip
+)
 def test_bottleneck_is_named_with_its_remedy(found, bottleneck, words):
     advice = advise(found)
     assert advice.bottleneck == bottleneck

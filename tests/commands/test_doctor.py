@@ -1,5 +1,6 @@
 """``mpqueue doctor``: its findings on machines that lack something, and on this one."""
 
+import errno
 import json
 import os
 import re
@@ -9,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.control_groups import show_groups
 from helpers.package_structure import ROOT
+from helpers.refused_calls import refusing
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -113,15 +116,12 @@ def finding_of(check):
     return found
 
 
-def refuse(number, message):
-    def call(*_):
-        raise OSError(number, message)
-
-    return call
-
-
 def open_files(soft, hard=4096):
     return {(resource, "getrlimit"): lambda which: (soft, hard), (checks_system, "num_cpus"): lambda: 4}
+
+
+def loaded(*averages):
+    return {(os, "getloadavg"): lambda: averages, (checks_system, "num_cpus"): lambda: 4}
 
 
 def shared_memory(total, free):
@@ -135,14 +135,8 @@ MACHINES = {
         {(limits, "cpu_quota"): lambda: 1.5, (limits, "num_cpus"): lambda: 8, (checks_system, "num_cpus"): lambda: 8},
         "note", "a quota of 1.5.*workers=2",
     ),
-    "busy": (
-        checks_system.load, {(os, "getloadavg"): lambda: (9.0, 1.0, 1.0), (checks_system, "num_cpus"): lambda: 4},
-        "note", "",
-    ),
-    "not busy any longer": (
-        checks_system.load, {(os, "getloadavg"): lambda: (4.0, 9.0, 9.0), (checks_system, "num_cpus"): lambda: 4},
-        "ok", "",
-    ),
+    "busy": (checks_system.load, loaded(9.0, 1.0, 1.0), "note", ""),
+    "not busy any longer": (checks_system.load, loaded(4.0, 9.0, 9.0), "ok", ""),
     "60 open files": (checks_system.files, open_files(60), "problem", r"\nulimit -n 4096$"),
     "256 open files": (checks_system.files, open_files(256), "note", r"\nulimit -n 4096$"),
     "4096 open files": (checks_system.files, open_files(4096), "ok", r"\n$"),
@@ -157,14 +151,13 @@ MACHINES = {
         {(resource, "getrlimit"): lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1)},
         "note", "8 GiB of address space",
     ),
-    "no pidfds": (checks_system.pidfd, {(os, "pidfd_open"): refuse(1, "not permitted")}, "problem", "seccomp"),
+    "no pidfds": (checks_system.pidfd, {(os, "pidfd_open"): refusing(errno.EPERM)}, "problem", "seccomp"),
     "small shared memory": (checks_memory.shm, shared_memory(64 << 20, 64 << 20), "note", "too small for batches"),
     "full shared memory": (checks_memory.shm, shared_memory(16 * GIB, 100 << 20), "problem", "SharedMemoryFull"),
     "enough shared memory": (checks_memory.shm, shared_memory(16 * GIB, 9 * GIB), "ok", "9 GiB of 16 GiB free"),
     "no shared memory": (checks_memory.shm, {(checks_memory, "_SHM"): "/missing"}, "note", ""),
     "no memory files": (
-        checks_memory.memfd, {(os, "memfd_create"): refuse(38, "Function not implemented")},
-        "problem", "Function not implemented",
+        checks_memory.memfd, {(os, "memfd_create"): refusing(errno.ENOSYS)}, "problem", "Function not implemented",
     ),
     "little memory in a group": (
         checks_memory.memory, {(limits, "group_memory"): lambda: limits.GroupMemory(2 * GIB, 100 << 20)},
@@ -184,17 +177,10 @@ def test_finding_has_verdict_cause_and_remedy(monkeypatch, check, machine, verdi
 
 
 def test_worker_without_a_batch_is_a_problem(monkeypatch):
-    class Fails:
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            raise OSError("of the machine")
-
-    monkeypatch.setattr(checks_python, "_One", Fails)
+    monkeypatch.setattr(checks_python, "_One", lambda: Computed(refusing(errno.EIO), 1))
     found = finding_of(checks_python.workers)
     assert found.verdict == "problem"
-    assert "OSError: of the machine" in found.found
+    assert "OSError: [Errno 5] Input/output error" in found.found
 
 
 def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):

@@ -244,13 +244,10 @@ def test_terminal_shows_rates_and_consumers_until_the_stop(monkeypatch, has_tqdm
             return next(num_waits) == 3
 
         def statistics(self):
-            looks = 1 + getattr(self, "looks", 0)
-            self.looks = looks
+            looks = self.looks = 1 + getattr(self, "looks", 0)
             consumer = ServedConsumer(1, 7, 0, 0, 20 * looks, 0, 0.0, 0, 0, 0, 0, False, float(looks))
-            return ServerStatistics(
-                batches=20 * looks, bytes=4_000_000 * looks, elapsed_s=float(looks), ring_kind="memfd",
-                consumers=(consumer,),
-            )  # fmt: skip
+            options = {"elapsed_s": float(looks), "ring_kind": "memfd", "consumers": (consumer,)}
+            return ServerStatistics(batches=20 * looks, bytes=4_000_000 * looks, **options)
 
     command._wait(Busy())
     assert "20 batches/s, 4 MB/s; rank 0: 20/s" in terminal.getvalue()

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 from helpers.commands import status_at_exit
+from helpers.numbered_batches import iter_after
 
 import mpqueue
 from mpqueue.__main__ import main
@@ -166,9 +167,7 @@ def made(working_folder):
 def taken(loader, number):
     """Return the state of a loader after some batches, and the samples of the batch after them."""
     with loader:
-        batches = iter(loader)
-        for _ in range(number):
-            next(batches)
+        batches = iter_after(loader, number)
         state = loader.state_dict()
         next(batches)
         return state, list(loader.last.samples)
@@ -192,9 +191,8 @@ def test_state_of_a_stream_has_its_place_and_says_when_the_next_batch_is_known(t
     assert main(["state", path, "--json", "--source", f"{made}:stream"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["epoch"], row["batch"]) == (0, 3)
-    assert (
-        row["next"] == "a batch of a stream is known after it was made: load the state, call next, and read loader.last"
-    )
+    message = "a batch of a stream is known after it was made: load the state, call next, and read loader.last"
+    assert row["next"] == message
 
 
 def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, made):

@@ -75,11 +75,7 @@ def built_site(tmp_path_factory, browser):
     # The builder `dummy` resolves all references and writes no page, in 12 s of an idle CPU instead of 20.
     builder = ["-b", "html"] if browser else ["-D", "smartquotes=0", "-D", "html_theme=basic", "-b", "dummy"]
     options = [*"--fail-on-warning --keep-going --quiet".split(), *builder, "-d", folder / "doctrees"]
-    done = subprocess.run(
-        [sys.executable, "-c", _SPHINX, *options, DOCS, folder / "site"],
-        capture_output=True,
-        text=True,
-        timeout=890,  # the builder took more than 290 s on a very busy machine
-        check=False,
-    )
+    command = [sys.executable, "-c", _SPHINX, *options, DOCS, folder / "site"]
+    # The builder took more than 290 s on a very busy machine.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=890, check=False)
     return done, folder / "doctrees", folder / "site"

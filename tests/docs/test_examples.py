@@ -54,11 +54,8 @@ NOT_RUN = {
 
 
 def frameworks_of(block):
-    return re.findall(
-        r"^(?:import|from) (accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b",
-        block.text,
-        re.M,
-    )
+    names = "accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers"
+    return re.findall(rf"^(?:import|from) ({names})\b", block.text, re.M)
 
 
 def interpreter_of(block):
@@ -74,19 +71,13 @@ def interpreter_of(block):
     return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), "")
 
 
-@pytest.mark.parametrize(
-    ("launcher", "block"),
-    [
-        pytest.param(
-            interpreter_of(block),
-            block,
-            id=str(block),
-            marks=[] if block.page.startswith(FIRST_READ) else pytest.mark.slow,
-        )
-        for block in PYTHON
-    ],
-    indirect=["launcher"],
-)
+def case_of(block):
+    """Return the parameters of the test of a block."""
+    marks = [] if block.page.startswith(FIRST_READ) else pytest.mark.slow
+    return pytest.param(interpreter_of(block), block, id=str(block), marks=marks)
+
+
+@pytest.mark.parametrize(("launcher", "block"), [case_of(block) for block in PYTHON], indirect=["launcher"])
 def test_a_python_block_runs_unchanged(launcher, block, tmp_path):
     """It runs in a separate process, and does not print to stderr, except with frameworks, which do."""
     frameworks = frameworks_of(block)

@@ -46,9 +46,8 @@ def test_links_point_to_existing_files_and_headings():
 def is_missing(path, name):
     """Return whether a test file, or the test or class in it, does not exist."""
     file = TESTS / path.removeprefix("tests/")
-    return not file.is_file() or (
-        name and not re.search(rf"^\s*(?:def|class) {name}\b|^{name} = ", text_of(file), re.M)
-    )
+    definition = rf"^\s*(?:def|class) {name}\b|^{name} = "
+    return not file.is_file() or (name and not re.search(definition, text_of(file), re.M))
 
 
 def test_pages_named_in_code_exist():
@@ -122,9 +121,7 @@ def test_the_front_page_has_at_most_150_lines():
 
 
 # The beginnings of lines of code that must not be wrapped, with the reason.
-WIDE = {
-    ".. autoclass:: mpqueue.torch.DataLoader(": "the signature, which Sphinx reads from one line only",
-}
+WIDE = {".. autoclass:: mpqueue.torch.DataLoader(": "the signature, which Sphinx reads from one line only"}
 
 
 def test_no_line_of_code_is_wider_than_80_characters():

@@ -16,11 +16,8 @@ from mpqueue.memory.segment import Segment
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
-REFERENCE = "".join(
-    page.read_text("utf-8")
-    for glob in ("reference/*.md", "tensorflow-1/reference.md")
-    for page in sorted(DOCS.glob(glob))
-)
+PAGES = [*sorted(DOCS.glob("reference/*.md")), DOCS / "tensorflow-1/reference.md"]
+REFERENCE = "".join(page.read_text("utf-8") for page in PAGES)
 ENTRIES = re.findall(r"^\.\. (?:auto|py:)(?!module)\w+:: ([\w.]+)(?:\(.+\))?$", REFERENCE, re.M)
 OF_MODULES = re.findall(r"^\.\. py:module:: ([\w.]+)$", REFERENCE, re.M)
 # The settings of the site generate the entries of these modules.
@@ -74,26 +71,17 @@ def test_each_error_has_an_entry_with_cause_and_remedy():
         assert "```python\n" in found[1] or "frameworks/ray.md" in found[1], name
 
 
-def shm_remedy():
-    """Return the remedy if /dev/shm is full."""
-    full = SimpleNamespace(kind="shm", free_bytes=int, available_bytes=int)
-    return Segment.memory_full(full, 0).remedy
+FULL_SHM = SimpleNamespace(kind="shm", free_bytes=int, available_bytes=int)
+TRIED = "It was tried 2 times. Run it in the main process (`workers=0`) to find the cause"
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        errors.WorkerDied(
-            0,
-            -signal.SIGKILL,
-            2,
-            0,
-            peak_memory_bytes=24 << 20,
-            remedy="It was tried 2 times. Run it in the main process (`workers=0`) to find the cause",
-        ),
+        errors.WorkerDied(0, -signal.SIGKILL, 2, 0, peak_memory_bytes=24 << 20, remedy=TRIED),
         errors.BatchTimeout(0, 0, 0.5),
         errors.BatchTooLarge(80_000, 50_000),
-        errors.SharedMemoryFull(1 << 28, 1 << 26, shm_remedy()),
+        errors.SharedMemoryFull(1 << 28, 1 << 26, Segment.memory_full(FULL_SHM, 0).remedy),
         errors.StopTimeout(("mpqueue-worker-0",), 0.1),
         errors.TooManyErrors(4, 3, 0),
         errors.FileError("/data/texts.jsonl", 16, "value 1 of the file"),

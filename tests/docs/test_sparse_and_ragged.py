@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.doc_pages import DOCS
+from helpers.torch_batches import as_it_is
 
 import mpqueue
 from mpqueue import Ragged
@@ -38,10 +39,6 @@ BATCHES = {
     "list of tensors": lambda: [PARTS],
     "`Ragged`": lambda: [Ragged(np.arange(3), np.array([0, 1, 3])), Ragged(torch.arange(3), torch.tensor([0, 1, 3]))],
 }  # fmt: skip
-
-
-def as_it_is(item):
-    return item
 
 
 def form(value):
@@ -121,8 +118,6 @@ def test_samples_become_what_the_table_says(name):
 
 
 def test_the_sizes_of_batches_of_cells_follow_from_the_numbers():
-    text = PAGE.read_text("utf-8")
+    text = re.sub(r"\s+", " ", PAGE.read_text("utf-8"))
     cells, genes, per_cell = 256, 60_000, 1800
-    assert f"{cells * genes * 4 / 1e6:.1f} MB, a sparse one {cells * per_cell * 8 / 1e6:.1f} MB" in re.sub(
-        r"\s+", " ", text
-    )
+    assert f"{cells * genes * 4 / 1e6:.1f} MB, a sparse one {cells * per_cell * 8 / 1e6:.1f} MB" in text

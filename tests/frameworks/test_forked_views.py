@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
@@ -14,14 +15,8 @@ LENGTH, NUM_FORKED = 40, 3
 SMALL = {"workers": 1, "max_queue_size": 2}
 
 
-class Numbers:
-    """Item i is an array of the number i, large enough for a view."""
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return np.full((4, 8192), index, np.float32)
+# Item i is an array of the number i, large enough for a view.
+NUMBERS = Computed(lambda index: np.full((4, 8192), index, np.float32), LENGTH)
 
 
 def number_of(batch):
@@ -32,7 +27,7 @@ def number_of(batch):
 
 @contextlib.contextmanager
 def loader(**options):
-    with mpqueue.Loader(Numbers(), **SMALL, **options) as made:
+    with mpqueue.Loader(NUMBERS, **SMALL, **options) as made:
         yield made
 
 
@@ -41,12 +36,12 @@ def torch_loader():
     pytest.importorskip("torch")
     from mpqueue.torch import DataLoader
 
-    yield DataLoader(Numbers(), batch_size=None, num_workers=2)
+    yield DataLoader(NUMBERS, batch_size=None, num_workers=2)
 
 
 @contextlib.contextmanager
 def enqueuer():
-    with mpqueue.OrderedEnqueuer(Numbers(), use_multiprocessing=True) as made:
+    with mpqueue.OrderedEnqueuer(NUMBERS, use_multiprocessing=True) as made:
         made.start(1, 2)
         yield itertools.islice(made.get(), LENGTH)
 
@@ -54,7 +49,7 @@ def enqueuer():
 @contextlib.contextmanager
 def consumer(tmp_path, **options):
     with (
-        mpqueue.Server(str(tmp_path / "directory"), Numbers(), mode="broadcast", **SMALL),
+        mpqueue.Server(str(tmp_path / "directory"), NUMBERS, mode="broadcast", **SMALL),
         mpqueue.attach(str(tmp_path / "directory"), **options) as made,
     ):
         yield made

@@ -18,28 +18,12 @@ import jax
 import ml_dtypes
 import numpy as np
 from helpers.injected_exceptions import Alarms, Struck, each_strike
+from helpers.kept_batches import last_of
 from helpers.numbered_batches import Broken, Mixed, Numbered, numbers_of
 
 import mpqueue
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
-
-
-class BeginsAgain:
-    """The numbers 0 to n - 1; it is its own iterator."""
-
-    def __init__(self, n=12):
-        self.n, self.at = n, 0
-
-    def __iter__(self):
-        self.at = 0
-        return self
-
-    def __next__(self):
-        if self.at == self.n:
-            raise StopIteration
-        self.at += 1
-        return self.at - 1
 
 
 def test_the_batches_are_device_arrays_of_one_epoch_per_call():
@@ -240,13 +224,7 @@ def test_cpu_array_uses_the_memory_of_the_slot():
 def test_slot_is_not_overwritten_while_an_array_exists(kept, prefetch):
     """While 600 other batches go through a ring of a few slots."""
     with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
-        old, count = [], 0
-        for number, batch in enumerate(device_iterator(loader, prefetch=prefetch)):
-            old = [*old, batch][-kept:]
-            if number % 97 == 0:
-                assert numbers_of(old) == list(range(max(0, number - kept + 1), number + 1))
-            count += 1
-        assert count == 600
+        old = last_of(device_iterator(loader, prefetch=prefetch), kept, every=97)
         assert numbers_of(old) == list(range(600 - kept, 600))
     assert numbers_of(old) == list(range(600 - kept, 600))  # from a loader that no longer exists
 
@@ -267,13 +245,7 @@ def test_slot_is_not_overwritten_while_an_array_exists(kept, prefetch):
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
 def test_slot_is_not_overwritten_while_a_derived_array_exists(use):
     with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
-        old = []
-        for number, batch in enumerate(device_iterator(loader, prefetch=1)):
-            old = [*old, use(batch)][-5:]
-            del batch
-            if number > 5:
-                assert numbers_of(old) == list(range(number - 4, number + 1))
-        assert number == 399
+        assert numbers_of(last_of(device_iterator(loader, prefetch=1), 5, use=use)) == list(range(395, 400))
 
 
 def test_running_step_keeps_its_batch():
@@ -367,6 +339,7 @@ import gc, os, sys
 sys.path.insert(0, {tests!r})
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from helpers.kept_batches import last_of
 from helpers.numbered_batches import Mixed, Numbered, numbers_of
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
@@ -377,14 +350,12 @@ rows, columns, all_of_it = (NamedSharding(mesh, P(*axes)) for axes in (("data",)
 PROGRAMS = {
     "every sharding": """
 for sharding in (rows, columns, all_of_it, NamedSharding(mesh, P(("data", "model")))):
+    def checked(batch):
+        assert batch.sharding.is_equivalent_to(sharding, 2) and len(batch.devices()) == 4
+        return batch
+
     with Loader(Numbered(100), workers=2, max_queue_size=2) as loader:
-        old = []
-        for number, batch in enumerate(device_iterator(loader, sharding)):
-            assert batch.sharding.is_equivalent_to(sharding, 2) and len(batch.devices()) == 4
-            old = [*old, batch][-6:]
-            if number > 6:
-                assert numbers_of(old) == list(range(number - 5, number + 1))
-        assert number == 99
+        assert numbers_of(last_of(device_iterator(loader, sharding), 6, use=checked)) == list(range(94, 100))
 """,
     "one device": """
 with Loader(Numbered(3), workers=1) as loader:
@@ -449,13 +420,9 @@ with Loader(Odd(4), workers=1) as loader:
 
 def run(code, num_devices=4, **environ):
     flags = f"--xla_force_host_platform_device_count={num_devices}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environ},
-    )
+    environ = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | environ
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environ, **pipes)
 
 
 def finish(process):
@@ -549,8 +516,19 @@ def test_ranks_of_two_processes_share_all_batches(of_two_processes):
         assert sorted(itertools.chain(*first[epoch], *second[epoch])) == list(range(24))
 
 
+class BeginsAgain:
+    """The numbers 0 to 5; it is its own iterator."""
+
+    def __iter__(self):
+        self.numbers = iter(range(6))
+        return self
+
+    def __next__(self):
+        return next(self.numbers)
+
+
 def test_iterator_that_begins_again_in_iter_is_read_once():
-    batches = device_iterator(BeginsAgain(6))
+    batches = device_iterator(BeginsAgain())
     assert [int(batch) for batch in itertools.islice(batches, 9)] == [0, 1, 2, 3, 4, 5]
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from helpers.computed_source import Computed
+from helpers.kept_batches import last_of
 from helpers.keras_environment import lean_environ
-from helpers.numbered_batches import Broken, Mixed, Numbered, Point, numbers_of
+from helpers.numbered_batches import Broken, Mixed, Numbered, Point, iter_after, numbers_of
 from helpers.tfrecords import FEATURES, described, example, write_records
 
 import mpqueue
@@ -64,9 +66,7 @@ def test_length_equals_the_loaders():
 
 def test_epoch_resumed_in_its_middle_is_not_an_error():
     with Loader(Numbered(7), workers=1) as loader:
-        batches = iter(loader)
-        next(batches)
-        next(batches)
+        _unfinished = iter_after(loader, 2)
         state = loader.state_dict()
     with Loader(Numbered(7), workers=1) as loader:
         loader.load_state_dict(state)
@@ -76,9 +76,7 @@ def test_epoch_resumed_in_its_middle_is_not_an_error():
 
 def test_no_batch_is_taken_before_it_is_requested():
     with Loader(Numbered(20), workers=1) as loader:
-        batches = iter(dataset(loader))
-        for _ in range(8):
-            next(batches)
+        _unfinished = iter_after(dataset(loader), 8)
         assert loader.state_dict()["position"] == 8
 
 
@@ -91,42 +89,33 @@ def test_repeat_and_prefetch_return_whole_epochs():
 # -- Types
 
 
+def rows(*inner, dtype=tf.float64):
+    """Return the spec of an array with any number of rows."""
+    return tf.TensorSpec((None, *inner), dtype)
+
+
 SPECS = {
-    "an array": (np.ones((4, 3), "uint8"), tf.TensorSpec((None, 3), tf.uint8)),
-    "a tuple": (
-        (np.ones((4, 3)), np.ones(4, "int64")),
-        (tf.TensorSpec((None, 3), tf.float64), tf.TensorSpec((None,), tf.int64)),
-    ),
-    "a list": (
-        [np.ones((4, 3)), np.ones(4)],
-        (tf.TensorSpec((None, 3), tf.float64), tf.TensorSpec((None,), tf.float64)),
-    ),
-    "a dict": ({"x": np.ones(4), "n": 3}, {"x": tf.TensorSpec((None,), tf.float64), "n": tf.TensorSpec((), tf.int32)}),
-    "nested": (({"x": [np.ones(4)]}, None), ({"x": (tf.TensorSpec((None,), tf.float64),)}, tf.NoneTensorSpec())),
-    "a named tuple": (
-        Point(np.ones(2), np.ones((2, 2))),
-        Point(tf.TensorSpec((None,), tf.float64), tf.TensorSpec((None, 2), tf.float64)),
-    ),
+    "an array": (np.ones((4, 3), "uint8"), rows(3, dtype=tf.uint8)),
+    "a tuple": ((np.ones((4, 3)), np.ones(4, "int64")), (rows(3), rows(dtype=tf.int64))),
+    "a list": ([np.ones((4, 3)), np.ones(4)], (rows(3), rows())),
+    "a dict": ({"x": np.ones(4), "n": 3}, {"x": rows(), "n": tf.TensorSpec((), tf.int32)}),
+    "nested": (({"x": [np.ones(4)]}, None), ({"x": (rows(),)}, tf.NoneTensorSpec())),
+    "a named tuple": (Point(np.ones(2), np.ones((2, 2))), Point(rows(), rows(2))),
     "a scalar": (np.float32(2), tf.TensorSpec((), tf.float32)),
     "a flag": (True, tf.TensorSpec((), tf.bool)),
     "text": ("Ada", tf.TensorSpec((), tf.string)),
-    "a list of text": (["Ada", "Zoë"], tf.TensorSpec((None,), tf.string)),
-    "a list of numbers": ([1.5, 2.5], tf.TensorSpec((None,), tf.float32)),
-    "an array of text": (np.array([["Ada"], ["Zoë"]]), tf.TensorSpec((None, 1), tf.string)),
-    "an array of objects": (np.array(["Ada", b"Zoe"], object), tf.TensorSpec((None,), tf.string)),
-    "half precision": (np.ones(3, tf.bfloat16.as_numpy_dtype), tf.TensorSpec((None,), tf.bfloat16)),
+    "a list of text": (["Ada", "Zoë"], rows(dtype=tf.string)),
+    "a list of numbers": ([1.5, 2.5], rows(dtype=tf.float32)),
+    "an array of text": (np.array([["Ada"], ["Zoë"]]), rows(1, dtype=tf.string)),
+    "an array of objects": (np.array(["Ada", b"Zoe"], object), rows(dtype=tf.string)),
+    "half precision": (np.ones(3, tf.bfloat16.as_numpy_dtype), rows(dtype=tf.bfloat16)),
 }
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_element_spec_equals_the_first_batch_with_any_number_of_rows(name):
     batch, spec = SPECS[name]
-
-    class Same(Numbered):
-        def __getitem__(self, index):
-            return batch
-
-    with Loader(Same(2), workers=1) as loader:
+    with Loader(Computed(lambda _: batch, 2), workers=1) as loader:
         made = dataset(loader)
         assert made.element_spec == spec
         elements = list(made)
@@ -161,11 +150,7 @@ def test_strings_and_numbers_are_returned():
 
 
 def test_first_and_last_batch_may_be_shorter():
-    class Uneven(Numbered):
-        def __getitem__(self, index):
-            return np.ones(([2, 4, 1][index], 3), "float32")
-
-    with Loader(Uneven(3), workers=1) as loader:
+    with Loader(Computed(lambda index: np.ones(([2, 4, 1][index], 3), "float32"), 3), workers=1) as loader:
         assert [batch.shape[0] for batch in dataset(loader)] == [2, 4, 1]
 
 
@@ -175,11 +160,7 @@ def test_leaf_that_cannot_become_a_tensor_is_named():
 
 
 def test_later_batch_of_another_shape_is_rejected_by_tensorflow():
-    class Growing(Numbered):
-        def __getitem__(self, index):
-            return np.ones((2, 3 + index))
-
-    with Loader(Growing(2), workers=1) as loader:
+    with Loader(Computed(lambda index: np.ones((2, 3 + index)), 2), workers=1) as loader:
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"shape \(2, 4\) .* shape \(None, 3\) was expected"):
             list(dataset(loader))
 
@@ -278,30 +259,20 @@ def test_object_that_is_not_a_loader_is_rejected():
 @pytest.mark.parametrize("kept", [1, 100], ids="{} kept".format)
 def test_slot_is_not_overwritten_while_a_tensor_exists(kept):
     with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
-        old = []
-        for number, batch in enumerate(dataset(loader)):
-            old = [*old, batch][-kept:]
-            if number % 97 == 0:
-                assert numbers_of(old) == list(range(max(0, number - kept + 1), number + 1))
+        old = last_of(dataset(loader), kept, every=97)
     assert numbers_of(old) == list(range(600 - kept, 600))
 
 
 def test_slot_is_not_overwritten_while_a_derived_tensor_exists():
     """Examples are slices, NumPy views of a tensor, and results of in-place operations."""
-    made_of_it = [
+    for use in (
         lambda batch: batch[2:5],
         lambda batch: batch.numpy(),
         tf.identity,
         tf.function(lambda batch: batch * 1),
-    ]
-    for make in made_of_it:
+    ):
         with Loader(Numbered(200), workers=2, max_queue_size=2) as loader:
-            old = []
-            for number, batch in enumerate(dataset(loader)):
-                old = [*old, make(batch)][-5:]
-                del batch
-                if number > 5:
-                    assert numbers_of(old) == list(range(number - 4, number + 1))
+            assert numbers_of(last_of(dataset(loader), 5, use=use)) == list(range(195, 200))
 
 
 def test_dropped_tensors_release_their_slots():

@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 
 import numpy as np
 import tensorflow as tf
+from helpers.computed_source import Computed
 from helpers.tensorflow_draws import Draws, rows_of_two_epochs
 
 from mpqueue import Loader
@@ -45,25 +46,21 @@ def test_all_backends_draw_the_same_numbers(samples, in_a_worker):
 
 
 def test_each_operation_keeps_its_shape_type_and_distribution():
-    class Many:
-        def __len__(self):
-            return 1
+    def many(_index):
+        tf.debugging.assert_equal(tf.sort(tf.random.shuffle(tf.range(50))), tf.range(50))
+        return {
+            "uniform": tf.random.uniform([40, 50], 2, 4, tf.float64),
+            "whole": tf.random.uniform([2000], 0, 7, tf.int64),
+            "normal": tf.random.normal([2000], 3, 1),
+            "truncated": tf.random.truncated_normal([2000], 3, 1),
+            "gamma": tf.random.gamma([1000], [3.0, 3.0]),
+            "poisson": tf.random.poisson([1000], [3.0, 3.0], tf.int32),
+            "categorical": tf.random.categorical(tf.math.log([[0.5, 0.25, 0.25]]), 2000),
+        }
 
-        def __getitem__(self, index):
-            tf.debugging.assert_equal(tf.sort(tf.random.shuffle(tf.range(50))), tf.range(50))
-            return {
-                "uniform": tf.random.uniform([40, 50], 2, 4, tf.float64),
-                "whole": tf.random.uniform([2000], 0, 7, tf.int64),
-                "normal": tf.random.normal([2000], 3, 1),
-                "truncated": tf.random.truncated_normal([2000], 3, 1),
-                "gamma": tf.random.gamma([1000], [3.0, 3.0]),
-                "poisson": tf.random.poisson([1000], [3.0, 3.0], tf.int32),
-                "categorical": tf.random.categorical(tf.math.log([[0.5, 0.25, 0.25]]), 2000),
-            }
-
-    with Loader(Many(), workers=0, seed=1) as loader:
+    with Loader(Computed(many, 1), workers=0, seed=1) as loader:
         seeded = {name: np.asarray(value) for name, value in next(iter(loader)).items()}
-    for name, expected in Many()[0].items():
+    for name, expected in many(0).items():
         value = seeded[name]
         assert value.shape == expected.shape and value.dtype == expected.numpy().dtype, name
         assert abs(value.mean() - expected.numpy().mean()) < 0.3, name
@@ -87,20 +84,16 @@ def test_numbers_of_the_trainer_do_not_change():
     assert trained([1, 2, 3, 4, 5]) == trained(Draws())
 
 
-class SeedsByItself:
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        if index == 2:
-            tf.random.set_seed(8)
-        return float(tf.random.uniform([]))
+def drawn_or_seeded(index):
+    if index == 2:
+        tf.random.set_seed(8)
+    return float(tf.random.uniform([]))
 
 
 def test_seed_set_by_an_item_is_valid_until_its_end():
     tf.random.set_seed(8)
     own = float(tf.random.uniform([]))
-    with Loader(SeedsByItself(), workers=0, seed=1) as loader:
+    with Loader(Computed(drawn_or_seeded, 4), workers=0, seed=1) as loader:
         first, second = list(loader), list(loader)
     assert first[2] == second[2] == own
     assert len({*first, *second}) == 7
@@ -110,7 +103,7 @@ def test_numbers_without_seed_and_workers_are_the_trainers():
     tf.random.set_seed(8)
     own = [float(tf.random.uniform([])) for _ in range(3)]
     tf.random.set_seed(8)
-    with Loader(SeedsByItself(), workers=0) as loader:
+    with Loader(Computed(drawn_or_seeded, 4), workers=0) as loader:
         stream = iter(loader)
         assert [next(stream), next(stream)] == own[:2]
 

@@ -39,9 +39,11 @@ A module that runs in other processes needs no framework. The modules, by name::
     injected_exceptions.py  exceptions like those of signal handlers, raised at the n-th possible place in the package
     interleaving.py         deterministic interleaving with another thread, between two lines of Python code
     jax_cache.py            a shared folder for JAX's compilation cache during one run of the tests
+    kept_batches.py         the last batches of a loop, which must not change while other batches pass
     keras_environment.py    programs that import Keras without its optional packages
     keras_fits.py           fits of a small model with the real Keras, and records of the batches that Keras received
     logged_lanes.py         a source of lanes that logs each computed element
+    mapped_values.py        a source that follows a number in a mapped file
     memory_groups.py        memory control groups for trainers in tests
     new_fork_servers.py     fork servers that start as forks of a prepared interpreter
     numbered_batches.py     sources of batches that are identified by number
@@ -55,6 +57,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     range_server.py         an HTTP server on the loopback interface that serves byte ranges and injects faults
     ray_cluster.py          Ray clusters on this machine, sources that report their process, and hashes of streams
     reading_children.py     forked children that look at a batch of their parent when the test requests it
+    refused_calls.py        functions that fail like calls that the system refuses
     repeated_signals.py     a signal handler that raises several times in a row
     reused_fork_servers.py  fork servers that tests reuse, as one program reuses them for several streams
     saved_states.py         loaders of each kind, whose states are saved and loaded
@@ -78,6 +81,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     tfrecords.py            TFRecord files and their Examples, written without mpqueue
     time_limits.py          a time limit for the hangs that pytest-timeout does not cover
     torch_batches.py        datasets of torch, and values that pass through a worker of its loader
+    traced_memory.py        a bound for the memory that Python allocates
     trainer_processes.py    a trainer in a separate process, and what remains after its exit
     unpickled_batches.py    workers that raise if a part of a batch is pickled
     unread_parameters.py    parameters that the body of a public function does not read

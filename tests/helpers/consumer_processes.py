@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+from collections import deque
 
 import numpy as np
 
@@ -95,6 +96,9 @@ class Puppet:
         interpreter: The `helpers.forked_programs.Interpreter` that forks the process.
         name: Name of the server.
         options: Options of `mpqueue.attach`.
+
+    Attributes:
+        taken: All batches that its commands have returned.
     """
 
     def __init__(self, interpreter, name, **options):
@@ -107,12 +111,13 @@ class Puppet:
         os.close(theirs_in)
         os.close(theirs_out)
         self._commands, self._answers = open(ours_in, "w"), open(ours_out)
-        self.is_attached = False
+        self.is_attached, self._unanswered = False, deque()
+        self.taken = []
 
     def attached(self):
         """Wait until the consumer is attached; return it."""
         if not self.is_attached:
-            self.epoch = self.answer()
+            self.epoch = self._received()
             self.is_attached = True
         return self
 
@@ -121,9 +126,15 @@ class Puppet:
         self.attached()
         self._commands.write(f"{command}\n")
         self._commands.flush()
+        self._unanswered.append(command)
 
     def answer(self):
         """Return the result of the earliest command without an answer."""
+        command, result = self._unanswered.popleft(), self._received()
+        self.taken += {"take": [] if result is None else [result], "take_all": result}.get(command, [])
+        return result
+
+    def _received(self):
         line = self._answers.readline()
         if not line:
             raise EOFError(f"the consumer exited with {self.process.wait()}")

@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -251,17 +252,13 @@ class AutoServer(ScriptedServer):
     def _serve_one(self, epoch, at):
         untaken, num_taken, has_begun, has_end = deque(), 0, False, False
         while True:
-            while has_begun and not has_end and len(untaken) < self.window:
-                if at == self._num_batches:
+            if has_begun and not has_end:
+                while self.free and len(untaken) < self.window and at < self._num_batches:
+                    untaken += self.offer(self._batch(at), epoch=epoch, position=at)
+                    at += 1
+                if at == self._num_batches and len(untaken) < self.window:
                     self.end(epoch, at)
                     has_end = True
-                    break
-                if self.free:
-                    (offer,) = self.offer(self._batch(at), epoch=epoch, position=at)
-                    untaken.append(offer)
-                    at += 1
-                    continue
-                break
             request = self.hear()
             if request is None or request.kind == ToServer.LEAVE:
                 return
@@ -304,20 +301,8 @@ def attached(server, **options):
     """Yield a consumer that is attached to a scripted server; close it at the end."""
     import mpqueue
 
-    found = []
-
-    def attach():
-        try:
-            found.append(mpqueue.attach(server.path, timeout=60, **options))
-        except BaseException as error:
-            found.append(error)
-
-    handshake = threading.Thread(target=attach)
-    handshake.start()
-    server.greet()
-    handshake.join(60)
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    consumer = found.pop()
-    with consumer:
+    with ThreadPoolExecutor(1) as pool:
+        handshake = pool.submit(mpqueue.attach, server.path, timeout=60, **options)
+        server.greet()
+    with handshake.result() as consumer:
         yield consumer

@@ -40,6 +40,12 @@ def served(*arguments):
             process.kill()
 
 
+def crash(process):
+    """Kill a process, and wait for its end."""
+    process.kill()
+    process.wait()
+
+
 def num_descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -75,12 +81,11 @@ class RawConsumer:
         if isinstance(self.welcome, Refusal):
             descriptors.close_object(self.sock)
             raise Refused(self.welcome.refused)
-        self.epoch, self.taken, self.specs, self._waiting, self._held = 0, 0, {}, deque(), []
+        self.epoch, self.taken, self.specs, self._waiting, self._held = self.welcome.epoch, 0, {}, deque(), []
         self._memory = mmap.mmap(fds[0], self.welcome.segment_bytes, prot=mmap.PROT_READ)
         self.word = foreign_words(fds[1])  # the number of taken batches; not used unless a test does
         for fd in fds:
             os.close(fd)
-        self.epoch = self.welcome.epoch
 
     def begin(self):
         self.say(ConsumerRequest(ToServer.BEGIN, self.epoch))

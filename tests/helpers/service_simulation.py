@@ -198,6 +198,12 @@ class Simulation:
         self.core.holders.close(number)
         return it
 
+    def begin(self, *numbers: int) -> None:
+        """Begin the loops of these consumers, which take all batches that they can."""
+        for number in numbers:
+            self.next(number)
+        self.settle(*numbers)
+
     def settle(self, *numbers: int) -> None:
         """Make these consumers take all batches that they can in their current loops."""
         moves = True

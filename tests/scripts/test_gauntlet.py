@@ -42,9 +42,7 @@ def test_options_reach_the_player(is_equal, monkeypatch):
     monkeypatch.setattr(player, "main", lambda *given, **named: calls.append((given, named["jobs"])) or is_equal)
     monkeypatch.setattr(mutants, "main", lambda *given: calls.append(given) or is_equal)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    codes = [
-        command.main("", arguments.split())
-        for arguments in ("--model --minutes 0.5 --seed 3", "--mutants", "--mutants a b")
-    ]
+    runs = ("--model --minutes 0.5 --seed 3", "--mutants", "--mutants a b")
+    codes = [command.main("", arguments.split()) for arguments in runs]
     assert codes == [0 if is_equal else 1] * 3
     assert calls == [((0.5, 3), 2), ([], 10, 1), (["a", "b"], 10, 1)]

@@ -35,17 +35,8 @@ def test_only_tests_of_packages_that_are_not_installed_are_skipped(tmp_path):
     (tmp_path / "hidden.py").write_text(HIDDEN)
     for name, code in (SKIPPED | FAILING).items():
         (tmp_path / f"test_{name}.py").write_text(code)
-    options = [
-        "-q",
-        "-rsfE",
-        "--no-fold-skipped",
-        "-p",
-        "hidden",
-        "-p",
-        "helpers.optional_packages",
-        "-p",
-        "no:cacheprovider",
-    ]
+    plugins = (word for name in ("hidden", "helpers.optional_packages", "no:cacheprovider") for word in ("-p", name))
+    options = ["-q", "-rsfE", "--no-fold-skipped", *plugins]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "tests"), str(ROOT)])}
     command = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", *options, "--rootdir", tmp_path]
     done = subprocess.run([*command, tmp_path], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100)

@@ -17,10 +17,8 @@ def part(name):
 
 @pytest.mark.slow
 def test_a_run_prints_its_seed_and_its_counts():
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "soak"), "--service", "--minutes", "0.01", "--seed", "2"],
-        capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
+    command = [sys.executable, str(SCRIPTS / "soak"), "--service", "--minutes", "0.01", "--seed", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert "seed 2\n" in done.stdout
     assert "were correct" in done.stdout

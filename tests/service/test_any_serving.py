@@ -11,6 +11,7 @@ from helpers.faults import Numbers
 from helpers.service_parts import use_pipeline
 from helpers.simulated_pool import Deadlock, MachineOfAWorld, Source, World
 from helpers.state_machines import run_and_require
+from helpers.wrapped_functions import wrap
 
 from mpqueue.backends.job import RingPlan
 from mpqueue.errors import SharedMemoryFull
@@ -36,11 +37,8 @@ class Serving(MachineOfAWorld):
     """A server with three holders, which release batches at random, or when no other event is possible."""
 
     def make(self):
-        self.length, shuffle, has_end = (
-            self.choose(range(1, 12)),
-            self.choose([False, True]),
-            self.choose([False, True]),
-        )
+        self.length = self.choose(range(1, 12))
+        shuffle, has_end = self.choose([False, True]), self.choose([False, True])
         self.source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
         self.credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
         self.workers = self.choose(range(1, 4))
@@ -193,21 +191,19 @@ class Serving(MachineOfAWorld):
 @pytest.mark.slow
 def test_any_interleaving_yields_each_batch_once(monkeypatch):
     reached = {"moved out": 0, "moved back": 0}
-    evict, settle = PendingHandle.evict, Stashed.settle
 
-    def counted_evict(self):
+    def counted_evict(evict, self):
         moved = evict(self)
         reached["moved out"] += isinstance(moved, Stashed)
         return moved
 
-    def counted_settle(self, make_slot):
+    def counted_settle(settle, self, make_slot):
         is_settled = settle(self, make_slot)
         reached["moved back"] += is_settled and self._error is None
         return is_settled
 
-    monkeypatch.setattr(PendingHandle, "evict", counted_evict)
-    monkeypatch.setattr(Stashed, "settle", counted_settle)
-    run_and_require(
-        Serving, [arrow for arrow in ARROWS if arrow not in reached], at_least=3, examples=200, steps=70, shrinks=False
-    )
+    wrap(monkeypatch, PendingHandle, "evict", counted_evict)
+    wrap(monkeypatch, Stashed, "settle", counted_settle)
+    required = [arrow for arrow in ARROWS if arrow not in reached]
+    run_and_require(Serving, required, at_least=3, examples=200, steps=70, shrinks=False)
     assert min(reached.values()) >= 3

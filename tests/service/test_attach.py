@@ -3,13 +3,13 @@
 import itertools
 import os
 import resource
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.consumer_requests import ConsumerRequest
 from helpers.forked_calls import status_of_fork
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
+from helpers.traced_memory import allocates_less_than
 from helpers.waits import until
 
 import mpqueue
@@ -66,18 +66,6 @@ class TestOptions:
 
 
 class TestAnswers:
-    def test_attach_waits_for_server_that_starts_later(self, tmp_path, pool):
-        consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"), timeout=60)
-        with ScriptedServer(tmp_path / "directory") as server:
-            server.greet()
-            consumer.result(60).close()
-
-    def test_rejection_is_raised_with_its_reason(self, server, pool):
-        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-        server.greet(refusal="rank 3 does not exist")
-        with pytest.raises(ServiceError, match="rank 3 does not exist"):
-            consumer.result(60)
-
     def test_error_names_server_that_does_not_answer_in_time(self, server):
         with pytest.raises(ServiceError, match="did not answer within the timeout"):
             mpqueue.attach(server.path, timeout=0.1)
@@ -89,17 +77,22 @@ class TestAnswers:
         server.greet()
         consumer.result(60).close()
 
-    @pytest.mark.parametrize("answer", [b"{}", b"\xff", b'{"protocol": 1', b"x" * 9000])
-    def test_invalid_answer_is_rejected(self, server, pool, answer):
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [
+            ({"refusal": "rank 3 does not exist"}, "rank 3 does not exist"),
+            ({"answer": b"{}"}, "not from a server of this version"),
+            ({"answer": b"\xff"}, "not from a server of this version"),
+            ({"answer": b'{"protocol": 1'}, "not from a server of this version"),
+            ({"answer": b"x" * 9000}, "not from a server of this version"),
+            ({"with_ring": False}, "sent no ring of a valid size"),
+        ],
+        ids=["refusal", "empty", "not UTF-8", "cut", "too long", "without a ring"],
+    )
+    def test_answer_that_is_no_welcome_raises_its_reason(self, server, pool, answer, reason):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-        server.greet(answer=answer)
-        with pytest.raises(ServiceError, match="not from a server of this version"):
-            consumer.result(60)
-
-    def test_answer_without_a_ring_is_rejected(self, server, pool):
-        consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-        server.greet(with_ring=False)
-        with pytest.raises(ServiceError, match="sent no ring of a valid size"):
+        server.greet(**answer)
+        with pytest.raises(ServiceError, match=reason):
             consumer.result(60)
 
     def test_ring_smaller_than_announced_is_rejected(self, tmp_path, pool):
@@ -112,13 +105,9 @@ class TestAnswers:
     def test_number_of_slots_does_not_determine_memory(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "directory", stride=64) as server:
             consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-            tracemalloc.start()
-            try:
+            with allocates_less_than(5 << 20):  # there are 400,000 slots
                 server.greet()
                 consumer.result(60).close()
-                assert tracemalloc.get_traced_memory()[1] < 5 << 20, "there are 400,000 slots"
-            finally:
-                tracemalloc.stop()
 
     def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
         monkeypatch.setattr("mpqueue.service.protocol.server_directory._PATIENCE_S", 0.02)

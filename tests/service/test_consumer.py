@@ -14,6 +14,7 @@ from helpers.consumer_requests import ConsumerRequest
 from helpers.engine_parts import lock_of
 from helpers.finalizers import end_interrupted
 from helpers.forked_calls import fork_of, status_of_fork
+from helpers.numbered_batches import iter_after
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of, fill_connection
 from helpers.service_parts import attachment_of, listener_of
 from helpers.wrapped_functions import wrap
@@ -23,21 +24,8 @@ from mpqueue.errors import ConsumerDied, ServiceDied, ServiceError
 from mpqueue.service.consuming import attachment
 from mpqueue.service.consuming import consumer as consumer_module
 from mpqueue.service.consuming.attachment import Attachment
-from mpqueue.service.protocol.records import (
-    DETACHED,
-    DROPPED,
-    LOST,
-    MAX_BODY,
-    MORE,
-    OFFER,
-    PARTIAL,
-    PICKLED,
-    STOPPED,
-    Offer,
-    Text,
-    ToConsumer,
-    ToServer,
-)
+from mpqueue.service.protocol import records
+from mpqueue.service.protocol.records import OFFER, Offer, Text, ToConsumer, ToServer
 from mpqueue.service.protocol.specs import MAX_SPEC_BYTES
 from mpqueue.worker import failures
 
@@ -61,8 +49,7 @@ def numbers(batches):
 class TestLoops:
     def test_invalidated_loop_raises_on_next_request(self, tmp_path):
         with auto(tmp_path, 4) as server, attached_to(server) as consumer:
-            old = iter(consumer)
-            next(old)
+            old = iter_after(consumer, 1)
             new = iter(consumer)
             for _ in range(2):
                 with pytest.raises(RuntimeError, match="invalidated by a later iterator of the same Consumer"):
@@ -233,8 +220,8 @@ class TestBatches:
 
     def test_skipped_samples_are_counted_and_not_returned(self, server):
         with attached(server) as consumer:
-            server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=PARTIAL)
-            server.offer((None, [((9,), "why")], True), flags=PARTIAL)
+            server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=records.PARTIAL)
+            server.offer((None, [((9,), "why")], True), flags=records.PARTIAL)
             server.offer(np.arange(4))
             batches = iter(consumer)
             assert [len(next(batches)), len(next(batches))] == [3, 4]
@@ -243,15 +230,12 @@ class TestBatches:
 
 
 class TestFailures:
-    def pack(self, error):
-        return failures.pack(error, "raised there")
-
     @pytest.mark.parametrize(
         ("flag", "kind", "text"),
         [
-            (DETACHED, ConsumerDied, "detached this consumer: you were slow"),
-            (LOST, ConsumerDied, "another consumer of the group: you were slow"),
-            (STOPPED, ServiceDied, "'scripted': you were slow"),
+            (records.DETACHED, ConsumerDied, "detached this consumer: you were slow"),
+            (records.LOST, ConsumerDied, "another consumer of the group: you were slow"),
+            (records.STOPPED, ServiceDied, "'scripted': you were slow"),
         ],
     )
     def test_cut_precedes_offers(self, server, flag, kind, text):
@@ -270,9 +254,8 @@ class TestFailures:
         """The kernel reports the reset first."""
         with attached(server) as consumer:
             server.offer(batch_of(0))
-            batches = iter(consumer)
-            next(batches)
-            server.cut(STOPPED, "enough")
+            batches = iter_after(consumer, 1)
+            server.cut(records.STOPPED, "enough")
             server.hang_up()
             with pytest.raises(ServiceDied, match="'scripted': enough"):
                 next(batches)
@@ -291,8 +274,7 @@ class TestFailures:
         with attached(server) as consumer:
             server.offer(batch_of(0))
             server.end()
-            batches = iter(consumer)
-            next(batches)
+            batches = iter_after(consumer, 1)
             server.hang_up()
             assert list(batches) == []
             with pytest.raises(ServiceDied):
@@ -305,7 +287,7 @@ class TestFailures:
             b"x" * 40_000,
             ConsumerRequest(ToServer.ASK, 1).pack(),
             OFFER.pack(*AN_OFFER) + OFFER.pack(*AN_OFFER._replace(kind=ToConsumer.SPEC)),
-            OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
+            OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, records.DETACHED, 0, b"").pack(),
         ],
         ids=["no record", "too long", "a request", "a spec as an offer", "a text after an offer"],
     )
@@ -335,10 +317,10 @@ class TestFailures:
                 next(iter(consumer))
 
     def test_too_many_parts_of_spec_end_connection(self, server):
-        part = Text(ToConsumer.SPEC, MORE, 0, b" ").pack()
+        part = Text(ToConsumer.SPEC, records.MORE, 0, b" ").pack()
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, iter(consumer))
-            for _ in range(MAX_SPEC_BYTES // MAX_BODY + 3):
+            for _ in range(MAX_SPEC_BYTES // records.MAX_BODY + 3):
                 server.send(part)
             with pytest.raises(ServiceError, match="an incomplete spec"):
                 waiting.result(60)
@@ -371,7 +353,7 @@ class TestOthers:
 
     def test_pickled_exceptions_are_refused(self, server):
         with attached(server, allow_pickle=False) as consumer:
-            server.raised(TestFailures().pack(KeyError("broken")), PICKLED)
+            server.raised(failures.pack(KeyError("broken"), "raised there"), records.PICKLED)
             server.offer(batch_of(1))
             batches = iter(consumer)
             with pytest.raises(ServiceError, match="allow_pickle=True"):
@@ -485,7 +467,7 @@ class TestEnd:
         gc.collect()
         assert server.hear().kind == ToServer.BEGIN
         # It did not leave regularly, so the seat of a rank is kept.
-        assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
+        assert server.hear() == ConsumerRequest(ToServer.LEAVE, records.DROPPED)
         assert server.hear() is None
 
     def test_interrupt_while_a_consumer_is_collected_is_raised_after_it_has_left(self, server, monkeypatch):
@@ -494,7 +476,7 @@ class TestEnd:
             consumer.close = lambda: None
         del consumer
         end_interrupted(monkeypatch, Attachment, "abandon", consumers.clear)
-        assert server.hear() == ConsumerRequest(ToServer.LEAVE, DROPPED)
+        assert server.hear() == ConsumerRequest(ToServer.LEAVE, records.DROPPED)
         assert server.hear() is None
 
     def test_iterator_keeps_its_consumer_alive(self, tmp_path):

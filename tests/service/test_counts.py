@@ -45,10 +45,7 @@ def test_consumer_writes_its_own_trace(tmp_path):
 
 
 def test_server_crash_is_marked(tmp_path):
-    with (
-        ScriptedServer(tmp_path / "directory") as server,
-        attached(server, trace=tmp_path / "run.json") as consumer,
-    ):
+    with ScriptedServer(tmp_path / "directory") as server, attached(server, trace=tmp_path / "run.json") as consumer:
         batches = iter(consumer)
         server.hang_up()
         for _ in range(2):

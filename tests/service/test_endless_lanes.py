@@ -9,6 +9,7 @@ from helpers.consumer_processes import all_do
 from helpers.deadlock import DEADLOCK_S
 from helpers.logged_lanes import Counted
 from helpers.served_streams import loaded, plain, some, stream
+from helpers.server_processes import crash
 
 import mpqueue
 
@@ -96,8 +97,7 @@ def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
     taken = [[]]
     for count in (20, 10):
         take(both, count, taken)
-        server.kill()
-        server.wait()
+        crash(server)
         server = start_server(**options)
     take(both, 20, taken)
     assert [len(epoch) for epoch in taken] == [15, 15, 15, 5]

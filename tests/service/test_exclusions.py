@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.server_directories import servers_directory  # noqa: F401
+from helpers.server_processes import crash
 
 import mpqueue
 from mpqueue import Dataset
@@ -169,11 +170,7 @@ def test_ranks_of_a_restarted_server_that_leaves_out_more_samples_stay_equal(tmp
         loops, found = (iter(first), iter(second)), ([], [])
         for number, rank in itertools.product(range(3), range(2)):  # in turn: each is offered one batch at a time
             found[rank].extend(some(loops[rank], number < counts[rank]))
-    with (
-        served(exclude=[*EXCLUDED, *MORE], **options),
-        attached(rank=0) as first,
-        attached(rank=1) as second,
-    ):
+    with served(exclude=[*EXCLUDED, *MORE], **options), attached(rank=0) as first, attached(rank=1) as second:
         rest = in_threads(lambda: rows(first), lambda: rows(second))
     latest = max(counts) - 1  # of one rank, in the journal; one more may be in use
     expected = [excluded_later(latest + 1, (rank, 2)) for rank in range(2)]
@@ -223,8 +220,7 @@ def test_consumer_of_a_killed_server_continues_without_the_samples_of_the_next_o
     with attached(reconnect=True) as consumer:
         batches = iter(consumer)
         found = some(batches, 4)
-        process.kill()
-        process.wait()
+        crash(process)
         start([*EXCLUDED, *MORE])
         assert found + rows(batches) == excluded_later(4)
 
@@ -237,8 +233,7 @@ def test_consumers_of_a_killed_server_lose_nothing_if_the_next_one_leaves_out_wh
     with attached(reconnect=True) as first, attached(reconnect=True) as second, attached(reconnect=True) as third:
         loops = [iter(consumer) for consumer in (first, second, third)]
         found = [number for loop in loops for (number,) in some(loop, 1)]  # they are not in the journal
-        process.kill()
-        process.wait()
+        crash(process)
         start([1, 7, 40])
         found += itertools.chain.from_iterable(itertools.chain(*in_threads(*(partial(rows, loop) for loop in loops))))
     assert sorted(found) == [number for number in SAMPLES if number not in {7, 40}]

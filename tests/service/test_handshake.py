@@ -3,10 +3,10 @@
 import contextlib
 import json
 import time
-import tracemalloc
 
 import pytest
 from helpers.damaged_bytes import bent, edits
+from helpers.traced_memory import allocates_less_than
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,12 +19,7 @@ from mpqueue.transport.records import ProtocolError
 numbers = st.integers(0, (1 << 63) - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
 resumes = st.builds(Resume, job=texts, epoch=numbers, taken=st.lists(numbers, max_size=20).map(tuple), count=numbers)
-hellos = st.builds(
-    Hello,
-    rank=st.none() | numbers,
-    join=st.sampled_from(["next", "now"]),
-    resume=st.none() | resumes,
-)
+hellos = st.builds(Hello, rank=st.none() | numbers, join=st.sampled_from(["next", "now"]), resume=st.none() | resumes)
 NUMBERS = "epoch", "segment_bytes", "stride", "pid"
 welcomes = st.builds(
     Welcome,
@@ -97,9 +92,8 @@ WRONG = {
 @pytest.mark.parametrize("key", WRONG)
 def test_value_of_wrong_type_or_range_is_refused_in_few_words(key):
     for value in WRONG[key]:
-        with pytest.raises(
-            ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None
-        ) as caught:
+        words = f"expected a handshake with '{key}'" if value is ... else None
+        with pytest.raises(ProtocolError, match=words) as caught:
             Hello.decode(changed(Hello(), **{key: value}))
         assert len(str(caught.value)) < 500, "a peer must not fill the logs"
 
@@ -152,14 +146,8 @@ WIDE = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 
 @pytest.mark.parametrize("data", [b"[" * MAX_HANDSHAKE, WIDE], ids=["nested", "wide"])
 def test_worst_handshake_needs_little_memory(data):
-    tracemalloc.start()
-    try:
-        with pytest.raises(ProtocolError):
-            Hello.decode(data)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < 64 * MAX_HANDSHAKE
+    with allocates_less_than(64 * MAX_HANDSHAKE), pytest.raises(ProtocolError):
+        Hello.decode(data)
 
 
 @pytest.mark.measures

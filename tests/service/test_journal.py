@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.queue_processes import Other
+from helpers.refused_calls import refusing
 from helpers.server_directories import STRANGER, become, needs_root
+from helpers.signal_handlers import handling, raising
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.serving.journal import _MARK, Journal, Recovered, Survivor, lock_journal, read_journal, started_at
@@ -25,9 +27,14 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "journal")
 
 
-def written(path: str, *taken: tuple[int, int]) -> None:
+def begun(path: str, epoch: int = 0, state: object = None) -> Journal:
     journal = Journal(path, "job", 7)
-    journal.begin(3, {"order": [2, 1]})
+    journal.begin(epoch, state)
+    return journal
+
+
+def written(path: str, *taken: tuple[int, int]) -> None:
+    journal = begun(path, 3, {"order": [2, 1]})
     journal.note_arrival(11, Survivor(100, 5))
     journal.note_arrival(12, Survivor(101, 6))
     for who, position in taken:
@@ -50,8 +57,7 @@ def test_new_journal_has_no_file_before_first_epoch(path: str):
 
 
 def test_new_epoch_drops_taken_batches_and_keeps_consumers(path: str):
-    journal = Journal(path, "job", 7)
-    journal.begin(0, None)
+    journal = begun(path)
     journal.note_arrival(11, Survivor(100, 5))
     journal.note_taken(4, 0)
     journal.begin(1, None)
@@ -115,11 +121,10 @@ def test_each_changed_byte_of_the_head_is_refused(path: str):
     damaged = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(head_bytes(data))]
     damaged += [data[:at] for at in range(head_bytes(data))]
     damaged += [data.replace(b'"epoch": 3', epoch) for epoch in (b'"epoch": 7', b'"epoch": -1', b'"epoch": 1e400')]
+    words = r"is not a journal of this version .* or its header is damaged .*remove it"
     for content in damaged:
         Path(path).write_bytes(content)
-        with pytest.raises(
-            ServiceError, match=r"is not a journal of this version .* or its header is damaged .*remove it"
-        ):
+        with pytest.raises(ServiceError, match=words):
             read_journal(path)
 
 
@@ -138,8 +143,7 @@ def test_failed_sync_is_logged_and_does_not_end_the_server(path, monkeypatch, ca
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fails)
-    journal = Journal(path, "job", 7)
-    journal.begin(3, None)
+    journal = begun(path, 3)
     assert tried.wait(60)
     tried.clear()
     journal.note_taken(1, 0)
@@ -163,8 +167,7 @@ def test_new_file_is_synced_before_it_replaces_the_old_one(path: str, monkeypatc
 
     for name in ("fdatasync", "rename", "fsync"):
         note(name)
-    journal = Journal(path, "job", 7)
-    journal.begin(3, None)
+    journal = begun(path, 3)
     journal.begin(4, None)
     journal.close()
     here = [name for thread, name in steps if thread == threading.current_thread().name]
@@ -181,10 +184,7 @@ def test_second_user_of_a_journal_is_refused(path: str):
 
 
 def test_file_system_without_locks_is_reported(path: str, monkeypatch: pytest.MonkeyPatch, caplog):
-    def none(_fd: int, _operation: int) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
     lock_journal(path)()
     assert "has no locks: no other server may use it at the same time" in caplog.text
 
@@ -218,8 +218,7 @@ def test_state_of_a_source_is_restored_exactly(path: str):
     """With its types, which JSON would change, and its shared references."""
     order = [1, (True, 1.0, float("inf"), b"x", "\ud83d"), {None: 1 << 5000}]
     state = {"old": order, "new": order, "numpy": [np.float32(1.5), np.random.default_rng(3).bit_generator.state]}
-    journal = Journal(path, "job", 7)
-    journal.begin(0, state)
+    journal = begun(path, 0, state)
     journal.close()
     back = read_journal(path).state
     assert repr(back) == repr(state)
@@ -251,16 +250,9 @@ class Alarm(Exception):
 
 
 def test_handler_that_raises_while_a_state_is_unpickled_is_not_an_error_of_the_journal(path: str):
-    def handler(*_: object) -> None:
-        raise Alarm
-
     write_state(path, pickle.dumps(Signalling()))
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with pytest.raises(Alarm):
-            read_journal(path)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with handling(raising(Alarm), signal.SIGUSR1), pytest.raises(Alarm):
+        read_journal(path)
 
 
 class Signalling:
@@ -273,8 +265,7 @@ class Signalling:
 @pytest.mark.parametrize("num_written", [0, 1, 31])
 def test_no_record_follows_one_that_could_not_be_written(path: str, monkeypatch: pytest.MonkeyPatch, num_written: int):
     """A server may continue after an error, and the disk may have room again."""
-    journal = Journal(path, "job", 7)
-    journal.begin(0, None)
+    journal = begun(path)
     journal.note_arrival(11, Survivor(100, 5))
     journal.note_taken(0, 0)
     write = os.write
@@ -287,10 +278,7 @@ def test_no_record_follows_one_that_could_not_be_written(path: str, monkeypatch:
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
         patch.setattr(os, "write", full)
         journal.note_taken(1, 0)
-    for call in (
-        lambda: journal.note_taken(2, 0),
-        lambda: journal.note_departure(11),
-    ):
+    for call in (lambda: journal.note_taken(2, 0), lambda: journal.note_departure(11)):
         with pytest.raises(OSError, match="an earlier record of the journal could not be written: restart the server"):
             call()
     assert read_journal(path).taken == {0: {0}}
@@ -364,15 +352,10 @@ def test_link_in_place_of_next_file_is_not_followed(path: str, tmp_path: Path):
 
 
 def test_failed_rewrite_keeps_the_old_file_and_leaves_no_new_one(path: str, monkeypatch: pytest.MonkeyPatch):
-    journal = Journal(path, "job", 7)
-    journal.begin(0, None)
+    journal = begun(path)
     journal.note_taken(4, 0)
-
-    def full(_fd: int, _data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the journal cannot be written"):
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "write", refusing(errno.ENOSPC))
         journal.begin(1, None)
     assert os.listdir(os.path.dirname(path)) == ["journal"]
     assert read_journal(path) == Recovered("job", 7, 0, {0: {4}})
@@ -415,8 +398,7 @@ def test_journal_without_standard_input_is_synced(path: str, monkeypatch: pytest
     standard_input = os.dup(0)
     os.close(0)
     try:
-        journal = Journal(path, "job", 7)
-        journal.begin(3, None)
+        journal = begun(path, 3)
         journal.close()
     finally:
         os.dup2(standard_input, 0)

@@ -7,6 +7,7 @@ import pytest
 from helpers.consumer_processes import all_do, await_back, firsts
 from helpers.logged_lanes import Counted, computed
 from helpers.served_streams import loaded, stream
+from helpers.server_processes import crash
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -42,16 +43,13 @@ def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
     all_do(both, "loop")
-    taken = []
     for _ in range(2):
         for _ in range(10):
-            taken += all_do(both, "take")
-        server.kill()
-        server.wait()
+            all_do(both, "take")
+        crash(server)
         server = start_server(**options)
-    for one in both:
-        one.tell("take_all")
-    taken += [batch for one in both for batch in one.answer()]
+    all_do(both, "take_all")
+    taken = both[0].taken + both[1].taken
     lanes = sorted((lane, number) for lane, number, *_ in taken)
     assert lanes == sorted((lane, number) for lane in range(4) for number in range(40 - lane % 2))
     words = {lane: [word for of, _, word, _ in sorted(taken) if of == lane] for lane in range(4)}
@@ -65,23 +63,18 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
     all_do(both, "loop")
-    taken = [[], []]
     for _ in range(9):
-        for own, batch in zip(taken, all_do(both, "take"), strict=True):
-            own.append(batch)
-    taken[0].append(both[0].do("take"))
+        all_do(both, "take")
+    both[0].do("take")
     both[1].process.send_signal(signal.SIGSTOP)
-    server.kill()
-    server.wait()
+    crash(server)
     start_server(**options)
     both[0].tell("take_all")  # impossible before the other consumer has attached again
     await_back(both[0], tmp_path / "journal")
     both[1].process.send_signal(signal.SIGCONT)
-    both[1].tell("take_all")
-    for own, one in zip(taken, both, strict=True):
-        own += one.answer()
-    assert taken[0] == taken[1]
-    assert len(taken[0]) == 4 * 40 - 2
+    both[1].do("take_all"), both[0].answer()
+    assert both[0].taken == both[1].taken
+    assert len(both[0].taken) == 4 * 40 - 2
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["fast one first", "slow one first"])
@@ -93,26 +86,21 @@ def test_consumers_at_different_counts_continue_after_crashes(puppets, start_ser
     server = start_server(40, **options)
     both = [puppets("s", reconnect=True, rank=rank if mode == "split" else None).attached() for rank in range(2)]
     all_do(both, "loop")
-    taken = [[], []]
     for _ in range(2):
         for _ in range(6):
-            for own, batch in zip(taken, all_do(both, "take"), strict=True):
-                own.append(batch)
-        if len(taken[0]) == len(taken[1]):
-            taken[0].append(both[0].do("take"))
-        server.kill()
-        server.wait()
+            all_do(both, "take")
+        if len(both[0].taken) == len(both[1].taken):
+            both[0].do("take")
+        crash(server)
         server = start_server(40, **options)
         for number in order:  # the second one returns when the first one has requested a batch
             both[number].tell("take")
             if mode == "split":
                 await_back(both[number], tmp_path / "journal")
-        for own, one in zip(taken, both, strict=True):
-            own.append(one.answer())
-    for own, batches in zip(taken, all_do(both, "take_all"), strict=True):
-        own += batches
-    if not is_stream:
-        taken = [firsts(own) for own in taken]
+        for one in both:
+            one.answer()
+    all_do(both, "take_all")
+    taken = [one.taken if is_stream else firsts(one.taken) for one in both]
     whole = loaded(Counted(tmp_path / "other log", 40), lanes=4)[0] if is_stream else list(range(40))
     assert taken == ([whole[::2], whole[1::2]] if mode == "split" else [whole, whole])
 
@@ -124,23 +112,21 @@ def test_consumer_that_reconnects_late_begins_with_the_next_epoch(puppets, start
     server = start_server(30, **options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
     all_do(both, "loop")
-    taken = [[], []]
     for _ in range(10):
-        for own, batch in zip(taken, all_do(both, "take"), strict=True):
-            own.append(batch)
+        all_do(both, "take")
     both[1].process.send_signal(signal.SIGSTOP)
-    server.kill()
-    server.wait()
+    crash(server)
     start_server(30, **options)
-    taken[0] += both[0].take(5)  # as soon as no consumer waits for the other one anymore
+    both[0].take(5)  # as soon as no consumer waits for the other one anymore
     both[1].process.send_signal(signal.SIGCONT)
     assert both[1].do("take_all") == []
-    taken[0] += both[0].do("take_all")
-    assert taken[0][:10] == taken[1]
-    assert len(taken[0]) == (118 if is_stream else 30)
+    both[0].do("take_all")
+    assert both[0].taken[:10] == both[1].taken
+    length = len(both[0].taken)
+    assert length == (118 if is_stream else 30)
     again = all_do(both, "take_all")
     assert again[0] == again[1]
-    assert len(again[0]) == len(taken[0])
+    assert len(again[0]) == length
 
 
 def test_stream_with_only_a_state_dict_continues_after_restart(tmp_path):

@@ -70,9 +70,8 @@ def test_folder_of_unexpected_user_is_rejected_immediately(servers_directory, us
 def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
     """The owner of the folder may differ from the listener's user, because the socket may be a link."""
     monkeypatch.setattr(credentials, "credentials_of", as_of_user(OWN + 1))
-    with pytest.raises(
-        ServiceError, match=rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"
-    ):
+    wanted = rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"
+    with pytest.raises(ServiceError, match=wanted):
         use("photos")
 
 
@@ -122,9 +121,8 @@ _held = []
 
 
 def serve(name, allow_uids):
-    _held.append(
-        mpqueue.Server(name, NUMBERS, mode="broadcast", workers=1, start_method="fork", allow_uids=allow_uids).start()
-    )
+    options = {"mode": "broadcast", "workers": 1, "start_method": "fork", "allow_uids": allow_uids}
+    _held.append(mpqueue.Server(name, NUMBERS, **options).start())
 
 
 def stop():
@@ -190,9 +188,8 @@ def test_squatted_name_is_rejected_and_usable_with_uid(shared, use, served):
         with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, expected a server of uid {OWN}"):
             use("photos")
         assert use("photos", uid=STRANGER) == served
-        with pytest.raises(
-            ServiceError, match=rf"belongs to uid {STRANGER}, but this server runs as uid {OWN}: choose"
-        ):
+        refused = rf"belongs to uid {STRANGER}, but this server runs as uid {OWN}: choose"
+        with pytest.raises(ServiceError, match=refused):
             mpqueue.Server("photos", NUMBERS, workers=1).start()
         stranger.ask(stop)
 
@@ -212,9 +209,8 @@ def test_squatted_parent_folder_is_rejected(shared, stranger, use, monkeypatch):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", shared)
     stranger.ask(os.mkdir, f"{shared}/mpqueue-{OWN}")
-    with pytest.raises(
-        ServiceError, match=rf"the folder {shared}/mpqueue-{OWN} belongs to uid {STRANGER}, expected a server"
-    ):
+    refused = rf"the folder {shared}/mpqueue-{OWN} belongs to uid {STRANGER}, expected a server"
+    with pytest.raises(ServiceError, match=refused):
         use("photos")
 
 

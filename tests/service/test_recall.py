@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -122,24 +123,22 @@ class Actor:
         self._thread.join(60)
 
 
+def paused(pause, call):
+    """Return a function that pauses before each call."""
+
+    def step(*args):
+        pause()
+        return call(*args)
+
+    return step
+
+
 class PausingSocket:
     """A socket that pauses before each call."""
 
     def __init__(self, sock, pause):
-        self._sock, self._pause = sock, pause
         self.fileno, self.close, self.type = sock.fileno, sock.close, sock.type
-
-    def send(self, data, flags=0):
-        self._pause()
-        return self._sock.send(data, flags)
-
-    def sendmsg(self, pieces, ancillary, flags):
-        self._pause()
-        return self._sock.sendmsg(pieces, ancillary, flags)
-
-    def recv(self, size, flags=0):
-        self._pause()
-        return self._sock.recv(size, flags)
+        self.send, self.sendmsg, self.recv = (paused(pause, call) for call in (sock.send, sock.sendmsg, sock.recv))
 
 
 class Ring:
@@ -179,20 +178,13 @@ class PausingLink(ServerLink):
     def pause_by(self, actor):
         send, receive, poll = self._send, self._receive, self._poll
 
-        def paused(call):
-            def step(*args):
-                actor.pause()
-                return call(*args)
-
-            return step
-
         def waited(*args):
             actor.pause()
             while not (events := poll(0)) and not args:
                 actor.pause()
             return events
 
-        self._send, self._receive, self._poll = paused(send), paused(receive), waited
+        self._send, self._receive, self._poll = paused(actor.pause, send), paused(actor.pause, receive), waited
 
 
 class CountingAttachment(Attachment):
@@ -398,22 +390,18 @@ def run(length, window, num_epochs, steps, **rules):
 @given(steps=STEPS, **SIZES)
 def test_each_batch_is_delivered_once_in_any_interleaving(shares, rules, steps, length, window):
     length *= 2  # the ranks get equal shares
-    model = run(length, window, 2, steps, shares=shares, **rules)
-    try:
+    with closing(run(length, window, 2, steps, shares=shares, **rules)) as model:
         assert model.run_to_end(*model.trainers)
         number = 2 if "mode" in rules else 1
         everything = Counter(dict.fromkeys(itertools.product(range(2), range(length)), number))
         assert model.handed() == model.server.taken == everything
         assert not model.server.core.holders.by_turn
-    finally:
-        model.close()
 
 
 @WELL
 @given(steps=STEPS, **SIZES)
 def test_active_consumer_gets_all_but_one_batch_of_idle_one(shares, steps, length, window):
-    model = run(length, window, 1, steps, shares=shares)
-    try:
+    with closing(run(length, window, 1, steps, shares=shares)) as model:
         idle, busy = model.trainers
         had_asked = idle.has_asked  # and may have opened one
         is_over = model.run_to_end(busy)
@@ -426,15 +414,12 @@ def test_active_consumer_gets_all_but_one_batch_of_idle_one(shares, steps, lengt
         assert model.run_to_end(idle, busy)  # if the epoch ended without the idle consumer, its loop was the next epoch
         assert set(model.handed().values()) == {1}
         assert {(0, position) for position in range(length)} <= model.handed().keys()
-    finally:
-        model.close()
 
 
 @WELL
 @given(steps=STEPS, then=STEPS, **SIZES)
 def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, steps, then, length, window):
-    model = run(length, window, 1, steps, shares=shares)
-    try:
+    with closing(run(length, window, 1, steps, shares=shares)) as model:
         dead, alive = model.trainers
         dead.kill()
         for which in then:
@@ -446,8 +431,6 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, 
         # Batches with a later request that the server has received are taken; the last one may not be.
         again = [position for position in dead.handed if position in alive.handed]
         assert again in ([], dead.handed[-1:])
-    finally:
-        model.close()
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
@@ -460,8 +443,7 @@ def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_s
         for num_steps, num_more in itertools.product(range(7, 14), range(7)):
             # All offers arrive in one message. Then another consumer waits, so that the server recalls the rest.
             steps = [*[1] * 4, *[0] * 12, *[1] * num_steps, *[2] * 6, *[0] * num_server, *[1] * num_more]
-            model = run(6, 6, 1, steps, shares=True)
-            try:
+            with closing(run(6, 6, 1, steps, shares=True)) as model:
                 first, other = model.trainers
                 num_silent = max(num_silent, first.taken[0] - first.attachment.num_reported)
                 if dies:
@@ -472,16 +454,13 @@ def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_s
                 assert set(model.handed()) == {(0, position) for position in range(6)}
                 assert max(Counter(other.handed).values(), default=1) == 1
                 assert set(model.server.taken.values()) == {1}
-            finally:
-                model.close()
         assert num_silent >= 2
 
 
 @WELL
 @given(steps=STEPS, **SIZES)
 def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(shares, steps, length, window):
-    model = run(length, window, 100, steps, shares=shares)  # more epochs than the steps suffice for
-    try:
+    with closing(run(length, window, 100, steps, shares=shares)) as model:  # more epochs than the steps suffice for
         model.server.actor.kill()
         for ours, _ in model.pairs:
             ours.close()
@@ -491,8 +470,6 @@ def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(shares, steps, l
                     trainer.actor.step()
         assert max(model.handed().values(), default=1) == 1
         assert not set(model.server.taken) - set(model.handed())
-    finally:
-        model.close()
 
 
 class Forged:
@@ -509,8 +486,7 @@ class Forged:
 @WELL
 @given(steps=STEPS, seed=st.integers(0, 1 << 32), **SIZES)
 def test_number_in_memory_that_changes_at_any_moment_harms_only_its_consumer(rules, steps, seed, length, window):
-    model = Model(length, window, 1, shares=True, **rules)
-    try:
+    with closing(Model(length, window, 1, shares=True, **rules)) as model:
         liar, other = model.trainers
         model.server.peers[1].taken = Forged(random.Random(seed))
         model.server.may_cut_off = True
@@ -523,8 +499,6 @@ def test_number_in_memory_that_changes_at_any_moment_harms_only_its_consumer(rul
         assert max(Counter(other.handed).values(), default=1) == 1
         delivered = set(other.handed) if "mode" in rules else model.server.taken.keys()
         assert delivered == {(0, position) for position in range(length)}
-    finally:
-        model.close()
 
 
 class LiesAtRecalls:
@@ -539,8 +513,7 @@ class LiesAtRecalls:
 
 @pytest.mark.parametrize("number", [3, 1 << 63])
 def test_number_that_is_forged_at_a_recall_keeps_no_batch_from_the_others(number):
-    model = Model(8, 2, 1, shares=True)
-    try:
+    with closing(Model(8, 2, 1, shares=True)) as model:
         liar, other = model.trainers
         model.server.peers[1].taken = LiesAtRecalls(number)
         model.server.may_cut_off = True
@@ -550,5 +523,3 @@ def test_number_that_is_forged_at_a_recall_keeps_no_batch_from_the_others(number
         assert model.server.core.group.by_consumer[1].untaken
         assert model.run_to_end(other)
         assert model.server.taken == Counter((0, position) for position in range(8))
-    finally:
-        model.close()

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import time
-import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from helpers.batch_trees import laid_out as in_layout
 from helpers.batch_trees import layouts, trees
 from helpers.damaged_bytes import bent, edits
+from helpers.traced_memory import allocates_less_than
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -185,14 +185,8 @@ BYTES = MAX_SPEC_BYTES // 8
 
 @pytest.mark.parametrize("body", [b"[" * BYTES, b"[2" + b",[0]" * (BYTES // 4 - 2) + b"]"], ids=["nested", "wide"])
 def test_spec_needs_memory_in_proportion_to_its_size(body):
-    tracemalloc.start()
-    try:
-        with contextlib.suppress(ProtocolError):
-            decoded(body)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < 64 * BYTES
+    with allocates_less_than(64 * BYTES), contextlib.suppress(ProtocolError):
+        decoded(body)
 
 
 @pytest.mark.measures

@@ -9,20 +9,12 @@ import socket
 import threading
 
 import pytest
+from helpers import server_processes
 from helpers.consumer_requests import ConsumerRequest
 from helpers.damaged_bytes import bent
 from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
-from helpers.server_processes import (
-    DEADLOCK_S,
-    CutOff,
-    RawConsumer,
-    Refused,
-    connected,
-    num_descriptors,
-    resident_bytes,
-    served,
-)
+from helpers.server_processes import DEADLOCK_S, CutOff, RawConsumer, Refused, connected, num_descriptors, served
 
 from mpqueue.service.protocol.handshake import Hello, Refusal, Resume, Welcome, decode_answer
 from mpqueue.service.protocol.records import MAX_HANDSHAKE, MAX_RELEASED, REQUEST, ToServer
@@ -55,7 +47,7 @@ class Watched:
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         self.serves_on()
-        self._descriptors, self._resident = num_descriptors(self.pid), resident_bytes(self.pid)
+        self._descriptors, self._resident = num_descriptors(self.pid), server_processes.resident_bytes(self.pid)
 
     def _read(self):
         try:
@@ -88,7 +80,7 @@ class Watched:
             if num_descriptors(self.pid) <= self._descriptors:
                 break
         assert num_descriptors(self.pid) <= self._descriptors
-        assert resident_bytes(self.pid) - self._resident < ROOM_BYTES
+        assert server_processes.resident_bytes(self.pid) - self._resident < ROOM_BYTES
 
     def extra_descriptors(self):
         return num_descriptors(self.pid) - self._descriptors
@@ -144,24 +136,24 @@ def handshake(rng):
     return rng.choice([data, hello.encode(), rng.randbytes(size), b"{" * size, b" " * size])
 
 
+def answer_to(connection, data):
+    """Send a handshake; return the answer, or None. The descriptors of the answer are closed."""
+    connection.send(data)
+    data, fds, _, _ = socket.recv_fds(connection, MAX_HANDSHAKE, 4)
+    for fd in fds:
+        os.close(fd)
+    return decode_answer(data) if data else None
+
+
 def greet(name, seed):
-    """Send one handshake; return the text of the refusal, "welcome", or None."""
-    rng = random.Random(seed)
-    connection = connected(name)
-    try:
-        try:
-            connection.send(handshake(rng))
-            data, fds, _, _ = socket.recv_fds(connection, MAX_HANDSHAKE, 4)
-        except ConnectionError:
-            return ""
-        for fd in fds:
-            os.close(fd)
-        if not data:
-            return ""
-        answer = decode_answer(data)
-        return answer.refused if isinstance(answer, Refusal) else "welcome"
-    finally:
-        descriptors.close_object(connection)
+    """Send one handshake; return the text of the refusal, "welcome", or an empty string."""
+    connection, answer = connected(name), None
+    with contextlib.suppress(ConnectionError):
+        answer = answer_to(connection, handshake(random.Random(seed)))
+    descriptors.close_object(connection)
+    if answer is None:
+        return ""
+    return answer.refused if isinstance(answer, Refusal) else "welcome"
 
 
 def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
@@ -241,10 +233,14 @@ def test_consumers_that_send_arbitrary_data_are_disconnected(server):
     assert not missing
 
 
+def allow_descriptors(count):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count)), hard))
+
+
 def say_nothing(name, count):
     """Open this many connections and keep them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+    allow_descriptors(count + 200)
     _kept.extend(connected(name) for _ in range(count))
 
 
@@ -288,17 +284,12 @@ def test_invalid_number_of_taken_batches_in_memory_ends_the_connection(server, s
 
 def keep_welcomes(name, count):
     """Attach this many times without beginning a loop; return how many were accepted."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
+    allow_descriptors(2 * count + 200)
     welcome = 0
     for _ in range(count):
         connection = connected(name)
         _kept.append(connection)
-        connection.send(Hello().encode())
-        data, fds, _, _ = socket.recv_fds(connection, MAX_HANDSHAKE, 4)
-        for fd in fds:
-            os.close(fd)
-        welcome += bool(data) and isinstance(decode_answer(data), Welcome)
+        welcome += isinstance(answer_to(connection, Hello().encode()), Welcome)
     return welcome
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.engine_parts import work_items_of
 from helpers.faults import Fault, Numbers, StrikesAt
+from helpers.mapped_values import Follows
 
 from mpqueue import Dataset
 from mpqueue.errors import SharedMemoryFull
@@ -104,17 +105,6 @@ def test_exception_of_epoch_end_is_first_in_next_epoch():
         failure = server.take()
         assert (failure.epoch, failure.position, failure.turn, str(failure.error)) == (1, -1, 0, "a bad end")
         assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
-
-
-class Follows(Numbers):
-    """A source that returns the present value of a mapped file."""
-
-    def __init__(self, path):
-        super().__init__(4)
-        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
-
-    def __getitem__(self, index):
-        return self.value[:1].copy()
 
 
 def test_epoch_begins_with_the_present_content_of_shared_memory(tmp_path):
@@ -215,9 +205,8 @@ def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
     dataset = Dataset.range(10).batch(3, drop_last=True)
     assert make_stream(dataset, workers=1, world=2).length() == 2
     assert make_stream(dataset, workers=1, world=1).length() == 3
-    with pytest.raises(
-        ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
-    ):
+    words = "drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
+    with pytest.raises(ValueError, match=words):
         make_stream(dataset, workers=1, world=4)
 
 

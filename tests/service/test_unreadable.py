@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from helpers.numbered_batches import taken
+from helpers.signal_handlers import handling, raising
 
 import mpqueue
 from mpqueue.errors import ServiceError
@@ -71,20 +72,16 @@ def test_unreadable_batch_is_an_error_in_its_place_and_stream_continues():
     with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         for epoch in range(2):
             results = taken(iter(consumer))
-            assert [each if isinstance(each, int) else str(each) for each in results] == [
-                0, 1, "cannot be loaded here", 3, 4, 5,
-            ]  # fmt: skip
-            assert results[AT].__notes__ == [
-                f"raised in this process, when the batch of position {AT} of epoch {epoch} was unpickled"
-            ]
+            shown = [each if isinstance(each, int) else str(each) for each in results]
+            assert shown == [0, 1, "cannot be loaded here", 3, 4, 5]
+            note = f"raised in this process, when the batch of position {AT} of epoch {epoch} was unpickled"
+            assert results[AT].__notes__ == [note]
         assert consumer.statistics().batches == 2 * (LENGTH - 1)
 
 
 def test_kept_errors_keep_no_slots():
-    with (
-        Server("s", Source(range(LENGTH)), workers=1, max_queue_size=2) as server,
-        mpqueue.attach("s", timeout=60) as consumer,
-    ):
+    source = Source(range(LENGTH))
+    with Server("s", source, workers=1, max_queue_size=2) as server, mpqueue.attach("s", timeout=60) as consumer:
         kept = [error for _ in range(8) for error in taken(iter(consumer))]
         assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
         assert consumer.statistics().slots_in_use == 0
@@ -112,17 +109,14 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
 def test_exception_of_signal_handler_is_an_interrupt_and_batch_arrives(number, kind, monkeypatch):
-    def strike(*_):
-        raise Interrupted
-
-    before = signal.signal(signal.SIGUSR1, strike)
     monkeypatch.setattr(Fragile, "strikes", [number, 0, 0])
-    try:
-        with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
-            batches = iter(consumer)
-            assert [int(next(batches)[0][0]) for _ in range(AT)] == [0, 1]
-            with pytest.raises(kind):
-                next(batches)
-            assert taken(batches) == [2, 3, 4, 5]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with (
+        handling(raising(Interrupted), signal.SIGUSR1),
+        Server("s", Source({AT}), workers=1),
+        mpqueue.attach("s", timeout=60) as consumer,
+    ):
+        batches = iter(consumer)
+        assert [int(next(batches)[0][0]) for _ in range(AT)] == [0, 1]
+        with pytest.raises(kind):
+            next(batches)
+        assert taken(batches) == [2, 3, 4, 5]

@@ -6,7 +6,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.numbered_batches import iter_after
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
+from helpers.started_enqueuer import started
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue import Loader
@@ -15,12 +18,6 @@ from mpqueue.engine import epoch_end
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.telemetry import recorder
 from mpqueue.telemetry.recorder import START_PARTS, StartTally
-
-KINDS = {
-    "processes": {"workers": 1},
-    "threads": {"workers": 1, "backend": "thread"},
-    "no workers": {"workers": 0},
-}
 
 
 class Clock:
@@ -71,17 +68,21 @@ class Hooked(Source):
         CLOCK.pass_s(2)
 
 
-class Large(Source):
-    def __init__(self):
-        super().__init__()
-        self.array = np.zeros(20 << 20, np.uint8)
-
-
 def loops(loader, number=3, change=lambda: None):
     """Run loops; return the messages of each."""
     for _ in range(number):
         assert len(list(loader)) == 3
         change()
+
+
+def slow_down(monkeypatch, position, name, seconds):
+    """Make a method take this time by the clock."""
+
+    def slow(method, *arguments):
+        CLOCK.pass_s(seconds)
+        method(*arguments)
+
+    wrap(monkeypatch, position, name, slow)
 
 
 def test_inner_parts_do_not_count_for_outer_ones(clock):
@@ -96,7 +97,7 @@ def test_inner_parts_do_not_count_for_outer_ones(clock):
     assert {name: ns / 1e9 for name, ns in starts.parts_ns.items() if ns} == {"order": 1, "compare": 2, "send": 4}
 
 
-@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
 def test_hook_and_length_are_timed_in_each_backend(options, caplog):
     with Loader(Hooked(), **options) as loader:
         loops(loader)
@@ -122,9 +123,7 @@ def test_hook_in_thread_counts_as_ahead(monkeypatch, caplog):
             was_called.set()
 
     with Loader(Source(), workers=1, backend="thread") as loader:
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        batches = iter_after(loader, 3)
         assert was_called.wait(60)
         assert list(batches) == []
         found = loader.statistics().epoch_starts
@@ -157,14 +156,9 @@ def test_comparison_of_source_is_timed_and_warned_of_once(caplog):
     ids=["large change", "fork"],
 )
 def test_restart_of_workers_is_timed_with_reason(options, reason, monkeypatch, caplog):
-    start_anew = Supervision.start_anew
-
-    def slow(self):
-        CLOCK.pass_s(5)
-        start_anew(self)
-
-    monkeypatch.setattr(Supervision, "start_anew", slow)
-    source = Large()
+    slow_down(monkeypatch, Supervision, "start_anew", 5)
+    source = Source()
+    source.array = np.zeros(20 << 20, np.uint8)
     with Loader(source, workers=1, **options) as loader:
         loops(loader, 2, lambda: source.array.__iadd__(1))
         found = loader.statistics().epoch_starts
@@ -176,13 +170,7 @@ def test_restart_of_workers_is_timed_with_reason(options, reason, monkeypatch, c
 def test_sent_change_is_timed(monkeypatch):
     from mpqueue.backends.start.launcher import ForkServer
 
-    send = ForkServer.send_patch
-
-    def slow(self, patch):
-        CLOCK.pass_s(0.5)
-        send(self, patch)
-
-    monkeypatch.setattr(ForkServer, "send_patch", slow)
+    slow_down(monkeypatch, ForkServer, "send_patch", 0.5)
     source = Source()
     with Loader(source, workers=1) as loader:
         loops(loader, 2, lambda: setattr(source, "more", 1))
@@ -191,13 +179,7 @@ def test_sent_change_is_timed(monkeypatch):
 
 
 def test_second_start_of_workers_warns(monkeypatch, caplog):
-    start = Supervision.await_workers
-
-    def slow(self):
-        CLOCK.pass_s(4)
-        start(self)
-
-    monkeypatch.setattr(Supervision, "await_workers", slow)
+    slow_down(monkeypatch, Supervision, "await_workers", 4)
     loader = Loader(Source(), workers=1)
     for _ in range(3):
         with loader:
@@ -209,16 +191,15 @@ def test_second_start_of_workers_warns(monkeypatch, caplog):
 
 
 def test_start_after_an_interrupted_one_does_not_warn(monkeypatch, caplog):
-    start = Supervision.await_workers
     interrupts = [KeyboardInterrupt()]
 
-    def slow(self):
-        CLOCK.pass_s(4)
+    def interrupted_once(start, supervision):
         if interrupts:
             raise interrupts.pop()
-        start(self)
+        start(supervision)
 
-    monkeypatch.setattr(Supervision, "await_workers", slow)
+    wrap(monkeypatch, Supervision, "await_workers", interrupted_once)
+    slow_down(monkeypatch, Supervision, "await_workers", 4)
     with Loader(Source(), workers=1) as loader:
         with pytest.raises(KeyboardInterrupt):
             loops(loader, 1)
@@ -251,13 +232,9 @@ def test_torch_loader_times_sampler_and_repeated_starts(persistent, monkeypatch,
 
 
 def test_enqueuer_times_hook(caplog):
-    enqueuer = mpqueue.OrderedEnqueuer(Hooked(), use_multiprocessing=True)
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    for _ in range(7):
-        next(batches)
-    found = enqueuer.statistics().epoch_starts
-    enqueuer.stop()
+    with started(Hooked(), 1) as enqueuer:
+        iter_after(enqueuer.get(), 7)
+        found = enqueuer.statistics().epoch_starts
     assert found.hook_s == 4
     assert len(caplog.messages) == 1
 
@@ -300,11 +277,10 @@ def test_metrics_show_slow_starts():
     with Loader(Hooked(), workers=0) as loader:
         loops(loader)
         found = loader.statistics()
-        rows = {row.name: dict(row_values(row, found)) for row in mpqueue.telemetry.rows.ROWS}
+    rows = {
+        row.name: {"".join(labels.values()): value for labels, value in row.read(found)}
+        for row in mpqueue.telemetry.rows.ROWS
+    }
     assert rows["epoch_starts"] == {"": 3}
     assert rows["epoch_start"].keys() == set(START_PARTS)
     assert rows["epoch_start"]["hook"] == 6
-
-
-def row_values(row, statistics):
-    return [("".join(labels.values()), value) for labels, value in row.read(statistics)]

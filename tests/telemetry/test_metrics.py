@@ -5,6 +5,7 @@ import re
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,14 +124,8 @@ def test_scalars_are_in_tensorboard_files(tmp_path, monkeypatch):
 
 
 def test_scalars_cover_time_since_previous_call():
-    class Writer:
-        def __init__(self):
-            self.rows = []
-
-        def add_scalar(self, tag, value, step):
-            self.rows.append((tag, value, step))
-
-    writer = Writer()
+    rows = []
+    writer = SimpleNamespace(add_scalar=lambda *row: rows.append(row))
     with Loader(Numbers(20), workers=1, copy=True) as loader:
         log = metrics.log_to(writer, prefix="data", train=loader)
         for step in (10, 20):
@@ -139,11 +134,7 @@ def test_scalars_cover_time_since_previous_call():
         loader.stop()
         list(loader)  # with new workers, which count from 0
         log(30)
-    assert [(value, step) for tag, value, step in writer.rows if tag == "data/train/copies"] == [
-        (20, 10),
-        (20, 20),
-        (20, 30),
-    ]
+    assert [row[1:] for row in rows if row[0] == "data/train/copies"] == [(20, 10), (20, 20), (20, 30)]
 
 
 def test_opentelemetry_reads_same_values(used):
@@ -180,7 +171,6 @@ def test_wrong_objects_raise(used):
 
 def test_missing_package_raises_with_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(
-        ImportError, match=r'^mpqueue.metrics requires prometheus-client: pip install "mpqueue\[metrics\]"$'
-    ):
+    words = r'^mpqueue.metrics requires prometheus-client: pip install "mpqueue\[metrics\]"$'
+    with pytest.raises(ImportError, match=words):
         metrics.collector()

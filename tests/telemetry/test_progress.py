@@ -7,6 +7,8 @@ import sys
 
 import pytest
 from helpers.faults import Numbers
+from helpers.numbered_batches import iter_after
+from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import Loader
@@ -53,20 +55,16 @@ def test_bar_of_dataset_has_public_name(shown):
 
 
 def test_enqueuer_has_bar(shown):
-    enqueuer = mpqueue.OrderedEnqueuer(Numbers(3), use_multiprocessing=True, progress=True)
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    assert [int(next(batches)[0]) for _ in range(6)] == [0, 1, 2] * 2
-    enqueuer.stop()
+    with started(Numbers(3), 1, progress=True) as enqueuer:
+        batches = enqueuer.get()
+        assert [int(next(batches)[0]) for _ in range(6)] == [0, 1, 2] * 2
     assert "Numbers 1:" in shown.getvalue()
 
 
 @pytest.mark.parametrize("workers", [1, 0])
 def test_bar_of_abandoned_loop_is_closed_with_loader(shown, workers):
     with Loader(Numbers(5), workers=workers, progress=True) as loader:
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
+        _unfinished = iter_after(loader, 3)
         assert not shown.getvalue().endswith("\n")
     assert re.search(r"3/5 [^\r]*\n$", shown.getvalue())
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from helpers.numbered_batches import iter_after
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 
 import mpqueue
@@ -14,8 +15,6 @@ from mpqueue import Dataset, Statistics
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
 from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
-
-KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
 
 def is_even(value):
@@ -117,7 +116,7 @@ def test_batch_that_raises_hides_no_other_work():
         assert counts_of(found)[1][2] == counts_of(found)[2][1] == 4 * counts_of(found)[2][2]
 
 
-@KINDS
+@pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 def test_stages_of_stream_are_exact_at_end(backend, workers):
     with mpqueue.Loader(STREAM, workers=workers, backend=backend) as loader:
         num_batches = len(list(loader))
@@ -154,9 +153,7 @@ def test_crash_neither_repeats_nor_loses_counts(tmp_path):
 def test_resumed_stream_counts_from_snapshot():
     stream = Dataset.range(400).map(slow).filter(is_even).take(400).shuffle(buffer=3)
     with mpqueue.Loader(stream, workers=0) as loader:
-        batches = iter(loader)
-        for _ in range(150):
-            next(batches)
+        _unfinished = iter_after(loader, 150)
         state = loader.state_dict()
     with mpqueue.Loader(stream, workers=2) as loader:
         loader.load_state_dict(state)

@@ -96,9 +96,7 @@ def test_each_batch_has_waiting_time(epoch):
 def test_workers_have_pid_while_running(epoch):
     running = epoch.running.workers
     own = epoch.backend == "process" and epoch.workers > 0
-    assert [worker.pid not in (None, os.getpid()) and worker.rss_bytes > 0 for worker in running] == [own] * len(
-        running
-    )
+    assert all((worker.pid not in (None, os.getpid()) and worker.rss_bytes > 0) is own for worker in running)
     assert {worker.pid for worker in epoch.loader.statistics().workers} == {None}
 
 
@@ -192,10 +190,8 @@ def test_waiting_source_is_distinguished_from_computing_source(backend):
 )
 def test_time_of_batch_is_sum_of_threads(backend, workers, threads):
     """Even with more threads than samples in a batch, which begin samples of later batches early."""
-    found = statistics_of(
-        Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads
-    ).times.compute
-    assert found.mean_s >= 0.95 * 4 * 0.01
+    options = {"workers": workers, "backend": backend, "batch_size": 4, "threads": threads}
+    assert statistics_of(Timed(80, 0.01), **options).times.compute.mean_s >= 0.95 * 4 * 0.01
 
 
 def test_stages_beyond_limit_share_one_row():
@@ -268,7 +264,7 @@ def test_difference_has_changes_between_two_moments():
 
 
 # Fields that only grow have their growth in a difference; fields that describe a moment have their later value.
-KINDS = [Statistics, WorkerStatistics, StageStatistics, EpochStarts, ConsumerStatistics, ServedConsumer]
+OF_TWO_MOMENTS = [Statistics, WorkerStatistics, StageStatistics, EpochStarts, ConsumerStatistics, ServedConsumer]
 
 
 def with_numbers(kind, number):
@@ -279,7 +275,7 @@ def with_numbers(kind, number):
     return kind(**(needed | values))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_TWO_MOMENTS)
 def test_numbers_grow_unless_they_describe_a_moment(kind):
     """A difference has the growth of the former, and the later value of the latter."""
     difference = with_numbers(kind, 7) - with_numbers(kind, 4)

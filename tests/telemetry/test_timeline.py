@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
+from helpers.numbered_batches import iter_after
 from helpers.slow_sources import Slow
+from helpers.started_enqueuer import started
 from helpers.waits import until_main_thread_is_in
 
-import mpqueue
 from mpqueue import Loader
 from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
@@ -248,10 +249,16 @@ def test_environment_variable_traces_each_loader_into_its_own_file(tmp_path, mon
     assert all("compute 0" in named(read(path), "X") for path in paths)
 
 
-def test_events_are_written_before_queue_is_long(tmp_path):
+@pytest.fixture
+def drawn(tmp_path):
+    """A timeline of two workers."""
+    made = Timeline(str(tmp_path / "run.json"), "a test")
+    made.begin(2)
+    return made
+
+
+def test_events_are_written_before_queue_is_long(tmp_path, drawn):
     """Memory is bounded for runs of any length."""
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
     for number in range(2000):
         drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
         if number % 100 == 99:
@@ -261,9 +268,7 @@ def test_events_are_written_before_queue_is_long(tmp_path):
     assert named(json.loads((tmp_path / "run.json").read_text()), "X").count("compute 1999") == 1
 
 
-def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path):
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(2)
+def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path, drawn):
     began = timeline.clock_ns() - 100_000_000
     fast, slow = (1000, 100, 10, 1, 1), (timeline.EVERY_NS, 100, 10, 1, 1)
     are_drawn = [
@@ -277,10 +282,8 @@ def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path):
     assert named(read(tmp_path / "run.json"), "X").count("copy 1") == 0
 
 
-def test_full_file_gets_only_marks(tmp_path, monkeypatch, caplog):
+def test_full_file_gets_only_marks(tmp_path, drawn, monkeypatch, caplog):
     monkeypatch.setattr(timeline, "_MOST_EVENTS", 100)
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
     for number in range(500):
         drawn.batch(0, (number, 0, number), timeline.clock_ns() - 5000, (timeline.EVERY_NS, 100, 10, 1, 1))
         drawn.take((number, 0, number), timeline.clock_ns())
@@ -304,9 +307,7 @@ def test_full_disk_ends_trace_but_not_run(caplog):
     assert "writing the trace /dev/full failed" in caplog.text
 
 
-def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, caplog):
-    drawn = Timeline(str(tmp_path / "run.json"), "a test")
-    drawn.begin(1)
+def test_disk_that_takes_a_part_of_an_event_leaves_whole_events(tmp_path, drawn, caplog):
     drawn.mark("before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "run.json").stat().st_size + 10, limits[1]))
@@ -332,10 +333,6 @@ def test_invalid_path_raises_at_construction(tmp_path):
 
 
 def test_enqueuer_has_trace(tmp_path):
-    enqueuer = mpqueue.OrderedEnqueuer(Slow(6), use_multiprocessing=True, trace=tmp_path / "enqueuer.json")
-    enqueuer.start(workers=1)
-    batches = enqueuer.get()
-    for _ in range(6):
-        next(batches)
-    enqueuer.stop()
+    with started(Slow(6), 1, trace=tmp_path / "enqueuer.json") as enqueuer:
+        iter_after(enqueuer.get(), 6)
     assert "compute 5" in named(read(tmp_path / "enqueuer.json"), "X")

@@ -7,14 +7,7 @@ import pytest
 from mpqueue.service.serving.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import Histogram
-from mpqueue.telemetry.stats import (
-    ConsumerStatistics,
-    EpochStarts,
-    NodeStatistics,
-    Statistics,
-    Times,
-    WorkerStatistics,
-)
+from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, NodeStatistics, Statistics, Times, WorkerStatistics
 
 
 def times(*seconds, count=1):
@@ -25,6 +18,8 @@ def times(*seconds, count=1):
 
 
 WORKERS = (WorkerStatistics(0), WorkerStatistics(1))
+FOUR_WORKERS = tuple(map(WorkerStatistics, range(4)))
+WAITS = Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
 RUN = Statistics(
     batches=100, bytes=10**8, elapsed_s=10.0, wait_s=6.0, compute_s=19.0, ring_kind="memfd", workers=WORKERS,
     times=Times(compute=times(0.19, count=100)),
@@ -42,10 +37,7 @@ def changed(**changes):
 
 CASES = {
     "more workers": (RUN, "the consumer waited 60 % of the time: the workers are the bottleneck; use more than"),
-    "no more CPUs": (
-        changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
-        "make the source cheaper",
-    ),
+    "no more CPUs": (changed(workers=FOUR_WORKERS), "make the source cheaper"),
     "on a cluster": (
         changed(nodes=(NodeStatistics("a", "10.0.0.1", 1), NodeStatistics("b", "10.0.0.2", 1))),
         "the workers are the bottleneck; use more than 2 workers if 2 nodes have enough CPUs, or more nodes",
@@ -63,28 +55,17 @@ CASES = {
     "copy": (
         changed(times=Times(compute=times(0.01, count=100), copy=times(0.17, count=100))), "mpqueue.empty()"
     ),
-    "collate": (
-        changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))),
-        "__getitems__",
-    ),
+    "collate": (changed(times=Times(compute=times(1.0, count=100), collate=times(0.7, count=100))), "__getitems__"),
     "waiting source": (
-        changed(
-            workers=tuple(WorkerStatistics(number) for number in range(4)),
-            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
-        ),
+        changed(workers=FOUR_WORKERS, times=WAITS),
         "(disk, network, locks), and waiting workers need no CPU; use more than 4 workers",
     ),
     "waiting source on a cluster": (
-        changed(
-            nodes=(NodeStatistics("a", "10.0.0.1", 1),),
-            times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100)),
-        ),
+        changed(nodes=(NodeStatistics("a", "10.0.0.1", 1),), times=WAITS),
         "waiting workers need no CPU; use more than 2 workers",
     ),
     "waiting source of one worker": (
-        changed(
-            workers=WORKERS[:1], compute_s=9.0, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
-        ),
+        changed(workers=WORKERS[:1], compute_s=9.0, times=WAITS),
         "use more than 1 worker, or threads=16 in each",
     ),
     "source that waits a little": (
@@ -100,9 +81,7 @@ CASES = {
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "Python runs one thread at a time; use processes."),
     "waiting source in threads": (
-        changed(
-            ring_kind="", credit_wait_s=0.1, times=Times(compute=times(0.02, count=100), blocked=times(0.019, count=100))
-        ),
+        changed(ring_kind="", credit_wait_s=0.1, times=WAITS),
         "waiting workers need no CPU; use more than 2 workers, or coroutines (async def), or read",
     ),
     "deaths": (changed(deaths=2), "2 workers crashed"),
@@ -137,9 +116,8 @@ def served(number, *, wait_s, holds_up=False):
 
 
 def test_verdict_of_server_names_slow_consumer():
-    found = ServerStatistics(
-        batches=100, elapsed_s=10.0, consumers=(served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True))
-    )
+    consumers = served(1, wait_s=8.0), served(2, wait_s=0.0, holds_up=True)
+    found = ServerStatistics(batches=100, elapsed_s=10.0, consumers=consumers)
     assert "the others wait for consumer 2 (process 102)" in str(found)
 
 
@@ -147,11 +125,8 @@ def test_verdict_of_server_names_slow_consumer():
     ("wait_s", "text"), [(6.0, "the workers are the bottleneck"), (0.1, "they are the bottleneck")]
 )
 def test_verdict_of_server_names_slow_side(wait_s, text):
-    found = ServerStatistics(
-        batches=100, elapsed_s=10.0, compute_s=19.0, workers=WORKERS, ring_kind="memfd",
-        consumers=(served(1, wait_s=wait_s),),
-    )  # fmt: skip
-    assert text in str(found)
+    options = {"workers": WORKERS, "ring_kind": "memfd", "consumers": (served(1, wait_s=wait_s),)}
+    assert text in str(ServerStatistics(batches=100, elapsed_s=10.0, compute_s=19.0, **options))
 
 
 @pytest.mark.parametrize("kind", [ConsumerStatistics, ServerStatistics])

@@ -1,19 +1,20 @@
 """Enqueuers beyond the golden cases of Keras: epochs, several generators, bad calls."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.engine_parts import work_items_of
+from helpers.mapped_values import Follows
+from helpers.started_enqueuer import started
 
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
-WAYS = [
-    pytest.param(True, 2, id="processes"),
-    pytest.param(False, 2, id="threads"),
-    pytest.param(True, 0, id="inline"),
-]
+by_way = pytest.mark.parametrize(
+    ("processes", "workers"), [(True, 2), (False, 2), (True, 0)], ids=["processes", "threads", "inline"]
+)
 
 
 class Counting(Sequence):
@@ -55,8 +56,7 @@ def test_error_of_on_epoch_end_is_raised_by_the_following_next():
         def on_epoch_end(self):
             raise OSError("the next epoch's file is missing")
 
-    with OrderedEnqueuer(Raising(), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Raising(), 2) as enqueuer:
         batches = enqueuer.get()
         take(batches, 4)
         with pytest.raises(OSError, match="the next epoch's file is missing"):
@@ -102,23 +102,15 @@ def test_stop_unblocks_a_waiting_consumer(processes):
     options = {"start_method": "fork"} if processes else {}
     enqueuer = OrderedEnqueuer(Stuck(), processes, **options)
     enqueuer.start()
-    ended = threading.Event()
-
-    def consume():
-        assert list(enqueuer.get()) == []
-        ended.set()
-
-    reader = threading.Thread(target=consume)
-    reader.start()
-    enqueuer.stop()
-    release.set()
-    assert ended.wait(60)
-    reader.join()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, enqueuer.get())
+        enqueuer.stop()
+        release.set()
+        assert reading.result(60) == []
 
 
 def test_queue_reports_ready_batches_and_returns_items(deadlock_s):
-    with OrderedEnqueuer(Counting(50), True) as enqueuer:
-        enqueuer.start(2, 4)
+    with started(Counting(50), 2, 4) as enqueuer:
         while enqueuer.queue.qsize() < 4:
             threading.Event().wait(0.001)
         assert not enqueuer.queue.empty()
@@ -144,8 +136,7 @@ def test_the_length_is_read_again_every_epoch():
             super().on_epoch_end()
             self.length += 1
 
-    with OrderedEnqueuer(Growing(2), True) as enqueuer:
-        enqueuer.start(2)
+    with started(Growing(2), 2) as enqueuer:
         assert take(enqueuer.get(), 9) == [0, 1, 100, 101, 102, 200, 201, 202, 203]
 
 
@@ -172,8 +163,7 @@ def test_threads_use_the_callers_own_object():
 
 
 def test_unordered_epoch_returns_every_item_once():
-    with OrderedEnqueuer(Counting(20), True, ordered=False) as enqueuer:
-        enqueuer.start(3, 6)
+    with started(Counting(20), 3, 6, ordered=False) as enqueuer:
         batches = enqueuer.get()
         assert sorted(take(batches, 20)) == list(range(20))
         assert sorted(take(batches, 20)) == list(range(100, 120))
@@ -272,26 +262,13 @@ def test_threads_may_be_unbounded():
         assert take(enqueuer.get(), 31)[-1] == 100
 
 
-class Follows:
-    """A source that returns the present value of a mapped file."""
-
-    def __init__(self, path):
-        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return self.value[:1].copy()
-
-
 class HookedFollows(Follows):
     def on_epoch_end(self):
         """Have no effect; the method only has to exist."""
 
 
 @pytest.mark.parametrize("kind", [Follows, HookedFollows])
-@pytest.mark.parametrize(("processes", "workers"), WAYS)
+@by_way
 def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_path, kind, processes, workers):
     sequence = kind(tmp_path / "value")
     with OrderedEnqueuer(sequence, processes) as enqueuer:
@@ -305,7 +282,7 @@ def test_epoch_begins_with_the_content_of_shared_memory_at_its_first_batch(tmp_p
             assert take(batches, 4) == [epoch] * 4
 
 
-@pytest.mark.parametrize(("processes", "workers"), WAYS)
+@by_way
 def test_sequence_and_order_are_read_at_each_start(processes, workers):
     enqueuer = OrderedEnqueuer([np.array([index]) for index in range(4)], processes, seed=1)
     for sequence, shuffle in ((range(10, 13), False), (Counting(40), True)):

@@ -1,6 +1,6 @@
 """Stopping generators that block, never end, or raise when they are closed."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.faults import Numbers, numbers
@@ -85,7 +85,7 @@ class Slow:
 @pytest.mark.parametrize("workers", [1, 0])
 @pytest.mark.parametrize("make", [slow_elements, Slow])
 def test_restart_waits_for_a_thread_left_in_the_generator(make, workers):
-    with Gate() as gate:
+    with Gate() as gate, ThreadPoolExecutor(1) as pool:
         source = make(gate)
         enqueuer, other = GeneratorEnqueuer(source), GeneratorEnqueuer(source)
         enqueuer.start(1)
@@ -93,13 +93,10 @@ def test_restart_waits_for_a_thread_left_in_the_generator(make, workers):
         left = gate.arrival()
         enqueuer.stop()
         other.start(workers)
-        found = []
-        reader = threading.Thread(target=lambda: found.extend(numbers(other.get(), 1)))
-        reader.start()
+        found = pool.submit(numbers, other.get(), 1)
         left.let_go()  # the thread that was left there takes the second element
         gate.arrival().let_go()
-        reader.join()
-        assert found == [2]
+        assert found.result(60) == [2]
         if workers:
             gate.arrival().let_go()
         other.stop()

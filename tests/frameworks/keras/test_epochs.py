@@ -78,20 +78,16 @@ def test_parts_of_a_pass_see_the_dataset_as_the_hooks_left_it(delivered, process
 
 @pytest.mark.any_backend
 def test_a_change_made_by_a_callback_reaches_the_workers(delivered):
-    class Advancing(keras.callbacks.Callback):
-        def __init__(self, dataset):
-            super().__init__()
-            self.dataset = dataset
-
-        def on_epoch_end(self, epoch, logs=None):
-            self.dataset.state = 100 * (epoch + 1)
+    def advance(epoch, logs):
+        dataset.state = 100 * (epoch + 1)
 
     class Unhooked(fit_datasets.Marked):
         def on_epoch_end(self):
             pass
 
     dataset = Unhooked(3)
-    fit(accelerate(dataset, 2), callbacks=[Advancing(dataset)], kind="built", shuffle=False)
+    advancing = keras.callbacks.LambdaCallback(on_epoch_end=advance)
+    fit(accelerate(dataset, 2), callbacks=[advancing], kind="built", shuffle=False)
     assert [mark[:2] for mark in delivered.take()[-6:]] == [(i, state) for state in (100, 200) for i in range(3)]
 
 

@@ -15,6 +15,7 @@ import tempfile
 import keras
 import numpy as np
 from helpers import fit_datasets
+from helpers.computed_source import Computed
 from helpers.keras_fits import BACKEND, as_py_dataset, fit
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -30,6 +31,10 @@ STOCK(as_py_dataset(fit_datasets.Marked(), 2))  # makes a counter in shared memo
 
 def enqueuer_for(dataset):
     return adapter.PyDatasetAdapter(dataset).enqueuer
+
+
+def targets_of(batches):
+    return [targets.tolist() for _, targets in batches]
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +100,7 @@ def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
     assert isinstance(fast, keras.utils.PyDataset)
     assert (len(fast), fast.num_batches, fast.source) == (3, 3, source)
     assert fast.workers == mpqueue.loader.loader.num_cpus()
-    assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(3)]
+    assert targets_of(fast) == targets_of(source[index] for index in range(3))
     assert repr(fast) == "<Marked, accelerated by mpqueue>"
 
 
@@ -103,14 +108,12 @@ def test_another_source_can_be_assigned():
     fast = accelerate(fit_datasets.Marked(3), 1)
     fast.source = source = fit_datasets.Marked(4)
     assert (len(fast), fast.num_batches, fast.source) == (4, 4, source)
-    assert [batch[1].tolist() for batch in fast] == [source[index][1].tolist() for index in range(4)]
+    assert targets_of(fast) == targets_of(source[index] for index in range(4))
     with pytest.raises(TypeError, match="int"):
         fast.source = 3
     assert fast.source is source
-    with (
-        mpqueue.Loader(fit_datasets.Marked(5), workers=0) as loader,
-        mpqueue.Loader(fit_datasets.Marked(2), workers=0) as other,
-    ):
+    loader, other = (mpqueue.Loader(fit_datasets.Marked(length), workers=0) for length in (5, 2))
+    with loader, other:
         fast = accelerate(loader)
         fast.source = other
         assert (len(fast), fast.source) == (2, other)
@@ -128,24 +131,19 @@ class Levels(keras.utils.PyDataset):
         return np.zeros((1, 1), "float32"), np.full((1, 1), self.level + 10 * self._exponent, "float32")
 
 
-class Raising(keras.callbacks.Callback):
-    def __init__(self, dataset):
-        super().__init__()
-        self.dataset = dataset
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.dataset.level = epoch
-        self.dataset._exponent = 2 * self.dataset.level
-
-
 @pytest.mark.parametrize(
     "options", [{"workers": 1}, {"workers": 3}, {"workers": 2, "use_multiprocessing": False}, {"workers": 0}]
 )
 def test_attributes_that_a_callback_sets_reach_the_source(options):
+    def raise_level(epoch, logs):
+        dataset.level = epoch
+        dataset._exponent = 2 * dataset.level
+
     dataset = accelerate(Levels(), **options)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
     model.compile(keras.optimizers.SGD(0.0), "mae")
-    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[Raising(dataset)]).history
+    raising = keras.callbacks.LambdaCallback(on_epoch_begin=raise_level)
+    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[raising]).history
     assert history["loss"] == [0, 21, 42, 63]
     assert (dataset.level, dataset.source.level, vars(dataset.source)["_exponent"]) == (3, 3, 6)
     with pytest.raises(AttributeError, match="levels"):
@@ -175,9 +173,8 @@ def test_options_act_with_every_number_of_workers_and_threads(options, set_later
     """Keras makes no enqueuer for one thread by itself, and would call the dataset without the options."""
     (tmp_path / "inits").mkdir()
     init = functools.partial(tempfile.mkdtemp, dir=tmp_path / "inits")
-    dataset = accelerate(
-        Drawn(), **({"workers": 2} if set_later else options), worker_init=init, seed=4, trace=tmp_path / "trace"
-    )
+    given = {"workers": 2} if set_later else options
+    dataset = accelerate(Computed(drawn, 3), **given, worker_init=init, seed=4, trace=tmp_path / "trace")
     if set_later:
         dataset.workers = options["workers"]
         dataset.use_multiprocessing = options.get("use_multiprocessing", True)
@@ -187,13 +184,9 @@ def test_options_act_with_every_number_of_workers_and_threads(options, set_later
     assert (tmp_path / "trace").stat().st_size
 
 
-class Drawn:
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        x, y = fit_datasets.Marked(3)[index]
-        return x * mpqueue.rng().random(dtype=np.float32), y
+def drawn(index):
+    x, y = fit_datasets.Marked(3)[index]
+    return x * mpqueue.rng().random(dtype=np.float32), y
 
 
 def test_options_without_an_effect_are_rejected_when_the_number_of_workers_is_known():
@@ -223,23 +216,13 @@ def test_an_endless_dataset_has_no_length():
 
 
 def test_missing_hooks_of_a_source_are_not_called():
-    class Bare:
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            return fit_datasets.Marked()[index]
-
-    assert len(fit(accelerate(Bare(), 2), epochs=1)[1]["loss"]) == 1
+    bare = Computed(fit_datasets.Marked().__getitem__, 2)
+    assert len(fit(accelerate(bare, 2), epochs=1)[1]["loss"]) == 1
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [
-        ({"workers": "two"}, TypeError),
-        ({"max_queue_size": 0}, ValueError),
-        ({"start_method": "teleport"}, ValueError),
-    ],
+    [({"workers": "two"}, TypeError), ({"max_queue_size": 0}, ValueError), ({"start_method": "teleport"}, ValueError)],
     ids=str,
 )
 def test_invalid_options_are_rejected_immediately(options, error):
@@ -293,9 +276,7 @@ def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, chan
     assert {warning.filename for warning in [*warned, *others]} == {__file__}
     assert adapter.OrderedEnqueuer is replaced
     assert (fast.workers, fast.use_multiprocessing) == (2, False)
-    assert [batch[1].tolist() for batch in fast] == [
-        batch[1].tolist() for batch in as_py_dataset(fit_datasets.Marked())
-    ]
+    assert targets_of(fast) == targets_of(as_py_dataset(fit_datasets.Marked()))
     with installation:
         assert repr(installation) == "<mpqueue.keras.install(), undone>"
     with (
@@ -370,16 +351,11 @@ def test_arrays_instead_of_the_number_of_workers_are_rejected(kind):
 @pytest.mark.any_backend
 def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
     arrays = np.zeros((4, 2)), np.zeros(4)
-    with pytest.raises(
-        TypeError,
-        match=r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers",
-    ):
+    words = r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers"
+    with pytest.raises(TypeError, match=words):
         mpqueue.keras.accelerate([arrays], num_workers=2)
-    for name, hint in (
-        ("y", "call fit(x, y)"),
-        ("batch_size", "mpqueue.Loader(samples, batch_size="),
-        ("shuffle", "fit()"),
-    ):
+    hints = {"y": "call fit(x, y)", "batch_size": "mpqueue.Loader(samples, batch_size=", "shuffle": "fit()"}
+    for name, hint in hints.items():
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}': .*{re.escape(hint)}"):
             mpqueue.keras.accelerate([arrays], **{name: 1})
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):

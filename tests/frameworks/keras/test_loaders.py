@@ -13,6 +13,7 @@ from helpers import fit_datasets
 from helpers.faults import Numbers
 from helpers.injected_exceptions import Struck, each_strike
 from helpers.keras_fits import BACKEND, fit, make_model
+from helpers.numbered_batches import iter_after
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
@@ -45,11 +46,9 @@ def read_ahead_as_on(device, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "options", "length", "device"),
     [
-        *(
-            ("plain", {"workers": 2}, 5, "cpu"),
-            ("built", {"workers": 2}, 5, "cpu"),
-            ("plain", {"workers": 0}, 5, "cpu"),
-        ),
+        ("plain", {"workers": 2}, 5, "cpu"),
+        ("built", {"workers": 2}, 5, "cpu"),
+        ("plain", {"workers": 0}, 5, "cpu"),
         ("built", {"workers": 1, "backend": "thread"}, 5, "cpu"),
         *((kind, {"workers": 1}, length, "cpu") for kind in ("plain", "built") for length in (1, 2)),
         *(("plain", {"workers": 1}, length, "gpu") for length in (1, 2, 3)),
@@ -145,9 +144,7 @@ def test_resumed_loader_continues_in_mid_epoch(delivered, workers, in_callback, 
     """A callback may restore the model when the training begins, after Keras has peeked at a batch."""
     expected = flat(epochs_of(fit_datasets.Still(6), 2, workers=workers, shuffle=True, seed=1))
     with Loader(fit_datasets.Still(6), workers=workers, shuffle=True, seed=1) as loader:
-        batches = iter(loader)
-        for _ in range(4):
-            next(batches)
+        _unfinished = iter_after(loader, 4)
         state = loader.state_dict()
     with Loader(fit_datasets.Still(6), workers=2 * workers, shuffle=True) as loader:
         resume = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: loader.load_state_dict(state))
@@ -250,14 +247,11 @@ def test_fit_of_a_stream_without_batches_names_the_loader(kind):
 @pytest.mark.filterwarnings("ignore:.*ran out of data")
 def test_epochs_of_a_stream_after_a_resumed_one_are_whole():
     """Keras would end them after as many batches as the resumed one had left."""
-    stream = (
-        mpqueue.Dataset.range(12).filter(bool).map(lambda _: (np.ones((2, 4), "float32"), np.ones((2, 1), "float32")))
-    )
+    (pair,) = pairs(1)
+    stream = mpqueue.Dataset.range(12).filter(bool).map(lambda _: pair)
     steps = []
     with Loader(stream, workers=0) as loader:
-        batches = iter(loader)
-        for _ in range(8):
-            next(batches)
+        _unfinished = iter_after(loader, 8)
         loader.load_state_dict(loader.state_dict())
         record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
         fit(accelerate(loader), shuffle=False, callbacks=[record])
@@ -358,9 +352,8 @@ def test_arguments_of_a_sequence_are_defaults(own, arguments, found):
 
 
 def test_sequence_may_also_be_a_py_dataset():
-    class Both(
-        mpqueue.Sequence, keras.utils.PyDataset
-    ):  # without `Own`: the workers would import this module and Keras
+    # Without `Own`: the workers would import this module and Keras.
+    class Both(mpqueue.Sequence, keras.utils.PyDataset):
         def __len__(self):
             return 2
 
@@ -460,9 +453,8 @@ def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
 
 def test_loader_of_steps_is_refused():
     with Loader(range(8), batch_size=4, workers=0, balance=mpqueue.Balance(np.ones(8), max_cost=2)) as loader:
-        with pytest.raises(
-            ValueError, match=r"a batch is a list of micro-batches, .* use Balance\(cost, accumulate=n\)"
-        ):
+        words = r"a batch is a list of micro-batches, .* use Balance\(cost, accumulate=n\)"
+        with pytest.raises(ValueError, match=words):
             accelerate(loader)
         with pytest.raises(ValueError, match="a batch is a list of micro-batches"):
             LoaderEpochs(loader)  # also of `mpqueue.tf.dataset`

@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
+from helpers.mapped_values import Follows
 
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.passes import PassEnqueuer
@@ -37,18 +39,13 @@ def test_change_after_a_concurrent_stop_is_detected():
         enqueuer.stop()
         source.value = 7
 
-    def in_another_thread():
-        thread = threading.Thread(target=end_the_epoch)
-        thread.start()
-        thread.join()
-
     enqueuer.start()
     batches = enqueuer.get()
     try:
         found = [next(batches).tolist() for _ in range(2)]
         enqueuer.stop()
         enqueuer.start()
-        source.amid = in_another_thread
+        source.amid = lambda: in_threads(end_the_epoch)
         found.append(next(batches).tolist())
         assert source.value == 7
         enqueuer.start()
@@ -106,22 +103,9 @@ def test_pool_that_cannot_be_parked_does_not_end_the_parking_of_others():
     watch.timer.cancel()
 
 
-class Follows:
-    """Batches of the present value of a mapped file."""
-
-    def __init__(self, path):
-        self.value = np.memmap(path, np.int64, "w+", shape=(1,))
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return np.array([self.value[0], index])
-
-
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_rest_of_a_pass_is_computed_with_the_present_content_of_shared_memory(tmp_path, processes):
-    source = Follows(tmp_path / "value")
+    source = Follows(tmp_path / "value", 12)
     enqueuer = PassEnqueuer(source, 1, use_multiprocessing=processes)
     try:
         batches, found = enqueuer.get(), []

@@ -140,12 +140,9 @@ def test_shutdown_leaves_no_process_of_a_finished_fit():
 
 @pytest.mark.any_backend
 def test_shutdown_in_the_middle_of_a_fit_loses_no_batch():
-    class ShuttingDown(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            mpqueue.shutdown()
-
+    shutting_down = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: mpqueue.shutdown())
     expected = fit(as_py_dataset(fit_datasets.Marked()))
-    assert_same(fit(accelerate(fit_datasets.Marked(), 2), callbacks=[ShuttingDown()]), expected)
+    assert_same(fit(accelerate(fit_datasets.Marked(), 2), callbacks=[shutting_down]), expected)
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps the datasets that it has iterated over")

@@ -1,7 +1,9 @@
 """Map-style datasets with coroutines in `mpqueue.torch.DataLoader`."""
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.coroutines import end_out_of_order
+from helpers.torch_batches import continued
 
 torch = pytest.importorskip("torch")
 mpqueue_torch = pytest.importorskip("mpqueue.torch")
@@ -23,12 +25,7 @@ class AtOnce(Samples):
         return [await self[index] for index in indices]
 
 
-class Plain(torch.utils.data.Dataset):
-    def __len__(self):
-        return 21
-
-    def __getitem__(self, index):
-        return torch.tensor([index, 2 * index])
+PLAIN = Computed(lambda index: torch.tensor([index, 2 * index]), 21)
 
 
 def batches_of(loader):
@@ -38,11 +35,7 @@ def batches_of(loader):
 @pytest.mark.parametrize("dataset", [Samples, AtOnce])
 @pytest.mark.parametrize(
     "options",
-    [
-        {"batch_size": 4, "shuffle": True},
-        {"batch_size": None},
-        {"batch_sampler": [[3, 1], [0], [7, 5, 6]]},
-    ],
+    [{"batch_size": 4, "shuffle": True}, {"batch_size": None}, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}],
 )
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_equal_those_of_a_plain_dataset(dataset, options, num_workers):
@@ -50,7 +43,7 @@ def test_batches_equal_those_of_a_plain_dataset(dataset, options, num_workers):
         generator = torch.Generator().manual_seed(5)
         return mpqueue_torch.DataLoader(dataset, num_workers=num_workers, generator=generator, **options, **more)
 
-    expected = batches_of(loaded(Plain()))
+    expected = batches_of(loaded(PLAIN))
     assert batches_of(loaded(dataset())) == expected
     assert batches_of(loaded(dataset(), concurrency=3)) == expected
 
@@ -61,17 +54,16 @@ def test_state_resumes_in_the_middle():
     taken = [next(batches).tolist() for _ in range(2)]
     state = loader.state_dict()
     del batches
-    again = mpqueue_torch.DataLoader(Samples(), 4, num_workers=1)
-    again.load_state_dict(state)
+    again = continued(mpqueue_torch.DataLoader(Samples(), 4, num_workers=1), state)
     taken += [batch.tolist() for batch in again]
-    assert taken == [batch.tolist() for batch in mpqueue_torch.DataLoader(Plain(), 4)]
+    assert taken == [batch.tolist() for batch in mpqueue_torch.DataLoader(PLAIN, 4)]
 
 
 @pytest.mark.parametrize(
     ("dataset", "options", "text"),
     [
         (Samples(), {"threads": 2, "num_workers": 1}, "concurrency=n"),
-        (Plain(), {"concurrency": 2, "num_workers": 1}, "async def __getitem__"),
+        (PLAIN, {"concurrency": 2, "num_workers": 1}, "async def __getitem__"),
         (Samples(), {"concurrency": 0}, "1 or more"),
     ],
 )

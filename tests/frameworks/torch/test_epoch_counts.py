@@ -1,14 +1,15 @@
 """Iterable-style datasets that count their epochs continue counting after a resume, as in the uninterrupted run."""
 
 import copy
-import os
 import pickle
-import signal
+from functools import partial
 
 import pytest
 import torch
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import HasPosition, Stream, continued
 from torch.utils import data
 
 from mpqueue.torch import DataLoader
@@ -78,7 +79,7 @@ class OwnIterator(CountsAtItsEnd):
         return 100 * self.epoch + self.at - 1
 
 
-class Steps:
+class Steps(HasPosition):
     """An iterator with separate state."""
 
     def __init__(self, epoch):
@@ -92,12 +93,6 @@ class Steps:
             raise StopIteration
         self.at += 1
         return 100 * self.epoch + self.at - 1
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
 
 
 class CountsForItsIterator(data.IterableDataset):
@@ -192,12 +187,10 @@ def test_resumed_dataset_continues_its_count(kind, way, size, taken):
     """Within an epoch, at its last batch, and after it; and resumed once more from the resumed loader."""
     for num_epochs in (1, 2):
         _, state, rest = run(lambda: made(kind, way, size), num_epochs, taken)
-        loader = made(kind, way, size)
-        loader.load_state_dict(state)
+        loader = continued(made(kind, way, size), state)
         assert [values(loader), values(loader)] == rest
         assert rest[1][0] in (100 * (num_epochs + 1), [100 * (num_epochs + 1) + each for each in range(3)])
-        again = made(kind, way, size)
-        again.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+        again = continued(made(kind, way, size), loader.state_dict())
         assert values(again) == values(loader)
 
 
@@ -229,8 +222,7 @@ def test_state_before_the_first_batches_of_an_epoch_has_the_count(kind, way, tak
         if kind is DrawsAtOnce and way == "inline":  # it draws from the generators of the program
             rest = [[number // 1000 for number in epoch] for epoch in rest]
         for _ in range(2):  # resumed, and once more from the resumed loader at the same place
-            loader = made(kind, way)
-            loader.load_state_dict(state)
+            loader = continued(made(kind, way), state)
             batches = iter(loader)
             state = pickle.loads(pickle.dumps(loader.state_dict()))
             found = [values(batches), values(loader)]
@@ -256,8 +248,7 @@ class HasGenerator(OwnIterator):
 @pytest.mark.parametrize("taken", [0, 1])
 def test_generator_in_the_state_of_an_iterator_is_set_in_later_epochs_too(taken):
     _, state, rest = run(lambda: made(HasGenerator, "inline"), 1, taken)
-    loader = made(HasGenerator, "inline")
-    loader.load_state_dict(state)
+    loader = continued(made(HasGenerator, "inline"), state)
     assert [values(loader), values(loader)] == rest
 
 
@@ -269,18 +260,14 @@ COPIES = [lambda loader: loader, copy.copy, copy.deepcopy, lambda loader: pickle
 @pytest.mark.parametrize("num_read", [0, 1, 2])
 def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy_of, num_read):
     _, state, _ = run(lambda: made(kind, "inline"), 1, 2)
-    loader = made(kind, "inline")
-    loader.load_state_dict(state)
-    batches = iter(loader)
-    for _ in range(num_read):
-        next(batches)
+    loader = continued(made(kind, "inline"), state)
+    batches = iter_after(loader, num_read)
     loader = copy_of(loader)
     batches = iter(loader)
     state = loader.state_dict()
     expected = [values([number + 100 * (kind is not KeepsPosition) * epoch for number in range(4)]) for epoch in (2, 3)]
     assert [values(batches), values(loader)] == expected
-    loader = made(kind, "inline")
-    loader.load_state_dict(state)
+    loader = continued(made(kind, "inline"), state)
     assert [values(loader), values(loader)] == expected
 
 
@@ -302,21 +289,16 @@ class CountedWithoutState(data.IterableDataset):
         yield from range(100 * self.epoch, 100 * self.epoch + LENGTH)
 
 
-class Late:
-    """A ``worker_init_fn`` that waits in the second worker."""
-
-    def __init__(self, address):
-        self.address = address
-
-    def __call__(self, number):
-        if number:
-            pass_gate(self.address)
+def late(address, number):
+    """Wait in the second worker."""
+    if number:
+        pass_gate(address)
 
 
 @pytest.mark.parametrize("kind", [Counted, CountedWithoutState])
 def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypatch):
     with Gate() as gate:
-        options = WAYS["two workers"] | {"worker_init_fn": Late(gate.address)}
+        options = WAYS["two workers"] | {"worker_init_fn": partial(late, gate.address)}
         loader = DataLoader(kind(), batch_size=None, **options)
         assert next(iter(loader)) == 0
         arrival, backend = gate.arrival(), loader._iterator.loader_workers.pipeline.backend
@@ -347,8 +329,7 @@ class Shared(Counted):
 @pytest.mark.parametrize("way", ["inline", "fork", "spawn"])
 def test_program_still_reaches_a_dataset_that_got_a_state(way):
     _, state, _ = run(lambda: made(Shared, way), 1, 2)
-    loader = made(Shared, way)
-    loader.load_state_dict(state)
+    loader = continued(made(Shared, way), state)
     assert values(loader) == [102, 103]
     loader.dataset.base.fill_(1)
     assert values(loader) == [10_200, 10_201, 10_202, 10_203]
@@ -369,14 +350,11 @@ class Crashes(Counted):
 def test_worker_crash_after_a_resume_keeps_the_count(tmp_path):
     _, state, _ = run(lambda: made(Crashes, "fork"), 1, 2)
     with Gate() as gate:
-        loader = made(lambda: Crashes(gate.address, tmp_path / "fuse"), "fork")
-        loader.load_state_dict(state)
+        loader = continued(made(lambda: Crashes(gate.address, tmp_path / "fuse"), "fork"), state)
         assert values(loader) == [102, 103]
         batches = iter(loader)
         assert next(batches) == 200
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
+        gate.arrival().kill()
         assert values(batches) == [201, 202, 203]
         assert values(loader) == [300, 301, 302, 303]
 
@@ -386,9 +364,7 @@ def test_worker_crash_before_the_first_batch_of_an_epoch_keeps_the_count(tmp_pat
         loader = made(lambda: Crashes(gate.address, tmp_path / "fuse", at=100), "fork")
         values(loader)
         batches = iter(loader)
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
+        gate.arrival().kill()
         assert values(batches) == [100, 101, 102, 103]
         assert values(loader) == [200, 201, 202, 203]
 
@@ -418,24 +394,14 @@ def test_dataset_that_cannot_load_a_state_is_rejected(way):
     with pytest.raises(ValueError, match=r"OnlySaves has state_dict\(\) but not load_state_dict\(state\)"):
         made(OnlySaves, way).load_state_dict(state)
     _, state, _ = run(lambda: made(Counted, way), 1, 2)
-    loader = made(lambda: Plain(LENGTH), way)
-    loader.load_state_dict(state)
+    loader = continued(made(lambda: Stream(range(LENGTH)), way), state)
     with pytest.raises(ValueError, match="load it into a loader of the same dataset"):
         values(loader)
 
 
-class Plain(data.IterableDataset):
-    def __init__(self, length):
-        self.length = length
-
-    def __iter__(self):
-        return iter(range(self.length))
-
-
 @pytest.mark.parametrize("way", ["inline", "fork"])
 def test_dataset_that_has_become_shorter_is_an_error_and_no_empty_epoch(way):
-    _, state, _ = run(lambda: made(lambda: Plain(9), way), 0, 5)
-    loader = made(lambda: Plain(3), way)
-    loader.load_state_dict(state)
+    _, state, _ = run(lambda: made(lambda: Stream(range(9)), way), 0, 5)
+    loader = continued(made(lambda: Stream(range(3)), way), state)
     with pytest.raises(ValueError, match="saved after 5 batches"):
         values(loader)

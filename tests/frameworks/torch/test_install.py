@@ -9,6 +9,7 @@ import re
 import pytest
 import torch
 from helpers.docstrings import OF_TORCH, undescribed
+from helpers.torch_batches import continued
 from torch.utils import data
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
@@ -48,8 +49,7 @@ def test_every_loader_has_a_state_while_installed(workers):
         iterator = iter(made_before)
         assert next(iterator).tolist() == [0, 1]
         state = made_before.state_dict()
-        other = Own(range(6), batch_size=2, num_workers=workers)
-        other.load_state_dict(state)
+        other = continued(Own(range(6), batch_size=2, num_workers=workers), state)
         assert [batch.tolist() for batch in other] == [[2, 3], [4, 5]]
         assert other.statistics().batches == (2 if workers else 0)
     assert [batch.tolist() for batch in iterator] == [[2, 3], [4, 5]]

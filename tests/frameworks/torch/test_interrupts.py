@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import injected_exceptions
+from helpers.computed_source import Computed
 from helpers.engine_parts import session_of
 from helpers.finalizers import end_interrupted
 from helpers.injected_exceptions import Strike, Struck
+from helpers.numbered_batches import iter_after
+from helpers.signal_handlers import handling, raising
+from helpers.torch_batches import HasPosition, continued, lists
 from torch.utils import data
 
 import mpqueue
@@ -20,21 +24,14 @@ from mpqueue.frameworks.torch import inline, pass_reader
 from mpqueue.loader.session import Session
 from mpqueue.torch import DataLoader
 
-# The draw from the sampler.
-STRUCK_FILES = re.compile(r"frameworks/torch/(order/)?\w+\.py|plan/position/cursors\.py")
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 @pytest.fixture
 def raises():
     """Return a function that sends a signal; its handler raises a TimeoutError."""
-
-    def handle(number, frame):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    yield lambda: signal.raise_signal(signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, before)
+    with handling(raising(TimeoutError), signal.SIGUSR1):
+        yield lambda: signal.raise_signal(signal.SIGUSR1)
 
 
 class Samples(data.Dataset):
@@ -71,9 +68,8 @@ def taken(batches):
 
 def resumed(loader):
     """Return the batches of a new loader that resumes from the state of this loader."""
-    other = DataLoader(Samples(), batch_size=2)
-    other.load_state_dict(loader.state_dict())
-    return [batch.tolist() for batch in other]
+    other = continued(DataLoader(Samples(), batch_size=2), loader.state_dict())
+    return lists(other)
 
 
 @pytest.mark.parametrize(("kind", "num_over"), [(TimeoutError, 1), (ValueError, 2)], ids=["interrupt", "error"])
@@ -98,24 +94,16 @@ def test_interrupt_anywhere_without_workers_loses_no_batch():
         left = resumed(loader)
         assert len(left) >= 2
         assert left == BATCHES[4 - len(left) :]
-        assert [batch.tolist() for batch in batches] == left
+        assert lists(batches) == left
 
 
-class StatefulNumbers(data.IterableDataset):
+class StatefulNumbers(HasPosition, data.IterableDataset):
     """The numbers below 8; its state is the position of its iterator."""
-
-    at = 0
 
     def __iter__(self):
         while self.at < 8:
             self.at += 1
             yield self.at - 1
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
 
 
 def test_state_after_an_interrupt_in_a_stream_without_workers_skips_no_batch():
@@ -130,9 +118,8 @@ def test_state_after_an_interrupt_in_a_stream_without_workers_skips_no_batch():
                     break
         if strike.left > 0:
             break
-        other = DataLoader(StatefulNumbers(), batch_size=2)
-        other.load_state_dict(loader.state_dict())
-        assert [batch.tolist() for batch in other] == BATCHES[num_returned:]
+        other = continued(DataLoader(StatefulNumbers(), batch_size=2), loader.state_dict())
+        assert lists(other) == BATCHES[num_returned:]
 
 
 class Order(data.Sampler):
@@ -156,15 +143,9 @@ class Order(data.Sampler):
 def test_sampler_ended_by_an_interrupt_begins_again_where_the_pass_is(raises, num_workers):
     orders = itertools.repeat(list(range(32)))
     loader = DataLoader(range(32), batch_size=2, sampler=Order(raises, orders), num_workers=num_workers)
-    batches, found, raised = iter(loader), [], []
-    while len(found) < 16:
-        try:
-            found.append(next(batches).tolist())
-        except TimeoutError as error:
-            raised.append(type(error))
-    assert found == [[number, number + 1] for number in range(0, 32, 2)]
-    assert raised == [TimeoutError]
-    assert next(batches, None) is None
+    found = taken(iter(loader))
+    assert found.count(TimeoutError) == 1
+    assert [each for each in found if each is not TimeoutError] == [[number, number + 1] for number in range(0, 32, 2)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -181,18 +162,23 @@ def test_sampler_that_returns_other_indices_again_does_not_end_the_pass(raises, 
     assert raised == [TimeoutError, RuntimeError, RuntimeError]
 
 
+def strike_only_in(files, monkeypatch):
+    """Interrupt only code of the files whose names match a regular expression."""
+    monkeypatch.setattr(injected_exceptions, "is_ours", lambda frame: re.search(files, frame.f_code.co_filename))
+    monkeypatch.setattr(injected_exceptions, "_tables", {})
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_interrupt_anywhere_in_a_random_order_changes_neither_the_order_nor_the_state(num_workers, monkeypatch):
     """At each place of the draw; the workers' side is left alone, which takes long to strike."""
-    monkeypatch.setattr(injected_exceptions, "is_ours", lambda frame: STRUCK_FILES.search(frame.f_code.co_filename))
-    monkeypatch.setattr(injected_exceptions, "_tables", {})
+    strike_only_in(r"frameworks/torch/(order/)?\w+\.py|plan/position/cursors\.py", monkeypatch)
 
     def make():
         generator = torch.Generator()
         generator.manual_seed(3)
         return DataLoader(Samples(), batch_size=2, shuffle=True, generator=generator, num_workers=num_workers)
 
-    wanted, least = [batch.tolist() for batch in make()], 20
+    wanted, least = lists(make()), 20
     for after in itertools.count(1):
         loader, found = make(), []
         batches = iter(loader)
@@ -201,10 +187,9 @@ def test_interrupt_anywhere_in_a_random_order_changes_neither_the_order_nor_the_
                 found.append(next(batches).tolist())
         if strike.left > 0:
             break
-        other = make()
-        other.load_state_dict(loader.state_dict())
-        assert [batch.tolist() for batch in other] == wanted[len(found) :], after
-        assert found + [batch.tolist() for batch in batches] == wanted, after
+        other = continued(make(), loader.state_dict())
+        assert lists(other) == wanted[len(found) :], after
+        assert found + lists(batches) == wanted, after
     assert after > least
 
 
@@ -224,7 +209,7 @@ def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, m
         def __iter__(self):
             return numbers()
 
-    class Stream(data.IterableDataset):
+    class Numbers(data.IterableDataset):
         def __iter__(self):
             return numbers()
 
@@ -232,14 +217,14 @@ def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, m
         monkeypatch.undo()
         raise Struck
 
-    loader = DataLoader(range(8), batch_size=2, sampler=Order()) if kind == "sampler" else DataLoader(Stream(), 2)
+    loader = DataLoader(range(8), batch_size=2, sampler=Order()) if kind == "sampler" else DataLoader(Numbers(), 2)
     batches = iter(loader)
     assert next(batches).tolist() == [0, 1]
     monkeypatch.setattr(inline, "is_interrupt", strike_once)
     with pytest.raises(Struck):
         next(batches)
     if kind == "sampler":
-        assert [batch.tolist() for batch in batches] == BATCHES[1:]
+        assert lists(batches) == BATCHES[1:]
     else:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="an interrupt arrived"):
@@ -258,22 +243,16 @@ def test_exception_of_a_handler_is_raised_while_a_stream_returns_to_its_place(ra
                 yield number
 
     first, second = DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=2)
-    batches = iter(first)
-    next(batches), next(batches)
+    _unfinished = iter_after(first, 2)
     second.load_state_dict(first.state_dict())
     second.dataset.strikes_at = 1
     with pytest.raises(TimeoutError):
         iter(second)
 
 
-class Drawing:
-    """A dataset that draws from all global generators."""
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        return np.array([index, random.random(), np.random.random(), torch.rand(()).item()])
+def drawn(index):
+    """Return numbers of all global generators."""
+    return np.array([index, random.random(), np.random.random(), torch.rand(()).item()])
 
 
 def state_of_globals():
@@ -282,13 +261,15 @@ def state_of_globals():
 
 
 @pytest.mark.parametrize(
-    "make", [Drawing, lambda: mpqueue.Dataset(Drawing()).filter(lambda numbers: True)], ids=["index", "stages"]
+    "stages",
+    [lambda source: source, lambda source: mpqueue.Dataset(source).filter(lambda _: True)],
+    ids=["index", "stages"],
 )
-def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(make):
+def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(stages):
     changed = []
     for after in itertools.count(1, 11):
         # A new loader, because positions differ after an interrupt.
-        with mpqueue.Loader(make(), workers=0, seed=5) as loader:
+        with mpqueue.Loader(stages(Computed(drawn, 3)), workers=0, seed=5) as loader:
             batches, before = iter(loader), state_of_globals()
             with contextlib.suppress(Struck), Strike(after) as strike:
                 next(batches)
@@ -337,12 +318,7 @@ def test_batch_is_lost_by_an_error_while_it_is_pinned_and_not_by_an_interrupt(ra
 
 
 def test_interrupt_anywhere_while_a_batch_is_pinned_loses_and_repeats_none(monkeypatch):
-    monkeypatch.setattr(
-        injected_exceptions,
-        "is_ours",
-        lambda frame: frame.f_code.co_filename.endswith(("torch/iterator.py", "torch/pass_reader.py")),
-    )
-    monkeypatch.setattr(injected_exceptions, "_tables", {})
+    strike_only_in(r"torch/(iterator|pass_reader)\.py$", monkeypatch)
     for after in itertools.count(1):
         loader, found = DataLoader(Samples(), batch_size=2, num_workers=1), []
         batches = pinning(loader, monkeypatch, torch.Tensor.clone)

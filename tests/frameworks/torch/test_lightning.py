@@ -8,7 +8,7 @@ import types
 
 import pytest
 import torch
-from helpers.torch_batches import Noisy
+from helpers.torch_batches import Noisy, continued
 from torch.utils import data
 
 import mpqueue.torch
@@ -81,8 +81,7 @@ def test_own_loop_resumed_at_the_last_batch_gets_no_more_batches(fit_loop):
     for _ in loader:
         state = loader.state_dict()
     rest = list(loader)
-    other = _loader(num_workers=1)
-    other.load_state_dict(state)
+    other = continued(_loader(num_workers=1), state)
     assert list(other) == []
     assert torch.equal(torch.stack(list(other)), torch.stack(rest))
 
@@ -92,8 +91,7 @@ def test_generator_of_the_process_does_not_change(fit_loop):
     list(loop.run_epoch(2))
     (saved,) = loop.on_save_checkpoint()
     before = torch.random.get_rng_state()
-    other = mpqueue.torch.DataLoader(range(4), batch_size=2, shuffle=True)
-    other.load_state_dict(saved)
+    other = continued(mpqueue.torch.DataLoader(range(4), batch_size=2, shuffle=True), saved)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert sorted(torch.cat(list(other)).tolist()) == [0, 1, 2, 3]
 
@@ -104,8 +102,7 @@ def test_loaders_of_torch_save_the_same_states(fit_loop):
         loop = fit_loop(data.DataLoader(range(4), batch_size=2, num_workers=1))
         list(loop.run_epoch(2))
         (saved,) = loop.on_save_checkpoint()
-        other = data.DataLoader(range(4), batch_size=2, num_workers=1)
-        other.load_state_dict(saved)
+        other = continued(data.DataLoader(range(4), batch_size=2, num_workers=1), saved)
         assert [batch.tolist() for batch in other] == [[0, 1], [2, 3]]
 
 

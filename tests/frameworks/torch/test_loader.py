@@ -21,6 +21,8 @@ from helpers.faults import burns
 from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
 from helpers.injected_exceptions import Strike, Struck
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import HasPosition, Numbers, continued, lists
 from helpers.unread_parameters import unread_parameters
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -28,19 +30,6 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 import mpqueue.torch
 from mpqueue.errors import StateDamaged
 from mpqueue.torch import DataLoader, prefetch
-
-
-class Numbers(data.Dataset):
-    """Items 0 to n - 1."""
-
-    def __init__(self, n=12):
-        self.n = n
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, index):
-        return index
 
 
 class Pids(Numbers):
@@ -57,10 +46,6 @@ class Kills(Numbers):
         if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return index
-
-
-def _numbers(batches):
-    return [batch.tolist() for batch in batches]
 
 
 def test_iterator_is_an_instance_of_torchs_class():
@@ -154,16 +139,13 @@ def test_stop_iteration_of_an_item_ends_the_loop_with_one_warning():
 
     iterator = iter(DataLoader(Stops(), batch_size=2, num_workers=1))
     with pytest.warns(RuntimeWarning, match="StopIteration") as caught:
-        parts = [_numbers(iterator) for _ in range(3)]
+        parts = [lists(iterator) for _ in range(3)]
     assert parts == [[[0, 1]], [[4, 5]], [[8, 9], [10, 11]]]
     assert len(caught) == 1
 
 
-class Changing(data.Dataset):
+class Changing(Numbers):
     value = 0
-
-    def __len__(self):
-        return 24
 
     def __getitem__(self, index):
         return torch.tensor([self.value, os.getpid()])
@@ -171,7 +153,7 @@ class Changing(data.Dataset):
 
 @pytest.mark.parametrize(("method", "values"), [("fork", {1, 2}), ("spawn", {1})])
 def test_replacement_worker_has_the_documented_dataset(method, values):
-    dataset = Changing()
+    dataset = Changing(24)
     dataset.value = 1
     batches = iter(DataLoader(dataset, batch_size=1, num_workers=1, multiprocessing_context=method))
     ((_, pid),) = next(batches).tolist()
@@ -234,26 +216,24 @@ def test_dataset_with_gpu_memory_is_rejected(monkeypatch):
 
 def test_dataset_without_draws_is_computed_once():
     class Counting(Numbers):
-        def __init__(self):
-            super().__init__(20)
-            self.calls = 0
+        calls = 0
 
         def __getitem__(self, _index):
             self.calls += 1
             return self.calls
 
-    loader = DataLoader(Counting(), batch_size=2, num_workers=1)
-    assert [call for batch in _numbers(loader) for call in batch] == list(range(1, 21))
+    loader = DataLoader(Counting(20), batch_size=2, num_workers=1)
+    assert [call for batch in lists(loader) for call in batch] == list(range(1, 21))
 
 
 # -- State
 
 
-class Counted(data.IterableDataset):
+class Counted(HasPosition, data.IterableDataset):
     """Numbers that are recorded when they are read; its state is the position of its latest iterator."""
 
     def __init__(self, log, gate=None, fuse=None):
-        self.log, self.gate, self.fuse, self.at, self.begins_at = str(log), gate, str(fuse), 0, 0
+        self.log, self.gate, self.fuse, self.begins_at = str(log), gate, str(fuse), 0
 
     def __iter__(self):
         for number in range(self.begins_at, 20):
@@ -264,9 +244,6 @@ class Counted(data.IterableDataset):
             self.at = number + 1
             yield number
 
-    def state_dict(self):
-        return {"at": self.at}
-
     def load_state_dict(self, state):
         self.begins_at = state["at"]
 
@@ -275,21 +252,17 @@ class Counted(data.IterableDataset):
 def test_stream_with_a_state_continues_after_a_worker_crash(tmp_path):
     with Gate() as gate:
         dataset = Counted(tmp_path / "log", gate.address, tmp_path / "fuse")
-        loader = DataLoader(
-            dataset, batch_size=2, num_workers=1, prefetch_factor=8, persistent_workers=True,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        options = {"prefetch_factor": 8, "persistent_workers": True, "multiprocessing_context": "fork"}
+        loader = DataLoader(dataset, batch_size=2, num_workers=1, **options)
         batches = iter(loader)
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
+        gate.arrival().kill()
         expected = [[number, number + 1] for number in range(0, 20, 2)]
-        assert _numbers(batches) == expected
+        assert lists(batches) == expected
         read = list(map(int, (tmp_path / "log").read_text().split()))
         # The first two elements of copies show that the dataset continues at the state.
         assert (read[:12], set(read[12:-8]), read[-8:]) == (list(range(12)), {0, 1}, list(range(12, 20)))
         assert len(read) <= 24
-        assert _numbers(loader) == expected  # again from the beginning
+        assert lists(loader) == expected  # again from the beginning
 
 
 def _own(seed):
@@ -300,7 +273,7 @@ class OwnSampler(data.Sampler):
     """A sampler with a state."""
 
     def __init__(self, seed):
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = _own(seed)
 
     def __iter__(self):
         return iter(torch.randperm(12, generator=self.generator).tolist())
@@ -347,16 +320,14 @@ def test_state_contains_the_order_of_a_sampler(kind, before, after):
     torch.manual_seed(4)
     loader = make(1, before)
     list(loader)
-    iterator = iter(loader)
-    next(iterator)
+    iterator = iter_after(loader, 1)
     state = pickle.dumps(loader.state_dict())
-    rest = _numbers(iterator)
-    resumed = make(2, after)
-    resumed.load_state_dict(pickle.loads(state))
+    rest = lists(iterator)
+    resumed = continued(make(2, after), pickle.loads(state))
     expected = torch.random.get_rng_state()
-    assert _numbers(resumed) == rest
+    assert lists(resumed) == rest
     assert torch.equal(torch.random.get_rng_state(), expected)
-    assert sorted(number for batch in _numbers(resumed) for number in batch) == list(range(12))
+    assert sorted(number for batch in lists(resumed) for number in batch) == list(range(12))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -375,14 +346,13 @@ def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
 
     loader, resumed = make(), make()
     tell(loader, 4)
-    iterator = iter(loader)
-    next(iterator)
+    iterator = iter_after(loader, 1)
     resumed.load_state_dict(loader.state_dict())
-    rest = _numbers(iterator)
-    assert _numbers(resumed) == rest
+    rest = lists(iterator)
+    assert lists(resumed) == rest
     for each in (loader, resumed):
         tell(each, 5)
-    assert _numbers(resumed) == _numbers(loader) != rest
+    assert lists(resumed) == lists(loader) != rest
 
 
 def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
@@ -391,7 +361,7 @@ def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
     second.load_state_dict(first.state_dict())
     third.load_state_dict(second.state_dict())
     for loader in (copy.deepcopy(second), third, second):
-        assert _numbers(loader) == [[2, 3], [4, 5]]
+        assert lists(loader) == [[2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
@@ -403,13 +373,12 @@ def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
 def test_copy_of_a_used_loader_starts_again(options, copy_of):
     """With persistent workers, torch's own loader cannot be copied."""
     loader = DataLoader(Numbers(6), batch_size=2, **options)
-    iterator = iter(loader)
-    next(iterator)
+    iterator = iter_after(loader, 1)
     copied = copy_of(loader)
     assert copied.state_dict()["place"] is None
-    assert _numbers(copied) == [[0, 1], [2, 3], [4, 5]]
+    assert lists(copied) == [[0, 1], [2, 3], [4, 5]]
     assert copied.statistics().batches == (3 if options else 0)
-    assert _numbers(iterator) == [[2, 3], [4, 5]]
+    assert lists(iterator) == [[2, 3], [4, 5]]
 
 
 class Labelled(data.DataLoader):
@@ -438,7 +407,7 @@ def test_subclass_that_copies_its_dict_can_be_pickled():
 
     loader = Own(Numbers(4), batch_size=2, num_workers=1)
     next(iter(loader))
-    assert _numbers(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
+    assert lists(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -448,8 +417,7 @@ def test_subclass_that_copies_its_dict_can_be_pickled():
 def test_state_of_another_order_or_batch_size_is_rejected_within_a_pass(workers, changed):
     options = {"dataset": list(range(30)), "batch_size": 4, "shuffle": True, "num_workers": workers}
     loader = DataLoader(**options)
-    batches = iter(loader)
-    next(batches)
+    batches = iter_after(loader, 1)
     other = DataLoader(**options | changed)
     with pytest.raises(ValueError, match=r"batch_size=4, order='RandomSampler of 30', and this loader has"):
         other.load_state_dict(loader.state_dict())
@@ -482,8 +450,7 @@ def test_object_that_is_not_a_state_is_rejected():
 def test_damaged_state_is_rejected_when_it_is_loaded(damage):
     """The loader does not change: its next pass continues where it was."""
     loader = DataLoader(Numbers(6), batch_size=2, shuffle=True)
-    batches = iter(loader)
-    next(batches)
+    batches = iter_after(loader, 1)
     before = loader.state_dict()
     state = json.loads(json.dumps(before))
     damage(state)
@@ -571,7 +538,7 @@ def test_context_with_other_workers_uses_torchs_own(kind):
         iterator = iter(kind(Numbers(4), batch_size=2, num_workers=2, multiprocessing_context=ThreadContext()))
     assert type(iterator) is _MultiProcessingDataLoaderIter
     assert all(isinstance(worker, threading.Thread) for worker in iterator._workers)
-    assert _numbers(iterator) == [[0, 1], [2, 3]]
+    assert lists(iterator) == [[0, 1], [2, 3]]
 
 
 @pytest.mark.usefixtures("_threads_are_workers")
@@ -579,26 +546,25 @@ def test_context_with_other_workers_uses_torchs_own(kind):
 @pytest.mark.parametrize("is_installed", [False, True])
 def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, is_persistent):
     def made(num_workers=2, seed=1):
-        context = ThreadContext() if num_workers else None
+        options = (
+            {"multiprocessing_context": ThreadContext(), "persistent_workers": is_persistent} if num_workers else {}
+        )
         kind = data.DataLoader if is_installed else DataLoader
-        return kind(
-            Numbers(8), 2, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
-            persistent_workers=is_persistent and num_workers > 0, generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        return kind(Numbers(8), 2, shuffle=True, num_workers=num_workers, generator=_own(seed), **options)
 
     with mpqueue.torch.install() if is_installed else contextlib.nullcontext():
         loader, again, inline = made(), made(seed=2), made(0)
-        before, expected, batches = loader.state_dict(), _numbers(made()), iter(loader)
+        before, expected, batches = loader.state_dict(), lists(made()), iter(loader)
         first = next(batches)
         assert again.state_dict() != before
         again.load_state_dict(before)
-        assert _numbers(again) == expected
+        assert lists(again) == expected
         within = loader.state_dict()
         for _ in range(2):
             with pytest.warns(UserWarning, match="the next pass begins from its start"):
                 again.load_state_dict(within)
-            assert len(_numbers(again)) == 4
-        assert [first.tolist(), *_numbers(batches)] == expected
+            assert len(lists(again)) == 4
+        assert [first.tolist(), *lists(batches)] == expected
         next(iter(inline))
         within = inline.state_dict()
         with pytest.raises(ValueError, match="torch's own workers run Numbers"):
@@ -607,9 +573,9 @@ def test_states_of_torchs_own_workers_never_begin_again_silently(is_installed, i
         with pytest.warns(UserWarning, match="the next pass begins from its start"):
             loader.load_state_dict(again.state_dict())
         list(inline)
-        done, expected = inline.state_dict(), _numbers(inline)
+        done, expected = inline.state_dict(), lists(inline)
         again.load_state_dict(done)
-        assert _numbers(again) == expected
+        assert lists(again) == expected
 
 
 @pytest.mark.parametrize("method", [*multiprocessing.get_all_start_methods(), None])
@@ -617,19 +583,19 @@ def test_context_of_multiprocessing_uses_mpqueues_workers(method):
     context = multiprocessing.get_context(method)
     iterator = iter(DataLoader(Numbers(4), batch_size=2, num_workers=1, multiprocessing_context=context))
     assert type(iterator) is not _MultiProcessingDataLoaderIter
-    assert _numbers(iterator) == [[0, 1], [2, 3]]
+    assert lists(iterator) == [[0, 1], [2, 3]]
 
 
 def test_a_loader_in_a_forked_child_works():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
-    assert status_of_fork(lambda: _numbers(loader) == [[0, 1], [2, 3]]) == 1
+    assert status_of_fork(lambda: lists(loader) == [[0, 1], [2, 3]]) == 1
 
 
 class Epochs(data.IterableDataset):
     """Pairs of the number of this iteration and a number; counts its iterations, and has a state."""
 
-    def __init__(self, gate=None, fuse=None):
-        self.epoch, self.at, self.gate, self.fuse = -1, 0, gate, str(fuse)
+    def __init__(self):
+        self.epoch, self.at = -1, 0
 
     def __iter__(self):
         if not self.at:
@@ -638,14 +604,10 @@ class Epochs(data.IterableDataset):
 
     def _rest(self):
         for number in range(self.at, 6):
-            if (self.epoch, number) == (1, 4) and self.gate is not None and burns(self.fuse):
-                pass_gate(self.gate)
             self.at = number + 1
             yield torch.tensor([self.epoch, number])
         self.at = 0
 
-
-class EpochsWithState(Epochs):
     def state_dict(self):
         return {"epoch": self.epoch, "at": self.at}
 
@@ -659,17 +621,17 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
     Some make the loader replace its worker. The worker's dataset has counted the epochs.
     """
     for after in range(1, 31, 3):
-        loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)
-        _numbers(loader)
+        loader = DataLoader(Epochs(), batch_size=2, num_workers=1, persistent_workers=True)
+        lists(loader)
         batches = iter(loader)
         found = [next(batches)]
         with contextlib.suppress(Struck), Strike(after):
             found.append(next(batches))
-        assert _numbers([*found, *batches]) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)], after
-        assert [_numbers(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)], after
+        assert lists([*found, *batches]) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)], after
+        assert [lists(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)], after
 
 
-class EpochsWithTable(EpochsWithState):
+class EpochsWithTable(Epochs):
     """Epochs with a tensor, as many datasets of torch have one."""
 
     def __init__(self):
@@ -677,7 +639,7 @@ class EpochsWithTable(EpochsWithState):
         self.table = torch.arange(3)
 
 
-class EpochsWithParent(EpochsWithState):
+class EpochsWithParent(Epochs):
     """Epochs that contain themselves."""
 
     def __init__(self):
@@ -692,29 +654,12 @@ def test_epoch_after_a_resumed_one_is_complete(kind, size, taken):
     """A resumed worker continues the count."""
     options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork", "batch_size": size}
     loader = DataLoader(kind(), **options)
-    _numbers(loader)
-    batches = iter(loader)
-    for _ in range(taken):
-        next(batches)
-    other = DataLoader(kind(), **options)
-    other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
-    assert _numbers(other) == _numbers(batches)
-    numbers = torch.tensor(_numbers(other)).reshape(-1, 2).tolist()
+    lists(loader)
+    batches = iter_after(loader, taken)
+    other = continued(DataLoader(kind(), **options), loader.state_dict())
+    assert lists(other) == lists(batches)
+    numbers = torch.tensor(lists(other)).reshape(-1, 2).tolist()
     assert numbers == [[2, number] for number in range(6)]
-
-
-def test_worker_crash_in_the_second_epoch_of_a_stream_loses_no_batch(tmp_path):
-    with Gate() as gate:
-        loader = DataLoader(
-            EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, prefetch_factor=8,
-            persistent_workers=True, multiprocessing_context="fork",
-        )  # fmt: skip
-        _numbers(loader)
-        batches = iter(loader)
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
-        assert _numbers(batches) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
 
 
 _ORDERS = {
@@ -733,8 +678,7 @@ def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):
         torch.manual_seed(3)
         loader = DataLoader(Numbers(), batch_size=4, num_workers=workers, **_ORDERS[order](3))
         yield loader.state_dict()
-        batches = iter(loader)
-        next(batches)
+        batches = iter_after(loader, 1)
         yield loader.state_dict()
         list(batches)
         yield loader.state_dict()
@@ -747,5 +691,5 @@ def test_states_of_equal_loaders_are_equal_and_hold_no_tensors(workers, order):
 
 def test_dataset_that_is_shuffled_by_blocks_keeps_its_order():
     ordered = mpqueue.Dataset(list(range(12))).shuffle(block=3, blocks=2)
-    found = _numbers(DataLoader(ordered, batch_size=6))
+    found = lists(DataLoader(ordered, batch_size=6))
     assert sorted(found[0] + found[1]) == list(range(12)) and len({each // 3 for each in found[0]}) == 2

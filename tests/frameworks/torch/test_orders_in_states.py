@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from helpers.torch_batches import Noisy
+from helpers.torch_batches import Noisy, continued
 from torch.utils import data
 
 import mpqueue.torch
@@ -144,8 +144,7 @@ def test_same_order_resumes_twice(loader_class, kind, before, now):
     batches, _, state = after(make(loader_class, options, max(size, 48 if kind == "ranks" else 0), before), 2)
     expected = [batch.tolist() for batch in batches]
     for count in (2, 0):
-        loader = make(loader_class, options, max(size, 48 if kind == "ranks" else 0), now)
-        loader.load_state_dict(state)
+        loader = continued(make(loader_class, options, max(size, 48 if kind == "ranks" else 0), now), state)
         assert json.loads(json.dumps(loader.state_dict())) == state
         batches, seen, state = after(loader, count)
         assert [*seen, *(batch.tolist() for batch in batches)] == expected
@@ -155,8 +154,7 @@ def test_same_order_resumes_twice(loader_class, kind, before, now):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_dataset_in_order_may_have_grown_after_whole_batches(workers):
     _, _, state = after(make(mpqueue.torch.DataLoader, {}, 22, workers), 4)
-    longer = make(mpqueue.torch.DataLoader, {}, 25, workers)
-    longer.load_state_dict(state)
+    longer = continued(make(mpqueue.torch.DataLoader, {}, 25, workers), state)
     assert [batch.tolist() for batch in longer] == [[16, 17, 18, 19], [20, 21, 22, 23], [24]]
     _, _, state = after(make(mpqueue.torch.DataLoader, {}, 22, workers), 6)
     longer.load_state_dict(state)
@@ -167,14 +165,12 @@ def test_dataset_in_order_may_have_grown_after_whole_batches(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_state_at_the_last_batch_is_the_end_and_others_are_not(workers):
     _, seen, state = after(make(mpqueue.torch.DataLoader, {"sampler": Shuffled()}, 24, workers), 6)
-    loader = make(mpqueue.torch.DataLoader, {"sampler": Shuffled()}, 24, workers)
-    loader.load_state_dict(state)
+    loader = continued(make(mpqueue.torch.DataLoader, {"sampler": Shuffled()}, 24, workers), state)
     assert [batch.tolist() for batch in loader] == []
     assert [batch.tolist() for batch in loader] == seen
     del state["drawn"]
     state["order"] = "Shuffled"
-    loader = make(mpqueue.torch.DataLoader, {"sampler": Shuffled(8)}, 24, workers)
-    loader.load_state_dict(state)
+    loader = continued(make(mpqueue.torch.DataLoader, {"sampler": Shuffled(8)}, 24, workers), state)
     with pytest.raises(ValueError, match="only 2 batches"):
         next(iter(loader))
 
@@ -191,8 +187,7 @@ def test_other_rank_may_have_another_share(monkeypatch, workers):
     """All ranks load the state of the first one, and the sampler of each rank selects its share."""
     _, _, state = after(make(mpqueue.torch.DataLoader, {"sampler": Share(0, 3)}, 101, workers), 5)
     monkeypatch.setattr(order, "rank_and_world", lambda: (2, 3))
-    loader = make(mpqueue.torch.DataLoader, {"sampler": Share(2, 3)}, 101, workers)
-    loader.load_state_dict(state)
+    loader = continued(make(mpqueue.torch.DataLoader, {"sampler": Share(2, 3)}, 101, workers), state)
     batches, seen, own = after(loader, 1)
     assert own["rank"] == 2
     assert seen == [list(Share(2, 3))[20:24]]
@@ -249,8 +244,7 @@ def test_length_of_a_batch_sampler_may_raise_any_exception(workers):
     loader = make()
     batches = iter(loader)
     first = next(batches).tolist()
-    resumed = make()
-    resumed.load_state_dict(loader.state_dict())
+    resumed = continued(make(), loader.state_dict())
     assert [first, *(batch.tolist() for batch in resumed)] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     with pytest.raises(ValueError, match="undefined"):
         len(loader)

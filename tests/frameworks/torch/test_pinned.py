@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from helpers.computed_source import Computed
 from helpers.forked_calls import status_of_fork
 
 import mpqueue.torch
@@ -207,14 +208,8 @@ def test_memory_that_cuda_cannot_pin_remains_plain(caplog):
     assert len([record for record in caplog.records if "cannot pin" in record.getMessage()]) == 1
 
 
-class Images:
-    """Items large enough to be distinguished from torch's other allocations."""
-
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        return torch.full((64, 64), index, dtype=torch.uint8), index
+# Items large enough to be distinguished from torch's other allocations.
+IMAGES = Computed(lambda index: (torch.full((64, 64), index, dtype=torch.uint8), index), 24)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -227,7 +222,7 @@ def test_loader_with_pin_memory_returns_pinned_slots(monkeypatch, cuda, persiste
     copied = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: _pin(tensor, cuda, copied), raising=False)
     loader = mpqueue.torch.DataLoader(
-        Images(), batch_size=4, num_workers=2, pin_memory=True, persistent_workers=persistent
+        IMAGES, batch_size=4, num_workers=2, pin_memory=True, persistent_workers=persistent
     )
     for _ in range(2):
         for number, (images, labels) in enumerate(loader):

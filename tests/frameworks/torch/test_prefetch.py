@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from torch.utils import data
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import Numbers
 
 import mpqueue.torch
 from mpqueue.frameworks.torch import iterator as passes
@@ -73,8 +74,7 @@ def test_depth_is_the_number_of_batches_copied_ahead(depth):
 
 def test_host_batch_is_kept_until_its_copies_are_done():
     batches, mover = _on_device(_loader(), 1)
-    iterator = iter(batches)
-    next(iterator), next(iterator)
+    iterator = iter_after(batches, 2)
     assert mover.host_batches() == [0, 2, 4]
     mover.passed.add(0)
     next(iterator)
@@ -125,18 +125,14 @@ def test_last_of_a_loader_without_it_is_missing():
 
 
 def test_error_is_raised_after_earlier_batches_and_next_continues():
-    class Raising(data.Dataset):
-        def __len__(self):
-            return 4
-
+    class Raising(Numbers):
         def __getitem__(self, index):
             if index == 2:
                 raise LookupError("a broken sample")
             return index
 
-    batches = iter(
-        _on_device(mpqueue.torch.DataLoader(Raising(), batch_size=None, num_workers=1, collate_fn=_tensor))[0]
-    )
+    loader = mpqueue.torch.DataLoader(Raising(4), batch_size=None, num_workers=1, collate_fn=_tensor)
+    batches = iter(_on_device(loader)[0])
     found = [next(batches).item(), next(batches).item()]
     with pytest.raises((LookupError, RuntimeError), match="a broken sample"):
         next(batches)

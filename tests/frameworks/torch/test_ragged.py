@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import Stream, continued
 from helpers.unpickled_batches import copies_nothing
 from torch.utils import data
 
@@ -15,31 +17,8 @@ from mpqueue.frameworks.torch.prefetching import moved_to
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 
 
-class BatchSamples(data.Dataset):
-    """The given samples."""
-
-    def __init__(self, samples):
-        self.samples = samples
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, index):
-        return self.samples[index]
-
-
-class Streamed(data.IterableDataset):
-    """The given samples as a stream."""
-
-    def __init__(self, samples):
-        self.samples = samples
-
-    def __iter__(self):
-        yield from self.samples
-
-
 def batches_of(samples, size=4, collate_fn="ragged", **options):
-    return list(mpqueue.torch.DataLoader(BatchSamples(samples), size, collate_fn=collate_fn, **options))
+    return list(mpqueue.torch.DataLoader(samples, size, collate_fn=collate_fn, **options))
 
 
 def lists(batch):
@@ -126,15 +105,7 @@ def test_tensors_of_subclasses_become_plain_ones(collate_fn, lengths, workers):
 
 @pytest.mark.parametrize(
     "field",
-    [
-        1,
-        1.5,
-        "text",
-        torch.tensor(1),
-        (1, 2),
-        [torch.ones(2)],
-        torch.ones(2, device="meta"),
-    ],
+    [1, 1.5, "text", torch.tensor(1), (1, 2), [torch.ones(2)], torch.ones(2, device="meta")],
     ids=str,
 )
 def test_other_values_in_a_field_that_is_chosen_by_name_raise(field):
@@ -164,17 +135,9 @@ def test_sparse_rows_become_a_csr_tensor(form, dtype, workers):
 
 
 def test_dtype_of_indices_is_kept():
-    rows = [
-        torch.sparse_csr_tensor(
-            torch.tensor([0, 1], dtype=torch.int32),
-            torch.tensor([2], dtype=torch.int32),
-            torch.ones(1),
-            (1, 4),
-            check_invariants=True,
-        )
-        for _ in range(2)
-    ]
-    (batch,) = batches_of(rows, num_workers=1)
+    offsets, columns = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)
+    row = torch.sparse_csr_tensor(offsets, columns, torch.ones(1), (1, 4), check_invariants=True)
+    (batch,) = batches_of([row, row], num_workers=1)
     assert {batch.crow_indices().dtype, batch.col_indices().dtype} == {torch.int32}
 
 
@@ -197,14 +160,11 @@ def test_ragged_and_sparse_batches_are_written_into_the_slot_and_nothing_is_pick
         }
         for n in range(8)
     ]
-    loader = mpqueue.torch.DataLoader(
-        BatchSamples(samples), 4, collate_fn="ragged", num_workers=1, multiprocessing_context="fork"
-    )
+    loader = mpqueue.torch.DataLoader(samples, 4, collate_fn="ragged", num_workers=1, multiprocessing_context="fork")
     batches = list(loader)
     assert loader.statistics().copies == 0
     assert [lists(batch["tokens"]) for batch in batches] == [
-        [[n] * n for n in range(4)],
-        [[n] * n for n in range(4, 8)],
+        [[n] * n for n in numbers] for numbers in (range(4), range(4, 8))
     ]
     assert torch.equal(torch.cat([batch["row"].to_dense() for batch in batches]), MATRIX[:8])
     assert all(
@@ -255,10 +215,9 @@ def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message, wor
 
 
 def test_a_stream_names_the_number_in_the_batch():
-    loader = mpqueue.torch.DataLoader(Streamed([torch.ones(1), torch.ones(1).int()]), 2, collate_fn="ragged")
-    with pytest.raises(
-        ValueError, match=r"sample of index 0 of the batch has dtype torch.float32, but index 1 of the batch"
-    ):
+    loader = mpqueue.torch.DataLoader(Stream([torch.ones(1), torch.ones(1).int()]), 2, collate_fn="ragged")
+    words = r"sample of index 0 of the batch has dtype torch.float32, but index 1 of the batch"
+    with pytest.raises(ValueError, match=words):
         next(iter(loader))
 
 
@@ -297,7 +256,7 @@ TEXTS = [torch.arange(n % 5) for n in range(13)]
 @pytest.mark.parametrize("workers", [0, 1])
 def test_every_kind_of_dataset_has_ragged_batches_and_resumes(kind, workers):
     dataset = {
-        "map": lambda: BatchSamples(TEXTS), "iterable": lambda: Streamed(TEXTS), "mpqueue": lambda: mpqueue.Dataset(TEXTS),
+        "map": lambda: TEXTS, "iterable": lambda: Stream(TEXTS), "mpqueue": lambda: mpqueue.Dataset(TEXTS),
         "stream": lambda: mpqueue.Dataset(TEXTS).filter(lambda text: len(text) != 2),
     }[kind]  # fmt: skip
     options = {"lanes": 1} if kind == "stream" else {}
@@ -310,16 +269,14 @@ def test_every_kind_of_dataset_has_ragged_batches_and_resumes(kind, workers):
         text.tolist() for text in TEXTS if kind != "stream" or len(text) != 2
     ]
     first = loader()
-    batches = iter(first)
-    next(batches)
-    second = loader()
-    second.load_state_dict(first.state_dict())
+    batches = iter_after(first, 1)
+    second = continued(loader(), first.state_dict())
     assert [lists(batch) for batch in second] == whole[1:]
     del batches
 
 
 def test_excluded_samples_leave_ragged_batches():
-    loader = mpqueue.torch.DataLoader(BatchSamples(TEXTS), 4, collate_fn="ragged", num_workers=1)
+    loader = mpqueue.torch.DataLoader(TEXTS, 4, collate_fn="ragged", num_workers=1)
     loader.exclude([1, 3, 4])
     assert [lists(batch) for batch in loader][:2] == [[[], [0, 1]], [[], [0], [0, 1]]]
 
@@ -341,7 +298,7 @@ def test_packed_rows_have_whole_fields_in_a_batch():
 def test_pinned_memory_and_persistent_workers():
     pin = torch.cuda.is_available()
     loader = mpqueue.torch.DataLoader(
-        BatchSamples(TEXTS), 4, collate_fn="ragged", num_workers=1, persistent_workers=True, pin_memory=pin
+        TEXTS, 4, collate_fn="ragged", num_workers=1, persistent_workers=True, pin_memory=pin
     )
     assert [[lists(batch) for batch in loader] for _ in range(2)][1] == [
         [text.tolist() for text in TEXTS[first : first + 4]] for first in range(0, 13, 4)
@@ -417,26 +374,23 @@ def test_converters_take_arrays():
 
 def test_prefetch_makes_dense_batches_and_counts_the_returned_ones():
     samples = [(MATRIX[n : n + 1].to_sparse(), torch.arange(n % 3), n) for n in range(9)]
-    loader = mpqueue.torch.DataLoader(BatchSamples(samples), 4, collate_fn="ragged", num_workers=1)
+    loader = mpqueue.torch.DataLoader(samples, 4, collate_fn="ragged", num_workers=1)
     batches = mpqueue.torch.prefetch(loader, "cpu", dense=True)
     for _ in range(2):
         rows, texts, numbers = zip(*batches, strict=True)
         assert torch.equal(torch.cat(rows), MATRIX)
         assert texts[0].tolist() == [[0, 0], [0, 0], [0, 1], [0, 0]]
         assert torch.equal(torch.cat(numbers), torch.arange(9))
-    started = iter(batches)
-    next(started)
+    started = iter_after(batches, 1)
     state = batches.state_dict()
     del started
-    again = mpqueue.torch.prefetch(
-        mpqueue.torch.DataLoader(BatchSamples(samples), 4, collate_fn="ragged"), "cpu", dense=True
-    )
+    again = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(samples, 4, collate_fn="ragged"), "cpu", dense=True)
     again.load_state_dict(state)
     assert torch.equal(torch.cat([batch[0] for batch in again]), MATRIX[4:])
 
 
 def test_without_dense_the_batches_are_unchanged():
-    (batch,) = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(BatchSamples(TEXTS[:4]), 4, collate_fn="ragged"), "cpu")
+    (batch,) = mpqueue.torch.prefetch(mpqueue.torch.DataLoader(TEXTS[:4], 4, collate_fn="ragged"), "cpu")
     assert lists(batch) == [text.tolist() for text in TEXTS[:4]]
     with pytest.raises(TypeError, match="dense must be True or False"):
         mpqueue.torch.prefetch([], "cpu", dense="yes")

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers.torch_batches import Numbers
 
 import mpqueue
 import mpqueue.torch
@@ -151,10 +152,7 @@ def test_numbers_of_the_trainer_do_not_change():
     assert got == expected
 
 
-class DrawsByRng(torch.utils.data.Dataset):
-    def __len__(self):
-        return 10
-
+class DrawsByRng(Numbers):
     def __getitem__(self, index):
         return index, mpqueue.rng().random()
 
@@ -183,20 +181,16 @@ def with_number(samples):
     return samples, mpqueue.rng().random()
 
 
-KINDS = [
-    DrawsByRng, DrawsByRngInBatches, DrawsByRngInCoroutines, DrawsByRngInCoroutinesOfBatches, DrawsByRngInStream,
-]  # fmt: skip
+KINDS = [DrawsByRng, DrawsByRngInBatches, DrawsByRngInCoroutines, DrawsByRngInCoroutinesOfBatches, DrawsByRngInStream]
 
 
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_rng_without_torch_workers_has_the_numbers_of_one_worker(kind, size):
     def make(workers):
-        order = {} if kind is DrawsByRngInStream or size is None else {"shuffle": True, "collate_fn": with_number}
-        return mpqueue.torch.DataLoader(
-            kind(), size, num_workers=workers, generator=torch.Generator().manual_seed(7), **order,
-            multiprocessing_context="fork" if workers else None,
-        )  # fmt: skip
+        options = {} if kind is DrawsByRngInStream or size is None else {"shuffle": True, "collate_fn": with_number}
+        options |= {"num_workers": 1, "multiprocessing_context": "fork"} if workers else {}
+        return mpqueue.torch.DataLoader(kind(), size, generator=torch.Generator().manual_seed(7), **options)
 
     def found(loader):
         return [repr(batch) for batch in loader]

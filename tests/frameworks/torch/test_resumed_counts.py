@@ -1,15 +1,14 @@
 """An iterable-style dataset that shuffles by the count of its epochs returns the rest of the epoch after a resume."""
 
 import itertools
-import os
 import pickle
 import random
-import signal
 from functools import partial
 
 import pytest
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
+from helpers.torch_batches import continued
 from torch.utils import data
 
 from mpqueue.torch import DataLoader
@@ -112,8 +111,7 @@ def check_resumes(make, resume, positions, num_later=1):
         epochs.append(found)
     epochs.append(values(loader))
     for epoch, number, state in states:
-        resumed = resume()
-        resumed.load_state_dict(pickle.loads(state))
+        resumed = continued(resume(), pickle.loads(state))
         assert values(resumed) == epochs[epoch][number:]
         assert [values(resumed) for _ in range(num_later)] == epochs[epoch + 1 :][:num_later]
 
@@ -161,18 +159,12 @@ class Crashes(CountsInIter):
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_worker_crash_keeps_the_order_of_the_epoch(tmp_path, epoch):
     with Gate() as gate:
-        loader = DataLoader(
-            Crashes(gate.address, tmp_path / "fuse", epoch), batch_size=None, num_workers=1, persistent_workers=True,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        loader = DataLoader(Crashes(gate.address, tmp_path / "fuse", epoch), batch_size=None, **WAYS["1 persistent"])
         for _ in range(1, epoch):
             values(loader)
         batches = iter(loader)
         found = values(next(batches) for _ in range(5))
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
+        gate.arrival().kill()
         found += values(batches)
-        assert [found, values(loader)] == [
-            random.Random(number).sample(range(20), 20) for number in (epoch, epoch + 1)
-        ]  # fmt: skip
+        expected = [random.Random(number).sample(range(20), 20) for number in (epoch, epoch + 1)]
+        assert [found, values(loader)] == expected

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 import torch
 from helpers.doc_pages import blocks
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import Numbers
 from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.torch import DataLoader
 
 
-class Noisy(data.Dataset):
+class Noisy(Numbers):
     """Samples with their index, and with random numbers from all generators."""
-
-    def __init__(self, length=23):
-        self.length = length
-
-    def __len__(self):
-        return self.length
 
     def __getitem__(self, index):
         noise = torch.rand(()).item(), random.random(), np.random.rand()
@@ -84,7 +80,7 @@ def generator():
 def loader_of(workers, order="shuffled", **options):
     torch.manual_seed(5)
     chosen = {"batch_size": 4, "shuffle": order == "shuffled"} | options
-    return DataLoader(chosen.pop("dataset", Noisy()), num_workers=workers, **chosen)
+    return DataLoader(chosen.pop("dataset", Noisy(23)), num_workers=workers, **chosen)
 
 
 def indices(batch):
@@ -162,9 +158,8 @@ class TestExplainAndCompute:
     def test_sampler_with_its_own_state_continues_where_it_is(self, workers):
         torchdata = pytest.importorskip("torchdata.stateful_dataloader")
         with mpqueue.torch.install():
-            loader = torchdata.StatefulDataLoader(
-                Noisy(), 4, shuffle=True, num_workers=workers, generator=generator()
-            )  # fmt: skip
+            options = {"shuffle": True, "num_workers": workers, "generator": generator()}
+            loader = torchdata.StatefulDataLoader(Noisy(23), 4, **options)
             seen, explained = [], set()
             for batch in loader:
                 seen.append(indices(batch))
@@ -211,8 +206,7 @@ class TestExplainAndCompute:
 
     def test_sampler_that_cannot_be_iterated_again_raises_an_error(self):
         loader = loader_of(0, "in order", sampler=iter(range(8)))
-        batches = iter(loader)
-        next(batches)
+        batches = iter_after(loader, 1)
         with pytest.raises(LookupError, match="is an iterator"):
             loader.explain(0, 0)
         assert indices(next(batches)) == (4, 5, 6, 7)
@@ -255,10 +249,8 @@ class TestExplainAndCompute:
             logging_nan_inf_filter=False, report_to="none", use_cpu=True, dataloader_num_workers=1, disable_tqdm=True,
         )  # fmt: skip
         numbers = [{"x": torch.tensor([float(number)])} for number in range(16)]
-        trainer = transformers.Trainer(
-            Model(), arguments, train_dataset=numbers, data_collator=data.default_collate,
-            callbacks=[names["StopAtNaN"]()],
-        )  # fmt: skip
+        options = {"data_collator": data.default_collate, "callbacks": [names["StopAtNaN"]()]}
+        trainer = transformers.Trainer(Model(), arguments, train_dataset=numbers, **options)
         with mpqueue.torch.install():
             trainer.train()
         assert len(seen) == damaged + 1
@@ -269,8 +261,7 @@ class TestExclude:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_last_explain_and_compute_know_the_exclusion(self, workers):
         loader = loader_of(workers, "in order")
-        batches = iter(loader)
-        next(batches)
+        batches = iter_after(loader, 1)
         loader.exclude([0, 5, *range(8, 12)])
         assert (loader.last.batch, loader.last.samples) == (0, (0, 1, 2, 3))
         assert [indices(next(batches)) for _ in range(2)] == [(4, 6, 7), (12, 13, 14, 15)]

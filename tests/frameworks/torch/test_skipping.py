@@ -5,18 +5,13 @@ import types
 
 import pytest
 import torch
-from helpers.torch_batches import Noisy
+from helpers.torch_batches import Noisy, Stream
 from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.frameworks.torch.order import accelerate as skipping
 
 accelerate = pytest.importorskip("accelerate.data_loader")
-
-
-class Stream(data.IterableDataset):
-    def __iter__(self):
-        return iter(range(6))
 
 
 def _random_order():
@@ -69,7 +64,7 @@ def test_ranks_have_different_random_numbers():
 def test_skipping_without_a_seed_warns_once(workers, monkeypatch, caplog):
     batches = data.BatchSampler(data.SequentialSampler(Noisy(16)), 4, drop_last=False)
     sampler = accelerate.SkipBatchSampler(batches, 1)
-    stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=workers)
+    stream = accelerate.DataLoaderShard(Stream(range(6)), skip_batches=2, num_workers=workers)
     monkeypatch.setattr(skipping, "_has_warned", False)
     with mpqueue.torch.install(), caplog.at_level(logging.WARNING, "mpqueue"):
         assert len(list(mpqueue.torch.DataLoader(Noisy(16), batch_sampler=batches, num_workers=workers))) == 4
@@ -81,7 +76,7 @@ def test_skipping_without_a_seed_warns_once(workers, monkeypatch, caplog):
     assert "ignore_data_skip=True" in record.getMessage()
 
 
-class Nested(Stream):
+class Nested(data.IterableDataset):
     """Reads its elements from another loader."""
 
     def __iter__(self):
@@ -98,7 +93,7 @@ def test_loader_in_the_dataset_of_one_that_skips_does_not_warn(monkeypatch, capl
 
 def test_resumed_loader_does_not_warn(monkeypatch, caplog):
     monkeypatch.setattr(skipping, "_has_warned", False)
-    stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=1)
+    stream = accelerate.DataLoaderShard(Stream(range(6)), skip_batches=2, num_workers=1)
     with mpqueue.torch.install(), caplog.at_level(logging.WARNING, "mpqueue"):
         loader = stream.base_dataloader
         next(iter(loader))

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from helpers.footprint import children_of
-from helpers.torch_batches import Noisy
+from helpers.torch_batches import Noisy, continued
 from torch.utils.data import RandomSampler
 
 import mpqueue.torch
@@ -85,8 +85,7 @@ def test_sampler_draws_from_the_generator_of_the_loader_as_without_a_resume(orde
         batches = iter(loader)
         seen = passes(batches if taken is None else itertools.islice(batches, taken % len(loader)))
         state = pickle.loads(pickle.dumps(loader.state_dict()))
-        other = make()
-        other.load_state_dict(state)
+        other = continued(make(), state)
         rest = passes(*[loader] * 2 if taken is None else [batches, loader])
         assert passes(other, other) == rest
         if taken == 1:

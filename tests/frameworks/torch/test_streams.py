@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.gates import Gate, pass_gate
+from helpers.numbered_batches import iter_after
+from helpers.torch_batches import HasPosition, Stream, continued
 from torch.utils import data
 
 import mpqueue.torch
@@ -55,8 +57,7 @@ def test_state_resumes_with_any_workers_from_its_snapshots(before, after):
     seen = plain(next(batches) for _ in range(50))
     state = loader.state_dict()
     assert any(start is not None for start in state["place"]["starts"])
-    other = DataLoader(STREAM, batch_size=4, num_workers=after)
-    other.load_state_dict(pickle.loads(pickle.dumps(state)))
+    other = continued(DataLoader(STREAM, batch_size=4, num_workers=after), state)
     assert seen + plain(other) == whole
     assert plain(other) != whole  # the next pass
 
@@ -82,8 +83,7 @@ def test_stream_in_torchs_loader_has_one_lane_per_worker_and_resumes_under_insta
         taken = plain(itertools.islice(batches, 3))
         state = pickle.loads(pickle.dumps(loader.state_dict()))
         del batches
-        other = made_by_a_library(9, num_workers=after)
-        other.load_state_dict(state)
+        other = continued(made_by_a_library(9, num_workers=after), state)
         assert [taken + plain(other), plain(other)] == expected
 
 
@@ -149,8 +149,7 @@ def test_epochs_of_an_endless_stream_are_consecutive(workers, is_persistent):
     between = loader.state_dict()
     _, midway = taken(loader, 5)
     for state, rest in ((between, one[95:]), (midway, one[100:])):
-        other = DataLoader(STREAM, batch_size=4, lanes=4, epoch_batches=40, num_workers=1 - workers)
-        other.load_state_dict(pickle.loads(pickle.dumps(state)))
+        other = continued(DataLoader(STREAM, batch_size=4, lanes=4, epoch_batches=40, num_workers=1 - workers), state)
         assert plain(other) == rest[: 40 if state is between else 35]
 
 
@@ -192,13 +191,9 @@ def test_state_with_another_epoch_batches_is_rejected_when_loaded(workers, epoch
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_state_of_another_kind_of_dataset_is_rejected_when_loaded(workers):
-    class Numbers(data.IterableDataset):
-        def __iter__(self):
-            return iter(range(9))
-
     loaders = {
         "map-style": lambda: DataLoader(range(9), batch_size=2, num_workers=workers),
-        "iterable-style": lambda: DataLoader(Numbers(), batch_size=2, num_workers=workers),
+        "iterable-style": lambda: DataLoader(Stream(range(9)), batch_size=2, num_workers=workers),
         "iterable-style stages": lambda: made(batch_size=4, num_workers=workers),
     }
     states = {}
@@ -212,10 +207,8 @@ def test_state_of_another_kind_of_dataset_is_rejected_when_loaded(workers):
             if kind == other:
                 loader.load_state_dict(state)
                 continue
-            with pytest.raises(
-                ValueError,
-                match=r"the state was saved for (a map-style|an iterable-style|a function|a dataset with stages)",
-            ):
+            words = r"the state was saved for (a map-style|an iterable-style|a function|a dataset with stages)"
+            with pytest.raises(ValueError, match=words):
                 loader.load_state_dict(state)
             assert len(list(loader)) > 4  # from the beginning: the rejected state has not changed the loader
 
@@ -249,11 +242,11 @@ def test_options_of_streams_are_rejected_for_other_datasets(option, make):
         DataLoader(make(), **option)
 
 
-class Counted(data.IterableDataset):
+class Counted(HasPosition, data.IterableDataset):
     """Numbers that are recorded when they are read."""
 
     def __init__(self, num):
-        self.num, self.at, self.begins_at, self.read = num, 0, 0, []
+        self.num, self.begins_at, self.read = num, 0, []
 
     def __iter__(self):
         for number in range(self.begins_at, self.num):
@@ -261,14 +254,11 @@ class Counted(data.IterableDataset):
             self.at = number + 1
             yield number, len(self.read)
 
-    def state_dict(self):
-        return {"at": self.at}
-
     def load_state_dict(self, state):
         self.begins_at = state["at"]
 
 
-class Steps:
+class Steps(HasPosition):
     """An iterator over pairs as in `Counted`, with a state."""
 
     def __init__(self, first, step):
@@ -282,12 +272,6 @@ class Steps:
             raise StopIteration
         number, self.at, self.num_read = self.at, self.at + self.step, self.num_read + 1
         return number, self.num_read
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
 
 
 class InSteps(data.IterableDataset):
@@ -305,8 +289,7 @@ def test_iterable_dataset_or_iterator_with_a_state_is_not_read_from_its_beginnin
     loader = DataLoader(make(), batch_size=2, num_workers=before)
     batches = iter(loader)
     seen = [number for _ in range(15) for number in next(batches)[0].tolist()]
-    other = DataLoader(make(), batch_size=2, num_workers=after)
-    other.load_state_dict(loader.state_dict())
+    other = continued(DataLoader(make(), batch_size=2, num_workers=after), loader.state_dict())
     rest = [pair for numbers, read in other for pair in zip(numbers.tolist(), read.tolist(), strict=True)]
     assert sorted(seen + [number for number, _ in rest]) == list(range(40))
     assert max(read for _, read in rest[:4]) <= 6  # each worker computes at most one batch again
@@ -348,13 +331,10 @@ class FreshIterators(data.IterableDataset):
 def test_iterator_without_workers_resumes_with_its_own_random_numbers(make, taken):
     dataset = make()
     loader = DataLoader(dataset, batch_size=2)
-    batches = iter(loader)
-    for _ in range(taken):
-        next(batches)
+    batches = iter_after(loader, taken)
     state = loader.state_dict()
     rest = pairs(batches)
-    other = DataLoader(dataset, batch_size=2)
-    other.load_state_dict(state)
+    other = continued(DataLoader(dataset, batch_size=2), state)
     assert pairs(other) == rest
     assert len(rest) == 5 - taken
 
@@ -363,8 +343,7 @@ def test_random_numbers_of_the_trainer_do_not_change_without_a_generator_state()
     loader = DataLoader(Counted(8), batch_size=2)
     next(iter(loader))
     torch.manual_seed(1)
-    other = DataLoader(Counted(8), batch_size=2)
-    other.load_state_dict(loader.state_dict())
+    other = continued(DataLoader(Counted(8), batch_size=2), loader.state_dict())
     next(iter(other))
     assert torch.initial_seed() == 1
     drawn = torch.rand(())
@@ -381,9 +360,7 @@ class Draws(data.IterableDataset):
         return random.random(), np.random.random(), torch.rand(()).item()
 
 
-class DrawsWithState(Draws):
-    at = 0
-
+class DrawsWithState(HasPosition, Draws):
     def __iter__(self):
         self.drawn()
         return self.rest()
@@ -393,12 +370,6 @@ class DrawsWithState(Draws):
             self.at += 1
             yield self.drawn()
 
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
 
 @pytest.mark.parametrize("generator", [None, torch.Generator()])
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -406,11 +377,8 @@ class DrawsWithState(Draws):
 def test_resume_without_workers_draws_no_numbers_of_the_trainer(make, workers, generator):
     """The elements that are computed again have drawn them before the state was saved."""
     loader = DataLoader(make(), batch_size=None, num_workers=workers, generator=generator)
-    batches = iter(loader)
-    for _ in range(3):
-        next(batches)
-    other = DataLoader(make(), batch_size=None, generator=generator)
-    other.load_state_dict(loader.state_dict())
+    _unfinished = iter_after(loader, 3)
+    other = continued(DataLoader(make(), batch_size=None, generator=generator), loader.state_dict())
     before = numbers_of_trainer()
     rest = iter(other)
     assert numbers_of_trainer() == before
@@ -450,7 +418,7 @@ class MixedStages:
         self.ex_iterables = stages
 
 
-class ShuffledByBuffer(Shared):
+class ShuffledByBuffer(HasPosition, Shared):
     """A stream like Hugging Face's: the state has the read position, but not the content of the buffer."""
 
     def __init__(self):
@@ -465,12 +433,6 @@ class ShuffledByBuffer(Shared):
                 yield from reversed(buffer)
                 buffer.clear()
         yield from reversed(buffer)
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
 
 
 def pairs(batches):
@@ -492,8 +454,7 @@ def test_iterable_dataset_resumes_with_another_number_of_workers(make, before, a
     first = loader(before)
     batches = iter(first)
     seen = pairs(next(batches) for _ in range(7))
-    other = loader(after)
-    other.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    other = continued(loader(after), first.state_dict())
     assert seen + pairs(other) + pairs(other) == whole
 
 
@@ -514,10 +475,8 @@ class Gated(data.IterableDataset):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_slow_worker_does_not_block_others_with_in_order_false(persistent):
     with Gate() as gate:
-        loader = DataLoader(
-            Gated(gate.address), batch_size=2, num_workers=2, in_order=False, persistent_workers=persistent,
-            multiprocessing_context="fork",
-        )  # fmt: skip
+        options = {"in_order": False, "persistent_workers": persistent, "multiprocessing_context": "fork"}
+        loader = DataLoader(Gated(gate.address), batch_size=2, num_workers=2, **options)
         for _ in range(2):
             batches = iter(loader)
             arrival = gate.arrival()
@@ -527,23 +486,13 @@ def test_slow_worker_does_not_block_others_with_in_order_false(persistent):
             assert torch.cat(list(batches)).tolist() == list(range(0, 40, 2))
 
 
-class Elements(data.IterableDataset):
-    """Some elements, which each worker returns."""
-
-    def __init__(self, num):
-        self.num = num
-
-    def __iter__(self):
-        return iter(range(self.num))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     ("dataset", "options", "words"),
     [
-        (Elements(3), {"batch_size": 4, "drop_last": True}, "stream of Elements returned no batches: drop_last=True"),
-        (Elements(0), {"batch_size": 4}, "the stream of Elements is empty"),
-        (Elements(0), {"batch_size": None}, "the stream of Elements is empty"),
+        (Stream(range(3)), {"batch_size": 4, "drop_last": True}, "stream of Stream returned no batches: drop_last=True"),
+        (Stream([]), {"batch_size": 4}, "the stream of Stream is empty"),
+        (Stream([]), {"batch_size": None}, "the stream of Stream is empty"),
         (STREAM, {"batch_size": 32, "drop_last": True}, r"of Dataset returned no batches: stage 5, batch\(32, drop_.*16 v"),
     ],
 )  # fmt: skip
@@ -554,9 +503,8 @@ def test_pass_over_a_stream_without_batches_is_a_warning(dataset, options, words
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pass_that_is_resumed_at_its_end_is_empty_without_a_warning(workers):
-    loader = DataLoader(Elements(8), batch_size=4, num_workers=workers, drop_last=True)
+    loader = DataLoader(Stream(range(8)), batch_size=4, num_workers=workers, drop_last=True)
     batches = iter(loader)
     state = [loader.state_dict() for _ in batches][-1]
-    resumed = DataLoader(Elements(8), batch_size=4, num_workers=workers, drop_last=True)
-    resumed.load_state_dict(state)
+    resumed = continued(DataLoader(Stream(range(8)), batch_size=4, num_workers=workers, drop_last=True), state)
     assert list(resumed) == []

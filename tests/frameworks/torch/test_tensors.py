@@ -6,9 +6,11 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers.torch_batches import loader_of, through
+from helpers.torch_batches import Stream, loader_of, through
+from helpers.wrapped_functions import wrap
 
 import mpqueue.torch
+from mpqueue.memory.writer import SlotWriter
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
@@ -113,13 +115,10 @@ SPECIAL = {
 @pytest.mark.parametrize("name", SPECIAL)
 def test_tensors_of_other_kinds_are_pickled(name):
     made, got = SPECIAL[name](), through(SPECIAL[name])
-    assert (type(got), got.layout, got.is_quantized, got.requires_grad) == (
-        type(made), made.layout, made.is_quantized, made.requires_grad,
-    )  # fmt: skip
-    dense = [
-        t.dequantize() if t.is_quantized else t.to_dense() if t.layout is not torch.strided else t for t in (made, got)
-    ]
-    assert torch.equal(*dense)
+    assert (type(got), got.requires_grad) == (type(made), made.requires_grad)
+    assert (got.layout, got.is_quantized) == (made.layout, made.is_quantized)
+    plain = torch.Tensor.dequantize if made.is_quantized else torch.Tensor.to_dense
+    assert torch.equal(plain(made), plain(got))
 
 
 def test_leaf_that_requires_grad_still_requires_grad():
@@ -145,26 +144,21 @@ class Samples:
         return {"image": image, "tensor": torch.full((5000,), index, dtype=torch.bfloat16), "label": index}
 
 
-def test_the_default_collation_stacks_into_the_slot():
+def test_the_default_collation_stacks_into_the_slot(monkeypatch):
     """Arrays that are in the slot already are not copied when the batch is written."""
-    loader = mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)
-    copied = []
-    from mpqueue.memory import writer
+    copied = [0]
 
-    place = writer.SlotWriter.place
-
-    def placing(self):
+    def placed(place, self):
         copied.append(sum(array.nbytes for array in self._arrays))
         return place(self)
 
-    writer.SlotWriter.place = placing  # inherited by the forked worker, which reports by an item of the batch
-    stock = Samples.__getitem__
-    Samples.__getitem__ = lambda self, index: {**stock(self, index), "copied": copied[-1] if copied else 0}
-    try:
-        batches = list(loader)
-    finally:
-        writer.SlotWriter.place, Samples.__getitem__ = place, stock
-    for number, batch in enumerate(batches):
+    def with_copied(getitem, self, index):
+        return {**getitem(self, index), "copied": copied[-1]}
+
+    # Inherited by the forked worker, which reports by an item of the batch.
+    wrap(monkeypatch, SlotWriter, "place", placed)
+    wrap(monkeypatch, Samples, "__getitem__", with_copied)
+    for number, batch in enumerate(mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)):
         assert batch["image"].shape == (8, 64, 64, 3)
         assert batch["image"][:, 0, 0, 0].tolist() == batch["label"].tolist() == list(range(8 * number, 8 * number + 8))
         assert batch["tensor"].dtype is torch.bfloat16
@@ -216,16 +210,6 @@ def test_tensors_of_unlike_dtypes_follow_the_first_as_in_the_workers_of_torch():
     )
     assert got.dtype is torch.float32
     assert got.tolist() == [[0, 0], [1, 1]]
-
-
-class Stream(torch.utils.data.IterableDataset):
-    """The elements of a list, as an iterable-style dataset."""
-
-    def __init__(self, elements):
-        self.elements = elements
-
-    def __iter__(self):
-        return iter(self.elements)
 
 
 FORGOTTEN = "is None: did the code of the dataset forget to return"

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from helpers.footprint import DEADLOCK_S
+from helpers.torch_batches import Stream
 from torch.utils import data
 
 import mpqueue
@@ -83,16 +84,11 @@ def test_parts_of_a_batch_are_requested_concurrently():
     assert [batch.tolist() for batch in loader] == [list(range(8)), list(range(8, 16))]
 
 
-class Stream(data.IterableDataset):
-    def __iter__(self):
-        return iter(range(3))
-
-
 @pytest.mark.parametrize(
     ("dataset", "options", "kind", "text"),
     [
         (Plain(), {"num_workers": 0}, ValueError, "threads=2 .*num_workers=0"),
-        (Stream(), {}, ValueError, "needs a map-style dataset.*got Stream"),
+        (Stream(range(3)), {}, ValueError, "needs a map-style dataset.*got Stream"),
         (Plain(), {"batch_size": None}, ValueError, "batch_size=None"),
         (data.Subset(Plain(), [1, 2]), {}, ValueError, "Subset has __getitems__.*thread_safe = True"),
         (Plain(), {"threads": "2"}, TypeError, "threads must be an integer, got '2'"),

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers.computed_source import Computed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mpqueue import GeneratorEnqueuer, Loader
@@ -96,17 +97,11 @@ def test_generators_of_an_enqueuer_can_use_worker_info(use_multiprocessing):
 
 @by_backend
 def test_torchs_own_worker_inside_a_worker_has_its_own_number(options):
-    class Nested:
-        def __len__(self):
-            return 1
+    def nested(_index):
+        inner = torch.utils.data.DataLoader(Numbers(), num_workers=2, batch_size=None, multiprocessing_context="fork")
+        return sorted(int(number) for number in inner)
 
-        def __getitem__(self, index):
-            inner = torch.utils.data.DataLoader(
-                Numbers(), num_workers=2, batch_size=None, multiprocessing_context="fork"
-            )
-            return sorted(int(number) for number in inner)
-
-    with Loader(Nested(), workers=1, **options) as loader:
+    with Loader(Computed(nested, 1), workers=1, **options) as loader:
         assert [list(batch) for batch in loader] == [list(range(20))]
 
 

@@ -7,19 +7,17 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from helpers.torch_batches import Numbers, Stream
 from torch.utils import data
 
 import mpqueue.torch
 from mpqueue.torch import DataLoader
 
 
-class Drawn(data.Dataset):
+class Drawn(Numbers):
     """Items are the state that `draw` has left in this worker's dataset."""
 
     drawn = ()
-
-    def __len__(self):
-        return 8
 
     def __getitem__(self, index):
         return self.drawn
@@ -77,10 +75,8 @@ WAYS = [
 def test_workers_share_a_seed_as_in_torch(kind, method, options):
     epochs = []
     for loader_class, used in ((data.DataLoader, "fork"), (DataLoader, method)):
-        loader = loader_class(
-            kind(), batch_size=None, num_workers=2, multiprocessing_context=used,
-            generator=torch.Generator().manual_seed(7), **options,
-        )  # fmt: skip
+        generator = torch.Generator().manual_seed(7)
+        loader = loader_class(kind(), None, num_workers=2, multiprocessing_context=used, generator=generator, **options)
         epochs.append([list(loader), list(loader)])
     assert epochs[0] == epochs[1]
     assert sorted(epochs[0][0]) == list(range(12))
@@ -136,7 +132,7 @@ class TestStateful:
                 return index
 
         with mpqueue.torch.install():
-            loader = _stateful(Fails(), worker_init_fn=draw)
+            loader = _stateful(Fails(8), worker_init_fn=draw)
             batches = iter(loader)
             assert loader.state_dict()["place"]["position"] == 0
             with pytest.raises(InitError, match="no item"):
@@ -154,13 +150,9 @@ class TestStateful:
             assert [list(loader), list(loader)] == [list(range(5))] * 2
 
     def test_empty_stream_ends_at_next(self):
-        class Empty(data.IterableDataset):
-            def __iter__(self):
-                return iter(())
-
         with mpqueue.torch.install():
-            loader = _stateful(Empty(), worker_init_fn=draw_nothing)
-            with pytest.warns(UserWarning, match="the stream of Empty is empty"):
+            loader = _stateful(Stream([]), worker_init_fn=draw_nothing)
+            with pytest.warns(UserWarning, match="the stream of Stream is empty"):
                 assert list(loader) == []
 
 
