@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,20 +35,13 @@ def freezer():
 
     class Freezer:
         def freeze(self, pid):
-            self.write("tasks", pid)
-            self.write("freezer.state", "FROZEN")
-            until(lambda: self.read("freezer.state") == ["FROZEN"], "it can still exit")
+            Path(folder, "tasks").write_text(str(pid))
+            state = Path(folder, "freezer.state")
+            state.write_text("FROZEN")
+            until(lambda: state.read_text().split() == ["FROZEN"], "it can still exit")
 
         def thaw(self):
-            self.write("freezer.state", "THAWED")
-
-        def write(self, name, value):
-            with open(f"{folder}/{name}", "w") as file:
-                file.write(str(value))
-
-        def read(self, name):
-            with open(f"{folder}/{name}") as file:
-                return file.read().split()
+            Path(folder, "freezer.state").write_text("THAWED")
 
     freezer = Freezer()
     yield freezer
@@ -77,13 +71,8 @@ def test_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_exit(
     monkeypatch.setattr("mpqueue.backends.processes.hang._DUMP_S", 0.01)
     frozen = set()
     judge_by(frozen, monkeypatch)
-    with (
-        Gate() as gate,
-        OrderedEnqueuer(
-            AtGate(gate, tmp_path / "fuse"), True, batch_timeout=TIMEOUT_S, start_method=method
-        ) as enqueuer,
-    ):
-        enqueuer.start(1, 4)
+    options = {"batch_timeout": TIMEOUT_S, "start_method": method}
+    with Gate() as gate, started(AtGate(gate, tmp_path / "fuse"), 1, 4, **options) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 3) == [0, 1, 2]
         stuck = gate.arrival()

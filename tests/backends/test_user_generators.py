@@ -6,6 +6,7 @@ import unittest.mock
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.faults import Numbers
 from helpers.proxies import Proxy, Raising
 
 from mpqueue import Loader
@@ -19,17 +20,15 @@ class Inner:
         self.generator = np.random.default_rng(0)
 
 
-class Keeping:
+class Keeping(Numbers):
     """Keeps generators of all kinds, created in its constructor."""
 
     def __init__(self):
+        super().__init__(6)
         self.new = np.random.default_rng(0)
         self.old = np.random.RandomState(0)
         self.python = random.Random(0)
         self.inner = [Inner(), {"deep": Inner()}]
-
-    def __len__(self):
-        return 6
 
     def __getitem__(self, index):
         deep = self.inner[1]["deep"].generator

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.faults import burns
+from helpers.one_epoch import one_epoch
 
 import mpqueue
 from mpqueue.system import log
@@ -137,5 +138,4 @@ def test_streams_are_flushed(monkeypatch):
 def test_progress_bar_without_a_stream_is_disabled(kind, monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", LOST[kind]())
-    with mpqueue.Loader(np.arange(3), workers=0, progress=True) as loader:
-        assert [int(number) for number in loader] == [0, 1, 2]
+    assert [int(number) for number in one_epoch(np.arange(3), workers=0, progress=True)] == [0, 1, 2]
