@@ -219,12 +219,7 @@ def _play_until(seed, seconds, front, *focus):
         # Of some candidates, the one with the most pairs that have not met.
         candidates = list(itertools.islice(drawn, 2 if focus else _CANDIDATES))
         number, given, features, operations = max(candidates, key=lambda each: counts.num_new(*each[2:]))
-        line = {
-            "seed": number,
-            "front": front,
-            "features": sorted(features),
-            "operations": sorted(operations),
-        }
+        line = {"seed": number, "front": front, "features": sorted(features), "operations": sorted(operations)}
         print(json.dumps(line), flush=True)
         counts.add(features, operations)
         faulthandler.dump_traceback_later(_HANGS_S, exit=True)

@@ -121,9 +121,8 @@ class IndexRun:
 
     def first_undivided(self):
         """Return the number of the first batch that may still get other samples: its window was not started."""
-        windows = Windows(
-            Index(self.setup, self.seed, self.epoch, self.world), Began(self._began(self.epoch), self.world)
-        )
+        order = Index(self.setup, self.seed, self.epoch, self.world)
+        windows = Windows(order, Began(self._began(self.epoch), self.world))
         return windows.untouched(self.batch - self._first(self.epoch))
 
     def first_new(self):
