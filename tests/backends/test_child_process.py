@@ -299,9 +299,8 @@ def test_functions_with_objects_that_only_a_fork_can_share_are_inherited_by_a_fo
             return samples
 
     options = {"batch_size": 2, "workers": 1, place: locked}
-    with pytest.raises(
-        TypeError, match=rf'{place} \(its variable lock\).* cannot be pickled.*start_method="fork"'
-    ) as raised:
+    problem = rf'{place} \(its variable lock\).* cannot be pickled.*start_method="fork"'
+    with pytest.raises(TypeError, match=problem) as raised:
         next(iter(Loader(Holding(0), start_method="forkserver", **options)))
     advises_init = place != "worker_init"
     assert ("Create it in the workers instead (in `worker_init`" in str(raised.value)) is advises_init

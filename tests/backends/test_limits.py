@@ -70,9 +70,8 @@ def outcomes(script, **options):
 
 def clear(outcome, *names):
     """Return whether an error states the exhausted resource in words."""
-    return outcome.startswith(("OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError")) and any(
-        name in outcome for name in names
-    )
+    kinds = "OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError"
+    return outcome.startswith(kinds) and any(name in outcome for name in names)
 
 
 def runs_at_last(outcomes, *names):

@@ -70,9 +70,7 @@ AS_INIT = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def may_unshare():
-    return (
-        shutil.which("unshare") and subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode == 0
-    )
+    return shutil.which("unshare") and subprocess.run([*AS_INIT, "true"], capture_output=True).returncode == 0
 
 
 @pytest.mark.skipif(not may_unshare(), reason="cannot create a process namespace")

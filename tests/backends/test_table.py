@@ -78,9 +78,8 @@ class Cell:
         if kind in HANGING:
             # Threads cannot be judged from outside.
             options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0
-        self.enqueuer = OrderedEnqueuer(
-            self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
-        )
+        options["worker_init"] = WorkerInit(self.source, folder / "pid")
+        self.enqueuer = OrderedEnqueuer(self.source, backend in PROCESSES, **options)
         self.found = []
 
     def start(self):

@@ -16,21 +16,20 @@ from helpers.engine_parts import pipeline_of
 from helpers.one_epoch import one_epoch
 from helpers.sweeps import part_of
 from helpers.waits import until
+from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader, OrderedEnqueuer
 
 
 def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
-    begin = threading.Thread.start
-
-    def start(thread):
+    def start(begin, thread):
         if thread.name == "mpqueue-worker-1":
             raise RuntimeError("can't start new thread")
         begin(thread)
 
     with Loader(range(3), workers=2, backend="thread") as loader:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", start)
+            wrap(patch, threading.Thread, "start", start)
             with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
                 next(iter(loader))
         assert list(loader) == [0, 1, 2]

@@ -95,7 +95,7 @@ def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
                 self.astray()
             return Numbers.__getitem__(self, index)
 
-    with Loader(Always(tmp_path / "fuse"), workers=2) as loader:
+    with Loader(Always(tmp_path / "fuse"), workers=2, restarts=2) as loader:
         batches = iter(loader)
         assert numbers(batches, 3) == [0, 1, 2]
         with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:

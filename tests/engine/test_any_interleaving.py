@@ -234,10 +234,8 @@ class Streams(Dispatching):
             return
         lane, number = self.expected.pop(0)
         found = self.take()
-        owners = self.world.backend.pool.owners
-        self.reached["lane moved"] += any(
-            owners.owner(other) != other % self.num_workers for other in range(len(self.lengths))
-        )
+        owners = map(self.world.backend.pool.owners.owner, range(len(self.lengths)))
+        self.reached["lane moved"] += any(owner != lane % self.num_workers for lane, owner in enumerate(owners))
         self.compare(found, *opened(self.source.content(0, number, lane)))
 
 
