@@ -144,7 +144,7 @@ SOURCES = {
     "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
     "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
     "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

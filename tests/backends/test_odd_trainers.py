@@ -165,17 +165,17 @@ mpqueue.shutdown()
 
 @pytest.mark.parametrize(("method", "closed"), [("forkserver", "1"), ("forkserver", "2"), ("spawn", "0 1 2")])
 def test_closed_standard_streams_are_dev_null_in_workers(method, closed):
-    script = """
+    script = f"""
 class Streams(Numbers):
     def __getitem__(self, index):
-        return np.array([os.readlink(f"/proc/self/fd/{fd}") == os.devnull for fd in range(3)])
-
-with OrderedEnqueuer(Streams(), True, start_method=os.environ["METHOD"]) as enqueuer:
-    enqueuer.start(1)
-    say(*next(enqueuer.get()).astype(int))
+        return np.array([os.readlink(f"/proc/self/fd/{{fd}}") == os.devnull for fd in range(3)])
+for fd in {closed.split()}:
+    os.close(int(fd))
+with Loader(Streams(1), workers=1, start_method={method!r}) as loader:
+    say(*next(iter(loader)).astype(int))
 mpqueue.shutdown()
 """
-    said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n{script}", env={"METHOD": method})
+    said, _ = ran(script)
     assert said == [" ".join(str(int(fd in {"0", *closed.split()})) for fd in "012")]
 
 
@@ -202,9 +202,8 @@ class Opened(Numbers):
 for fd in range(2):
     os.close(fd)
 sys.path.insert(0, {str(tmp_path)!r})
-with OrderedEnqueuer(Opened(), True, start_method={method!r}) as enqueuer:
-    enqueuer.start(1)
-    say(*next(enqueuer.get()).astype(int))
+with Loader(Opened(1), workers=1, start_method={method!r}) as loader:
+    say(*next(iter(loader)).astype(int))
 mpqueue.shutdown()
 """)
     assert said == ["1 1"]

@@ -18,7 +18,7 @@ from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import OrderedEnqueuer
-from mpqueue.backends.sending.source_send import UnpicklableSource, find_digests, make_patch, take_image
+from mpqueue.backends.sending.source_send import find_digests, make_patch, take_image
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
@@ -61,29 +61,16 @@ def test_parked_pool_is_reused_and_files_of_its_workers_are_closed(tmp_path):
     assert not psutil.pid_exists(fork_server)
 
 
-class Locked(Numbers):
-    def __init__(self):
-        super().__init__()
-        self.inner = {"deep": [threading.Lock()]}
-
-
-UNPICKLABLE = r"\.inner\['deep'\]\[0\] cannot be pickled"
-
-
 def test_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning():
-    with OrderedEnqueuer(Locked(), True) as enqueuer:
-        with pytest.warns(RuntimeWarning, match=f"{UNPICKLABLE}.*forked from this process") as caught:
+    source = Numbers()
+    source.inner = {"deep": [threading.Lock()]}
+    with OrderedEnqueuer(source, True) as enqueuer:
+        problem = r"\.inner\['deep'\]\[0\] cannot be pickled.*forked from this process"
+        with pytest.warns(RuntimeWarning, match=problem) as caught:
             enqueuer.start(2)
         assert len(caught) == 1
         assert caught[0].filename == __file__
         assert next(enqueuer.get())[0] == 0
-
-
-def test_explicit_start_method_never_falls_back():
-    enqueuer = OrderedEnqueuer(Locked(), True, start_method="forkserver")
-    with pytest.raises(UnpicklableSource, match=UNPICKLABLE):
-        enqueuer.start(2)
-    assert not enqueuer.is_running()
 
 
 def test_bound_methods_loggers_modules_and_closures_can_be_sent():

@@ -1,6 +1,5 @@
 """Processes without a reaction: workers that survive SIGKILL, and a fork server that hangs."""
 
-import contextlib
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from helpers.declared_hangs import TIMEOUT_S, judge_by
 from helpers.engine_parts import pipeline_of
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.memory_groups import is_removed
 from helpers.started_enqueuer import started
 from helpers.waits import until
 
@@ -46,10 +46,7 @@ def freezer():
     freezer = Freezer()
     yield freezer
     freezer.thaw()  # for a failed test: frozen processes never exit
-    while True:
-        with contextlib.suppress(OSError):  # as long as a process is exiting
-            os.rmdir(folder)
-            break
+    until(lambda: is_removed(folder), "a process does not exit")
 
 
 class AtGate(Numbers):

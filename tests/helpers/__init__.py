@@ -84,6 +84,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     unpickled_batches.py    workers that raise if a part of a batch is pickled
     unread_parameters.py    parameters that the body of a public function does not read
     unusual_exceptions.py   exceptions that refuse what Python's own code does with exceptions
+    unusual_generators.py   generators of Python with unusual states
     waits.py                waits for conditions without a notification
     wrapped_functions.py    functions of the package that a test replaces by ones that also call the original
 """

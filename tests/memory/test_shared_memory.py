@@ -119,20 +119,22 @@ with mpqueue.Loader(range(8), workers=1) as loader:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize(
-    ("code", "remedy"),
-    [
-        (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max"), (errno.ENOMEM, "ulimit -v"), (errno.EFBIG, "ulimit -f"),
-        (errno.EAGAIN, "ulimit -l"),
-    ],
-)  # fmt: skip
+REMEDIES = {
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "fs.file-max",
+    errno.ENOMEM: "ulimit -v",
+    errno.EFBIG: "ulimit -f",
+    errno.EAGAIN: "ulimit -l",
+}
+
+
+@pytest.mark.parametrize(("code", "remedy"), REMEDIES.items())
 def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
     monkeypatch.setattr(segment.mmap, "mmap", Mock(side_effect=OSError(code, os.strerror(code))))
     with pytest.raises(OSError, match=remedy) as caught:
         Segment.create(1 << 20)
     assert caught.value.errno == code
-    remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f", "ulimit -l"}
-    assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]
+    assert [one for one in REMEDIES.values() if one in str(caught.value)] == [remedy]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM])

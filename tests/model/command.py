@@ -177,10 +177,9 @@ def _folder():
 
 def _started(package, *arguments, folder, errors=subprocess.DEVNULL):
     command = [sys.executable, "-W", "ignore", "-m", "model.command", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": package, "TMPDIR": folder},
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": package, "TMPDIR": folder}
+    options = {"cwd": TESTS, "env": environment, "start_new_session": True}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **options)
 
 
 def shrunk_program(seed, front, focus=(), package="", seconds=240):

@@ -78,8 +78,8 @@ class IndexRun:
         if self.loop is None or self.epoch != self.loop:
             self.loop = None
             return [END] * self.world
-        numbers = {min((number for number in self.of(self.epoch, rank) if number >= self.batch), default=None)
-                   for rank in range(self.world)}  # fmt: skip
+        left = [[number for number in self.of(self.epoch, rank) if number >= self.batch] for rank in range(self.world)]
+        numbers = {min(of_rank, default=None) for of_rank in left}
         assert len(numbers) == 1, f"ranks at different batches {numbers}"
         (number,) = numbers
         if number is None and len(self.of(self.epoch, 0)) == MOST:

@@ -99,8 +99,8 @@ class Script:
 
     def text(self, comment):
         """Return the program."""
-        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset", "from model.functions import *",
-                "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
+        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset"]
+        head += [f"from model.{name} import *" for name in ("functions", "pipelines", "program", "served", "adapted")]
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         run = ["    main()"]
         if any("Served(" in line for line in self.lines):  # without its end, this program would wait for the server

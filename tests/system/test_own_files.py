@@ -174,7 +174,7 @@ FILES = {
     "index of a cache": (Elements, "kept/*.index"),
     "journal": (Journaled, "journal"),
     "lock of a server": (ServerLock, "photos/lock"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
