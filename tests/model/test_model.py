@@ -68,7 +68,7 @@ def ended(program):
 
 
 def test_difference_is_shrunk_to_a_program(monkeypatch):
-    monkeypatch.setattr(stages.Enumerate, "element", lambda self, place, run: self.inputs[0].element(place, run))
+    monkeypatch.setattr(stages.Enumerate, "element", lambda self, position, run: self.inputs[0].element(position, run))
     batch = "batch", 3, False, Collating()
     source = ("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), batch
     operations = [("next", 3), ("save",), ("exclude", 5, 3), ("next", 2)]
