@@ -114,10 +114,6 @@ def test_noise_does_not_change_the_size():
     assert len(auto.steps) < 12
 
 
-def numbers():
-    return Computed(lambda index: np.full(300, index), 200)
-
-
 @pytest.fixture
 def restless(monkeypatch):
     """Change the size at every fifth look, and look whenever the trainer waits."""
@@ -125,8 +121,7 @@ def restless(monkeypatch):
 
     def look(self, *_):
         is_other = len(wanted) % 5 == 0
-        most = self._most
-        wanted.append(Size(chance.randint(1, most.workers), 1) if is_other else self.wanted)
+        wanted.append(Size(chance.randint(1, 4), 1) if is_other else self.wanted)
         before, self.wanted = self.wanted, wanted[-1]
         return before != self.wanted
 
@@ -135,40 +130,42 @@ def restless(monkeypatch):
     return wanted
 
 
-def stream():
-    return mpqueue.Dataset.range(1500).filter(lambda x: x % 3 > 0).shuffle(buffer=50).map(lambda x: x + 1).batch(10)
+NUMBERS = Computed(lambda index: np.full(300, index), 200)
+STREAM = mpqueue.Dataset.range(1500).filter(lambda x: x % 3 > 0).shuffle(buffer=50).map(lambda x: x + 1).batch(10)
 
 
-def taken(loader, kills=0):
+def pids_of(loader):
+    return [worker.pid for worker in loader.statistics().workers if worker.pid]
+
+
+def taken(loader, *, kills=False):
     given = []
     for number, batch in enumerate(loader):
         given.append(np.array(batch).tolist())
-        if kills and number % 50 == 20:
-            pids = [worker.pid for worker in loader.statistics().workers if worker.pid]
-            if pids:
-                os.kill(pids[number % len(pids)], signal.SIGKILL)
+        if kills and number % 50 == 20 and (pids := pids_of(loader)):
+            os.kill(pids[number % len(pids)], signal.SIGKILL)
     return given
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [numbers, stream])
-def test_any_size_at_any_time_yields_the_same_batches(make, restless):
-    with mpqueue.Loader(make(), workers=0, seed=5) as alone:
+@pytest.mark.parametrize("source", [NUMBERS, STREAM], ids=["numbers", "stream"])
+def test_any_size_at_any_time_yields_the_same_batches(source, restless):
+    with mpqueue.Loader(source, workers=0, seed=5) as alone:
         wanted = [taken(alone), taken(alone)]
-    with mpqueue.Loader(make(), workers="auto", seed=5) as loader:
-        assert [taken(loader), taken(loader, kills=1)] == wanted
+    with mpqueue.Loader(source, workers="auto", seed=5) as loader:
+        assert [taken(loader), taken(loader, kills=True)] == wanted
     assert len(set(restless)) > 1
 
 
 @pytest.mark.usefixtures("restless")
 def test_state_resumes_with_any_number_of_workers():
-    with mpqueue.Loader(stream(), workers=0, seed=5) as alone:
+    with mpqueue.Loader(STREAM, workers=0, seed=5) as alone:
         wanted = taken(alone)
-    with mpqueue.Loader(stream(), workers="auto", seed=5) as loader:
+    with mpqueue.Loader(STREAM, workers="auto", seed=5) as loader:
         batches = iter(loader)
         begun = [next(batches).tolist() for _ in range(45)]
         state = loader.state_dict()
-    with mpqueue.Loader(stream(), workers="auto", seed=5) as loader:
+    with mpqueue.Loader(STREAM, workers="auto", seed=5) as loader:
         loader.load_state_dict(state)
         assert begun + taken(loader) == wanted
 
@@ -176,7 +173,7 @@ def test_state_resumes_with_any_number_of_workers():
 @pytest.mark.usefixtures("restless")
 def test_statistics_and_trace_report_resizes(tmp_path):
     trace = tmp_path / "trace.json"
-    with mpqueue.Loader(numbers(), workers="auto", trace=trace) as loader:
+    with mpqueue.Loader(NUMBERS, workers="auto", trace=trace) as loader:
         assert len(taken(loader)) == 200
         resizes = loader.statistics().resizes
     assert resizes[0].workers == 1 and resizes[0].reason == "the start"
@@ -187,9 +184,9 @@ def test_starts_with_one_worker(monkeypatch):
     """A new worker costs time and memory, which a fast source does not need."""
     monkeypatch.setattr(Autosize, "look", lambda *_: False)
     monkeypatch.setattr("mpqueue.system.processes.limits.useful_workers", lambda: 4)
-    with mpqueue.Loader(numbers(), workers="auto") as loader:
+    with mpqueue.Loader(NUMBERS, workers="auto") as loader:
         assert next(iter(loader))[0] == 0
-        assert len([worker for worker in loader.statistics().workers if worker.pid]) == 1
+        assert len(pids_of(loader)) == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +195,7 @@ def test_starts_with_one_worker(monkeypatch):
 )
 def test_invalid_number_of_workers_is_rejected(number, backend, said):
     with pytest.raises(ValueError, match=f"workers.*{said}"):
-        mpqueue.Loader(numbers(), batch_size=4, backend=backend, workers=number)
+        mpqueue.Loader(NUMBERS, batch_size=4, backend=backend, workers=number)
 
 
 def test_generator_function_with_worker_shards_is_rejected():
@@ -241,10 +238,7 @@ def test_waiting_source_gets_one_hint_about_threads(caplog):
     assert len(_hints(caplog)) == 1
 
 
-@pytest.mark.parametrize(
-    ("source", "options"),
-    [(InOneThread(64, 0.01), {}), (Slow(64, 0.01), {"threads": 2})],
-)
+@pytest.mark.parametrize(("source", "options"), [(InOneThread(64, 0.01), {}), (Slow(64, 0.01), {"threads": 2})])
 def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:
         while loader.statistics().elapsed_s < 2.5:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
+from helpers.one_epoch import one_epoch
+from helpers.quiet_trainers import lines_of
 from helpers.trainer_processes import ran
 
 import mpqueue
@@ -22,9 +25,7 @@ FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 OBSERVER = """
 import mpqueue
-class Observer:
-    def __len__(self):
-        return 1
+class Observer(Numbers):
     def __getitem__(self, index):
         import multiprocessing
         this, parent = multiprocessing.current_process(), multiprocessing.parent_process()
@@ -37,12 +38,12 @@ class Observer:
 
 @METHODS
 def test_worker_has_the_name_parent_and_key_of_a_child(method):
-    said, output = ran(f"""{OBSERVER}
+    said = lines_of(f"""{OBSERVER}
 import multiprocessing
 multiprocessing.set_start_method("spawn")
 child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
 child.start()
-with Loader(Observer(), batch_size=None, workers=1, start_method={method!r}) as loader:
+with Loader(Observer(1), workers=1, start_method={method!r}) as loader:
     list(loader)
 say(multiprocessing.current_process().authkey.hex(), child.is_alive())
 """)
@@ -50,16 +51,16 @@ say(multiprocessing.current_process().authkey.hex(), child.is_alive())
     key, is_alive = said[3].split()
     assert said[1:3] == [f"True MainProcess True {key}", "spawn"]
     assert is_alive == "True"  # the worker has not terminated it, as its own child
-    assert output == ""
 
 
 @METHODS
 def test_worker_that_imports_multiprocessing_later_has_the_same_parent(method):
-    said, _ = ran(f"""{OBSERVER}
+    script = f"""{OBSERVER}
 say("multiprocessing" in sys.modules)
-with Loader(Observer(), batch_size=None, workers=1, start_method={method!r}) as loader:
+with Loader(Observer(1), workers=1, start_method={method!r}) as loader:
     list(loader)
-""", *(["-I"] if method == "spawn" else []))  # fmt: skip
+"""
+    said, _ = ran(script, *(["-I"] if method == "spawn" else []))
     assert said[1] == "mpqueue-worker0 True False (1,) []"
     assert said[2].startswith("True MainProcess True ")
 
@@ -84,31 +85,18 @@ for sys.argv in ["train.py", "--rate", "3"], ["train.py", "-v"]:
     assert said == ["train.py --rate 3 True", "train.py -v True"]
 
 
-class Proxied:
-    """Samples in a dict of a manager."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __len__(self):
-        return 400
-
-    def __getitem__(self, index):
-        return np.array([self.values[index]])
-
-
 @pytest.fixture(scope="module")
 def proxied():
     # Otherwise the manager chooses a path below TMPDIR, which may be too long for a socket.
     with managers.SyncManager(f"\0proxied-{os.getpid()}", b"a key that only proxies have") as manager:
-        source = Proxied(manager.dict({index: index for index in range(400)}))
-        assert source.values[0] == 0  # its connection now exists
+        values = manager.dict({index: index for index in range(400)})
+        source = Computed(lambda index: np.array([values[index]]), 400)
+        assert source[0] == 0  # its connection now exists
         yield source
 
 
 def from_loader(source, method):
-    with Loader(source, batch_size=4, workers=2, start_method=method) as loader:
-        return list(loader)
+    return one_epoch(source, batch_size=4, workers=2, start_method=method)
 
 
 def from_torch(source, method):
@@ -137,28 +125,6 @@ def test_proxy_of_a_manager_that_was_used_before_gives_the_right_samples(proxied
     assert got.tolist() == list(range(400))
 
 
-class Finalizing:
-    """Reports its finalizers by a line of a file, and puts its samples into a queue."""
-
-    def __init__(self, path, queue=None):
-        self.path, self.queue, self.is_open = path, queue, False
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        if not self.is_open:
-            self.is_open = True
-            import atexit
-            from multiprocessing.util import Finalize
-
-            Finalize(None, note, (self.path, "finalizer"), exitpriority=1)
-            atexit.register(note, self.path, "atexit")
-        if self.queue is not None:
-            self.queue.put(index)
-        return index
-
-
 def note(path, word):
     with open(path, "a") as file:
         file.write(f"{word} {os.getpid()}\n")
@@ -167,9 +133,17 @@ def note(path, word):
 @METHODS
 def test_finalizers_of_a_worker_run_when_it_stops_and_those_of_the_trainer_do_not(tmp_path, method):
     path = tmp_path / "notes"
+
+    def register(_):
+        import atexit
+        from multiprocessing.util import Finalize
+
+        Finalize(None, note, (path, "finalizer"), exitpriority=1)
+        atexit.register(note, path, "atexit")
+
     of_trainer = util.Finalize(None, note, (path, "trainer"), exitpriority=1)
     try:
-        with Loader(Finalizing(path), batch_size=None, workers=1, start_method=method) as loader:
+        with Loader(Computed(register, 1), workers=1, start_method=method) as loader:
             list(loader)
             (pid,) = [worker.pid for worker in loader.statistics().workers]
     finally:
@@ -178,19 +152,16 @@ def test_finalizers_of_a_worker_run_when_it_stops_and_those_of_the_trainer_do_no
     assert path.read_text().splitlines() == expected
 
 
-def test_queue_of_a_worker_is_flushed_when_the_worker_stops(tmp_path):
+def test_queue_of_a_worker_is_flushed_when_the_worker_stops():
     queue = multiprocessing.get_context("fork").Queue()
-    with Loader(Finalizing(tmp_path / "notes", queue), batch_size=None, workers=1, start_method="fork") as loader:
-        list(loader)
+    one_epoch(Computed(queue.put, 2), workers=1, start_method="fork")
     assert [queue.get(timeout=DEADLOCK_S) for _ in range(2)] == [0, 1]
 
 
 MEMORY = """
-class Shared:
+class Shared(Numbers):
     def __init__(self, name):
-        self.name, self.memory = name, None
-    def __len__(self):
-        return 4
+        self.length, self.name, self.memory = 4, name, None
     def __getitem__(self, index):
         if self.name is None:
             return 0
@@ -211,7 +182,7 @@ def read(loader):
 @pytest.mark.parametrize("is_late", [False, True])
 def test_shared_memory_of_the_trainer_remains_after_the_workers(method, is_late):
     """With ``is_late``, the trainer has neither shared memory nor a tracker when the workers start."""
-    said, output = ran(f"""{MEMORY}
+    said = lines_of(f"""{MEMORY}
 memory = None if {is_late} else create()
 source = Shared(memory and memory.name)
 with Loader(source, batch_size=None, workers=2, start_method={method!r}) as loader:
@@ -227,7 +198,6 @@ memory.close()
 memory.unlink()
 """)
     assert said == ["[7, 7, 7, 7]"] * 2
-    assert output == ""
 
 
 @METHODS
@@ -237,7 +207,7 @@ def test_shared_memory_of_another_program_remains_until_it_is_unlinked(method, i
     memory = Path("/dev/shm", f"other-{tmp_path.parent.name}-{tmp_path.name}")
     memory.write_bytes(bytes([7] * 8))
     try:
-        said, output = ran(f"""{MEMORY}
+        said = lines_of(f"""{MEMORY}
 import {imported}
 class Unlinking(Shared):
     def __getitem__(self, index):
@@ -249,7 +219,7 @@ with Loader(Unlinking({memory.name!r}), batch_size=None, workers=1, start_method
     say(read(loader))
 mpqueue.shutdown()
 """)
-        assert (said, output) == (["[7, 7, 7, 7]"], "")
+        assert said == ["[7, 7, 7, 7]"]
         assert memory.exists() is not unlinks
     finally:
         memory.unlink(missing_ok=True)
@@ -281,38 +251,22 @@ def _arena():
     multiprocessing.Value("i", 0)
 
 
-class Counting:
-    """Counts its samples in a shared value."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        with self.count.get_lock():
-            self.count.value += 1
-        return index
-
-
 @METHODS
 def test_value_of_the_same_start_method_is_shared_with_workers(method):
-    count = multiprocessing.get_context(method).Value("i", 0)
-    with Loader(Counting(count), batch_size=None, workers=2, start_method=method) as loader:
-        assert list(loader) == list(range(8))
-        assert count.value == 8
-
-
-class Holding:
-    def __init__(self, held):
-        self.held = held
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
+    def counted(index):
+        with count.get_lock():
+            count.value += 1
         return index
+
+    count = multiprocessing.get_context(method).Value("i", 0)
+    assert one_epoch(Computed(counted), workers=2, start_method=method) == list(range(8))
+    assert count.value == 8
+
+
+class Holding(Computed):
+    def __init__(self, held):
+        super().__init__(int, 2)
+        self.held = held
 
 
 UNNAMED = {  # objects of the start method "fork", with their arguments
@@ -333,8 +287,7 @@ def test_objects_that_only_a_fork_can_share_name_it_in_the_error(kind, method):
         next(iter(Loader(source, batch_size=None, workers=1, start_method=method)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the default falls back to a fork
-        with Loader(source, batch_size=None, workers=1) as loader:
-            assert list(loader) == [0, 1]
+        assert one_epoch(source, batch_size=None, workers=1) == [0, 1]
 
 
 @pytest.mark.parametrize("place", ["worker_init", "collate"])
@@ -346,17 +299,15 @@ def test_functions_with_objects_that_only_a_fork_can_share_are_inherited_by_a_fo
             return samples
 
     options = {"batch_size": 2, "workers": 1, place: locked}
-    with pytest.raises(
-        TypeError, match=rf'{place} \(its variable lock\).* cannot be pickled.*start_method="fork"'
-    ) as raised:
+    problem = rf'{place} \(its variable lock\).* cannot be pickled.*start_method="fork"'
+    with pytest.raises(TypeError, match=problem) as raised:
         next(iter(Loader(Holding(0), start_method="forkserver", **options)))
     advises_init = place != "worker_init"
     assert ("Create it in the workers instead (in `worker_init`" in str(raised.value)) is advises_init
     assert ("Pass a function that creates its objects when it is called" in str(raised.value)) is not advises_init
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with Loader(Holding(0), **options) as loader:
-            assert [list(batch) for batch in loader] == [[0, 1]]
+        assert [list(batch) for batch in one_epoch(Holding(0), **options)] == [[0, 1]]
 
 
 @FRESH

@@ -5,12 +5,14 @@ import fcntl
 import os
 import random
 import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from helpers import simulated_pool
 from helpers.faults import Numbers, numbers
 from helpers.forked_calls import exit_at_once
+from helpers.signal_handlers import raising
 from helpers.simulated_pool import endless_epoch, word_of
 from helpers.started_enqueuer import started
 
@@ -182,18 +184,13 @@ def test_element_without_memory_for_its_start_is_granted_later():
         assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
 
 
-class RefusesReports:
-    """A poller that accepts no pipe of reports, like one at the limit of watched descriptors."""
-
-    def register(self, fd, *events):
-        raise OSError(errno.ENOSPC, "no watch is left")
-
-    def close(self):
-        """Do not close anything."""
+def refusing_poller():
+    """Return a poller that accepts no pipe of reports, like one at the limit of watched descriptors."""
+    return SimpleNamespace(register=raising(OSError(errno.ENOSPC, "no watch is left")), close=lambda: None)
 
 
 def test_worker_that_cannot_be_polled_leaves_nothing(monkeypatch):
-    monkeypatch.setattr("mpqueue.backends.processes.roster.make_poller", RefusesReports)
+    monkeypatch.setattr("mpqueue.backends.processes.roster.make_poller", refusing_poller)
     before = os.listdir("/proc/self/fd")
     roster = Roster(-1, None)
     roster.launcher = object()  # it is not asked
@@ -207,7 +204,7 @@ def test_forked_worker_that_cannot_be_watched_is_killed(monkeypatch):
     """The pool forgets it, so that an event about its exit would be an error."""
     before = psutil.Process().children()
     forker = Forker(Payload(None, None))
-    forker.watch(RefusesReports())
+    forker.watch(refusing_poller())
     pipes = Pipes()
     try:
         monkeypatch.setattr(Forker, "_live", lambda *_: exit_at_once(signal.pause() or 1))
@@ -268,17 +265,16 @@ def test_length_that_becomes_invalid_is_an_error_after_the_last_batch(processes,
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_starts_the_next_epoch_after_an_error_of_epoch_end(workers):
-    class Ending(Numbers):
-        ends = 0
+    source, ends = Numbers(3), []
 
-        def on_epoch_end(self):
-            self.ends += 1
-            if self.ends == 1:
-                raise OSError("the disk is full")
+    def end():
+        ends.append(True)
+        if len(ends) == 1:
+            raise OSError("the disk is full")
 
-    source = Ending(3)
+    source.on_epoch_end = end
     with Loader(source, workers=workers) as loader:
         with pytest.raises(OSError, match="the disk is full"):
             list(loader)
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
-        assert source.ends == 2
+        assert len(ends) == 2

@@ -13,6 +13,7 @@ import pytest
 from helpers.computed_source import Computed
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.one_epoch import one_epoch
 from helpers.signal_handlers import handling
 
 from mpqueue import Loader
@@ -108,10 +109,9 @@ class LeavesWhenUnpickled(Numbers):
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_exit_while_unpickling_the_source_is_an_error(start_method):
-    with Loader(LeavesWhenUnpickled(2), workers=1, start_method=start_method) as loader:
-        with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:
-            next(iter(loader))
-        assert "in leave" in str(caught.value.__cause__)
+    with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:
+        one_epoch(LeavesWhenUnpickled(2), workers=1, start_method=start_method)
+    assert "in leave" in str(caught.value.__cause__)
 
 
 def test_sigterm_handler_that_raises_system_exit_ends_the_worker_at_once(monkeypatch):

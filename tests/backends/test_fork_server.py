@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -19,9 +20,12 @@ from helpers.faults import Fault, Numbers, StrikesWhenUnpickled, numbers
 from helpers.fork_server_parts import process_of, socket_of
 from helpers.forked_calls import fork_of
 from helpers.gates import Gate, pass_gate
+from helpers.one_epoch import one_epoch
+from helpers.signal_handlers import raising
 from helpers.started_enqueuer import started
 from helpers.trainer_processes import Trainer, ran
 from helpers.waits import until
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -49,11 +53,11 @@ def is_alive(process):
 
 
 def kill_fork_server():
-    """Kill the fork server, and wait until the kernel has killed its workers."""
+    """Kill the fork server, and wait until the kernel has killed it and its workers."""
     (fork_server,) = fork_servers()
-    workers = fork_server.children()
+    killed = [fork_server, *fork_server.children()]
     fork_server.kill()
-    until(lambda: not any(map(is_alive, workers)), "the workers live")
+    until(lambda: not any(map(is_alive, killed)), "the processes live")
 
 
 def test_crash_between_batches_kills_the_workers_and_loses_nothing():
@@ -99,29 +103,21 @@ def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
     until(lambda: not psutil.pid_exists(parked.pid), f"{parked} is not reaped")
 
 
-def allowed_cpus(_):
-    return np.array(sorted(os.sched_getaffinity(0)))
-
-
 @pytest.mark.fresh_fork_server
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
     allowed = os.sched_getaffinity(0)
-    pids = set()
+    pids, source = set(), Computed(lambda _: np.array(sorted(os.sched_getaffinity(0))), 1)
     try:
         for cpus in (allowed, {min(allowed)}, allowed):
             os.sched_setaffinity(0, cpus)
-            with started(Computed(allowed_cpus, 1), 1, start_method=method) as enqueuer:
+            with started(source, 1, start_method=method) as enqueuer:
                 assert next(enqueuer.get()).tolist() == sorted(cpus)
                 pids |= {fork_server.pid for fork_server in fork_servers() if fork_server.children()}
     finally:
         os.sched_setaffinity(0, allowed)
     assert len(pids) == 1
-
-
-def hours_from_utc(_):
-    return np.int64(time.localtime(0).tm_gmtoff // 3600)
 
 
 @pytest.mark.fresh_fork_server
@@ -130,8 +126,7 @@ def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monke
         for zone, hours in (("UTC0", 0), ("JST-9", 9), ("UTC0", 0)):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            with Loader(Computed(hours_from_utc, 1), workers=1) as loader:
-                assert list(loader) == [hours]
+            assert one_epoch(Computed(lambda _: time.localtime(0).tm_gmtoff // 3600, 1), workers=1) == [hours]
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -144,11 +139,8 @@ def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeyp
         numbers(enqueuer.get(), 1)
     (parked,) = fork_servers()
 
-    def kill(pid, number):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess.os, "kill", kill)
+        patch.setattr(subprocess.os, "kill", raising(PermissionError(errno.EPERM, "Operation not permitted")))
         mpqueue.shutdown()
     assert not is_alive(parked)
 
@@ -162,27 +154,19 @@ def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_sta
 
 @pytest.mark.fresh_fork_server
 def test_reason_of_a_crash_while_the_source_is_sent_is_reported(monkeypatch):
-    tell = ForkServer.set_image
-
-    def killed_and_told(fork_server, image):
-        while not (found := fork_servers()):  # its interpreter has not named it yet
-            threading.Event().wait(0.001)
-        (killed,) = found
-        killed.kill()
-        while is_alive(killed):
-            threading.Event().wait(0.001)
+    def killed_and_told(tell, fork_server, image):
+        until(fork_servers, "its interpreter has not named it")
+        kill_fork_server()
         tell(fork_server, image)
 
-    monkeypatch.setattr(ForkServer, "set_image", killed_and_told)
+    wrap(monkeypatch, ForkServer, "set_image", killed_and_told)
     with OrderedEnqueuer(Numbers(), True, restarts=0) as enqueuer, pytest.raises(WorkerDied, match="SIGKILL"):
         enqueuer.start(1)
 
 
 def test_fork_server_exits_if_the_ring_cannot_be_created(monkeypatch):
-    def no_ring(*_args, **_options):
-        raise OSError(errno.ENOMEM, "no ring")
-
     mpqueue.shutdown()
+    no_ring = Mock(side_effect=OSError(errno.ENOMEM, "no ring"))
     monkeypatch.setattr("mpqueue.backends.processes.process.Ring", no_ring)
     with OrderedEnqueuer(Numbers(), True) as enqueuer, pytest.raises(OSError, match="no ring"):
         enqueuer.start(1)
@@ -227,17 +211,13 @@ def test_trainer_that_ignores_sigchld_works(tmp_path):
     assert said == ["0 1 2 3 4 5 6 7", "burnt"] * 3
 
 
-def interrupt(*_args):
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("where", ["send", "receive"])
 def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, monkeypatch):
     """The start of the next message is unknown."""
     fork_server = ForkServer(spawn=False)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(fork_server_messages, where, interrupt)
+            patch.setattr(fork_server_messages, where, raising(KeyboardInterrupt))
             patch.setattr(launcher, "wait_for", lambda *_: True)
             with pytest.raises(KeyboardInterrupt):
                 fork_server.settle() if where == "send" else fork_server.events()
@@ -352,13 +332,11 @@ def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(
 
 
 def test_worker_that_cannot_get_its_source_leaves_no_zombie(inside, monkeypatch):
-    def fails(*_):
-        raise OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
-
     begun = []
     begin = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: begun.append(begin(*args, **options)) or begun[0])
-    monkeypatch.setattr(fork_server_messages, "send", fails)
+    no_room = OSError(errno.ETOOMANYREFS, "too many descriptors in flight")
+    monkeypatch.setattr(fork_server_messages, "send", raising(no_room))
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c"])
     _, server = inside
     with Birth() as birth, pytest.raises(OSError, match="too many descriptors in flight"):
@@ -383,14 +361,13 @@ def test_warning_that_raises_loses_no_event(impersonated):
 def test_fork_server_that_exits_at_its_start_is_replaced(monkeypatch):
     begun = []
 
-    def settle(fork_server):
+    def settle(really_settle, fork_server):
         begun.append(fork_server)
         if len(begun) == 1:
             raise LauncherGone
         really_settle(fork_server)
 
-    really_settle = ForkServer.settle
-    monkeypatch.setattr(ForkServer, "settle", settle)
+    wrap(monkeypatch, ForkServer, "settle", settle)
     with Loader(Numbers(), batch_size=None, workers=1) as loader:
         assert numbers(iter(loader), 8) == list(range(8))
     assert process_of(begun[0]).returncode is not None
@@ -436,7 +413,7 @@ def test_interrupt_while_a_parked_fork_server_is_taken_ends_it(monkeypatch):
         enqueuer.stop()
         (parked,) = fork_servers()
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(ForkServer, "settle", interrupt)
+            patch.setattr(ForkServer, "settle", raising(KeyboardInterrupt))
             enqueuer.start(1)
         assert not is_alive(parked)
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.coroutines import give_way
-from helpers.trainer_processes import ran
+from helpers.faults import Numbers
+from helpers.one_epoch import one_epoch
+from helpers.quiet_trainers import lines_of
 
 import mpqueue
 
@@ -36,12 +38,10 @@ def fork(how="returns"):
     return True
 
 
-class Forking:
+class Forking(Numbers):
     def __init__(self, how="returns"):
+        super().__init__(LENGTH)
         self.how = how
-
-    def __len__(self):
-        return LENGTH
 
     def __getitem__(self, index):
         return np.array([-1 if index == AT and fork(self.how) else index])
@@ -60,12 +60,10 @@ def collate(samples):
 
 def elements(how="returns"):
     for index in range(LENGTH):
-        if index == AT and fork(how):
-            if how == "ends":
-                return
-            yield np.array([-1])
-        else:
-            yield np.array([index])
+        is_child = index == AT and fork(how)
+        if is_child and how == "ends":
+            return
+        yield np.array([-1 if is_child else index])
 
 
 class ForkingCoroutine(Forking):
@@ -146,7 +144,7 @@ SOURCES = {
     "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
     "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
     "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -204,14 +202,11 @@ class ForksWhenUnpickled(list):
         fork(self.how)
 
 
-@pytest.mark.parametrize(
-    ("options", "how"), [({}, "returns"), ({}, "raises"), ({"start_method": "spawn"}, "raises")],
-    ids=["fork server returns", "fork server raises", "spawn raises"],
-)  # fmt: skip
-def test_child_of_unpickling_the_source_exits(options, how):
+@pytest.mark.parametrize(("method", "how"), [("forkserver", "returns"), ("forkserver", "raises"), ("spawn", "raises")])
+def test_child_of_unpickling_the_source_exits(method, how):
     source = ForksWhenUnpickled(range(4))
     source.how = how
-    with mpqueue.Loader(source, workers=1, **options) as loader:
+    with mpqueue.Loader(source, workers=1, start_method=method) as loader:
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
         source.new = True  # sent again, to running workers
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
@@ -224,8 +219,7 @@ class Reduced:
 
 
 def test_child_of_pickling_a_batch_exits():
-    with mpqueue.Loader(Computed(lambda _: Reduced(), 1), workers=1) as loader:
-        assert list(loader) == [5]
+    assert one_epoch(Computed(lambda _: Reduced(), 1), workers=1) == [5]
 
 
 class Failing(Exception):
@@ -248,7 +242,7 @@ def test_child_of_pickling_an_error_exits():
 @pytest.mark.usefixtures("forked_trainers")
 def test_child_that_a_library_forks_without_python_exits(tmp_path):
     """Python's fork hooks do not run in it."""
-    said, output = ran("""
+    said = lines_of("""
         import ctypes
         class Library(Numbers):
             def __getitem__(self, index):
@@ -262,4 +256,3 @@ def test_child_that_a_library_forks_without_python_exits(tmp_path):
             say([int(batch[0]) for batch in loader], loader.statistics().retries)
     """)
     assert said == ["[0, 1, 2, 3, 4, 5, 6, 7] 0"]
-    assert output == ""

@@ -14,8 +14,10 @@ from helpers.computed_source import Computed
 from helpers.faults import Numbers, burns, numbers
 from helpers.forked_calls import fork_of
 from helpers.gates import Gate, pass_gate
+from helpers.quiet_trainers import lines_of
+from helpers.signal_handlers import handling, raising
 from helpers.started_enqueuer import started
-from helpers.trainer_processes import Trainer, ran
+from helpers.trainer_processes import Trainer
 
 from mpqueue import Loader
 from mpqueue.backends.start import forker
@@ -44,24 +46,30 @@ say(*(int(next(batches)[0]) for _ in range(3)))
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork"])  # spawned workers have their fork server's pipes
 
 
+def with_forks(script, method="forkserver"):
+    """Return a script after `FORKED`."""
+    return f"METHOD = {method!r}\n{FORKED}{script}"
+
+
 @METHODS
 def test_child_that_uses_the_enqueuer_gets_a_clear_error_and_the_parent_continues(method):
-    said, output = ran(f"METHOD = {method!r}\n{FORKED}" + """
+    script = """
 for deed in lambda: next(batches), enqueuer.stop, enqueuer.queue.qsize, lambda: next(enqueuer.get()):
     os.waitpid(forked(deed), 0)
 say(*(int(next(batches)[0]) for _ in range(8)))
 enqueuer.stop()
-""")  # fmt: skip
+"""
+    said = lines_of(with_forks(script, method))
     refused = [word for word in said if word.startswith("RuntimeError")]
     assert said[0] == "0 1 2"
     assert said[-1] == "3 4 5 6 7 0 1 2"
     assert len(refused) == 3
     assert all("was forked while a loader or an enqueuer was running" in word for word in refused)
-    assert output == ""
 
 
 def test_child_gets_a_clear_error_after_an_interrupt_delayed_the_failure():
-    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
+    said = lines_of(
+        with_forks("""
 def strike():
     del enqueuer.stop
     raise TimeoutError
@@ -75,14 +83,15 @@ for _ in range(2):
     except Exception as error:
         say(type(error).__name__)
 os.waitpid(forked(lambda: next(batches)), 0)
-""")  # fmt: skip
+""")
+    )
     assert [word.split()[0] for word in said[1:]] == ["TimeoutError", "TypeError", "RuntimeError"]
-    assert output == ""
 
 
 def test_child_that_starts_an_epoch_of_a_running_loader_gets_an_error():
     """Otherwise it would get the batches of its parent again, and start workers for that."""
-    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
+    said = lines_of(
+        with_forks("""
 __import__("warnings").simplefilter("ignore")  # of 3.12, at every fork with threads; of functions in processes
 enqueuer.stop()
 def elements():
@@ -107,20 +116,17 @@ for source, options in (
     os.waitpid(forked(lambda: list(loader)), 0)
     loader.stop()
     os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
-""")  # fmt: skip
+""")
+    )
     text = "was forked while a loader or an enqueuer was running"
     # After the stop of a loader, a child may start it.
-    assert ["refused" if text in word else word for word in said[1:]] == [
-        *["refused"] * 4,
-        "True",
-        "refused",
-        "True",
-    ] * 5
-    assert output == ""
+    expected = ["refused"] * 4 + ["True", "refused", "True"]
+    assert ["refused" if text in word else word for word in said[1:]] == expected * 5
 
 
 def test_child_that_shuts_down_does_not_end_parked_fork_servers_of_its_parent():
-    said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
+    said = lines_of(
+        with_forks("""
 import psutil
 enqueuer.stop()
 parked = psutil.Process().children()
@@ -129,30 +135,28 @@ say(*(process.status() == psutil.STATUS_ZOMBIE for process in parked))
 enqueuer.start(2)
 say(*(int(next(enqueuer.get())[0]) for _ in range(2)))
 enqueuer.stop()
-""")  # fmt: skip
+""")
+    )
     assert said == ["0 1 2", "False", "0 1"]
-    assert output == ""
 
 
 @METHODS
 def test_child_that_keeps_running_delays_neither_stop_nor_the_exit_of_workers(method):
-    script = f"METHOD = {method!r}\n{FORKED}" + """
+    script = """
 child = forked(hang)
 say(*(int(next(batches)[0]) for _ in range(8)))
 enqueuer.stop()
 mpqueue.shutdown()
 say("stopped", child)
 sys.stdin.readline()
-"""  # fmt: skip
-    with Trainer(script, stdin=subprocess.PIPE) as trainer:
+"""
+    with Trainer(with_forks(script, method), stdin=subprocess.PIPE) as trainer:
         assert [trainer.heard(), trainer.heard()] == ["0 1 2", "3 4 5 6 7 0 1 2"]
         word, child = trainer.heard().split()
         assert word == "stopped"
         living = {process.pid: " ".join(process.cmdline()) for process in trainer.processes()}
         assert {pid for pid, text in living.items() if "resource_tracker" not in text} == {trainer.pid, int(child)}
         os.kill(int(child), signal.SIGKILL)
-        trainer.process.stdin.close()
-        trainer.process.stdin = None
         assert trainer.ended() == (0, "")
         assert trainer.left_nothing()
 
@@ -160,7 +164,7 @@ sys.stdin.readline()
 @METHODS
 def test_workers_that_are_stopped_during_a_fork_continue_and_end(method):
     """One worker gets SIGCONT after the fork; `stop` ends the other one while the child runs."""
-    script = f"METHOD = {method!r}\n{FORKED}" + """
+    script = """
 pids = [worker.pid for worker in enqueuer.statistics().workers]
 for pid in pids:
     os.kill(pid, signal.SIGSTOP)
@@ -175,8 +179,8 @@ say("stopped", os.path.exists(f"/proc/{pids[0]}"))
 for pid in (child, other):
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-"""  # fmt: skip
-    with Trainer(script) as trainer:
+"""
+    with Trainer(with_forks(script, method)) as trainer:
         assert [trainer.heard() for _ in range(3)] == ["0 1 2", "3 4 5 6 7 0 1 2 0", "stopped False"]
         assert trainer.ended() == (0, "")
         assert trainer.left_nothing()
@@ -184,11 +188,11 @@ for pid in (child, other):
 
 @METHODS
 def test_child_that_outlives_the_killed_trainer_keeps_no_worker(method):
-    script = f"METHOD = {method!r}\n{FORKED}" + """
+    script = """
 say("child", forked(hang))
 hang()
-"""  # fmt: skip
-    with Trainer(script) as trainer:
+"""
+    with Trainer(with_forks(script, method)) as trainer:
         assert trainer.heard() == "0 1 2"
         child = int(trainer.heard().split()[1])
         trainer.process.kill()
@@ -200,7 +204,8 @@ hang()
 
 
 def test_child_may_start_its_own_enqueuer():
-    said, output = ran("METHOD = 'forkserver'\n" + FORKED + """
+    said = lines_of(
+        with_forks("""
 def own():
     with OrderedEnqueuer(Numbers(), True) as mine:
         mine.start(2)
@@ -211,9 +216,9 @@ def own():
 os.waitpid(forked(own), 0)
 say(*(int(next(batches)[0]) for _ in range(5)))
 enqueuer.stop()
-""")  # fmt: skip
+""")
+    )
     assert said == ["0 1 2", "child 0 1 2 3", "3 4 5 6 7"]
-    assert output == ""
 
 
 def opened():
@@ -260,7 +265,7 @@ def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_
 
 
 def test_default_sigpipe_handler_kills_neither_trainer_nor_worker():
-    said, output = ran("""
+    said = lines_of("""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
         class Dying(Numbers):
@@ -281,7 +286,6 @@ def test_default_sigpipe_handler_kills_neither_trainer_nor_worker():
                 os.remove(FUSE)
     """)
     assert said == ["0 1 2 3 4 5 6 7"] * 3
-    assert output == ""
 
 
 def test_torch_loader_and_loader_do_not_disturb_each_other():
@@ -339,21 +343,14 @@ def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
 
         return SimpleNamespace(register=poll.register, poll=wait)
 
-    def interrupt(number, frame):
-        raise InterruptedError
-
     monkeypatch.setattr(forker, "select", SimpleNamespace(poll=interrupted_poll, POLLIN=select.POLLIN))
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with pytest.raises(InterruptedError):
-            loader.stop(0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with handling(raising(InterruptedError), signal.SIGALRM), pytest.raises(InterruptedError):
+        loader.stop(0)
     assert not psutil.pid_exists(worker.pid)
 
 
 def test_child_of_a_trainer_with_coroutines_gets_a_clear_error_and_computes_its_own():
-    said, output = ran(FORKED.partition("enqueuer =")[0] + """
+    script = """
 from helpers.coroutines import give_way
 
 class Awaited(Numbers):
@@ -377,10 +374,10 @@ for deed in lambda: first(epochs[0]), lambda: first(epochs[1]), begin_again:
 say(*(first(batches) for batches in epochs for _ in range(6)))
 for loader in loaders:
     loader.close()
-""")  # fmt: skip
+"""
+    said = lines_of(FORKED.partition("enqueuer =")[0] + script)
     assert said[0] == "0 1 0 1"
     assert [word.split()[0] for word in said[1:3]] == ["RuntimeError", "RuntimeError"], said
     assert all("was forked while" in word for word in said[1:3])
     assert said[3] == "own 0 1 2 3 4 5 6 7"
     assert said[4] == "2 3 4 5 6 7 2 3 4 5 6 7"
-    assert output == ""

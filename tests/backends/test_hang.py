@@ -1,5 +1,6 @@
 """Hanging workers with a `batch_timeout`: the error contains the stacks, and the worker is replaced."""
 
+import contextlib
 import os
 import pickle
 import threading
@@ -10,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
+from helpers.one_epoch import one_epoch
+from helpers.signal_handlers import raising
 from helpers.started_enqueuer import started
+from helpers.wrapped_functions import wrap
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.backends import threads
@@ -57,8 +61,8 @@ class Hanging(Numbers):
 
 @METHODS
 def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file, monkeypatch):
-    monkeypatch.setattr("mpqueue.backends.processes.hang._DUMP_S", TIMEOUT_S)
-    monkeypatch.setattr("mpqueue.backends.processes.hang._QUIET_S", 1.0)
+    monkeypatch.setattr(hang, "_DUMP_S", TIMEOUT_S)
+    monkeypatch.setattr(hang, "_QUIET_S", 1.0)
     with started(Hanging(pid_file), 1, 4, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
@@ -88,14 +92,8 @@ def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
 def test_forked_worker_before_its_first_step_survives_the_signal(monkeypatch):
     """A busy machine may make it wait before its first step."""
     asked, asking = os.pipe()
-    prepare = forker.prepare_process
-
-    def prepare_late():
-        os.read(asked, 1)
-        prepare()
-
-    with Loader(Numbers(), workers=1, start_method="fork") as loader, monkeypatch.context() as patch:
-        patch.setattr(forker, "prepare_process", prepare_late)
+    wrap(monkeypatch, forker, "prepare_process", lambda prepare: os.read(asked, 1) and prepare())
+    with Loader(Numbers(), workers=1, start_method="fork") as loader:
         batches = iter(loader)
         (worker,) = loader.statistics().workers
         os.kill(worker.pid, DUMP_SIGNAL)
@@ -169,8 +167,7 @@ def test_hanging_generator_in_a_thread_is_the_outcome_of_all_later_elements():
     go_on = threading.Event()
 
     def stream():
-        go_on.wait()
-        yield Numbers()[0]
+        yield go_on.wait()
 
     with Loader(stream, workers=1, backend="thread", batch_timeout=0.1) as loader:
         batches = iter(loader)
@@ -197,49 +194,43 @@ class HangsOnce(Numbers):
         return index
 
 
-def test_error_of_a_hanging_thread_names_the_samples_of_its_batch():
+@contextlib.contextmanager
+def hanging_once(batch_timeout=1.0, **options):
+    """Yield a loader with a thread that hangs until the block ends."""
     source = HangsOnce()
-    options = {"backend": "thread", "batch_timeout": 0.5, "batch_size": 2, "sampler": [2, 1]}
-    with Loader(source, workers=1, **options) as loader:
+    with Loader(source, workers=1, backend="thread", batch_timeout=batch_timeout, **options) as loader:
         try:
-            with pytest.raises(
-                BatchTimeout, match=r"^batch 0 of epoch 0 \(samples 2, 1\) was not ready after"
-            ) as caught:
-                next(iter(loader))
+            yield loader
         finally:
             source.go_on.set()
+
+
+def test_error_of_a_hanging_thread_names_the_samples_of_its_batch():
+    expected = r"^batch 0 of epoch 0 \(samples 2, 1\) was not ready after"
+    with hanging_once(batch_timeout=0.5, batch_size=2, sampler=[2, 1]) as loader:
+        with pytest.raises(BatchTimeout, match=expected) as caught:
+            next(iter(loader))
     assert caught.value.samples == (2, 1)
 
 
 def test_thread_that_hangs_after_a_broken_loop_is_given_up_in_the_next_loop():
-    source = HangsOnce()
-    with Loader(source, workers=1, backend="thread", batch_timeout=1.0) as loader:
-        try:
-            assert next(iter(loader)) == 0
-            assert source.begun.wait(60)
-            assert list(loader) == [0, 1, 2]
-        finally:
-            source.go_on.set()
+    with hanging_once() as loader:
+        assert next(iter(loader)) == 0
+        assert loader.source.begun.wait(60)
+        assert list(loader) == [0, 1, 2]
 
 
 def test_next_call_tries_again_if_no_replacement_thread_can_be_started(monkeypatch):
-    def refuse(thread):
-        raise RuntimeError("can't start new thread")
-
-    source = HangsOnce()
-    with Loader(source, workers=1, backend="thread", batch_timeout=1.0) as loader:
-        try:
-            batches = iter(loader)
-            assert next(batches) == 0
-            assert source.begun.wait(60)
-            with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", refuse)
-                for _ in range(2):
-                    with pytest.raises(OSError, match="ulimit -u"):
-                        next(batches)
-            assert list(batches) == [1, 2]
-        finally:
-            source.go_on.set()
+    with hanging_once() as loader:
+        batches = iter(loader)
+        assert next(batches) == 0
+        assert loader.source.begun.wait(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+            for _ in range(2):
+                with pytest.raises(OSError, match="ulimit -u"):
+                    next(batches)
+        assert list(batches) == [1, 2]
 
 
 class JumpingClock:
@@ -271,8 +262,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count_for_threads(monkey
         clock.is_read.wait()
         yield 1
 
-    with Loader(stream, workers=1, backend="thread", batch_timeout=60) as loader:
-        assert list(loader) == [0, 1]
+    assert one_epoch(stream, workers=1, backend="thread", batch_timeout=60) == [0, 1]
 
 
 def test_worker_init_that_hangs_in_a_thread_is_given_up():
@@ -284,17 +274,19 @@ def test_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on.set()
 
 
+def worker_of(in_flight, process, busy_since=0):
+    return SimpleNamespace(in_flight=in_flight, life=WorkerLife(), process=process, busy_since=busy_since)
+
+
 def test_time_of_a_batch_begins_when_its_worker_runs(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
-    process = object()
-    worker = SimpleNamespace(in_flight={1: "a batch"}, life=WorkerLife(), process=None, busy_since=round(now_s * 1e9))
-    idle = SimpleNamespace(in_flight={}, life=WorkerLife(), process=process, busy_since=0)
+    worker, idle = worker_of({1: "a batch"}, None, busy_since=10**12), worker_of({}, object())
     watch = hang.HangWatch(SimpleNamespace(living=[worker, idle]), 2.0)
     watch.time_left_s()
     now_s += 1.5
     assert watch.time_left_s() == hang._LOOK_S  # it has not even started
-    worker.process = process
+    worker.process = idle.process
     assert watch.time_left_s() == pytest.approx(0.5)
     now_s += 1.5
     assert watch.time_left_s() == 0
@@ -305,10 +297,7 @@ def test_time_of_a_batch_begins_when_its_worker_runs(monkeypatch):
 def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
-    worker = SimpleNamespace(
-        in_flight={1: "a batch"}, life=WorkerLife(), process=object(), busy_since=round(now_s * 1e9)
-    )
-    killed = []
+    worker, killed = worker_of({1: "a batch"}, object(), busy_since=10**11), []
     roster = SimpleNamespace(living=[worker], kill=lambda *arguments: killed.append(arguments))
     monkeypatch.setattr(hang, "stacks_of", lambda *_: "")
     watch = hang.HangWatch(roster, 3.0)

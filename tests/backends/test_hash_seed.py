@@ -2,10 +2,10 @@
 
 import os
 
-import numpy as np
 import pytest
 from backends.test_fork_server import fork_servers, kill_fork_server
 from helpers.computed_source import Computed
+from helpers.one_epoch import one_epoch
 from helpers.trainer_processes import ran
 
 import mpqueue
@@ -17,26 +17,21 @@ pytestmark = pytest.mark.new_interpreter
 def hashes_of(_):
     """Return the number of the worker, its hash of a string, and the variable in its environment."""
     shown = int(os.environ.get("PYTHONHASHSEED", "-1"))
-    return np.array([mpqueue.worker_info().id, hash("a name"), shown])
+    return mpqueue.worker_info().id, hash("a name"), shown
 
 
-def stream():
-    yield hashes_of(0)
-
-
-def hashes(method, workers=2, **options):
-    """Return the hashes of all workers; each has its own stream."""
-    with Loader(stream, workers=workers, start_method=method, **options) as loader:
-        found = [tuple(map(int, batch)) for batch in loader]
-    assert {number for number, _, _ in found} == set(range(workers))
-    return {value for _, value, _ in found}
+def hashes(method):
+    """Return the hashes of two workers; each has its own stream."""
+    found = one_epoch(lambda: iter([hashes_of(0)]), workers=2, start_method=method)
+    assert {batch[0] for batch in found} == {0, 1}
+    return {batch[1] for batch in found}
 
 
 def test_seed_is_the_same_after_a_crash_of_the_fork_server():
     with Loader(Computed(hashes_of), workers=2) as loader:
-        before = {int(batch[1]) for batch in loader}
+        before = {batch[1] for batch in loader}
         kill_fork_server()
-        after = {int(batch[1]) for _ in range(3) for batch in loader}
+        after = {batch[1] for _ in range(3) for batch in loader}
     assert before == after
     assert len(after) == 1
 
@@ -66,11 +61,9 @@ def test_variable_sets_the_seed_of_workers():
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_environment_of_workers_has_the_variable_only_if_the_trainers_has(method, monkeypatch):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    with Loader(Computed(hashes_of), workers=1, start_method=method) as loader:
-        assert {int(batch[2]) for batch in loader} == {-1}
+    assert {batch[2] for batch in one_epoch(Computed(hashes_of), workers=1, start_method=method)} == {-1}
     monkeypatch.setenv("PYTHONHASHSEED", "5")
-    with Loader(Computed(hashes_of), workers=1, start_method=method) as loader:
-        assert {int(batch[2]) for batch in loader} == {5}
+    assert {batch[2] for batch in one_epoch(Computed(hashes_of), workers=1, start_method=method)} == {5}
 
 
 def test_parked_fork_server_with_another_hash_seed_is_not_used(monkeypatch):

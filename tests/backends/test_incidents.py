@@ -3,13 +3,14 @@
 import logging
 import os
 import pickle
-import signal
 
 import psutil
 import pytest
 from backends.test_fork_server import kill_fork_server
 from helpers.computed_source import Computed
 from helpers.faults import Fault, Numbers, StrikesAt, numbers
+from helpers.one_epoch import one_epoch
+from helpers.signal_handlers import raising
 from helpers.started_enqueuer import started
 
 from mpqueue import Loader
@@ -33,21 +34,14 @@ def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
     assert restart == "worker 0 was restarted"
 
 
-def crash_at_3(index):
-    if index == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return index
-
-
-ALWAYS_DYING = Computed(crash_at_3, 12)
+ALWAYS_DYING = StrikesAt(Fault("sigkill"), length=12)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 4, "shuffle": True}, {"batch_sampler": [[4, 1], [3]]}], ids=str)
 def test_crash_names_the_samples_of_its_batch(options, warnings):
     with Loader(ALWAYS_DYING, workers=1, restarts=0, seed=5, **options) as loader:
         with pytest.raises(WorkerDied) as caught:
-            for _ in loader:
-                pass
+            list(loader)
         error = pickle.loads(pickle.dumps(caught.value))
         assert 3 in error.samples
         assert error.samples == loader.explain(0, error.index).samples
@@ -57,21 +51,16 @@ def test_crash_names_the_samples_of_its_batch(options, warnings):
 
 
 def test_crash_over_a_single_item_names_only_its_index():
-    with Loader(ALWAYS_DYING, workers=1, restarts=0) as loader, pytest.raises(WorkerDied) as caught:
-        for _ in loader:
-            pass
+    with pytest.raises(WorkerDied) as caught:
+        one_epoch(ALWAYS_DYING, workers=1, restarts=0)
     assert caught.value.samples == ()
     assert "index 3 of epoch 0;" in str(caught.value)
 
 
 def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeypatch):
-    def raises(*_):
-        raise OSError("no samples")
-
-    monkeypatch.setattr("mpqueue.plan.sources.sources.ItemIds.of", raises)
-    with Loader(ALWAYS_DYING, workers=1, restarts=0, batch_size=4) as loader:
-        with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
-            next(iter(loader))
+    monkeypatch.setattr("mpqueue.plan.sources.sources.ItemIds.of", raising(OSError("no samples")))
+    with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
+        one_epoch(ALWAYS_DYING, workers=1, restarts=0, batch_size=4)
 
 
 def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
@@ -106,8 +95,7 @@ def names(_):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_processes_have_names_in_ps(method):
-    with Loader(Computed(names), workers=2, start_method=method) as loader:
-        found = list(loader)
+    found = one_epoch(Computed(names), workers=2, start_method=method)
     assert {worker for worker, _ in found} <= {"mpqueue-worker0", "mpqueue-worker1"}
     if method != "fork":
         assert {parent for _, parent in found} == {"mpqueue-forksrv"}

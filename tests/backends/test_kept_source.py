@@ -9,6 +9,10 @@ import numpy as np
 import psutil
 import pytest
 from backends.test_fork_server import fork_servers
+from helpers.faults import Numbers
+from helpers.one_epoch import one_epoch
+from helpers.signal_handlers import raising
+from helpers.wrapped_functions import recorded
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
@@ -86,15 +90,13 @@ def test_reset_restores_written_pages_and_keeps_pages_that_were_only_read():
     assert array[-1] == 0
 
 
-class Data:
+class Data(Numbers):
     def __init__(self, nbytes=1 << 20):
-        self.rows, self.level = np.ones(nbytes // 8), 0
-
-    def __len__(self):
-        return 6
+        super().__init__(6)
+        self.rows = np.ones(nbytes // 8)
 
     def __getitem__(self, index):
-        return np.array([self.rows.sum(), self.level, os.getpid()])
+        return np.array([self.rows.sum()])
 
 
 class Writing(Data):
@@ -116,29 +118,26 @@ def test_no_process_of_a_pool_has_a_private_copy():
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_changes_of_an_array_by_a_worker_are_private(start_method):
     source = Writing()
-    with Loader(source, workers=2, start_method=start_method) as loader:
-        batches = list(loader)
+    batches = one_epoch(source, workers=2, start_method=start_method)
     for pid in {batch[2] for batch in batches}:
         levels = sorted((batch[0], batch[1]) for batch in batches if batch[2] == pid)
         assert levels == [(2.0 + count, 2.0 + count) for count in range(len(levels))]
     assert source.rows.max() == 1
 
 
-class Accumulates:
+class Accumulates(Numbers):
     """A source that writes to arrays of all sizes; the program changes an array between two epochs."""
 
     def __init__(self):
+        super().__init__(3)
         self.level = 0
         self.small, self.large, self.changed = np.zeros(4), np.zeros(100_000), np.zeros(50_000)
 
-    def __len__(self):
-        return 3
-
     def __getitem__(self, index):
-        for array in (self.small, self.large, self.changed):
+        arrays = self.small, self.large, self.changed
+        for array in arrays:
             array += 1
-        ends = [array[[0, -1]] for array in (self.small, self.large, self.changed)]
-        return np.concatenate([[os.getpid(), self.level], *ends])
+        return np.concatenate([[os.getpid(), self.level], *(array[[0, -1]] for array in arrays)])
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
@@ -168,14 +167,7 @@ def held():
 
 
 def test_parked_fork_server_keeps_the_memory_so_an_unchanged_source_is_not_copied_again(monkeypatch):
-    sent = []
-    send_patch = ForkServer.send_patch
-
-    def counted(self, patch):
-        sent.append(sorted(patch.new))
-        send_patch(self, patch)
-
-    monkeypatch.setattr(ForkServer, "send_patch", counted)
+    sent = recorded(monkeypatch, ForkServer, "send_patch")
     source, before = Data(), held()  # caches of earlier tests
     with OrderedEnqueuer(source, True) as enqueuer:
         for change, copied in ((0, [[0]]), (0, []), (1, [[0]])):
@@ -183,7 +175,7 @@ def test_parked_fork_server_keeps_the_memory_so_an_unchanged_source_is_not_copie
             sent.clear()
             enqueuer.start(2)
             assert next(enqueuer.get())[0] == source.rows.sum()
-            assert sent == copied
+            assert [sorted(patch.new) for _, patch in sent] == copied
             enqueuer.stop()
     assert len(held()) > len(before)
     mpqueue.shutdown()
@@ -203,10 +195,6 @@ def test_fork_server_that_exited_while_parked_is_replaced_with_its_memory():
 
 
 def test_too_little_shared_memory_for_the_source_is_an_error_with_the_size(monkeypatch):
-    def full(fd, data, offset):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with Loader(Data(), workers=2) as loader:
-        with pytest.raises(OSError, match="cannot copy 1,048,576 bytes of the source into shared memory"):
-            list(loader)
+    monkeypatch.setattr(os, "pwrite", raising(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="cannot copy 1,048,576 bytes of the source into shared memory"):
+        one_epoch(Data(), workers=2)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.logged_lanes import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
+from helpers.signal_handlers import raising
 
 import mpqueue
 from mpqueue.backends.processes import lane_dispatcher
@@ -41,7 +43,7 @@ def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undist
         source = Counted(tmp_path / "log", **{when: AtGate(gate.address, tmp_path / "fuse", 5, 8)})
         with running(source, start_method="fork") as pipeline:
             found = [pipeline.next().tolist() for _ in range(LANES)]
-            killer = threading.Thread(target=lambda: kill_next(gate))
+            killer = threading.Thread(target=lambda: gate.arrival().kill())
             killer.start()
             found += rest(pipeline)
             killer.join()
@@ -50,10 +52,6 @@ def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undist
     again = {point for point, count in computed(tmp_path / "log").items() if count > 1}
     assert all(number >= 6 for _, number in again), "computed from the beginning"
     assert len(again) <= 2 * LANES // 3
-
-
-def kill_next(gate):
-    gate.arrival().kill()
 
 
 @pytest.mark.usefixtures("always_saved")
@@ -81,27 +79,31 @@ def moves_only_when_asked(monkeypatch):
         yield patch.undo
 
 
-def pid_at(gate, run, number):
-    if run.lane % 2 == 0 and number == 3:
-        pass_gate(gate, run.lane)
+def waiting_source(gate, log):
+    """Return a source that passes a gate before element 3 of each even lane."""
+
+    def wait_at_3(run, number):
+        if run.lane % 2 == 0 and number == 3:
+            pass_gate(gate.address, run.lane)
+
+    return Counted(log, at=wait_at_3)
 
 
 @pytest.mark.usefixtures("always_saved")
 def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, moves_only_when_asked):
-    with Gate() as gate:
-        source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
+    with ThreadPoolExecutor(1) as pool, Gate() as gate:
+        source = waiting_source(gate, tmp_path / "log")
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
             found = [pipeline.next().tolist() for _ in range(4)]
             moves_only_when_asked()
-            consumer = threading.Thread(target=lambda: found.extend(rest(pipeline)))
-            consumer.start()
+            later = pool.submit(rest, pipeline)
             first = gate.arrival()
             second = gate.arrival()  # while the first one waits
             assert {first.tag, second.tag} == {0, 2}
             assert first.pid != second.pid
             second.let_go()
             first.let_go()
-            consumer.join()
+            found += later.result()
     assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
     assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
 
@@ -112,7 +114,7 @@ def test_moved_lane_is_released_by_its_old_worker(tmp_path, moves_only_when_aske
     fifo = tmp_path / "dropped"
     os.mkfifo(fifo)
     with ThreadPoolExecutor(1) as pool, open(os.open(fifo, os.O_RDWR), encoding="ascii") as drops, Gate() as gate:
-        source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
+        source = waiting_source(gate, tmp_path / "log")
         source.dropped = str(fifo)
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
             found = [pipeline.next().tolist() for _ in range(4)]
@@ -154,10 +156,7 @@ def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, u
 
 @pytest.mark.usefixtures("always_saved")
 def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
-    def append(_writer, _start, _data):
-        raise OSError(28, "no room")
-
-    monkeypatch.setattr(SlotWriter, "append", append)
+    monkeypatch.setattr(SlotWriter, "append", raising(OSError(28, "no room")))
     with running(Counted(tmp_path / "log"), start_method="fork") as pipeline:
         found = rest(pipeline)
         assert pipeline.progress.point().starts == ()
@@ -323,24 +322,12 @@ def test_lane_that_is_slow_to_resume_is_a_warning(tmp_path, monkeypatch):
             assert pipeline.next() == 3
 
 
-class Endless:
-    """A source, and its lanes."""
-
-    def open_lane(self, _):
-        return self
-
-    def next(self):
-        return 0
-
-    def save(self):
-        """Return None: no state."""
-
-
 def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
+    lane = SimpleNamespace(next=int, save=lambda: None)  # endless, and without a state
+    source = SimpleNamespace(open_lane=lambda _: lane)
+
     def opening(num_lanes):
-        parts = RunnerArguments(
-            Endless(), WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes
-        )
+        parts = RunnerArguments(source, WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes)
         runner = lane_runner.LaneRunner(parts)
         return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
 

@@ -6,10 +6,12 @@ import tempfile
 import threading
 import types
 from importlib.machinery import PathFinder
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.one_epoch import one_epoch
 
 import mpqueue
 from mpqueue import Loader
@@ -66,8 +68,7 @@ def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkey
     if is_early:
         install_stub()
     source = WithStub(int, 3) if is_early else Computed(import_stub, 3)
-    with Loader(source, workers=1) as loader:
-        assert list(loader) == [0, 1, 2]
+    assert one_epoch(source, workers=1) == [0, 1, 2]
     mpqueue.shutdown()  # the fork server has the stub
 
 
@@ -148,35 +149,16 @@ def test_finder_without_find_spec_is_skipped_as_by_python(module):
     watch.end()
 
 
-class Counts:
-    """A finder that never finds a module, and counts the calls."""
-
-    asked = 0
-
-    def find_spec(self, *_):
-        self.asked += 1
-
-
 def test_many_watches_do_not_multiply_the_search_for_a_missing_module(monkeypatch):
     """Each loader that computes in the caller's process watches for torch, which may not be installed."""
-    last = Counts()
+    last = Mock(find_spec=Mock(return_value=None))
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, last])
     watches = [Watch("mpqueue_missing", print) for _ in range(12)]
     with pytest.raises(ModuleNotFoundError):
         __import__("mpqueue_missing")
-    assert last.asked == 2  # by the import itself, and for all watches
+    assert last.find_spec.call_count == 2  # by the import itself, and for all watches
     for watch in watches:
         watch.end()
-
-
-class Ends:
-    """A finder that is interrupted by another thread that ends a watch."""
-
-    def __init__(self, watch):
-        self.watch = watch
-
-    def find_spec(self, *_):
-        self.watch.end()
 
 
 def test_import_in_progress_survives_the_end_of_a_watch(module, monkeypatch):
@@ -184,7 +166,8 @@ def test_import_in_progress_survives_the_end_of_a_watch(module, monkeypatch):
     module("")
     monkeypatch.setattr(imports, "_watches", watches := [])
     watch = Watch("mpqueue_never_imported", print)
-    sys.meta_path.insert(sys.meta_path.index(PathFinder), Ends(watch))
+    ends = types.SimpleNamespace(find_spec=lambda *_: watch.end())  # as another thread may do at this moment
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), ends)
     import mpqueue_watched
 
     assert mpqueue_watched

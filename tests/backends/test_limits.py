@@ -62,19 +62,16 @@ before = len(os.listdir("/proc/self/fd"))
 def outcomes(script, **options):
     said, output = ran(PRELUDE + script, **options)
     # No tracebacks are printed, except by Python itself for a thread that gets no memory for its first frame.
-    assert (
-        re.sub(r"Exception ignored in thread started by: <function _reap_parked .*>\nMemoryError: ?\n", "", output)
-        == ""
-    )
+    of_python = r"Exception ignored in thread started by: <function _reap_parked .*>\nMemoryError: ?\n"
+    assert re.sub(of_python, "", output) == ""
     assert not [line for line in said if line.startswith("left")], said
     return said
 
 
 def clear(outcome, *names):
     """Return whether an error states the exhausted resource in words."""
-    return outcome.startswith(("OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError")) and any(
-        name in outcome for name in names
-    )
+    kinds = "OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError"
+    return outcome.startswith(kinds) and any(name in outcome for name in names)
 
 
 def runs_at_last(outcomes, *names):
@@ -146,15 +143,13 @@ as_somebody = pytest.mark.skipif(
 )
 def test_too_few_processes_are_an_error_at_start_and_leak_nothing(method):
     """Root has no such limit, so the trainer changes to a user with a limit and without other processes."""
-    with Trainer(
-        PRELUDE
-        + f"""
+    script = f"""{PRELUDE}
 os.setuid({SOMEBODY})
 for value in (1, 2, 3, 4, 200):
     print(tried(resource.RLIMIT_NPROC, value, "{method}"), flush=True)
     assert nothing_is_left(before)
 """
-    ) as trainer:
+    with Trainer(script) as trainer:
         code, output = trainer.ended()
     assert code == 0, output
     assert runs_at_last(output.splitlines(), "Resource temporarily unavailable", "ulimit -u"), output

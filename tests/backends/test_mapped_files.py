@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.one_epoch import one_epoch
 
 from mpqueue import Loader
 from mpqueue.backends.sending.source_send import take_image
@@ -110,8 +111,7 @@ SUMS = [(6.0, True), (22.0, True), (38.0, True), (54.0, True)]
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_workers_map_the_file(start_method, path):
-    with Loader(Rows(mapped(path)), workers=2, start_method=start_method) as loader:
-        assert list(loader) == SUMS
+    assert one_epoch(Rows(mapped(path)), workers=2, start_method=start_method) == SUMS
 
 
 def test_running_workers_see_the_trainers_writes_to_the_file(path):
@@ -168,8 +168,7 @@ def test_map_of_a_renamed_file_is_found(path):
 
 
 def test_map_of_a_file_with_odd_characters_in_its_name_is_found(path):
-    odd = path.with_name("carriage\rreturn, line\nfeed, two  spaces")
-    path.rename(odd)
+    odd = path.rename(path.with_name("carriage\rreturn, line\nfeed, two  spaces"))
     for mode in ("r", "c"):
         source = mapped(odd, mode)
         image, again = received(source)
@@ -267,5 +266,4 @@ def test_tables_are_sent_to_other_machines_by_value(path):
 def test_loader_reads_a_mapped_table(path):
     table = arrow_table(path)
     source = Computed(lambda index: table["text"][index * 2500].as_py() or "none", 20)
-    with Loader(source, workers=2) as loader:
-        assert list(loader) == [source[index] for index in range(20)]
+    assert one_epoch(source, workers=2) == [source[index] for index in range(20)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.quiet_trainers import lines_of
 from helpers.trainer_processes import ran
 
 import mpqueue
@@ -20,14 +21,8 @@ def test_daemonic_process(method, tmp_path):
 import multiprocessing, sys
 from mpqueue import Loader
 
-class Numbers:
-    def __len__(self):
-        return 8
-    def __getitem__(self, index):
-        return index
-
 def train():
-    with Loader(Numbers(), workers=2) as loader:
+    with Loader(range(8), workers=2) as loader:
         print(*loader, flush=True)
 
 if __name__ == "__main__":
@@ -36,11 +31,9 @@ if __name__ == "__main__":
     process.join()
     print(process.exitcode)
 """)
-    path = os.path.dirname(os.path.dirname(mpqueue.__file__))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", str(script), method],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(mpqueue.__file__))}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(script), method]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("0 1 2 3 4 5 6 7\n0\n", "")
 
 
@@ -54,7 +47,7 @@ mpqueue.shutdown()
 
 
 def test_daemon_after_a_double_fork():
-    said, output = ran(f"""
+    said = lines_of(f"""
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 from helpers.forked_calls import fork_of
 end, daemons_end = os.pipe()
@@ -71,24 +64,20 @@ os.wait()
 os.read(end, 1)
 """)
     assert said == ["0 1 2 3 4 5 6 7"]
-    assert output == ""
 
 
 AS_INIT = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def may_unshare():
-    return (
-        shutil.which("unshare") and subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode == 0
-    )
+    return shutil.which("unshare") and subprocess.run([*AS_INIT, "true"], capture_output=True).returncode == 0
 
 
 @pytest.mark.skipif(not may_unshare(), reason="cannot create a process namespace")
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_process_1_leaves_no_zombie(method):
     """Process 1 inherits orphans: workers of a fork server that was killed."""
-    said, output = ran(
-        """
+    script = """
 assert os.getpid() == 1
 import psutil
 with OrderedEnqueuer(Numbers(), True, start_method=os.environ["METHOD"]) as enqueuer:
@@ -101,19 +90,15 @@ with OrderedEnqueuer(Numbers(), True, start_method=os.environ["METHOD"]) as enqu
     say(*(int(next(batches)[0]) for _ in range(12)))
 mpqueue.shutdown()
 say([p.status() for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())])
-""",
-        command=AS_INIT,
-        env={"METHOD": method},
-    )
+"""
+    said = lines_of(script, command=AS_INIT, env={"METHOD": method})
     assert said == ["0 1 2 3 4 5 6 7", "0 1 2 3 4 5 6 7 0 1 2 3", "[]"]
-    assert output == ""
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_no_descriptor_for_batches_has_the_number_of_a_standard_stream(method):
     """Output of C code would be written to it."""
-    said, _ = ran(
-        """
+    script = """
 for fd in range(3):
     os.close(fd)
 
@@ -130,9 +115,8 @@ with OrderedEnqueuer(Carriers(), True, start_method=os.environ["METHOD"]) as enq
     found = carriers(), int(next(enqueuer.get())[0])
     say(*found)
 mpqueue.shutdown()
-""",
-        env={"METHOD": method},
-    )
+"""
+    said, _ = ran(script, env={"METHOD": method})
     assert said == ["[] 0"]
 
 
@@ -165,8 +149,7 @@ for cached in (mpqueue.Dataset.range(4).cache(), mpqueue.Dataset.range(4).cache(
 @pytest.mark.parametrize("what", KEPT)
 def test_no_long_lived_descriptor_has_the_number_of_a_standard_stream(what, tmp_path):
     """Output of C code would be written to it, and a `dup2` of the program would replace it by a stream."""
-    said, _ = ran(
-        f"""
+    said, _ = ran(f"""
 def found():
     say(*(os.readlink(link) for link in map("/proc/self/fd/{{}}".format, range(3)) if os.path.lexists(link)))
 
@@ -175,25 +158,24 @@ for fd in range(3):
     os.close(fd)
 {KEPT[what]}
 mpqueue.shutdown()
-"""
-    )
+""")
     assert len(said) >= 1
     assert set(said) == {""}
 
 
 @pytest.mark.parametrize(("method", "closed"), [("forkserver", "1"), ("forkserver", "2"), ("spawn", "0 1 2")])
 def test_closed_standard_streams_are_dev_null_in_workers(method, closed):
-    script = """
+    script = f"""
 class Streams(Numbers):
     def __getitem__(self, index):
-        return np.array([os.readlink(f"/proc/self/fd/{fd}") == os.devnull for fd in range(3)])
-
-with OrderedEnqueuer(Streams(), True, start_method=os.environ["METHOD"]) as enqueuer:
-    enqueuer.start(1)
-    say(*next(enqueuer.get()).astype(int))
+        return np.array([os.readlink(f"/proc/self/fd/{{fd}}") == os.devnull for fd in range(3)])
+for fd in {closed.split()}:
+    os.close(int(fd))
+with Loader(Streams(1), workers=1, start_method={method!r}) as loader:
+    say(*next(iter(loader)).astype(int))
 mpqueue.shutdown()
 """
-    said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n{script}", env={"METHOD": method})
+    said, _ = ran(script)
     assert said == [" ".join(str(int(fd in {"0", *closed.split()})) for fd in "012")]
 
 
@@ -210,8 +192,7 @@ import ctypes
 def test_files_of_libraries_are_not_standard_streams_of_workers(method, tmp_path):
     """A worker that prints would otherwise write to that file."""
     (tmp_path / "ctypes.py").write_text(LIBRARY)
-    said, _ = ran(
-        f"""
+    said, _ = ran(f"""
 class Opened(Numbers):
     def __getitem__(self, index):
         links = [f"/proc/self/fd/{{fd}}" for fd in range(40)]
@@ -221,21 +202,17 @@ class Opened(Numbers):
 for fd in range(2):
     os.close(fd)
 sys.path.insert(0, {str(tmp_path)!r})
-with OrderedEnqueuer(Opened(), True, start_method={method!r}) as enqueuer:
-    enqueuer.start(1)
-    say(*next(enqueuer.get()).astype(int))
+with Loader(Opened(1), workers=1, start_method={method!r}) as loader:
+    say(*next(iter(loader)).astype(int))
 mpqueue.shutdown()
-"""
-    )
+""")
     assert said == ["1 1"]
 
 
 def test_read_only_working_directory(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(0o500)
-    said, output = ran(f"os.chdir({str(folder)!r})\n{TRAIN}")
-    assert said == ["0 1 2 3 4 5 6 7"]
-    assert output == ""
+    assert lines_of(f"os.chdir({str(folder)!r})\n{TRAIN}") == ["0 1 2 3 4 5 6 7"]
     assert list(folder.iterdir()) == []
 
 
@@ -251,19 +228,20 @@ def test_deleted_working_directory(method, tmp_path):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_line_of_a_crashing_worker_to_a_pipe_is_not_lost(method, tmp_path):
-    said, output = ran(f"METHOD, FUSE = {method!r}, {str(tmp_path / 'fuse')!r}" + """
+    script = """
 class Printing(Numbers):
     def __getitem__(self, index):
-        if index == 2 and not os.path.exists(FUSE):
-            open(FUSE, "w").close()
+        if index == 2 and not os.path.exists(os.environ["FUSE"]):
+            open(os.environ["FUSE"], "w").close()
             print("a line")
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(index)
 
-with OrderedEnqueuer(Printing(), True, start_method=METHOD) as enqueuer:
+with OrderedEnqueuer(Printing(), True, start_method=os.environ["METHOD"]) as enqueuer:
     enqueuer.start(1)
     batches = enqueuer.get()
     say(*(int(next(batches)[0]) for _ in range(4)))
-""", env={"PYTHONUNBUFFERED": ""})  # fmt: skip
+"""
+    said, output = ran(script, env={"METHOD": method, "FUSE": str(tmp_path / "fuse"), "PYTHONUNBUFFERED": ""})
     assert said == ["0 1 2 3"]
     assert output == "a line\n"

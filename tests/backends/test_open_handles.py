@@ -1,5 +1,6 @@
 """Handles that a source holds open: each worker reads files at its own position, or an error names the remedy."""
 
+import contextlib
 import csv
 import gzip
 import io
@@ -18,8 +19,10 @@ import zipfile
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.faults import Numbers
 from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
+from helpers.one_epoch import one_epoch
 from helpers.proxies import Proxy
 from helpers.started_enqueuer import started
 
@@ -34,14 +37,12 @@ ROW_BYTES = 64
 ROWS = [b"%04d" % number * (ROW_BYTES // 4) for number in range(16)]
 
 
-class Rows:
+class Rows(Numbers):
     """Reads rows by seeking; two workers alternate, each between the seek and the read of the other."""
 
     def __init__(self, gate, opened):
+        super().__init__(2)
         self.gate, self.file = gate, opened
-
-    def __len__(self):
-        return 2
 
     def seek(self, index):
         self.file.seek((3 + 9 * index) * ROW_BYTES)
@@ -105,8 +106,7 @@ def test_workers_that_inherit_an_open_file_read_at_their_own_positions(kind, tmp
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 def test_reads_of_the_trainer_do_not_move_the_position_of_a_worker(tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", buffering=0) as file:
-        source = Rows(gate.address, file)
-        with Loader(source, workers=1) as loader:
+        with Loader(Rows(gate.address, file), workers=1) as loader:
             batches = iter(loader)
             for index in range(2):
                 arrival = gate.arrival()
@@ -119,10 +119,11 @@ class OpenedWhenUnpickled(Rows):
     """Like programs that close the file in `__getstate__`: the fork server opens it once for all workers."""
 
     def __getstate__(self):
-        return {"gate": self.gate, "path": self.file.name, "mode": self.file.mode}
+        return self.gate, self.file.name, self.file.mode
 
     def __setstate__(self, state):
-        self.gate, self.file = state["gate"], open(state["path"], state["mode"])
+        gate, path, mode = state
+        self.__init__(gate, open(path, mode))
 
 
 @pytest.mark.parametrize("mode", ["rb", "rb+"])
@@ -133,14 +134,12 @@ def test_workers_with_a_file_opened_while_unpickling_read_at_their_own_positions
             assert read_interleaved((next(batches) for _ in range(2)), gate) == [ROWS[3], ROWS[12]]
 
 
-class Archived:
+class Archived(Numbers):
     """Members of an archive, read repeatedly by two workers at the same time."""
 
     def __init__(self, archive, read):
+        super().__init__(len(ROWS))
         self.archive, self.read = archive, read
-
-    def __len__(self):
-        return len(ROWS)
 
     def __getitem__(self, index):
         return [self.read(self.archive, str(index)) for _ in range(20)] == [ROWS[index]] * 20
@@ -172,8 +171,7 @@ def test_each_worker_reads_its_arrays_of_an_open_npz(backend, tmp_path):
         rows = Computed(lambda index: (arrays["rows"][index] == index).all() and len(arrays["other"]) == 1000, 60)
         rows.arrays = arrays
         # One thread: two would share the offset of the archive's file, and ZipFile does not lock each seek (3.13.0).
-        with Loader(rows, workers=2 if backend == "process" else 1, backend=backend) as loader:
-            assert list(loader) == [True] * 60
+        assert one_epoch(rows, workers=2 if backend == "process" else 1, backend=backend) == [True] * 60
 
 
 def test_file_that_is_invisible_in_the_source_is_reopened(tmp_path):
@@ -184,8 +182,7 @@ def test_file_that_is_invisible_in_the_source_is_reopened(tmp_path):
         lines = csv.reader(file)
         next(lines)
         rest = Computed(lambda _: [int(line[0]) for line in lines] == list(range(1, 4000)), 2)
-        with Loader(rest, workers=2, start_method="fork") as loader:
-            assert list(loader) == [True, True]
+        assert one_epoch(rest, workers=2, start_method="fork") == [True, True]
 
 
 def test_position_is_that_at_the_fork(tmp_path):
@@ -247,20 +244,11 @@ class OfAForkedClient:
 
 
 def test_objects_made_for_several_processes_are_accepted():
-    listening, datagrams, closed = (
-        socket.create_server(("127.0.0.1", 0)),
-        socket.socket(type=socket.SOCK_DGRAM),
-        connected(),
-    )
-    closed.close()
+    listening, datagrams = socket.create_server(("127.0.0.1", 0)), socket.socket(type=socket.SOCK_DGRAM)
+    with connected() as closed:
+        pass
     with bare_socket() as sock, listening, datagrams:
-        held = {
-            "queue": multiprocessing.Queue(),
-            "client": OfAForkedClient(sock),
-            "listening": listening,
-            "datagrams": datagrams,
-            "closed": closed,
-        }
+        held = [multiprocessing.Queue(), OfAForkedClient(sock), listening, datagrams, closed]
         open_handles.refuse_what_forks_share(held, 2)
         with pytest.raises(TypeError, match="is a socket"):
             open_handles.refuse_what_forks_share([held, sock], 2)
@@ -270,13 +258,10 @@ def test_objects_made_for_several_processes_are_accepted():
     "hold", [list, tuple, lambda files: dict(enumerate(files)), lambda files: [{"file": Proxy(f)} for f in files]]
 )
 def test_all_writable_files_of_a_source_are_found(hold, tmp_path):
-    files = [in_file(tmp_path / str(number), mode="r+b") for number in range(100)]
-    try:
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(in_file(tmp_path / str(number), mode="r+b")) for number in range(100)]
         found = open_handles.opened_for_writing(types.SimpleNamespace(files=["a name"] * 3000, more=hold(files)))
         assert {one.fd for one in found} == {file.fileno() for file in files}
-    finally:
-        for file in files:
-            file.close()
 
 
 def test_descriptor_number_reused_before_the_fork_is_left_alone(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.numbered_batches import iter_after
+from helpers.one_epoch import one_epoch
 from helpers.started_enqueuer import started
 
 import mpqueue
@@ -81,10 +82,8 @@ def test_generator_in_a_crashing_worker_is_replayed(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             yield element
 
-    with Loader(sharded, workers=2, seed=9) as loader:
-        expected = list(loader)
     with Loader(dying, workers=2, seed=9) as loader:
-        assert list(loader) == expected
+        assert list(loader) == one_epoch(sharded, workers=2, seed=9)
         assert loader.statistics().deaths == 1
 
 
@@ -98,23 +97,20 @@ def test_keras_random_seed_is_a_seed():
 
 
 def drawing_elements():
-    """A generator function that draws from the batch's own generator, and from the global ones."""
-    info = mpqueue.worker_info()
-    for number in range(info.id, 8, info.num_workers):
-        yield np.array([number, mpqueue.rng().random()])
+    """Draw from the batch's own generator, which threads do not share."""
+    yield from ((number, own) for number, _, own in sharded())
 
 
 @pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 def test_resumed_generator_function_continues_its_random_numbers(backend, workers):
     options = {"workers": workers, "backend": backend, "seed": 5}
-    with Loader(drawing_elements, **options) as loader:
-        whole = [element.tolist() for element in loader]
+    whole = one_epoch(drawing_elements, **options)
     with Loader(drawing_elements, **options) as loader:
         iter_after(loader, 3)
         state = loader.state_dict()
     with Loader(drawing_elements, **options) as resumed:
         resumed.load_state_dict(state)
-        assert [element.tolist() for element in resumed] == whole[3:]
+        assert list(resumed) == whole[3:]
 
 
 def test_loaded_seed_seeds_the_global_generators_without_workers():

@@ -6,7 +6,6 @@ import random
 import pytest
 
 import mpqueue
-from mpqueue.worker.runners import lane_runner
 
 pytestmark = pytest.mark.sample(2)
 
@@ -34,16 +33,14 @@ class Shuffled:
         self.epoch, self.at = state["epoch"], state["at"]
 
 
+@pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "make",
     [lambda: Shuffled().__iter__, lambda: Shuffled, lambda: mpqueue.Dataset(Shuffled())],
     ids=["method", "function", "dataset"],
 )
-def test_resumed_epoch_has_the_rest_of_its_order(make, workers, monkeypatch):
-    # A snapshot after each element, here and in workers that are forked from here.
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+def test_resumed_epoch_has_the_rest_of_its_order(make, workers):
     options = {"workers": workers, "seed": 1, "lanes": 2, "start_method": "fork"}
     with mpqueue.Loader(make(), **options) as loader:
         batches = iter(loader)

@@ -33,17 +33,9 @@ class Fair:
         return move
 
 
-def world_of(num_workers, credit, *, words=WORDS):
-    return simulated_pool.World(simulated_pool.Source([words]), endless_epoch(), num_workers, credit, Fair())
-
-
-def num_large(world):
-    return sum(slot.is_large for slot in world.backend.pool.ring.slots.slots)
-
-
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
 def test_waiting_consumer_uses_few_slots_with_any_queue_size(num_workers):
-    with world_of(num_workers, 20) as world:
+    with simulated_pool.World(simulated_pool.Source([WORDS]), endless_epoch(), num_workers, 20, Fair()) as world:
         assert [word_of(world.pipeline.next()) for _ in range(60)] == list(range(60))
         assert world.num_exchanged > 0
-        assert num_large(world) <= 2 * num_workers + 2
+        assert sum(slot.is_large for slot in world.backend.pool.ring.slots.slots) <= 2 * num_workers + 2

@@ -10,8 +10,8 @@ import time
 
 import pytest
 from helpers.computed_source import Computed
+from helpers.one_epoch import one_epoch
 
-from mpqueue import Loader
 from mpqueue.backends.sending.source_send import take_image
 from mpqueue.errors import BatchTimeout
 
@@ -19,10 +19,9 @@ HERE = __file__.encode("ascii", "backslashreplace").decode("ascii")  # as `fault
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 
-def cause_of(function, method, **options):
-    with Loader(Computed(function, 1), batch_size=None, workers=1, start_method=method, **options) as loader:
-        with pytest.raises(KeyError) as raised:
-            list(loader)
+def cause_of(function, method):
+    with pytest.raises(KeyError) as raised:
+        one_epoch(Computed(function, 1), workers=1, start_method=method)
     return str(raised.value.__cause__)
 
 
@@ -72,9 +71,8 @@ def test_stacks_of_a_hanging_worker_show_the_file_of_a_closure():
     def hang(index):
         time.sleep(seconds)
 
-    with Loader(Computed(hang, 1), batch_size=None, workers=1, batch_timeout=1.0, restarts=0) as loader:
-        with pytest.raises(BatchTimeout) as raised:
-            list(loader)
+    with pytest.raises(BatchTimeout) as raised:
+        one_epoch(Computed(hang, 1), workers=1, batch_timeout=1.0, restarts=0)
     assert f'File "{HERE}", line {hang.__code__.co_firstlineno + 1} in hang' in str(raised.value)
 
 
@@ -85,9 +83,8 @@ def test_crash_report_shows_the_file_of_a_closure(capfd):
         os.kill(os.getpid(), signal_number)
         signal.pause()
 
-    with Loader(Computed(crash, 1), batch_size=None, workers=1, restarts=0) as loader:
-        with pytest.raises(Exception, match="SIGSEGV"):
-            list(loader)
+    with pytest.raises(Exception, match="SIGSEGV"):
+        one_epoch(Computed(crash, 1), workers=1, restarts=0)
     assert f'File "{HERE}", line {crash.__code__.co_firstlineno + 1} in crash' in capfd.readouterr().err
 
 

@@ -1,7 +1,6 @@
 """A worker ignores signals of its process group, has no handler of the trainer, and may end by SIGTERM."""
 
 import faulthandler
-import itertools
 import os
 import re
 import signal
@@ -11,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.faults import Numbers
 from helpers.fork_server_parts import socket_of
 from helpers.forked_calls import exit_at_once
 from helpers.gates import Gate, pass_gate
+from helpers.one_epoch import one_epoch
 from helpers.signal_handlers import handling, raising
 from helpers.waits import until
 from helpers.wrapped_functions import wrap
@@ -27,15 +28,7 @@ pytestmark = pytest.mark.sample(1)
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
-OF_GROUP = [
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGXCPU,
-    signal.SIGRTMIN,
-]
+OF_GROUP = [getattr(signal, f"SIG{name}") for name in ("HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "RTMIN")]
 
 
 def look(_):
@@ -55,8 +48,7 @@ def odd_signals():
 
 @METHODS
 def test_worker_ignores_ctrl_c_and_has_default_handlers_otherwise(method, odd_signals):
-    with Loader(Computed(look, 2), workers=1, start_method=method) as loader:
-        found = [batch.tolist() for batch in loader]
+    found = [batch.tolist() for batch in one_epoch(Computed(look, 2), workers=1, start_method=method)]
     assert found == [[int(signal.SIG_IGN), int(signal.SIG_DFL), int(signal.SIG_DFL), 0]] * 2
 
 
@@ -114,30 +106,27 @@ def test_signals_of_the_group_end_no_worker_and_run_no_handler_of_the_trainer(me
 
     wrap(monkeypatch, launcher, "_start_interpreter", start_and_hit)
     wrap(monkeypatch, launcher, "_interpreter_flags", lambda flags: [*flags(), "-X", "faulthandler"])
-    with (
-        handling(lambda *_: ran_in.append(os.getpid()), *OF_GROUP),
-        Loader(Computed(hit, 3), workers=1, start_method=method) as loader,
-    ):
-        found = {tuple(batch) for _ in range(2) for batch in loader}
-        assert loader.statistics().deaths == 0
+    source = Computed(hit, 3)
+    with handling(lambda *_: ran_in.append(os.getpid()), *OF_GROUP):
+        with Loader(source, workers=1, start_method=method) as loader:
+            found = {tuple(batch) for _ in range(2) for batch in loader}
+            assert loader.statistics().deaths == 0
     assert [count for _, count in found] == [0] * len(found)
     assert len(found) == (2 if method == "fork" else 1)  # the workers of the second epoch are forked again
     assert not ran_in
 
 
-class Installs:
+class Installs(Numbers):
     """A source with a handler of SIGUSR1 that raises, installed when it is unpickled, or by the first batch."""
 
     def __init__(self, *, early):
+        super().__init__(3)
         self.early, self.num_seen = early, 0
 
     def __setstate__(self, state):
         self.__dict__ |= state
         if self.early:
             signal.signal(signal.SIGUSR1, self.handle)
-
-    def __len__(self):
-        return 3
 
     def handle(self, *_):
         self.num_seen += 1
@@ -168,11 +157,9 @@ def test_program_that_a_worker_starts_ignores_only_ctrl_c(method):
         fields = dict(line.split(":", 1) for line in status.splitlines())
         return np.array([int(fields["SigIgn"], 16), int(fields["SigBlk"], 16)])
 
-    with (
-        handling(raising(AssertionError), *OF_GROUP),
-        Loader(Computed(ignored, 1), workers=1, start_method=method) as loader,
-    ):
-        assert [batch.tolist() for batch in loader] == [[1 << (signal.SIGINT - 1), 0]]
+    with handling(raising(AssertionError), *OF_GROUP):
+        (batch,) = one_epoch(Computed(ignored, 1), workers=1, start_method=method)
+        assert batch.tolist() == [1 << (signal.SIGINT - 1), 0]
 
 
 @METHODS
@@ -190,8 +177,7 @@ def test_faulthandler_writes_stacks_of_a_worker_only_where_the_source_has_regist
     with open(tmp_path / "of_trainer", "w") as file:
         faulthandler.register(signal.SIGUSR1, file)
         try:
-            with Loader(Computed(dump, 3), workers=1, start_method=method) as loader:
-                assert [int(batch) for batch in loader] == [0, 1, 2]
+            assert [int(batch) for batch in one_epoch(Computed(dump, 3), workers=1, start_method=method)] == [0, 1, 2]
         finally:
             faulthandler.unregister(signal.SIGUSR1)
     assert (tmp_path / "of_trainer").read_text() == ""
@@ -208,8 +194,7 @@ def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number
 
     def look(_):
         signal.signal(signal.SIGUSR2, lambda *_: handled.append("of the source"))
-        with Loader([1, 2], workers=0) as loader:
-            list(loader)
+        one_epoch([1, 2], workers=0)
         signal.raise_signal(signal.SIGUSR2)
         return np.array(handled)
 
@@ -226,7 +211,7 @@ def test_signal_that_is_deferred_at_a_fork_is_handled_in_the_trainer_only(number
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_interrupted_messages_to_a_fork_server_are_no_crashes(method, monkeypatch, caplog):
     """One strikes before a message with the source, the next one in the middle of the message."""
-    strikes, epochs = [], itertools.count()
+    strikes = []
 
     def send_or_strike(send, fork_server, kind, body, fds=()):
         if kind == ToForkServer.SOURCE and strikes:
@@ -245,7 +230,7 @@ def test_interrupted_messages_to_a_fork_server_are_no_crashes(method, monkeypatc
     ):
         for round_ in range(3):
             strikes[:] = [[], ["before"], ["before", "inside", "inside"]][round_]
-            source.epoch = next(epochs)
+            source.epoch = round_
             while strikes:
                 with pytest.raises(LookupError):
                     list(loader)

@@ -31,12 +31,12 @@ BACKENDS = [{"start_method": "forkserver"}, {"start_method": "fork"}, {"start_me
 class Slow(Numbers):
     """Waits for a gate at one index."""
 
-    def __init__(self, gate, at=AT):
+    def __init__(self, gate):
         super().__init__(LENGTH)
-        self.gate, self.at = gate.address, at
+        self.gate = gate.address
 
     def __getitem__(self, index):
-        if index == self.at:
+        if index == AT:
             self.reads_a_slow_disk()
         return super().__getitem__(index)
 
@@ -47,10 +47,10 @@ class Slow(Numbers):
 class Opening(logging.Handler):
     """Opens the gate after the given number of warnings; warnings of a starting worker do not count."""
 
-    def __init__(self, gate, times, at=AT):
+    def __init__(self, gate, times):
         super().__init__()
         self.gate, self.times, self.told, self.shown = gate, times, [], "pass_gate"
-        self.of = f"index {at} of epoch 0 is not ready after"
+        self.of = f"index {AT} of epoch 0 is not ready after"
 
     def emit(self, record):
         text = record.getMessage()
@@ -96,7 +96,7 @@ def test_warning_names_the_samples_of_the_batch(options, opening):
 
 class SlowCoroutine(Slow):
     async def __getitem__(self, index):
-        if index == self.at:
+        if index == AT:
             await self.awaits_a_slow_disk()
         return np.full(64, index)
 
@@ -144,29 +144,27 @@ def test_server_warns_about_slow_workers(opening):
     assert "in reads_a_slow_disk" in opening.told[0]
 
 
-@pytest.mark.parametrize(
-    "options", [{"start_method": "forkserver"}, {"backend": "thread"}], ids=["forkserver", "thread"]
-)
+@pytest.mark.parametrize("options", [BACKENDS[0], BACKENDS[3]], ids=["forkserver", "thread"])
 def test_worker_init_and_first_batch_are_reported(options, opening):
     opening.of = "index 0 of epoch 0 is not ready after"
     with Loader(Numbers(2), workers=1, worker_init=partial(pass_gate, opening.gate.address), **options) as loader:
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 
-def no_samples(_):
-    return ()
+def awaited_batch():
+    """Return the first of two batches, and its work item."""
+    work_items = {number: WorkItem(number, 0, number, number, -1, None) for number in range(2)}
+    ledger = SimpleNamespace(head=0, counts=SimpleNamespace(num_batches=0), ready={}, work_items=work_items)
+    return SlowBatch(ledger, lambda _: ()), work_items[0]
 
 
 def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
-    work_items = {number: WorkItem(number, 0, number, number, -1, None) for number in range(2)}
-    ledger = SimpleNamespace(head=0, counts=SimpleNamespace(num_batches=0), ready={}, work_items=work_items)
-    batch = SlowBatch(ledger, no_samples)
-    told = []
+    (batch, work_item), told = awaited_batch(), []
     for second in range(300):
         now = 1000.0 + second
-        if batch.overdue() is work_items[ledger.head]:
+        if batch.overdue() is work_item:
             told.append(second)
         assert batch.time_left_s() > 0
     assert told == [30, 60, 120, 240]
@@ -175,11 +173,7 @@ def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
 def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
-    work_items = {0: WorkItem(0, 0, 0, 0, -1, None)}
-    batch = SlowBatch(
-        SimpleNamespace(head=0, counts=SimpleNamespace(num_batches=0), ready={}, work_items=work_items), no_samples
-    )
-    told = []
+    (batch, _), told = awaited_batch(), []
     for second in range(100):
         if batch.overdue() is not None:
             told.append(second)

@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.faults import Numbers
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue.backends.sending import source_watch
@@ -14,17 +16,15 @@ pytestmark = pytest.mark.shared_fork_server
 LONG = 5_000
 
 
-class Photos:
+class Photos(Numbers):
     """A source as users write it: names, labels and options."""
 
     def __init__(self):
+        super().__init__(4)
         self.paths = [f"photo-{number}.jpg" for number in range(LONG)]
         self.labels = tuple(range(LONG))
         self.sizes = np.arange(100_000)
         self.options = {"size": 224}
-
-    def __len__(self):
-        return 4
 
     def __getitem__(self, index):
         return f"{self.paths[index]} {self.options['size']}"
@@ -72,9 +72,8 @@ def test_any_change_of_a_source_yields_another_image(change):
 
 def test_change_by_another_thread_during_take_image_is_detected_by_the_next_call(monkeypatch):
     names = [str(number) for number in range(LONG)]
-    take = source_watch.take_image
 
-    def change_amid(payload, **options):
+    def change_amid(take, payload, **options):
         if "without" not in options:
             thread = threading.Thread(target=names.__setitem__, args=(3, "other"))
             thread.start()
@@ -83,7 +82,7 @@ def test_change_by_another_thread_during_take_image_is_detected_by_the_next_call
 
     watch = SourceWatch(names)
     with monkeypatch.context() as patch:
-        patch.setattr(source_watch, "take_image", change_amid)
+        wrap(patch, source_watch, "take_image", change_amid)
         first = watch.take_image()
     second = watch.take_image()
     assert second.data is not first.data

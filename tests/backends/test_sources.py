@@ -5,56 +5,42 @@ import logging
 import os
 import subprocess
 import sys
-import textwrap
 import threading
 import types
 
 import numpy as np
 import psutil
 import pytest
+from helpers.computed_source import Computed
+from helpers.faults import Numbers
+from helpers.one_epoch import one_epoch
 from helpers.started_enqueuer import started
 
 import mpqueue
-from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.backends.sending.source_send import UnpicklableSource, find_digests, make_patch, take_image
+from mpqueue import OrderedEnqueuer
+from mpqueue.backends.sending.source_send import find_digests, make_patch, take_image
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
 
-class Table:
-    """A large array and a small number, which can change in every way."""
-
-    def __init__(self, rows=50_000):
-        self.rows, self.other, self.epoch = np.zeros((rows, 4)), np.ones((rows, 2)), 0
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return np.array([self.epoch, self.rows[index, 0], os.getpid()])
-
-
 def test_only_changes_are_sent_again_to_other_machines():
-    source = Table()
+    source = rows, _ = np.zeros((50_000, 4)), np.ones((50_000, 2))
     before = take_image(source, is_local=False)
-    source.rows[3, 0] = 5
+    rows[3, 0] = 5
     image = take_image(source, is_local=False)
     patch = make_patch(image, find_digests(image, before.digests))
-    assert [buffer.nbytes for buffer in patch.new.values()] == [source.rows.nbytes]
+    assert [buffer.nbytes for buffer in patch.new.values()] == [rows.nbytes]
     assert len(patch.old) == 1
     assert take_image(source, is_local=False).fingerprint == image.fingerprint != before.fingerprint
 
 
 def test_parked_pool_is_reused_and_files_of_its_workers_are_closed(tmp_path):
-    path = tmp_path / "held"
+    path, held = tmp_path / "held", []
     path.write_text("x")
 
-    class Holding(Table):
-        file = None
-
-        def __getitem__(self, index):
-            self.file = self.file or open(path)
-            return np.array([os.getppid()])
+    def hold(_):
+        held.append(open(path))
+        return os.getppid()
 
     def holders():
         found = []
@@ -63,45 +49,33 @@ def test_parked_pool_is_reused_and_files_of_its_workers_are_closed(tmp_path):
                 found += [file for file in process.open_files() if file.path == str(path)]
         return found
 
-    with started(Holding(10), 2) as enqueuer:
-        fork_server = next(enqueuer.get())[0]
+    with started(Computed(hold), 2) as enqueuer:
+        fork_server = next(enqueuer.get())
         assert holders()
         enqueuer.stop()
         assert not holders()
         enqueuer.start(1)
-        assert next(enqueuer.get())[0] == fork_server
+        assert next(enqueuer.get()) == fork_server
         enqueuer.stop()
     mpqueue.shutdown()
-    assert not psutil.pid_exists(int(fork_server))
-
-
-class Locked(Table):
-    def __init__(self):
-        super().__init__(10)
-        self.inner = {"deep": [threading.Lock()]}
+    assert not psutil.pid_exists(fork_server)
 
 
 def test_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning():
-    with OrderedEnqueuer(Locked(), True) as enqueuer:
-        with pytest.warns(
-            RuntimeWarning, match=r"\.inner\['deep'\]\[0\] cannot be pickled.*forked from this process"
-        ) as w:
+    source = Numbers()
+    source.inner = {"deep": [threading.Lock()]}
+    with OrderedEnqueuer(source, True) as enqueuer:
+        problem = r"\.inner\['deep'\]\[0\] cannot be pickled.*forked from this process"
+        with pytest.warns(RuntimeWarning, match=problem) as caught:
             enqueuer.start(2)
-        assert len(w) == 1
-        assert w[0].filename == __file__
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
         assert next(enqueuer.get())[0] == 0
-
-
-def test_explicit_start_method_never_falls_back():
-    enqueuer = OrderedEnqueuer(Locked(), True, start_method="forkserver")
-    with pytest.raises(UnpicklableSource, match=r"\.inner\['deep'\]\[0\] cannot be pickled"):
-        enqueuer.start(2)
-    assert not enqueuer.is_running()
 
 
 def test_bound_methods_loggers_modules_and_closures_can_be_sent():
     offset = 5
-    source = Table(10)
+    source = Numbers()
     enqueuer = OrderedEnqueuer(source, True)
     source.on_error = enqueuer.stop
     source.log, source.math, source.shift = logging.getLogger("data"), np.linalg, lambda x: x + offset
@@ -114,59 +88,54 @@ def test_worker_init_runs_once_in_each_worker_before_its_first_item(tmp_path):
     def init():
         (tmp_path / str(mpqueue.worker_info().id)).write_text(str(os.getpid()))
 
-    class Checking(Table):
-        def __getitem__(self, index):
-            return (tmp_path / str(mpqueue.worker_info().id)).read_text() == str(os.getpid())
+    def check(_):
+        return (tmp_path / str(mpqueue.worker_info().id)).read_text() == str(os.getpid())
 
-    with Loader(Checking(10), workers=2, worker_init=init) as loader:
-        assert list(loader) == [True] * 4
+    assert one_epoch(Computed(check, 4), workers=2, worker_init=init) == [True] * 4
     assert mpqueue.worker_info() is None
 
 
 def run(command, folder, *path, **options):
     """Run an interpreter in a folder, with this package and other folders in its path."""
-    environment = dict(
-        os.environ, PYTHONPATH=os.pathsep.join([os.path.dirname(os.path.dirname(mpqueue.__file__)), *path])
-    )
-    return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, **options
-    )
+    path = os.pathsep.join([os.path.dirname(os.path.dirname(mpqueue.__file__)), *path])
+    options |= {"cwd": folder, "env": {**os.environ, "PYTHONPATH": path}, "timeout": 60}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, **options)
+
+
+PROGRAM = """
+import numpy as np
+import helper_of_the_script
+from mpqueue import OrderedEnqueuer
+
+class Data:
+    scale = (lambda x: 2 * x)
+    def __len__(self): return 3
+    def __getitem__(self, index):
+        if index == 2:
+            raise Mine("two")
+        return np.array([helper_of_the_script.shift(Data.scale(index))])
+
+class Mine(Exception):
+    pass
+
+print("main runs")
+enqueuer = OrderedEnqueuer(Data(), True)
+enqueuer.start(2)
+try:
+    for batch in enqueuer.get():
+        print(batch[0])
+except Mine as error:
+    print("mine", error)
+"""
 
 
 @pytest.mark.parametrize("way", ["script", "standard input", "-c"])
 def test_program_without_main_guard_works_with_any_start(way, tmp_path):
-    program = textwrap.dedent(
-        """
-        import numpy as np
-        import helper_of_the_script
-        from mpqueue import Loader, OrderedEnqueuer
-
-        class Data:
-            scale = (lambda x: 2 * x)
-            def __len__(self): return 3
-            def __getitem__(self, index):
-                if index == 2:
-                    raise Mine("two")
-                return np.array([helper_of_the_script.shift(Data.scale(index))])
-
-        class Mine(Exception):
-            pass
-
-        print("main runs")
-        enqueuer = OrderedEnqueuer(Data(), True)
-        enqueuer.start(2)
-        try:
-            for batch in enqueuer.get():
-                print(batch[0])
-        except Mine as error:
-            print("mine", error)
-        """
-    )
     (tmp_path / "helper_of_the_script.py").write_text("def shift(x):\n    return x + 10\n")
     script = tmp_path / "script.py"
-    script.write_text(program)
-    command = {"script": [str(script)], "standard input": ["-"], "-c": ["-c", program]}[way]
-    done = run(command, tmp_path, str(tmp_path), input=program if way == "standard input" else None)
+    script.write_text(PROGRAM)
+    command = {"script": [str(script)], "standard input": ["-"], "-c": ["-c", PROGRAM]}[way]
+    done = run(command, tmp_path, str(tmp_path), input=PROGRAM if way == "standard input" else None)
     assert done.stdout == "main runs\n10\n12\nmine two\n", done.stderr
     assert done.stderr == ""
 

@@ -10,47 +10,41 @@ import struct
 import subprocess
 import sys
 import termios
-import textwrap
-import time
 
 import pyte
 import pytest
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
+from helpers.one_epoch import one_epoch
 from helpers.trainer_processes import ran
 
 import mpqueue
 from mpqueue import Loader
 
 FRESH = pytest.mark.parametrize("method", ["forkserver", "spawn"])
+COLUMNS, ROWS = 120, 30
 NO_INPUT = "no standard input.* pass workers=0 to a Loader, or num_workers=0 to a DataLoader"
 
 
 class Terminal:
-    """A process on a terminal of a given size, with its output drawn on a screen."""
+    """A process on a terminal, with its output drawn on a screen."""
 
-    def __init__(self, process, fd, columns, rows):
+    def __init__(self, process, fd):
         self.process, self._fd = process, fd
-        self.written = b""
-        self._screen = pyte.Screen(columns, rows)
+        self._screen = pyte.Screen(COLUMNS, ROWS)
         self._stream = pyte.ByteStream(self._screen)
 
     def wait_for(self, condition):
-        """Read output until the screen meets a condition; return its lines."""
-        deadline = time.monotonic() + DEADLOCK_S
+        """Read output until the screen meets a condition."""
         while not condition(self.lines()):
-            left = deadline - time.monotonic()
-            assert left > 0, f"the screen never met the condition: {self.lines()}"
-            if not select.select([self._fd], [], [], left)[0]:
-                continue
+            assert select.select([self._fd], [], [], DEADLOCK_S)[0], f"no further output: {self.lines()}"
             assert self._read(), f"the process exited: {self.lines()}"
-        return self.lines()
 
     def _read(self):
         try:
             data = os.read(self._fd, 65536)
         except OSError:  # the other end is closed
             return False
-        self.written += data
         self._stream.feed(data)
         return bool(data)
 
@@ -68,42 +62,31 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(*arguments, run=("-m", "mpqueue"), columns=120, rows=30, **environment):
-    """Run ``mpqueue``, or other arguments of Python, with these arguments on a terminal."""
+def terminal(script):
+    """Run a script on a terminal."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
 
     def become_leader():
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
-    process = subprocess.Popen(
-        [sys.executable, *run, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=surroundings | {"TERM": "xterm-256color"} | environment,
-        preexec_fn=become_leader,
-    )
+    path = os.path.dirname(os.path.dirname(mpqueue.__file__))
+    environment = os.environ | {"TERM": "xterm-256color", "PYTHONPATH": path}
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen([sys.executable, script], env=environment, preexec_fn=become_leader, **streams)
     os.close(theirs)
     try:
-        yield Terminal(process, ours, columns, rows)
+        yield Terminal(process, ours)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
 
 
-class Reader:
-    def __init__(self, read):
-        self.read = read
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return self.read() if index == 2 else index
+def reading(read):
+    """Return a source that calls a function for its sample 2."""
+    return Computed(lambda index: read() if index == 2 else index, 4)
 
 
 def stop_at_a_breakpoint():
@@ -136,7 +119,7 @@ def read_all():
 @pytest.mark.parametrize("read", [stop_at_a_breakpoint, stop_at_an_error, interact, input, read_all])
 @FRESH
 def test_read_of_standard_input_raises_and_names_the_remedy(read, method, capfd):
-    with Loader(Reader(read), batch_size=2, workers=1, start_method=method) as loader:
+    with Loader(reading(read), batch_size=2, workers=1, start_method=method) as loader:
         batches = iter(loader)
         assert next(batches).tolist() == [0, 1]
         with pytest.raises(RuntimeError, match=NO_INPUT):
@@ -149,7 +132,7 @@ def test_forked_worker_does_not_read_input_of_trainer_that_is_no_terminal():
         class Reader(Numbers):
             def __getitem__(self, index):
                 return input()
-        with Loader(Reader(2), batch_size=None, workers=1, start_method="fork") as loader:
+        with Loader(Reader(2), workers=1, start_method="fork") as loader:
             try:
                 list(loader)
             except RuntimeError as error:
@@ -166,9 +149,8 @@ def quit_by_descriptor():
 
 @FRESH
 def test_other_debuggers_quit_with_a_note_that_names_the_remedy(method):
-    with Loader(Reader(quit_by_descriptor), batch_size=2, workers=1, start_method=method) as loader:
-        with pytest.raises(bdb.BdbQuit) as raised:
-            list(loader)
+    with pytest.raises(bdb.BdbQuit) as raised:
+        one_epoch(reading(quit_by_descriptor), batch_size=2, workers=1, start_method=method)
     assert any("pass workers=0" in note for note in raised.value.__notes__)
 
 
@@ -179,48 +161,47 @@ def call_hook():
 @FRESH
 def test_breakpoint_calls_the_hook_of_the_environment(method, monkeypatch):
     monkeypatch.setenv("PYTHONBREAKPOINT", "operator.neg")
-    with Loader(Reader(call_hook), batch_size=None, workers=1, start_method=method) as loader:
-        assert list(loader) == [0, 1, -7, 3]
+    assert one_epoch(reading(call_hook), workers=1, start_method=method) == [0, 1, -7, 3]
 
 
 def test_sample_that_stops_at_a_breakpoint_is_skipped_with_the_remedy(caplog):
-    with Loader(Reader(stop_at_a_breakpoint), batch_size=2, workers=1, on_error="skip") as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 1], [3]]
+    batches = one_epoch(reading(stop_at_a_breakpoint), batch_size=2, workers=1, on_error="skip")
+    assert [batch.tolist() for batch in batches] == [[0, 1], [3]]
     assert "pass workers=0" in caplog.text
+
+
+OPEN_TERMINAL = "import sys; sys.stdin = open('/dev/tty')"
 
 
 @pytest.mark.parametrize(
     ("options", "prepare"),
     [
-        ({"workers": 0}, ""),
-        ({"workers": 1, "backend": "thread"}, ""),
-        ({"workers": 1, "start_method": "fork"}, ""),
-        ({"workers": 1, "start_method": "forkserver"}, "import sys; sys.stdin = open('/dev/tty')"),
-        ({"workers": 1, "start_method": "spawn"}, "import sys; sys.stdin = open('/dev/tty')"),
+        ("workers=0", "pass"),
+        ("workers=1, backend='thread'", "pass"),
+        ("workers=1, start_method='fork'", "pass"),
+        ("workers=1, start_method='forkserver'", OPEN_TERMINAL),
+        ("workers=1, start_method='spawn'", OPEN_TERMINAL),
     ],
     ids=["no workers", "thread", "fork", "forkserver", "spawn"],
 )
 def test_breakpoint_stops_at_the_terminal(options, prepare, tmp_path):
-    (tmp_path / "train.py").write_text(
-        textwrap.dedent(f"""
-        import mpqueue
+    (tmp_path / "train.py").write_text(f"""
+import mpqueue
 
-        class Source:
-            def __len__(self):
-                return 4
-            def __getitem__(self, index):
-                secret = index * 1000
-                if index == 2:
-                    {prepare or "pass"}
-                    breakpoint()
-                return secret
+class Source:
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        secret = index * 1000
+        if index == 2:
+            {prepare}
+            breakpoint()
+        return secret
 
-        with mpqueue.Loader(Source(), batch_size=None, **{options}) as loader:
-            print("batches", list(loader))
-        """)
-    )
-    path = os.path.dirname(os.path.dirname(mpqueue.__file__))
-    with terminal(run=[str(tmp_path / "train.py")], PYTHONPATH=path) as screen:
+with mpqueue.Loader(Source(), {options}) as loader:
+    print("batches", list(loader))
+""")
+    with terminal(tmp_path / "train.py") as screen:
         screen.wait_for(lambda lines: lines[-1:] == ["(Pdb)"])
         screen.press(b"p secret\n")
         screen.wait_for(lambda lines: "2000" in lines and lines[-1] == "(Pdb)")

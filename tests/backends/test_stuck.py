@@ -1,9 +1,9 @@
 """Processes without a reaction: workers that survive SIGKILL, and a fork server that hangs."""
 
-import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +12,7 @@ from helpers.declared_hangs import TIMEOUT_S, judge_by
 from helpers.engine_parts import pipeline_of
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
+from helpers.memory_groups import is_removed
 from helpers.started_enqueuer import started
 from helpers.waits import until
 
@@ -34,28 +35,18 @@ def freezer():
 
     class Freezer:
         def freeze(self, pid):
-            self.write("tasks", pid)
-            self.write("freezer.state", "FROZEN")
-            until(lambda: self.read("freezer.state") == ["FROZEN"], "it can still exit")
+            Path(folder, "tasks").write_text(str(pid))
+            state = Path(folder, "freezer.state")
+            state.write_text("FROZEN")
+            until(lambda: state.read_text().split() == ["FROZEN"], "it can still exit")
 
         def thaw(self):
-            self.write("freezer.state", "THAWED")
-
-        def write(self, name, value):
-            with open(f"{folder}/{name}", "w") as file:
-                file.write(str(value))
-
-        def read(self, name):
-            with open(f"{folder}/{name}") as file:
-                return file.read().split()
+            Path(folder, "freezer.state").write_text("THAWED")
 
     freezer = Freezer()
     yield freezer
     freezer.thaw()  # for a failed test: frozen processes never exit
-    while True:
-        with contextlib.suppress(OSError):  # as long as a process is exiting
-            os.rmdir(folder)
-            break
+    until(lambda: is_removed(folder), "a process does not exit")
 
 
 class AtGate(Numbers):
@@ -77,13 +68,8 @@ def test_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_exit(
     monkeypatch.setattr("mpqueue.backends.processes.hang._DUMP_S", 0.01)
     frozen = set()
     judge_by(frozen, monkeypatch)
-    with (
-        Gate() as gate,
-        OrderedEnqueuer(
-            AtGate(gate, tmp_path / "fuse"), True, batch_timeout=TIMEOUT_S, start_method=method
-        ) as enqueuer,
-    ):
-        enqueuer.start(1, 4)
+    options = {"batch_timeout": TIMEOUT_S, "start_method": method}
+    with Gate() as gate, started(AtGate(gate, tmp_path / "fuse"), 1, 4, **options) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 3) == [0, 1, 2]
         stuck = gate.arrival()

@@ -1,5 +1,6 @@
 """Every cell of the table: the stream is complete, in order and unchanged, or ends with the expected error."""
 
+import contextlib
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from helpers.fork_server_parts import parked_fork_servers
 from helpers.gates import Gate
 from helpers.trainer_processes import ran
 from helpers.waits import comes_true, until
+from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue import OrderedEnqueuer
@@ -76,9 +78,8 @@ class Cell:
         if kind in HANGING:
             # Threads cannot be judged from outside.
             options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0
-        self.enqueuer = OrderedEnqueuer(
-            self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
-        )
+        options["worker_init"] = WorkerInit(self.source, folder / "pid")
+        self.enqueuer = OrderedEnqueuer(self.source, backend in PROCESSES, **options)
         self.found = []
 
     def start(self):
@@ -176,21 +177,12 @@ def _hurry(monkeypatch):
 
 def _let_strike(fuse, monkeypatch):
     """Make `stop` wait until a worker has struck, however long that takes."""
-    send = Roster.signal
-
-    def send_after_strike(roster, worker, number):
-        comes_true(fuse.exists)
-        send(roster, worker, number)
-
-    monkeypatch.setattr(Roster, "signal", send_after_strike)
+    wrap(monkeypatch, Roster, "signal", lambda send, *given: comes_true(fuse.exists) and send(*given))
 
 
 def _outcome(cell, *, interrupt):
     try:
-        if interrupt:
-            with _Interrupt(cell.fuse):
-                _run(cell)
-        else:
+        with _Interrupt(cell.fuse) if interrupt else contextlib.nullcontext():
             _run(cell)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | pytest.fail.Exception | AssertionError):

@@ -5,6 +5,7 @@ import random
 import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,23 +13,23 @@ from helpers import injected_exceptions
 from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.engine_parts import pipeline_of
+from helpers.one_epoch import one_epoch
 from helpers.sweeps import part_of
 from helpers.waits import until
+from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader, OrderedEnqueuer
 
 
 def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
-    begin = threading.Thread.start
-
-    def start(thread):
+    def start(begin, thread):
         if thread.name == "mpqueue-worker-1":
             raise RuntimeError("can't start new thread")
         begin(thread)
 
     with Loader(range(3), workers=2, backend="thread") as loader:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", start)
+            wrap(patch, threading.Thread, "start", start)
             with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
                 next(iter(loader))
         assert list(loader) == [0, 1, 2]
@@ -36,24 +37,15 @@ def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
 
 def test_all_threads_compute_slow_batches():
     all_here = threading.Barrier(4, timeout=60)
-
-    def wait_for_all(index):
-        all_here.wait()
-        return index
-
-    with Loader(Computed(wait_for_all), workers=4, backend="thread") as loader:
-        assert list(loader) == list(range(8))
+    found = one_epoch(Computed(lambda _: all_here.wait()), workers=4, backend="thread")
+    assert sorted(found) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_queue_is_filled_without_requests(workers):
     computed = threading.Semaphore(0)
-
-    def count(index):
-        computed.release()
-        return index
-
-    with Loader(Computed(count, 100), workers=workers, backend="thread", max_queue_size=8) as loader:
+    source = Computed(lambda index: computed.release() or index, 100)
+    with Loader(source, workers=workers, backend="thread", max_queue_size=8) as loader:
         batches = iter(loader)
         for _ in range(8):
             assert computed.acquire(timeout=60)
@@ -107,15 +99,12 @@ def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
 
 
 def test_interrupted_stop_closes_the_pipe_of_the_waiting_caller(monkeypatch):
-    def interrupted(thread, timeout=None):
-        raise KeyboardInterrupt
-
     loader = Loader(range(3), workers=1, backend="thread")
     next(iter(loader))
     pipeline = pipeline_of(loader)
     fd = pipeline.fileno()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "join", interrupted)
+        patch.setattr(threading.Thread, "join", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             loader.stop(timeout=DEADLOCK_S)  # waits for a busy thread, too
     with pytest.raises(OSError, match="Bad file descriptor"):

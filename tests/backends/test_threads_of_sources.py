@@ -5,14 +5,15 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.faults import Numbers
+from helpers.one_epoch import one_epoch
 
-from mpqueue import Loader
 
-
-class WithThread:
+class WithThread(Numbers):
     """Unpickling it leaves a thread with this kernel name."""
 
     def __init__(self, name):
+        super().__init__(4)
         self.name = name
 
     def __setstate__(self, state):
@@ -27,17 +28,13 @@ class WithThread:
         ready.set()
         threading.Event().wait()
 
-    def __len__(self):
-        return 4
-
     def __getitem__(self, index):
         with open("/proc/self/cmdline", "rb") as file:
             return np.array([b"spawned()" in file.read()])
 
 
 def are_interpreters_of_their_own(source):
-    with Loader(source, workers=2) as loader:
-        return {bool(batch[0]) for batch in loader}
+    return {bool(batch[0]) for batch in one_epoch(source, workers=2)}
 
 
 def test_workers_are_forked_with_a_thread_that_is_known_to_be_safe():
@@ -93,6 +90,7 @@ class Wrapper:
 
 class Checking(WithThread):
     def __init__(self, held):
+        super().__init__("")
         self.held = held
 
     def __setstate__(self, state):
@@ -122,28 +120,20 @@ def test_file_system_that_a_fork_would_break_is_named_before_a_fork_of_the_train
     source = WithThread("")
     source.files = asyn.AsyncFileSystem(asynchronous=True)
     with pytest.warns(RuntimeWarning, match=r"source\.files is a fsspec.asyn.AsyncFileSystem that was opened before"):
-        with Loader(source, workers=1, start_method="fork") as loader:
-            assert len(list(loader)) == 4
-
-
-class Unpicklable(WithThread):
-    def __init__(self):
-        self.lock = threading.Lock()
-
-    def __getitem__(self, index):
-        return np.array([False])
+        assert len(one_epoch(source, workers=1, start_method="fork")) == 4
 
 
 def test_users_threads_are_named_and_counted_before_a_fork_of_the_trainer():
     """Threads of this package are recreated after the fork."""
-    release = threading.Event()
+    release, source = threading.Event(), Numbers(4)
+    source.lock = threading.Lock()  # so that it is not pickled
     names = ["reader", "reader", "writer", "mpqueue-event-loop"]
     threads = [threading.Thread(target=release.wait, name=name) for name in names]
     try:
         for thread in threads:
             thread.start()
         with pytest.warns(RuntimeWarning, match=r"do not exist in the workers: .*reader \(2\), writer$"):
-            are_interpreters_of_their_own(Unpicklable())
+            one_epoch(source, workers=2)
     finally:
         release.set()
         for thread in threads:

@@ -103,14 +103,10 @@ def killed_cleanly(trainer):
     return len(sentinels) > 1 and not late and trainer.left_nothing(WITHIN_S)
 
 
-@pytest.mark.parametrize(
-    ("place", "method"),
-    [
-        *((place, "forkserver") for place in ("item", "idle", "unpickling", "restart")),
-        ("idle", "fork"),
-        ("worker_init", "spawn"),
-    ],
-)
+OF_FORK_SERVER = [(place, "forkserver") for place in ("item", "idle", "unpickling", "restart")]
+
+
+@pytest.mark.parametrize(("place", "method"), [*OF_FORK_SERVER, ("idle", "fork"), ("worker_init", "spawn")])
 def test_no_process_or_segment_is_left(place, method):
     with trainer_at(place, method) as trainer:
         assert trainer.heard() == "there"
@@ -196,9 +192,7 @@ while True:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("forkserver", 101), ("fork", 131)])
 def test_no_process_is_left_at_any_call_of_the_engine(method, step):
-    with Trainer(
-        f"METHOD, STEP, NUM_WORKERS = {method!r}, {step}, 2\n{SELF_KILLED}", stdin=subprocess.PIPE
-    ) as supervisor:
+    with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", stdin=subprocess.PIPE) as supervisor:
         deaths = 0
         while (word := supervisor.heard()) is not None:
             assert supervisor.left_nothing(WITHIN_S, but={supervisor.pid}), word

@@ -3,8 +3,6 @@
 An exception of a signal handler during the unpickling is an interrupt, and the batch arrives.
 """
 
-import dataclasses
-import enum
 import logging
 import os
 import signal
@@ -50,7 +48,6 @@ def source_of(make, *, at=(AT,)):
 def _only_there(body):
     """Run code in a module that exists only in this process."""
     module = types.ModuleType("mpqueue_test_of_the_worker")
-    module.__dict__.update(dataclasses=dataclasses, enum=enum)
     sys.modules[module.__name__] = module
     exec(body, module.__dict__)
     return module
@@ -61,12 +58,12 @@ def fragile():
 
 
 def of_another_module():
-    return _only_there("class Thing:\n    pass").Thing()
+    return _only_there("class Thing: pass").Thing()
 
 
 def key_of_another_module():
     """It is in the spec of the batch, but not in its pickles."""
-    return {_only_there("class Key(enum.Enum):\n    A = 1").Key.A: np.zeros(3)}
+    return {_only_there("import enum\nclass Key(enum.Enum): A = 1").Key.A: np.zeros(3)}
 
 
 FORMS = {
@@ -136,12 +133,11 @@ def test_unreadable_element_counts_for_no_part(options, is_stream):
         while True:
             try:
                 next(batches)
+                found.update(part for part, _ in loader.last.samples)
             except StopIteration:
                 break
             except ValueError:
                 errors += 1
-            else:
-                found.update(part for part, _ in loader.last.samples)
         assert (errors > 0) == ("on_error" not in options)  # the part that ends first is read again
         assert loader.statistics().parts == loader.state_dict()["parts"] == found
         assert found["plain"] and found["fragile"]
@@ -180,10 +176,8 @@ def signalling():
 @pytest.mark.parametrize("options", [{}, SKIPPING])
 def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(options, number, kind, monkeypatch):
     monkeypatch.setattr(Signalling, "strikes", [number])
-    with (
-        handling(raising(Interrupted), signal.SIGUSR1),
-        mpqueue.Loader(source_of(signalling), workers=1, **options) as loader,
-    ):
+    source = source_of(signalling)
+    with handling(raising(Interrupted), signal.SIGUSR1), mpqueue.Loader(source, workers=1, **options) as loader:
         batches = iter(loader)
         assert [int(next(batches)[0][0]) for _ in range(AT)] == list(range(AT))
         with pytest.raises(kind):
@@ -193,19 +187,21 @@ def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(opt
 
 
 class Fleeting(Exception):
+    is_gone = False
+
     def __reduce__(self):
         return made_again, ()
 
 
 def made_again():
-    if "MPQUEUE_TEST_IS_GONE" in os.environ:
+    if Fleeting.is_gone:
         raise LookupError("gone")
     return Fleeting()
 
 
 def test_error_that_only_the_worker_can_unpickle_is_replaced_by_its_message(monkeypatch):
     packed = failures.pack(Fleeting("lost"), "index 3")
-    monkeypatch.setenv("MPQUEUE_TEST_IS_GONE", "1")
+    monkeypatch.setattr(Fleeting, "is_gone", True)
     error = failures.unpack(packed)
     assert (type(error), "Fleeting: lost" in str(error)) == (WorkerRaised, True)
     assert error.__notes__ == ["index 3; it could not be unpickled here (LookupError)"]

@@ -21,25 +21,17 @@ FIELDS = [
 
 
 def changed(**values):
-    """A report with other values in these fields."""
+    """A report with other values in these fields; functions get the right value."""
 
-    def change(worker, fields):
-        return REPORT.pack(*(fields | values).values())
+    def change(_worker, fields):
+        new = {name: value(fields[name]) if callable(value) else value for name, value in values.items()}
+        return REPORT.pack(*(fields | new).values())
 
     return change
 
 
 def half(_worker, fields):
     return REPORT.pack(*fields.values())[:-1]
-
-
-def unlike(field, difference):
-    """A report with this difference in one field."""
-
-    def change(_worker, fields):
-        return REPORT.pack(*(fields | {field: fields[field] + difference}).values())
-
-    return change
 
 
 def no_room_for_the_place(_worker, fields):
@@ -69,14 +61,14 @@ LIES = {
     "no magic number": changed(magic=0x1234),
     "an unknown kind": changed(kind=9),
     "a kind below all others": changed(kind=0),
-    "a slot that was not granted": unlike("slot", 1),
-    "a turn that was not granted": unlike("turn", 1),
+    "a slot that was not granted": changed(slot=lambda slot: slot + 1),
+    "a turn that was not granted": changed(turn=lambda turn: turn + 1),
     "a header after the end of its batch": changed(header=1 << 15, nbytes=1 << 14),
     "a batch beyond its memory": changed(nbytes=1 << 17, high_water=1 << 16),
     "memory beyond the slot's": changed(high_water=1 << 60),
     "a spec that was never sent": changed(flags=0, spec=77),
     "no room for the pointer to a spec": no_room_for_the_place,
-    "a wrong place": unlike("header", 8),
+    "a wrong place": changed(header=lambda header: header + 8),
     "a source that was never sent": changed(kind=5, turn=5),
     "a release of a slot that it never had": changed(kind=6, slot=5),
     "a release of a slot that does not exist": changed(kind=6, slot=1 << 20),

@@ -6,7 +6,9 @@ import unittest.mock
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.faults import Numbers
 from helpers.proxies import Proxy, Raising
+from helpers.unusual_generators import Stateless, Wrapped
 
 from mpqueue import Loader
 from mpqueue.worker.random_state.user_generators import UserGenerators
@@ -19,17 +21,15 @@ class Inner:
         self.generator = np.random.default_rng(0)
 
 
-class Keeping:
+class Keeping(Numbers):
     """Keeps generators of all kinds, created in its constructor."""
 
     def __init__(self):
+        super().__init__(6)
         self.new = np.random.default_rng(0)
         self.old = np.random.RandomState(0)
         self.python = random.Random(0)
         self.inner = [Inner(), {"deep": Inner()}]
-
-    def __len__(self):
-        return 6
 
     def __getitem__(self, index):
         deep = self.inner[1]["deep"].generator
@@ -105,30 +105,13 @@ def test_generator_created_by_the_first_item_is_found():
     assert len(set(following.values())) == 8
 
 
-class OwnState(random.Random):
-    """A generator with a state of another form than the state of its base class."""
-
-    def getstate(self):
-        return "own", super().getstate()
-
-    def setstate(self, state):
-        super().setstate(state[1])
-
-
 def test_subclass_with_another_state_is_seeded_and_restored():
     source = Keeping()
-    source.python = OwnState(3)
+    source.python = Wrapped(3)
     before = source.python.getstate()
     alone = drawn(0, source)
     assert source.python.getstate() == before
     assert drawn(1, source) == alone
-
-
-class Stateless(random.Random):
-    """A generator that does not return its state."""
-
-    def getstate(self):
-        raise NotImplementedError("no state")
 
 
 def test_generator_that_cannot_be_restored_is_one_warning_without_workers():

@@ -78,8 +78,7 @@ def test_crashed_and_hanging_workers_are_replaced(method, strikes, without, tmp_
 
 
 def test_crashed_fork_server_is_replaced(without):
-    said, _ = ran(
-        """
+    script = """
         import psutil
         enqueuer = OrderedEnqueuer(Numbers(), True)
         enqueuer.start(2)
@@ -90,7 +89,6 @@ def test_crashed_fork_server_is_replaced(without):
                 process.kill()
         say(*(int(next(batches)[0]) for _ in range(16)))
         enqueuer.stop()
-        """,
-        env=without,
-    )
+    """
+    said, _ = ran(script, env=without)
     assert said == ["0 1 2 3 4 5 6 7", _TWICE]

@@ -105,13 +105,11 @@ def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
 
 
 noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("cut"))
+spoils = st.lists(st.tuples(st.integers(0, 25), noise), max_size=6)
 
 
 @settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    spoils=st.lists(st.tuples(st.integers(0, 25), noise), max_size=6), seed=st.integers(0, 1 << 32),
-    num_workers=st.integers(1, 3), credit=st.integers(1, 8),
-)  # fmt: skip
+@given(spoils=spoils, seed=st.integers(0, 1 << 32), num_workers=st.integers(1, 3), credit=st.integers(1, 8))
 def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
     """Random bytes, and cut records."""
     chance = random.Random(seed)

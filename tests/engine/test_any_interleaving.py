@@ -41,10 +41,8 @@ class Dispatching(MachineOfAWorld):
     def build(self, source, cursor, num_workers, credit, max_pages, **options):
         self.source, self.views = source, []
         self.most_pages = max_pages
-        self.world = World(
-            source, cursor, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
-            reached=self.reached, **options,
-        )  # fmt: skip
+        options |= {"max_pages": max_pages, "death_rate": self.choose([0, 30, 8]), "reached": self.reached}
+        self.world = World(source, cursor, num_workers, credit, self.chance, **options)
 
     def moves(self):
         return {
@@ -153,9 +151,10 @@ class Sequences(Dispatching):
         cursor = EpochCursor(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
         cursor.start_at(0)
         self.orders = EpochCursor(lambda: self.length, 3, shuffle=shuffle)
-        self.build(source, cursor, self.choose(range(1, 4)), self.choose(range(1, 7)),
-                   self.choose([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), copy=self.choose([False, True]),
-                   epoch_end=self.change if has_end else None)  # fmt: skip
+        workers, credit = self.choose(range(1, 4)), self.choose(range(1, 7))
+        max_pages, copy = self.choose([1 << 40, 1 << 40, 200, 90, 45, 17, 5]), self.choose([False, True])
+        epoch_end = self.change if has_end else None
+        self.build(source, cursor, workers, credit, max_pages, copy=copy, epoch_end=epoch_end)
         self.at = (0, 0)
 
     def moves(self):
@@ -234,10 +233,8 @@ class Streams(Dispatching):
             return
         lane, number = self.expected.pop(0)
         found = self.take()
-        owners = self.world.backend.pool.owners
-        self.reached["lane moved"] += any(
-            owners.owner(other) != other % self.num_workers for other in range(len(self.lengths))
-        )
+        owners = map(self.world.backend.pool.owners.owner, range(len(self.lengths)))
+        self.reached["lane moved"] += any(owner != lane % self.num_workers for lane, owner in enumerate(owners))
         self.compare(found, *opened(self.source.content(0, number, lane)))
 
 

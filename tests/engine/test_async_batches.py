@@ -89,6 +89,13 @@ async def numbers(batches):
     return [number(batch) async for batch in batches]
 
 
+async def collect(stream, found):
+    """Add the numbers of all batches to a list; other tasks run between them."""
+    async for batch in stream:
+        found.append(number(batch))
+        await checkpoint()
+
+
 def test_enqueuer_continues_across_loops_until_stopped(run):
     async def some(enqueuer, found):
         async for batch in enqueuer:
@@ -145,20 +152,15 @@ def test_cancelled_wait_takes_no_batch(run, awaited_of):
 def test_cancellation_at_any_turn_loses_and_repeats_no_batch(run, batches_of):
     """The task is cancelled after each number of turns; a second task continues."""
 
-    async def consume(stream, found):
-        async for batch in stream:
-            found.append(number(batch))
-            await checkpoint()
-
     async def struck(batches):
         for turns in range(25):
             stream, found = aiter(batches), []
             async with anyio.create_task_group() as group:
-                group.start_soon(consume, stream, found)
+                group.start_soon(collect, stream, found)
                 for _ in range(turns):
                     await checkpoint()
                 group.cancel_scope.cancel()
-            await consume(stream, found)
+            await collect(stream, found)
             assert found == list(range(LENGTH)), turns
 
     with batches_of(Numbered(LENGTH)) as batches:
@@ -183,15 +185,9 @@ def test_other_tasks_run_while_one_waits(run, awaited_of):
 def test_tasks_share_an_iterator(run, batches_of):
     async def shared(batches):
         stream, found = aiter(batches), []
-
-        async def take():
-            async for batch in stream:
-                found.append(number(batch))
-                await checkpoint()
-
         async with anyio.create_task_group() as group:
             for _ in range(3):
-                group.start_soon(take)
+                group.start_soon(collect, stream, found)
         return sorted(found)
 
     with batches_of(Numbered(LENGTH)) as batches:
@@ -276,11 +272,9 @@ def end_too_soon(index):
 
 
 def test_stop_async_iteration_of_source_is_runtime_error(run):
-    with (
-        mpqueue.Loader(Computed(end_too_soon), workers=1) as loader,
-        pytest.raises(RuntimeError, match="the source raised StopAsyncIteration"),
-    ):
-        run(numbers, loader)
+    with mpqueue.Loader(Computed(end_too_soon), workers=1) as loader:
+        with pytest.raises(RuntimeError, match="the source raised StopAsyncIteration"):
+            run(numbers, loader)
 
 
 @pytest.mark.parametrize("frontend", ["process", "consumer"])
@@ -293,15 +287,10 @@ def test_killed_worker_is_replaced_while_task_waits(run, frontend, tmp_path):
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_batch_timeout_is_raised_while_task_waits(run, backend):
-    async def timed_out(loader):
+    options = {"backend": backend, "batch_timeout": 0.1, "restarts": 0}
+    with Gate() as gate, mpqueue.Loader(Gated(gate.address), workers=1, **options) as loader:
         with pytest.raises(mpqueue.errors.BatchTimeout):
-            await numbers(loader)
-
-    with (
-        Gate() as gate,
-        mpqueue.Loader(Gated(gate.address), workers=1, backend=backend, batch_timeout=0.1, restarts=0) as loader,
-    ):
-        run(timed_out, loader)
+            run(numbers, loader)
         gate.arrival().let_go()
 
 
@@ -322,10 +311,6 @@ def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
             if len(found) == 2:
                 are_noted.set()
 
-    async def go_on(stream, found):
-        async for batch in stream:
-            found.append(number(batch))
-
     with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
         stream, found, arrivals = aiter(batches), [], []
         gc.disable()  # an exception in a callback of the collector is ignored, and callbacks of hypothesis exist
@@ -335,7 +320,7 @@ def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
         finally:
             gc.enable()
         arrivals[0].let_go()
-        run(go_on, stream, found)
+        run(collect, stream, found)
         assert found == list(range(LENGTH))
 
 

@@ -3,19 +3,18 @@
 import threading
 
 from helpers.computed_source import Computed
+from helpers.wrapped_functions import wrap
 
 from mpqueue import Loader
 
 
 def test_hook_runs_in_the_next_call_if_no_thread_can_be_started(monkeypatch):
-    begin = threading.Thread.start
-
-    def start(thread):
+    def start(begin, thread):
         if thread.name == "mpqueue-epoch-end":
             raise RuntimeError("can't start new thread")
         begin(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", start)
+    wrap(monkeypatch, threading.Thread, "start", start)
     source, ends = Computed(int, 2), []
     source.on_epoch_end = lambda: ends.append(1)
     with Loader(source, workers=1, backend="thread") as loader:

@@ -47,6 +47,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     memory_groups.py        memory control groups for trainers in tests
     new_fork_servers.py     fork servers that start as forks of a prepared interpreter
     numbered_batches.py     sources of batches that are identified by number
+    one_epoch.py            the batches of one epoch of a loader
     optional_packages.py    a plugin of pytest that skips a test if a package that the test imports is not installed
     other_users.py          peers of a connection that seem to belong to another user
     package_structure.py    the structure of the package and its scripts
@@ -54,6 +55,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     plain_memory.py         memory with the interface of a segment, without calls to the operating system
     proxies.py              a proxy that forwards its class, as those of wrapt and of lazy objects do
     queue_processes.py      other processes for tests of queues
+    quiet_trainers.py       trainers that print nothing
     range_server.py         an HTTP server on the loopback interface that serves byte ranges and injects faults
     ray_cluster.py          Ray clusters on this machine, sources that report their process, and hashes of streams
     reading_children.py     forked children that look at a batch of their parent when the test requests it
@@ -86,6 +88,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     unpickled_batches.py    workers that raise if a part of a batch is pickled
     unread_parameters.py    parameters that the body of a public function does not read
     unusual_exceptions.py   exceptions that refuse what Python's own code does with exceptions
+    unusual_generators.py   generators of Python with unusual states
     waits.py                waits for conditions without a notification
     wrapped_functions.py    functions of the package that a test replaces by ones that also call the original
 """

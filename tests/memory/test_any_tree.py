@@ -9,10 +9,12 @@ import queue
 import struct
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from helpers.batch_trees import laid_out, layouts, same, trees
+from helpers.computed_source import Computed
 from helpers.plain_memory import PlainMemory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ class Reader:
     def __init__(self, memory):
         self.memory, self.specs = memory, {}
 
-    def read(self, placed, slot):
+    def read(self, placed, slot=0):
         start, header = slot * STRIDE, placed.header_offset
         if placed.new_spec:
             at, length = np.frombuffer(self.memory, "<i8", 2, start + header)
@@ -45,93 +47,85 @@ class Reader:
         return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
 
 
+def both_sides(num_slots=1, most=None):
+    """Return memory with a number of slots, a writer into it, and a reader."""
+    segment = PlainMemory(num_slots * STRIDE)
+    return segment, SlotWriter(segment, STRIDE, most), Reader(segment.memory)
+
+
+def placed_by(writer, batch, slot=0):
+    """Place a batch, and return its place."""
+    writer.begin(slot, 0)
+    writer.take([batch])
+    return writer.place()
+
+
 @pytest.mark.slow
 @settings(max_examples=120, **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
 def test_reader_rebuilds_batches_of_writer(batches):
     """The second batch of the same kind uses the known plan."""
-    segment = PlainMemory(2 * STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    _, writer, reader = both_sides(2)
     for tree, layout, slot, times in batches:
         for _ in range(times):
-            writer.begin(slot, 0)
-            writer.take([laid_out(tree, layout)])
-            assert same(reader.read(writer.place(), slot), tree)
+            assert same(reader.read(placed_by(writer, laid_out(tree, layout), slot), slot), tree)
 
 
 def test_object_with_several_arrays_is_rebuilt():
-    segment = PlainMemory(STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    segment, writer, reader = both_sides()
     arrays = {"rows": np.arange(5000), "weights": np.linspace(0, 1, 3000), "mask": np.ones(9000, bool)}
-    writer.begin(0, 0)
-    writer.take([SimpleNamespace(**arrays)])
-    found = vars(reader.read(writer.place(), 0))
+    found = vars(reader.read(placed_by(writer, SimpleNamespace(**arrays))))
     assert found.keys() == arrays.keys()
     assert all(same(found[name], array) for name, array in arrays.items())
     assert all(np.shares_memory(array, np.frombuffer(segment.memory, "u1")) for array in found.values())
 
 
 def test_known_batch_of_strings_respects_size_limit():
-    segment = PlainMemory(STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, 3000), Reader(segment.memory)
+    _, writer, reader = both_sides(most=3000)
     for text in ("a" * 10, "b" * 2900, "c" * 10):
-        writer.begin(0, 0)
-        writer.take([[text, "end"]])
-        assert reader.read(writer.place(), 0) == [text, "end"]
-    writer.begin(0, 0)
-    writer.take([["d" * 3000, "end"]])
+        assert reader.read(placed_by(writer, [text, "end"])) == [text, "end"]
     with pytest.raises(BatchTooLarge, match="allows 3,000"):
-        writer.place()
+        placed_by(writer, ["d" * 3000, "end"])
 
 
 def test_known_batch_of_strings_can_be_placed_again_after_lack_of_memory(monkeypatch):
     """A batch that lacks memory is neither lost nor half written: `place` may be called again."""
-    segment = PlainMemory(STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    segment, writer, reader = both_sides()
     for _ in range(2):
-        writer.begin(0, 0)
-        writer.take([["a", "b"]])
-        assert reader.read(writer.place(), 0) == ["a", "b"]
+        assert reader.read(placed_by(writer, ["a", "b"])) == ["a", "b"]
     long = ["c" * (STRIDE // 2), "d"]
     writer.begin(0, writer.high_water)
     writer.take([long])
     with monkeypatch.context() as full, pytest.raises(OSError, match="full"):
-        full.setattr(segment, "reserve", raises(OSError("full")))
+        full.setattr(segment, "reserve", Mock(side_effect=OSError("full")))
         writer.place()
-    assert reader.read(writer.place(), 0) == long
+    assert reader.read(writer.place()) == long
 
 
 def test_layout_of_a_batch_that_lacked_memory_is_sent_again(monkeypatch):
-    segment, batch = PlainMemory(STRIDE), np.arange(STRIDE // 16)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
-    writer.begin(0, 0)
-    writer.take([batch])
+    (segment, writer, reader), batch = both_sides(), np.arange(STRIDE // 16)
     with monkeypatch.context() as full, pytest.raises(OSError, match="full"):
-        full.setattr(segment, "reserve", raises(OSError("full")))
-        writer.place()
-    assert same(reader.read(writer.place(), 0), batch)
+        full.setattr(segment, "reserve", Mock(side_effect=OSError("full")))
+        placed_by(writer, batch)
+    assert same(reader.read(writer.place()), batch)
 
 
 @pytest.mark.parametrize(("bound", "number"), [("MAX_PLANS", 5), ("_MAX_TARGETS", 20)])
 def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(bound, number, monkeypatch):
     """Each array that it keeps refers to the memory of the slots."""
     monkeypatch.setattr(f"mpqueue.memory.writer.{bound}", number)
-    segment = PlainMemory(4 * STRIDE)
-    writer, counts = SlotWriter(segment, STRIDE, None), []
+    (segment, writer, _), counts = both_sides(4), []
     for size in range(1, 100):
         for slot in range(4):  # in the second slot, the layout is known
-            writer.begin(slot, 0)
-            writer.take([np.zeros(size)])
-            writer.place()
+            placed_by(writer, np.zeros(size), slot)
         counts.append(sys.getrefcount(segment.memory))
     assert counts[0] < max(counts) <= counts[0] + 20
 
 
 @pytest.mark.parametrize(("spares", "expected"), [(0, 0), (3, 3 * 100_000), (None, None)])
 def test_growing_slot_leaves_room_for_batches_of_other_workers(spares, expected, monkeypatch):
-    segment, found = PlainMemory(STRIDE), []
+    (segment, writer, _), found = both_sides(), []
     monkeypatch.setattr(segment, "reserve", lambda _offset, _end, spare: found.append(spare))
-    writer = SlotWriter(segment, STRIDE, None)
     writer.spares = spares
     writer.begin(0, 0)
     assert writer.empty(100_000, "u1") is not None
@@ -139,8 +133,7 @@ def test_growing_slot_leaves_room_for_batches_of_other_workers(spares, expected,
 
 
 def test_known_batch_of_strings_is_placed_after_allocated_array():
-    segment = PlainMemory(2 * STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    _, writer, reader = both_sides(2)
     for text in ("a", "bc", "def"):
         writer.begin(1, 0)
         batch = [writer.empty(100, "u1"), text]
@@ -151,13 +144,6 @@ def test_known_batch_of_strings_is_placed_after_allocated_array():
         placed = writer.place()
         assert not placed.held
         assert same(reader.read(placed, 1), [np.full(100, len(text), "u1"), text])
-
-
-def raises(error):
-    def call(*_, **_options):
-        raise error
-
-    return call
 
 
 def whole(array):
@@ -185,8 +171,7 @@ kinds = st.tuples(
 @given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
 def test_arrays_allocated_in_slot_are_rebuilt(data, batches):
     """Equal kinds in another order, views of allocated arrays, and arrays that the source keeps are rebuilt equal."""
-    segment = PlainMemory(2 * STRIDE)
-    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    _, writer, reader = both_sides(2)
     numbers = itertools.count(1)
     for arrays, again in batches * 2:
         writer.begin(again, 0)
@@ -218,12 +203,9 @@ def test_arrays_allocated_in_slot_are_rebuilt(data, batches):
 
 def placed_array(array):
     """Place a batch of one array in private memory; return its spec, its header and its location."""
-    segment = PlainMemory(STRIDE)
-    writer = SlotWriter(segment, STRIDE, None)
+    segment, writer, _ = both_sides()
     for _ in range(2):  # the second time, the spec is not sent
-        writer.begin(0, 0)
-        writer.take([array])
-        placed = writer.place()
+        placed = placed_by(writer, array)
     spec = ReadSpec((NodeKind.ARRAY, array.dtype, array.ndim, False))
     return spec, bytes(segment.memory[placed.header_offset : placed.nbytes]), placed
 
@@ -231,9 +213,8 @@ def placed_array(array):
 def test_overwritten_header_raises_without_view_of_other_memory():
     spec, header, placed = placed_array(np.zeros(10, np.uint8))
     recipe = spec.recipes[header.replace(struct.pack("<q", 10), struct.pack("<q", STRIDE))]
-    with pytest.raises(
-        ValueError, match=f"batch of {placed.header_offset} bytes describes {STRIDE} bytes: the slot was overwr"
-    ):
+    problem = f"batch of {placed.header_offset} bytes describes {STRIDE} bytes: the slot was overwr"
+    with pytest.raises(ValueError, match=problem):
         base_over(bytearray(2 * STRIDE), 0, placed.header_offset, recipe.structure)
 
 
@@ -248,20 +229,10 @@ def test_arrays_without_structured_dtype_are_rebuilt():
         del batch
 
 
-class Fed:
-    """A source that returns the items of a feed."""
-
-    def __init__(self, feed):
-        self.feed = feed
-
-    def __len__(self):
-        return 1 << 40
-
-    def __getitem__(self, index):
-        kind, layout, tree = pickle.loads(self.feed())
-        if kind == "stacked":
-            return stack([laid_out(array, layout) for array in tree])
-        return laid_out(tree, layout)
+def next_of(feed):
+    """Return the next item of a feed."""
+    kind, layout, tree = pickle.loads(feed())
+    return stack([laid_out(array, layout) for array in tree]) if kind == "stacked" else laid_out(tree, layout)
 
 
 class Pipe:
@@ -283,15 +254,11 @@ class Pipe:
         """No cleanup is needed: waiting readers are ended."""
 
 
-class Line:
+class Line(queue.Queue):
     """A feed in this process."""
 
-    def __init__(self):
-        self.items = queue.Queue()
-        self.put = self.items.put
-
     def __call__(self):
-        return self.items.get()
+        return self.get()
 
     def close(self):
         self.put(pickle.dumps(("tree", "C", None)))
@@ -304,7 +271,8 @@ def test_any_tree_is_rebuilt_equal(backend, tmp_path):
     options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
     num_examples = 120 if backend == "process" else 50  # the others deliver the source's own objects
 
-    with Loader(Fed(feed), max_queue_size=1, **options) as loader, contextlib.closing(feed):
+    source = Computed(lambda _: next_of(feed), 1 << 40)
+    with Loader(source, max_queue_size=1, **options) as loader, contextlib.closing(feed):
         batches = iter(loader)
 
         @settings(max_examples=num_examples, **quick)

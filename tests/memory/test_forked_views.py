@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.faults import Numbers
 from helpers.forked_calls import fork_of, status_of_fork
 from helpers.reading_children import fork_reading  # noqa: F401
 
@@ -139,12 +140,12 @@ def test_child_may_fork_and_load_itself(fork_reading):  # noqa: F811
 
     def loads():
         """Return whether the child's loop fails."""
-        with mpqueue.Loader(Numbers(), workers=1, max_queue_size=1, start_method="fork") as loader:
+        with mpqueue.Loader(SOURCE, workers=1, max_queue_size=1, start_method="fork") as loader:
             batches = iter(loader)
             child = forked_with(next(batches), fork_reading)
             return len(list(batches)) != LENGTH - 1 or not child.end()
 
-    with mpqueue.Loader(Numbers(), workers=1, max_queue_size=1) as loader:
+    with mpqueue.Loader(SOURCE, workers=1, max_queue_size=1) as loader:
         batches = iter(loader)
         child = forked_with(next(batches), fork_reading, loads)
         assert len(list(batches)) == LENGTH - 1
@@ -152,16 +153,7 @@ def test_child_may_fork_and_load_itself(fork_reading):  # noqa: F811
 
 
 LENGTH = 40
-
-
-class Numbers:
-    """Item i is an array of the number i."""
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return np.full(1000, index)
+SOURCE = Numbers(LENGTH)
 
 
 def forked_with(batch, fork_reading, loads=bool):  # noqa: F811
@@ -170,7 +162,7 @@ def forked_with(batch, fork_reading, loads=bool):  # noqa: F811
 
 
 def test_many_children_have_their_batches_and_loop_gets_copies(fork_reading):  # noqa: F811
-    with mpqueue.Loader(Numbers(), workers=2, max_queue_size=2) as loader:
+    with mpqueue.Loader(SOURCE, workers=2, max_queue_size=2) as loader:
         children = []
         for batch in loader:
             if len(children) < 12:
@@ -184,23 +176,23 @@ def test_many_children_have_their_batches_and_loop_gets_copies(fork_reading):  #
 
 
 def test_children_that_exit_leave_the_loop_its_views(fork_reading):  # noqa: F811
-    with mpqueue.Loader(Numbers(), workers=2, max_queue_size=2) as loader:
+    with mpqueue.Loader(SOURCE, workers=2, max_queue_size=2) as loader:
         for batch in loader:
             assert forked_with(batch, fork_reading).end()
         assert loader.statistics().copies_held == 0
 
 
 def test_batch_outlives_its_loader(fork_reading):  # noqa: F811
-    with mpqueue.Loader(Numbers(), workers=1) as loader:
+    with mpqueue.Loader(SOURCE, workers=1) as loader:
         child = forked_with(next(iter(loader)), fork_reading)
     assert not children(), "a closed ring is not reused, so its memory is released"
     assert child.end()
 
 
 def test_view_of_a_closed_ring_does_not_end_the_protection_of_others(fork_reading):  # noqa: F811
-    with mpqueue.Loader(Numbers(), workers=1, start_method="fork") as first:
+    with mpqueue.Loader(SOURCE, workers=1, start_method="fork") as first:
         closed = next(iter(first))
-    with mpqueue.Loader(Numbers(), workers=1, max_queue_size=1, start_method="fork") as loader:
+    with mpqueue.Loader(SOURCE, workers=1, max_queue_size=1, start_method="fork") as loader:
         batches = iter(loader)
         child = forked_with(next(batches), fork_reading)
         assert [int(batch[0]) for batch in batches] == list(range(1, LENGTH))

@@ -16,6 +16,10 @@ def group(request):
         yield folder
 
 
+def ran_in(group, script):
+    return ran(BIG + script, env={"CGROUP": group})
+
+
 LOADERS = {
     "many ahead": "Loader(Big(), workers=2, max_queue_size=10)",
     "made in the slot": "Loader(InSlot(), workers=2, max_queue_size=10)",
@@ -33,9 +37,9 @@ LOADERS = {
 @pytest.mark.parametrize("group", [240], indirect=True)
 @pytest.mark.parametrize("name", LOADERS)
 def test_all_batches_arrive_and_the_kernel_kills_no_process(group, name):
-    said, output = ran(
-        BIG
-        + f"""
+    said, output = ran_in(
+        group,
+        f"""
 class InSlot(Big):
     def __getitem__(self, index):
         made = mpqueue.empty(self.size, np.int64)
@@ -55,7 +59,6 @@ class Growing(Big):
 with {LOADERS[name]} as loader:
     say(*sorted(whole(batch) for batch in loader))
 """,
-        env={"CGROUP": group},
     )
     # The trainer itself may end a worker with a later batch, if the batch that is due next needs its memory.
     assert (said, kills(group)) == ([" ".join(map(str, range(30)))], 0), output
@@ -67,9 +70,9 @@ with {LOADERS[name]} as loader:
 
 @pytest.mark.parametrize("group", [200], indirect=True)
 def test_batch_that_never_fits_raises(group):
-    said, _ = ran(
-        BIG
-        + """
+    said, _ = ran_in(
+        group,
+        """
 with Loader(Big(megabytes=60), workers=1) as loader:
     batches, kept = iter(loader), []
     try:
@@ -80,7 +83,6 @@ with Loader(Big(megabytes=60), workers=1) as loader:
         say(len(kept), error.bytes_asked >> 20, error.bytes_available >> 20)
     say(loader.statistics().deaths)
 """,
-        env={"CGROUP": group},
     )
     kept, requested, available = map(int, said[0].split())
     assert kept >= 0
@@ -92,9 +94,9 @@ with Loader(Big(megabytes=60), workers=1) as loader:
 
 @pytest.mark.parametrize("group", [150], indirect=True)
 def test_server_computes_fewer_batches_ahead(group):
-    said, _ = ran(
-        BIG
-        + """
+    said, _ = ran_in(
+        group,
+        """
 import tempfile
 os.environ["MPQUEUE_HOME"] = tempfile.mkdtemp()
 with mpqueue.Server("s", Big(megabytes=10), workers=2, max_queue_size=20) as server, mpqueue.attach("s") as consumer:
@@ -102,7 +104,6 @@ with mpqueue.Server("s", Big(megabytes=10), workers=2, max_queue_size=20) as ser
 import shutil
 shutil.rmtree(os.environ["MPQUEUE_HOME"])
 """,
-        env={"CGROUP": group},
     )
     assert said == [" ".join(map(str, range(30)))]
     assert kills(group) == 0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.faults import Numbers
 from helpers.plain_memory import PlainMemory
 
 import mpqueue
@@ -54,13 +55,10 @@ def test_exception_is_placed_after_held_arrays(writer, segment):
     assert list(writer.let_go) == [1]
 
 
-class KeepsABuffer:
+class KeepsABuffer(Numbers):
     """A source that reuses one buffer for all batches, and raises when it has just created it."""
 
     buffer = None
-
-    def __len__(self):
-        return 6
 
     def __getitem__(self, index):
         if self.buffer is None:
@@ -84,32 +82,27 @@ class KeepsABufferToTheEnd:
 
 
 def test_buffer_kept_by_exception_is_in_no_batch():
-    batches = []
-    with Loader(KeepsABuffer(), workers=1, max_queue_size=1, shuffle=False) as loader:
-        for _ in range(2):
-            for found in batches_of(loader):
-                batches.append(found)
+    with Loader(KeepsABuffer(6), workers=1, max_queue_size=1) as loader:
+        batches = [batch for _ in range(2) for batch in batches_of(loader)]
     assert [batch[0] for batch in batches] == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
     assert all((batch == batch[0]).all() for batch in batches)
 
 
 def batches_of(loader):
     """Return the batches of an epoch, without the exceptions."""
-    found = iter(loader)
+    batches = iter(loader)
+    found = []
     while True:
         try:
-            batch = next(found)
+            found.append(next(batches))
         except StopIteration:
-            return
+            return found
         except ValueError:
             continue
-        yield batch
 
 
 def test_buffer_kept_by_end_of_stream_is_in_no_batch():
-    batches = []
     with Loader(KeepsABufferToTheEnd(), workers=1, max_queue_size=1) as loader:
-        for _ in range(3):
-            batches += list(loader)
+        batches = [batch for _ in range(3) for batch in loader]
     assert [batch[0] for batch in batches] == [0, 1, 2] * 3
     assert all((batch == batch[0]).all() for batch in batches)

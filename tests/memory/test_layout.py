@@ -3,6 +3,7 @@
 import enum
 import marshal
 import pickle
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -62,16 +63,11 @@ def test_string_too_long_for_marshal_is_pickled():
     long = bytes(1 << 31)
     with pytest.raises(ValueError, match="unmarshallable"):
         marshal.dumps([long])
-    pickled = []
-
-    def dumps(objects, *_, **__):
-        pickled.append(objects)
-        return b"pickled"
-
+    dumps = Mock(return_value=b"pickled")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(layout.pickle, "dumps", dumps)
         assert pickle_objects([long, "a"]) == (b"pickled", [], False)
-    assert pickled == [[long, "a"]]
+    assert [call.args[0] for call in dumps.call_args_list] == [[long, "a"]]
 
 
 class Word(str):  # noqa: SLOT000

@@ -67,13 +67,17 @@ def whole(batch):
 """
 
 
+def said_on_mount(script, size="1100m"):
+    """Run a script after `BIG` with a /dev/shm of this size; return its lines."""
+    return ran(BIG + script, command=mounted(size))[0]
+
+
 @with_mounts
 @pytest.mark.parametrize("size", ["64m", "1023m"])
 def test_ring_uses_memory_file_if_dev_shm_is_small(size):
     """The 64 MiB of a container do not limit the ring, because there is enough memory."""
-    said, _ = ran(
-        BIG
-        + """
+    said = said_on_mount(
+        """
 with OrderedEnqueuer(Big(megabytes=20), True) as enqueuer:
     enqueuer.start(2, 6)
     batches = enqueuer.get()
@@ -82,7 +86,7 @@ with OrderedEnqueuer(Big(megabytes=20), True) as enqueuer:
     used = os.statvfs("/dev/shm")
     say(used.f_blocks - used.f_bfree)
 """,
-        command=mounted(size),
+        size,
     )
     assert said == [" ".join(map(str, range(12))), "memfd", "0"]
 
@@ -104,9 +108,7 @@ def test_full_dev_shm_shrinks_ring_and_all_batches_arrive(source, count):
 
     The trainer may end a worker with a later batch, if the batch that is due next needs its memory.
     """
-    said, _ = ran(
-        BIG
-        + f"""
+    said = said_on_mount(f"""
 source = {source}
 fill(but=10 << 20)
 with Loader(source, workers=2, max_queue_size=6, seed=1) as loader:
@@ -114,17 +116,13 @@ with Loader(source, workers=2, max_queue_size=6, seed=1) as loader:
     say(loader.statistics().ring_kind, "SIGBUS" in str(messages), loader.statistics().ring_bytes <= 10 << 20)
 with Loader(source, workers=0, seed=1) as loader:
     say(taken == [whole(batch) for _ in range(3) for batch in loader], len(taken))
-""",
-        command=mounted("1100m"),
-    )
+""")
     assert said == ["shm False True", f"True {3 * count}"]
 
 
 @with_mounts
 def test_batch_that_never_fits_raises_with_remedy():
-    said, _ = ran(
-        BIG
-        + """
+    said = said_on_mount("""
 fill(but=2 << 20)
 with Loader(Big(), workers=2, max_queue_size=4) as loader:
     try:
@@ -133,9 +131,7 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
         say(error.bytes_asked, error.bytes_available, "docker run --shm-size" in str(error))
     say(loader.statistics().deaths)
     os.unlink("/dev/shm/fill")
-""",
-        command=mounted("1100m"),
-    )
+""")
     requested, available, has_remedy = said[0].split()
     assert 3 * MIB <= int(requested) <= 3 * MIB + 4096
     assert 0 <= int(available) <= 2 * MIB
@@ -146,9 +142,7 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
 @with_mounts
 def test_run_survives_other_processes_filling_dev_shm():
     """All memory is taken while batches are in flight, and returned later; no process is killed by SIGBUS."""
-    said, _ = ran(
-        BIG
-        + """
+    said = said_on_mount("""
 with OrderedEnqueuer(Big(megabytes=2), True) as enqueuer:
     enqueuer.start(2, 8)
     batches = enqueuer.get()
@@ -159,18 +153,14 @@ with OrderedEnqueuer(Big(megabytes=2), True) as enqueuer:
     found += [whole(next(batches)) for _ in range(15)]
     say(*found)
     say("SIGBUS" in str(messages))
-""",
-        command=mounted("1100m"),
-    )
+""")
     assert said == [" ".join(map(str, [*range(12)] * 4)), "False"]
 
 
 @with_mounts
 def test_full_dev_shm_at_start_raises():
     """Not even the first page of the segment fits."""
-    said, _ = ran(
-        BIG
-        + """
+    said = said_on_mount("""
 import psutil
 fill(but=0)
 with Loader(Big(), workers=2) as loader:
@@ -180,9 +170,7 @@ with Loader(Big(), workers=2) as loader:
         say(type(error).__name__)
 mpqueue.shutdown()
 say(*(p.name() for p in psutil.Process().children() if "resource_tracker" not in " ".join(p.cmdline())))
-""",
-        command=mounted("1100m"),
-    )
+""")
     assert said == ["SharedMemoryFull", ""]
 
 

@@ -5,8 +5,10 @@ import os
 import resource
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
+from helpers.signal_handlers import raising
 
 from mpqueue.memory import segment
 from mpqueue.memory.ring import Ring
@@ -26,14 +28,13 @@ def test_segment_has_no_name(monkeypatch):
     made.close()
 
 
+GROUP = "control group"
+
+
 @pytest.mark.parametrize(
     ("kind", "room", "named"),
     [
-        (
-            "shm",
-            1 << 20,
-            "control group (`docker run --memory`, `memory.max`): it allows 1,073,741,824 bytes, 1,048,576",
-        ),
+        ("shm", 1 << 20, f"{GROUP} (`docker run --memory`, `memory.max`): it allows 1,073,741,824 bytes, 1,048,576"),
         ("shm", 1 << 60, "/dev/shm"),
         ("shm", None, "/dev/shm"),
         ("memfd", None, "a machine with more free memory"),
@@ -46,16 +47,13 @@ def test_error_of_full_memory_names_the_limit_that_is_reached(kind, room, named,
     made.kind = kind
     text = str(made.memory_full(1 << 28))
     assert named in text
-    assert ("control group" in text, "/dev/shm" in text) == ("control" in named, "/dev/shm" in named)
+    assert (GROUP in text, "/dev/shm" in text) == (GROUP in named, "/dev/shm" in named)
     assert text.startswith("a batch needs 268,435,456 bytes of shared memory")
     made.close()
 
 
 def test_segment_is_memory_file_without_o_tmpfile(monkeypatch):
-    def refuse():
-        raise OSError(errno.EOPNOTSUPP, "not here")
-
-    monkeypatch.setattr(segment, "_shared_memory", refuse)
+    monkeypatch.setattr(segment, "_shared_memory", raising(OSError(errno.EOPNOTSUPP, "not here")))
     made = Segment.create(1 << 20)
     assert made.kind == "memfd"
     made.close()
@@ -83,15 +81,11 @@ def test_segment_is_halved_until_it_fits(monkeypatch):
 
 
 def test_segment_is_not_halved_for_other_errors(monkeypatch):
-    def refuse(size, kind=None):
-        tried.append(size)
-        raise OSError(errno.EMFILE, "too many")
-
-    tried = []
-    monkeypatch.setattr(Segment, "create", refuse)
+    create = Mock(side_effect=OSError(errno.EMFILE, "too many"))
+    monkeypatch.setattr(Segment, "create", create)
     with pytest.raises(OSError, match="too many"):
         Segment.create_largest(lambda largest: largest)
-    assert len(tried) == 1
+    assert create.call_count == 1
 
 
 def test_discarded_pages_are_returned_to_the_system():
@@ -125,32 +119,28 @@ with mpqueue.Loader(range(8), workers=1) as loader:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize(
-    ("code", "remedy"),
-    [
-        (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max"), (errno.ENOMEM, "ulimit -v"), (errno.EFBIG, "ulimit -f"),
-        (errno.EAGAIN, "ulimit -l"),
-    ],
-)  # fmt: skip
-def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
-    def refuse(*_args, **_kwargs):
-        raise OSError(code, os.strerror(code))
+REMEDIES = {
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "fs.file-max",
+    errno.ENOMEM: "ulimit -v",
+    errno.EFBIG: "ulimit -f",
+    errno.EAGAIN: "ulimit -l",
+}
 
-    monkeypatch.setattr(segment.mmap, "mmap", refuse)
+
+@pytest.mark.parametrize(("code", "remedy"), REMEDIES.items())
+def test_error_of_mapping_names_limit(monkeypatch, code, remedy):
+    monkeypatch.setattr(segment.mmap, "mmap", Mock(side_effect=OSError(code, os.strerror(code))))
     with pytest.raises(OSError, match=remedy) as caught:
         Segment.create(1 << 20)
     assert caught.value.errno == code
-    remedies = {"ulimit -n", "fs.file-max", "ulimit -v", "ulimit -f", "ulimit -l"}
-    assert [one for one in sorted(remedies) if one in str(caught.value)] == [remedy]
+    assert [one for one in REMEDIES.values() if one in str(caught.value)] == [remedy]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM])
 def test_lack_of_memory_is_no_error_of_a_trial(monkeypatch, code):
-    def full(*_):
-        raise OSError(code, os.strerror(code))
-
     made = Segment.create(1 << 20)
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", raising(OSError(code, os.strerror(code))))
     assert not made.try_reserve(0, 4096)
     made.close()
 

@@ -177,10 +177,9 @@ def _folder():
 
 def _started(package, *arguments, folder, errors=subprocess.DEVNULL):
     command = [sys.executable, "-W", "ignore", "-m", "model.command", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": package, "TMPDIR": folder},
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": package, "TMPDIR": folder}
+    options = {"cwd": TESTS, "env": environment, "start_new_session": True}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **options)
 
 
 def shrunk_program(seed, front, focus=(), package="", seconds=240):
@@ -219,12 +218,7 @@ def _play_until(seed, seconds, front, *focus):
         # Of some candidates, the one with the most pairs that have not met.
         candidates = list(itertools.islice(drawn, 2 if focus else _CANDIDATES))
         number, given, features, operations = max(candidates, key=lambda each: counts.num_new(*each[2:]))
-        line = {
-            "seed": number,
-            "front": front,
-            "features": sorted(features),
-            "operations": sorted(operations),
-        }
+        line = {"seed": number, "front": front, "features": sorted(features), "operations": sorted(operations)}
         print(json.dumps(line), flush=True)
         counts.add(features, operations)
         faulthandler.dump_traceback_later(_HANGS_S, exit=True)

@@ -315,8 +315,10 @@ class Row(Element):
         return [each for piece in self.pieces for each in piece.element.ids()]
 
     def compute(self):
-        items = [(int(sequence_of(piece.element)[at]), segment, at - piece.start)
-                 for segment, piece in enumerate(self.pieces, 1) for at in range(piece.start, piece.stop)]  # fmt: skip
+        items = []
+        for segment, piece in enumerate(self.pieces, 1):
+            numbers = sequence_of(piece.element)[piece.start : piece.stop]
+            items += [(int(number), segment, position) for position, number in enumerate(numbers)]
         columns = zip(*(items + [(0, 0, 0)] * (self._length - len(items))), strict=True)
         row = dict(zip(("tokens", "segment_ids", "positions"), map(list, columns), strict=True))
         whole = [piece.element.value() for piece in self.pieces if isinstance(piece.element.value(), dict)]

@@ -78,8 +78,8 @@ class IndexRun:
         if self.loop is None or self.epoch != self.loop:
             self.loop = None
             return [END] * self.world
-        numbers = {min((number for number in self.of(self.epoch, rank) if number >= self.batch), default=None)
-                   for rank in range(self.world)}  # fmt: skip
+        left = [[number for number in self.of(self.epoch, rank) if number >= self.batch] for rank in range(self.world)]
+        numbers = {min(of_rank, default=None) for of_rank in left}
         assert len(numbers) == 1, f"ranks at different batches {numbers}"
         (number,) = numbers
         if number is None and len(self.of(self.epoch, 0)) == MOST:
@@ -121,9 +121,8 @@ class IndexRun:
 
     def first_undivided(self):
         """Return the number of the first batch that may still get other samples: its window was not started."""
-        windows = Windows(
-            Index(self.setup, self.seed, self.epoch, self.world), Began(self._began(self.epoch), self.world)
-        )
+        order = Index(self.setup, self.seed, self.epoch, self.world)
+        windows = Windows(order, Began(self._began(self.epoch), self.world))
         return windows.untouched(self.batch - self._first(self.epoch))
 
     def first_new(self):

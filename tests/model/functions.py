@@ -41,10 +41,14 @@ def simple(value):
     return type(value)(map(simple, value)) if type(value) in (tuple, list) else value
 
 
-class Hashed(NamedTuple):
-    """Map any value to a small number."""
+class Salted(NamedTuple):
+    """A function that depends on a salt."""
 
     salt: int
+
+
+class Hashed(Salted):
+    """Map any value to a small number."""
 
     def __call__(self, value):
         return digest(value, self.salt) % 1000
@@ -61,10 +65,8 @@ class Drawing(NamedTuple):
         return (value, *drawn(self.kinds)) if digest(value, self.salt) % self.only == 0 else (value,)
 
 
-class WithId(NamedTuple):
+class WithId(Salted):
     """Append the id of the sample."""
-
-    salt: int
 
     def __call__(self, value, id):
         return value, id
@@ -86,10 +88,8 @@ class Raising(NamedTuple):
 ERRORS = [ValueError, KeyError, RuntimeError, OSError, MemoryError, Cancelled]
 
 
-class Kept(NamedTuple):
+class Kept(Salted):
     """Keep some values."""
-
-    salt: int
 
     def __call__(self, value):
         return digest(value, self.salt) % 3 > 0
@@ -105,10 +105,8 @@ class KeptByDraw(NamedTuple):
         return drawn(self.kinds)[0] < 500
 
 
-class RaisingFilter(NamedTuple):
+class RaisingFilter(Salted):
     """Keep some values, and raise for others."""
-
-    salt: int
 
     def __call__(self, value):
         if digest(value, self.salt) % 9 == 0:
@@ -116,10 +114,8 @@ class RaisingFilter(NamedTuple):
         return digest(value, self.salt) % 9 > 3
 
 
-class Early(NamedTuple):
+class Early(Salted):
     """Accept values, except for a rare one."""
-
-    salt: int
 
     def __call__(self, value):
         return digest(value, self.salt) % 29 > 0
@@ -139,19 +135,15 @@ class Items(NamedTuple):
             raise LookupError(f"no more of {simple(value)!r}")
 
 
-class BatchSamples(NamedTuple):
+class BatchSamples(Salted):
     """Return a list of items."""
-
-    salt: int
 
     def __call__(self, value):
         return [(value, item) for item in range(digest(value, self.salt) % 3)]
 
 
-class Restarting(NamedTuple):
+class Restarting(Salted):
     """Return an iterator that begins again in each ``__iter__``."""
-
-    salt: int
 
     def __call__(self, value):
         return _Restarting([(value, item) for item in range(digest(value, self.salt) % 5)])
@@ -169,10 +161,8 @@ class _Restarting:
         return next(self._left)
 
 
-class Running(NamedTuple):
+class Running(Salted):
     """Return a running sum for `scan`, with a random number."""
-
-    salt: int
 
     def __call__(self, state, value):
         if digest(value, self.salt) % 13 == 0:
@@ -181,49 +171,39 @@ class Running(NamedTuple):
         return state, (value, state, *drawn("r"))
 
 
-class Sized(NamedTuple):
+class Sized(Salted):
     """Return a length."""
-
-    salt: int
 
     def __call__(self, value):
         return digest(value, self.salt) % 10
 
 
-class Cost(NamedTuple):
+class Cost(Salted):
     """Return a cost by the id of a sample. Some are much larger than others, and many are equal."""
-
-    salt: int
 
     def __call__(self, id):
         number = digest(id, self.salt)
         return number % 1000 if number % 7 == 0 else number % 10
 
 
-class Sequence(NamedTuple):
+class Sequence(Salted):
     """Map any value to a sequence of numbers, which may be empty."""
-
-    salt: int
 
     def __call__(self, value):
         number = digest(value, self.salt)
         return [number % 100 + item for item in range(number % 7)]
 
 
-class Swapped(NamedTuple):
+class Swapped(Salted):
     """Map any value to an array of numbers, which may be empty, in a byte order that depends on the value."""
-
-    salt: int
 
     def __call__(self, value):
         numbers = Sequence(self.salt)(value)
         return numbers if is_model() else np.array(numbers, "<>"[digest(value, self.salt) // 7 % 2] + "i8")
 
 
-class Document(NamedTuple):
+class Document(Salted):
     """Map any value to a sequence with fields that describe it as a whole: an array, and a name."""
-
-    salt: int
 
     def __call__(self, value):
         number = digest(value, self.salt)
@@ -231,10 +211,8 @@ class Document(NamedTuple):
         return {"tokens": tokens, "part": part, "name": f"document {number % 100}"}
 
 
-class SparseRow(NamedTuple):
+class SparseRow(Salted):
     """Map any value to a sparse row."""
-
-    salt: int
 
     def __call__(self, value):
         from scipy import sparse
@@ -462,7 +440,7 @@ class Growing:
         self.length, self.ended = length, ended
 
     def __repr__(self):
-        return f"Growing({self.length})"
+        return f"{type(self).__name__}({self.length})"
 
     def __len__(self):
         return self.length
@@ -491,9 +469,6 @@ class Unseen(Growing):
     def __init__(self, length):
         self.path = _file_of(self)
         super().__init__(length)
-
-    def __repr__(self):
-        return f"Unseen({self.length})"
 
     @property
     def ended(self):
@@ -550,7 +525,7 @@ class LateOrder:
         self.length, self.index_array, self._pid = length, None, os.getpid()
 
     def __repr__(self):
-        return f"LateOrder({self.length})"
+        return f"{type(self).__name__}({self.length})"
 
     def __len__(self):
         return self.length
@@ -567,9 +542,6 @@ class LateOrder:
 
 class DroppingOrder(LateOrder):
     """It draws its order again in each epoch."""
-
-    def __repr__(self):
-        return f"DroppingOrder({self.length})"
 
     def in_epoch(self, _):
         return self

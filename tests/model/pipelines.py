@@ -49,30 +49,18 @@ def letters(length):
 
 def _linked(stage, name, *given):
     number = stage.number + 1
-    if name == "map":
-        return stages.Map(number, stage, *given)
-    if name == "filter":
-        return stages.Filter(number, stage, *given)
     if name == "shuffle":
         return stages.Picked(number, stage, stages.shuffled_whole)
-    if name == "blocks":
-        return stages.Blocks(number, stage, *given)
     if name == "split":
         return stages.Picked(number, stage, stages.part_of_split(*given))
     if name == "pack":
         function, *rest = given
         packed = stages.Pack(number + 1, stages.Map(number, stage, function), *rest)
         return stages.Map(number + 2, packed, rows_plain)
-    if name == "scan":
-        return stages.Scan(number, stage, *given)
     if name == "enumerate":
         return stages.Enumerate(number, [stage])
-    kind = {
-        "take_while": stages.TakeWhile, "flat_map": stages.FlatMap, "buffer": stages.Buffer, "take": stages.Take,
-        "skip": stages.Skip, "repeat": stages.Repeat, "batch": stages.Batch, "bucket": stages.Bucket,
-        "window": stages.Window,
-    }[name]  # fmt: skip
-    return kind(number, stage, *given)
+    kind = "".join(word.title() for word in name.split("_"))  # "flat_map" is `stages.FlatMap`
+    return getattr(stages, kind)(number, stage, *given)
 
 
 def code_of(pipeline):
@@ -83,18 +71,15 @@ def code_of(pipeline):
     elif name == "mix":
         schedule, stop, names = rest
         inputs = [code_of(each) for each in given]
-        named = [
-            (start, dict(zip(names, weights, strict=True)) if names else list(weights)) for start, weights in schedule
-        ]
-        datasets = (
-            ", ".join(f"{part!r}: {each}" for part, each in zip(names, inputs, strict=True))
-            if names
-            else ", ".join(inputs)
-        )
+        if names:
+            named = [(start, dict(zip(names, weights, strict=True))) for start, weights in schedule]
+            parts = zip(names, inputs, strict=True)
+            datasets = "{" + ", ".join(f"{part!r}: {each}" for part, each in parts) + "}"
+        else:
+            named = [(start, list(weights)) for start, weights in schedule]
+            datasets = f"[{', '.join(inputs)}]"
         weights = named[0][1] if len(named) == 1 else named
-        text = (
-            f"Dataset.mix({'{' if names else '['}{datasets}{'}' if names else ']'}, weights={weights!r}, stop={stop!r})"
-        )
+        text = f"Dataset.mix({datasets}, weights={weights!r}, stop={stop!r})"
     elif name == "range":
         text = f"Dataset.range({given})"
     else:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -88,9 +89,8 @@ class Script:
         except Exception as error:
             if self.is_interrupted and _LOSS in str(error):
                 raise Impossible from None
-            raise Difference(
-                f"{expression}\n    raised {type(error).__name__}: {error}\n    instead of {expected!r}"
-            ) from error
+            problem = f"raised {type(error).__name__}: {error}\n    instead of {expected!r}"
+            raise Difference(f"{expression}\n    {problem}") from error
         if found != expected and self.is_interrupted and _LOSS in repr(found):
             raise Impossible  # when an interrupt strikes the sampler is promised by no document
         if found != expected:
@@ -99,15 +99,14 @@ class Script:
 
     def text(self, comment):
         """Return the program."""
-        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset", "from model.functions import *",
-                "from model.pipelines import *", "from model.program import *", "from model.served import *", "from model.adapted import *"]  # fmt: skip
+        head = ["import json, shutil, tempfile", "import mpqueue", "import numpy as np", "from mpqueue import Dataset"]
+        head += [f"from model.{name} import *" for name in ("functions", "pipelines", "program", "served", "adapted")]
         body = ["    " + line.replace("\n", "\n    ") for line in self.lines]
         run = ["    main()"]
         if any("Served(" in line for line in self.lines):  # without its end, this program would wait for the server
             run = ["    try:", "        main()", "    finally:", "        stop_servers()"]
-        return "\n".join(
-            [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', *run, ""]
-        )
+        lines = [f'"""{comment}"""', *head, "", "def main():", *body, "", 'if __name__ == "__main__":', *run, ""]
+        return "\n".join(lines)
 
 
 class Front(NamedTuple):
@@ -180,9 +179,8 @@ class Player:
         self.run = self.run_of(self.setup, play.seed, world, play.options.get("exclude", []))
         self.mix = _only_mix(stage) if self.is_dataset else None
         self.has_parts = self.is_dataset and play.front == "loader" and _has_parts(stage)
-        self.is_endless = self.is_dataset and any(
-            each.is_indexed and each.length(Run(0, 0)) is None for each in _all(stage)
-        )
+        indexed = [each for each in _all(stage) if each.is_indexed] if self.is_dataset else []
+        self.is_endless = any(each.length(Run(0, 0)) is None for each in indexed)
         self.is_told = "Told()" in repr(play.source)
         self.saved = []
 
@@ -303,10 +301,8 @@ class Player:
     def do_statistics(self):
         self.script.do("[each.statistics() for each in runs]")
         if self.has_parts:
-            names = [[str(each[0]) for each in of_rank] for of_rank in self.run.returned]
-            self.script.check(
-                "list(map(parts_of, runs))", [{name: each.count(name) for name in each} for each in names]
-            )
+            counts = [Counter(str(part) for part, *_ in of_rank) for of_rank in self.run.returned]
+            self.script.check("list(map(parts_of, runs))", list(map(dict, counts)))
 
     def do_save(self):
         if len(self.saved) < 6:
@@ -368,11 +364,8 @@ class Player:
     def do_last(self):
         if self.run.last is not None:
             expected = [(each.epoch, each.batch, each.ids, each.skipped) for each in self.run.last]
-            self.script.check(
-                "[(each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped))"
-                f" for each in {self.states}]",
-                expected,
-            )
+            found = "each.last.epoch, each.last.batch, list(each.last.samples), list(each.last.skipped)"
+            self.script.check(f"[({found}) for each in {self.states}]", expected)
             if self.setup.balance is not None:
                 infos = f"[info_of(each.last) for each in {self.states}]"
                 # The costs of a step are the costs that are known now.
@@ -407,9 +400,8 @@ class Player:
 
         epoch, first = self.run.known_from
         if first and position is not None and position[0] == epoch:
-            self.script.check(
-                f"[kind_of(each.explain, {epoch}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
-            )
+            call = f"[kind_of(each.explain, {epoch}, {first - 1}) for each in runs]"
+            self.script.check(call, ["LookupError"] * self.run.world)
 
     def do_compute(self, back, number):
         if self._is_refused("compute"):
@@ -452,12 +444,8 @@ class Player:
             found = [each for rank in range(run.world) for each in run.of(run.epoch, rank).values()]
             return list(dict.fromkeys(sample for each in found for sample in each.ids))
         stream = Stream(self.setup, run.seed, 0 if self.setup.epoch_batches else run.epoch)
-        found = (stream.take() for _ in range(40))
-        return list(
-            dict.fromkeys(
-                sample for each in found if each is not None and not isinstance(each, Failed) for sample in each.ids()
-            )
-        )
+        found = [each for _ in range(40) if not isinstance(each := stream.take(), Failed | None)]
+        return list(dict.fromkeys(sample for each in found for sample in each.ids()))
 
     def do_weights(self, seed):
         run = self.run
@@ -620,9 +608,8 @@ def play(given):
                     player.operate(*operation)
             player.end()
     except Difference as difference:
-        difference.program = player.script.text(
-            f"Seed {given.seed}, {given.front}: {str(difference).splitlines()[0][:80]}"
-        )
+        first_line, *_ = str(difference).splitlines()
+        difference.program = player.script.text(f"Seed {given.seed}, {given.front}: {first_line[:80]}")
         raise
     finally:
         time.time = _time  # after a jump of the clock

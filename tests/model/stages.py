@@ -239,9 +239,10 @@ class Filter(Calling):
 
     def elements(self, lane):
         for one in ahead(lane, self.threads):
-            verdict, errors = (
-                (False, [one]) if isinstance(one, Failed) else lane.called(self.function, one, one.value())
-            )
+            if isinstance(one, Failed):
+                yield one
+                continue
+            verdict, errors = lane.called(self.function, one, one.value())
             yield from (errors or ()) if verdict is END or not verdict else [one]
 
 
@@ -530,11 +531,8 @@ class Batch(Stage):
         return length and (length // self.size if self.drop_last else -(-length // self.size))
 
     def element(self, position, run):
-        length, first, end = self.inputs[0].length(run), position * self.size, (position + 1) * self.size
-        parts = [
-            self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
-        ]
-        return Joined(parts, self.collate, self.key(run), position, ~first)
+        first = position * self.size
+        return Joined(neighbours(self, first, run), self.collate, self.key(run), position, ~first)
 
     def elements(self, lane):
         for one in lane.read():
@@ -543,12 +541,21 @@ class Batch(Stage):
                 continue
             lane.held = [*lane.kept(lane.held), *lane.kept([one])]
             if len(lane.held) == self.size:
-                batch, lane.held = Joined(lane.held, self.collate, lane.key), []
-                yield from lane.tried(batch)
+                yield from self._batch(lane)
         lane.held = lane.kept(lane.held)
         if lane.held and not self.drop_last:
-            batch, lane.held = Joined(lane.held, self.collate, lane.key), []
-            yield from lane.tried(batch)
+            yield from self._batch(lane)
+
+    def _batch(self, lane):
+        batch, lane.held = Joined(lane.held, self.collate, lane.key), []
+        return lane.tried(batch)
+
+
+def neighbours(stage, first, run):
+    """Return the elements of the input of a `batch` or `window` from an index on, fewer at the end."""
+    (source,), end = stage.inputs, first + stage.size
+    length = source.length(run)
+    return [source.element(each, run) for each in range(first, end if length is None else min(end, length))]
 
 
 class Window(Stage):
@@ -567,12 +574,7 @@ class Window(Stage):
         return length and sum(start + self.size <= length or not self.drop_last for start in starts)
 
     def element(self, position, run):
-        length, first = self.inputs[0].length(run), position * self.stride
-        end = first + self.size
-        parts = [
-            self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
-        ]
-        return Joined(parts, self.collate, self.key(run), position)
+        return Joined(neighbours(self, position * self.stride, run), self.collate, self.key(run), position)
 
     def elements(self, lane):
         for one in lane.read():

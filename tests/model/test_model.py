@@ -5,12 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from helpers.sweeps import part_of
-from model import command, drawing, mutants, orders, pipelines, playing, shrinking
-from model.functions import Drawing
+from model import command, drawing, mutants, orders, pipelines, playing, shrinking, stages
+from model.functions import Collating, Drawing
 from model.orders import Change
 from model.windows import Balance
 
@@ -62,15 +61,18 @@ def test_product_equals_the_model_in_more_plays(front, tmp_path):
     assert command.main(count, 2, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
 
 
+def ended(program):
+    """Run a program of a difference to its end."""
+    environment = {**os.environ, "PYTHONPATH": command.TESTS}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+
+
 def test_difference_is_shrunk_to_a_program(monkeypatch):
-    monkeypatch.setattr(
-        pipelines.stages.Enumerate, "element", lambda self, position, run: self.inputs[0].element(position, run)
-    )
-    given = playing.Play(
-        7, (("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), ("batch", 3, False, tuple)),
-        {}, "loader", (0, "process", 1), ("process",), [("next", 3), ("save",), ("exclude", 5, 3), ("next", 2)],
-    )  # fmt: skip
-    given = replace(given, source=(*given.source[:-1], ("batch", 3, False, playing.functions.Collating())))
+    monkeypatch.setattr(stages.Enumerate, "element", lambda self, position, run: self.inputs[0].element(position, run))
+    batch = "batch", 3, False, Collating()
+    source = ("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), batch
+    operations = [("next", 3), ("save",), ("exclude", 5, 3), ("next", 2)]
+    given = playing.Play(7, source, {}, "loader", (0, "process", 1), ("process",), operations)
     small = shrinking.shrunk(given, lambda play: command.found(play) is not None)
     assert [name for name, *_ in small.source[1:]] == ["enumerate"]
     assert [name for name, *_ in small.operations] == ["next"]
@@ -78,9 +80,7 @@ def test_difference_is_shrunk_to_a_program(monkeypatch):
         playing.play(small)
     program = difference.value.program
     assert program.count("\n") <= 30
-    environment = {**os.environ, "PYTHONPATH": command.TESTS}
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
-    assert "AssertionError" in ended.stderr
+    assert "AssertionError" in ended(program).stderr
 
 
 def test_program_of_a_difference_stops_its_server():
@@ -92,10 +92,8 @@ def test_program_of_a_difference_stops_its_server():
             script.check("outcome(next, iter(runs[0]))", 7)
     finally:
         script.space["server"].stop()
-    environment = {**os.environ, "PYTHONPATH": command.TESTS}
-    program = [sys.executable, "-c", script.text("A difference.")]
-    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1 and "AssertionError" in ended.stderr
+    done = ended(script.text("A difference."))
+    assert done.returncode == 1 and "AssertionError" in done.stderr
 
 
 def test_first_turns_have_all_front_ends_in_an_order_of_the_seed():

@@ -5,9 +5,7 @@ import json
 import random
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
 from model import torch_real
 from model.torch_pass import Setup, passes, rest
 
@@ -43,19 +41,15 @@ SETUPS += [
 @pytest.fixture(autouse=True)
 def states():
     """Keep the generators of other tests."""
-    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    kept = torch_real.numbers()
     yield
-    torch.set_rng_state(kept[0]), random.setstate(kept[1]), np.random.set_state(kept[2])
+    torch_real.set_numbers(kept)
 
 
 @pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: f"{setup.kind}-{setup.sampler[0]}-{setup.num_workers}")
 def test_stock_loader_returns_the_passes_of_the_model(setup):
-    namespace, found = {}, []
-    exec("\n".join([*torch_real.head("stock"), *torch_real.lines(setup, "stock")]), namespace)
-    for number in range(2):
-        if setup.sampler[0] == "distributed":
-            namespace["sampler"].set_epoch(number)
-        found.append([torch_real.rows(batch) for batch in namespace["loader"]])
+    namespace = opened(setup, "stock")
+    found = [[torch_real.rows(batch) for batch in begun(namespace, setup, number)] for number in range(2)]
     assert found == passes(setup, 2)
 
 
@@ -82,14 +76,6 @@ def drawn_setup(chosen):
         chosen.choice([None, 5]), workers, workers > 0 and chosen.random() < 0.4, chosen.randrange(9),
         init_draws=chosen.randrange(2), excluded=tuple(indices[:2]) if "iterable" not in kind and chosen.random() < 0.3 else (),
     )  # fmt: skip
-
-
-def generators(saved=None):
-    """Return the states of the program's generators, or restore them."""
-    if saved is None:
-        return torch.get_rng_state(), random.getstate(), np.random.get_state()
-    torch.set_rng_state(saved[0]), random.setstate(saved[1]), np.random.set_state(saved[2])
-    return saved
 
 
 def opened(setup, kind):
@@ -134,17 +120,14 @@ def test_loader_of_mpqueue_returns_the_passes_of_the_model_and_resumes_anywhere(
         batches = begun(space, setup, number) if taken or chosen.random() < 0.5 else iter(())
         assert [torch_real.rows(next(batches)) for _ in range(taken)] == expected[number][:taken]
         if taken and not setup.is_iterable and not setup.excluded:
-            check_positions(
-                space["loader"], expected[number], number, taken - 1, chosen.randrange(most), setup.num_workers
-            )
+            positions = taken - 1, chosen.randrange(most)
+            check_positions(space["loader"], expected[number], number, *positions, setup.num_workers)
         assert not is_over or next(batches, None) is None
-        state, saved = json.loads(json.dumps(space["loader"].state_dict())), generators()
-        resumed = replace(
-            setup, num_workers=others, seed=setup.seed + 1, generator_seed=setup.generator_seed and 9, excluded=()
-        )
-        space = opened(resumed, kind)
+        state, saved = json.loads(json.dumps(space["loader"].state_dict())), torch_real.numbers()
+        seeds = {"seed": setup.seed + 1, "generator_seed": setup.generator_seed and 9}
+        space = opened(replace(setup, num_workers=others, excluded=(), **seeds), kind)
         space["loader"].load_state_dict(state)
-        generators(saved)
+        torch_real.set_numbers(saved)
         for each, wanted in enumerate(rest(expected, number, taken, is_over=is_over), number + is_over):
             # The state of a pass has the epoch of its sampler.
             batches = iter(space["loader"]) if each == number and taken else begun(space, setup, each)

@@ -209,4 +209,4 @@ def lines(setup, kind):
         f"sampler = {given.format(*options)}",
         f"loader = {loader}(dataset, {'batch_sampler=sampler' if name == 'batches' else size}, {workers})",
         *([f"loader.exclude({setup.excluded})"] if setup.excluded else []),
-    ]  # fmt: skip
+    ]

@@ -37,8 +37,7 @@ class Balance(NamedTuple):
         """Return the expression that makes it with the product."""
         cost, tokens = [each if each is None or not self.count else Listing(each, self.count) for each in self[:2]]
         given = {"tokens": tokens, "steps": self.steps, "accumulate": self.accumulate, "group": self.group}
-        plain = {"tokens": None, "steps": 1, "accumulate": 1, "group": None}
-        text = "".join(f", {name}={value!r}" for name, value in given.items() if value != plain[name])
+        text = "".join(f", {name}={value!r}" for name, value in given.items() if value != self._field_defaults[name])
         return f"mpqueue.Balance({cost!r}{text})"
 
 

@@ -2,11 +2,13 @@
 
 import os
 import sys
-from types import ModuleType
+from types import SimpleNamespace
 from typing import get_args
+from unittest.mock import Mock
 
 import pytest
 from helpers.computed_source import Computed
+from helpers.one_epoch import one_epoch
 
 import mpqueue
 from mpqueue.backends.inline import InlineBackend
@@ -23,8 +25,7 @@ def test_backend_name_and_error_list_every_kind():
 
 
 def of_loader(source, **options):
-    with mpqueue.Loader(source, workers=1, **options) as loader:
-        return list(loader)
+    return one_epoch(source, workers=1, **options)
 
 
 def of_ordered_enqueuer(source, **options):
@@ -41,9 +42,8 @@ def of_generator_enqueuer(source, **options):
 
 def of_keras(source, *, backend):
     """Return the batches of the part of `accelerate` that works without Keras."""
-    enqueuer = PassEnqueuer(
-        source, use_multiprocessing=kind_of(backend).copies_source, options=Options(backend=backend)
-    )
+    in_processes = kind_of(backend).copies_source
+    enqueuer = PassEnqueuer(source, use_multiprocessing=in_processes, options=Options(backend=backend))
     enqueuer.start()
     batches = list(enqueuer.get())
     enqueuer.park()
@@ -53,25 +53,15 @@ def of_keras(source, *, backend):
 @pytest.mark.parametrize("in_processes", [True, False])
 @pytest.mark.parametrize("taken", [of_loader, of_ordered_enqueuer, of_generator_enqueuer, of_keras])
 def test_new_backend_kind_works_in_every_frontend(taken, in_processes, monkeypatch):
-    made, maker = [], ModuleType("maker_of_a_new_kind")
-
-    def make_backend(name, ledger, _lock, job):
-        made.append(name)
-        return InlineBackend(ledger, job)
-
-    maker.make_backend = make_backend
-    monkeypatch.setitem(sys.modules, maker.__name__, maker)
-    monkeypatch.setitem(_KINDS, "new", BackendKind(*[in_processes] * 3, is_local=True, maker=maker.__name__))
+    make_backend = Mock(side_effect=lambda _name, ledger, _lock, job: InlineBackend(ledger, job))
+    monkeypatch.setitem(sys.modules, "maker_of_a_new_kind", SimpleNamespace(make_backend=make_backend))
+    monkeypatch.setitem(_KINDS, "new", BackendKind(*[in_processes] * 3, is_local=True, maker="maker_of_a_new_kind"))
     assert taken([10, 11, 12], backend="new") == [10, 11, 12]
-    assert made == ["new"]
+    assert [call.args[0] for call in make_backend.call_args_list] == ["new"]
 
 
 def test_option_without_effect_on_a_kind_is_rejected_with_its_name(monkeypatch):
-    monkeypatch.setitem(
-        _KINDS,
-        "new",
-        BackendKind(copies_source=False, has_start_method=False, has_ring=False, is_local=True, maker="none"),
-    )
+    monkeypatch.setitem(_KINDS, "new", BackendKind(*[False] * 3, is_local=True, maker="none"))
     with pytest.raises(ValueError, match="backend='new' has no processes: leave it out, or use backend=\"process\""):
         mpqueue.Loader([1], backend="new", start_method="spawn")
     with pytest.raises(ValueError, match="backend='new' and use_multiprocessing=True contradict each other"):

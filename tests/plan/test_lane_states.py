@@ -122,9 +122,8 @@ def test_state_is_plain_data_and_survives_json():
     loader = loader_of(lanes=4)
     loader.load_state_dict(again)
     found = loader.state_dict()
-    assert [found[name] for name in ("starts", "ends", "lanes", "shard", "seed")] == [
-        [[2, [lane, 4]] for lane in range(4)], [-1, -1, -1, 99], 4, [0, 1], 3,
-    ]  # fmt: skip
+    assert found["starts"] == state["starts"]
+    assert [found[name] for name in ("ends", "lanes", "shard", "seed")] == [[-1, -1, -1, 99], 4, [0, 1], 3]
     assert (found["counts"], found["position"]) == ((4,) * 4, 16)
 
 
@@ -191,12 +190,9 @@ def test_state_of_another_dataset_is_rejected_with_first_difference(lines, messa
 
 def test_state_of_a_function_is_rejected_by_a_dataset_and_vice_versa():
     """Both have the same number of lanes, so the state could be applied by mistake."""
-    of_function, of_dataset = (
-        Loader(source, workers=0, lanes=4) for source in (elements, mpqueue.Dataset.range(9).filter(bool))
-    )
-    with pytest.raises(
-        ValueError, match=r"for a function or iterable, and the source of this loader is a dataset with"
-    ):
+    of_function = Loader(elements, workers=0, lanes=4)
+    of_dataset = Loader(mpqueue.Dataset.range(9).filter(bool), workers=0, lanes=4)
+    with pytest.raises(ValueError, match="for a function or iterable, and the source of this loader is a dataset with"):
         of_dataset.load_state_dict(of_function.state_dict())
     with pytest.raises(ValueError, match=r"for a dataset with stages, and the source of this loader is a function or"):
         of_function.load_state_dict(of_dataset.state_dict())
@@ -257,9 +253,8 @@ def _endless(epoch_batches, shard=(0, 1)):
 )
 def test_state_with_another_epoch_batches_is_rejected(before, after):
     state = _endless(*before).state_dict()
-    with pytest.raises(
-        ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
-    ):
+    problem = f"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
+    with pytest.raises(ValueError, match=problem):
         _endless(*after).load_state_dict([state, saved_with(state, shard=[1, 2])] if before[1][1] == 2 else state)
 
 

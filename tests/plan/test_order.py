@@ -129,10 +129,8 @@ class EpochsInAnyWay(AimingMachine):
 
     def check(self):
         for epoch, work_items in self.taken.items():
-            positions, indices = (
-                [work_item.position for work_item in work_items],
-                [work_item.source_index for work_item in work_items],
-            )
+            positions = [work_item.position for work_item in work_items]
+            indices = [work_item.source_index for work_item in work_items]
             assert len(positions) == len(set(positions))
             if self.ordered:
                 assert positions == list(range(len(positions)))

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 
 import mpqueue
 from mpqueue.plan.position.ranks import Shard, shard_of
@@ -91,17 +92,11 @@ def test_rank_of_a_library_takes_precedence_over_environment_variables(launched,
 
 @pytest.mark.parametrize("count", [2**62, 2**62 - 1])  # the second one is filled up
 def test_order_of_ranks_uses_no_memory(count):
-    class Long:
-        def __len__(self):
-            return count
-
-        def __getitem__(self, index):
-            return index
-
-    with mpqueue.Loader(Long(), workers=0, shard=(1, 2)) as loader:
+    source = Computed(int, count)
+    with mpqueue.Loader(source, workers=0, shard=(1, 2)) as loader:
         batches = iter(loader)
         assert [next(batches) for _ in range(3)] == [1, 3, 5]
-    with mpqueue.Loader(Long(), workers=0, shard=(1, 2)) as loader:
+    with mpqueue.Loader(source, workers=0, shard=(1, 2)) as loader:
         loader.seek(0, 2**61 - 2)
         batches = [batch for batch in loader]  # noqa: C416 - `list` would reserve memory for the length
         assert batches == [2**62 - 3, (2**62 - 1) % count]

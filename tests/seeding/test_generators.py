@@ -6,18 +6,9 @@ import types
 
 import numpy as np
 import pytest
+from helpers.unusual_generators import Stateless, Wrapped
 
 from mpqueue.seeding.generators import GeneratorState, generators_in, set_state, state_of
-
-
-class Wrapped(random.Random):
-    """A generator with a state of another form than the state of its base class."""
-
-    def getstate(self):
-        return "wrapped", super().getstate(), {"number": 1}
-
-    def setstate(self, state):
-        super().setstate(state[1])
 
 
 class Hidden(Wrapped):
@@ -28,13 +19,6 @@ class Hidden(Wrapped):
 
     def setstate(self, state):
         super().setstate(state[1])
-
-
-class Secret(random.Random):
-    """A generator without a state."""
-
-    def getstate(self):
-        raise NotImplementedError
 
 
 MAKE = {
@@ -77,7 +61,7 @@ def test_plain_state_survives_json(kind):
     assert draw(generator) == expected
 
 
-@pytest.mark.parametrize("generator", [Hidden(3), Secret(3)], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("generator", [Hidden(3), Stateless(3)], ids=lambda each: type(each).__name__)
 def test_state_without_a_plain_form_is_not_saved(generator):
     assert state_of(generator) is None
     before = draw(generator)

@@ -84,14 +84,19 @@ def numpy_state():
     return state["state"]["key"].tolist(), state["state"]["pos"], state["has_gauss"], state["gauss"]
 
 
+def state_after(num_normals):
+    """Seed NumPy, draw normal numbers, and return its state."""
+    np.random.seed(3)
+    for _ in range(num_normals):
+        np.random.normal()
+    return numpy_state()
+
+
 # Normal numbers are drawn in pairs: after an odd number of draws, the second one of a pair is cached.
 @pytest.mark.parametrize("num_before", [0, 1, 2])
 @pytest.mark.parametrize("num_drawn", [0, 1, 2])
 def test_state_with_and_without_a_cached_normal_number_is_restored_exactly(num_before, num_drawn):
-    np.random.seed(3)
-    for _ in range(num_before):
-        np.random.normal()
-    expected = numpy_state()
+    expected = state_after(num_before)
     assert expected[2] == num_before % 2
     before = GlobalState()
     assert numpy_state() == expected
@@ -105,10 +110,7 @@ def test_state_with_and_without_a_cached_normal_number_is_restored_exactly(num_b
 
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_interrupt_at_any_point_of_saving_and_restoring_loses_no_number(num_before):
-    np.random.seed(3)
-    for _ in range(num_before):
-        np.random.normal()
-    expected = numpy_state()
+    expected = state_after(num_before)
     for after in itertools.count(1):
         with Strike(after) as strike:
             before = unless_struck(GlobalState)
@@ -133,10 +135,7 @@ def unless_struck(function):
 
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_cached_normal_number_can_be_left_out_until_the_restore(num_before):
-    np.random.seed(3)
-    for _ in range(num_before):
-        np.random.normal()
-    expected = numpy_state()
+    expected = state_after(num_before)
     before = GlobalState()
     before.use_up_normal()
     assert numpy_state() == (*expected[:2], 0, 0.0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.injected_exceptions import Struck, each_strike
@@ -32,18 +33,14 @@ class Other:
 
 def test_change_wakes_all_waiters():
     condition, requested, done = Condition(), [], []
-    waiting = [
-        threading.Thread(target=lambda: condition.wait_for(lambda: requested.append(1) or done)) for _ in range(3)
-    ]
-    for thread in waiting:
-        thread.start()
-    until(lambda: len(requested) == 3, "no thread waits")
-    with condition:  # acquired only while all of them wait
-        done.append(True)
-        condition.notify_all()
-    for thread in waiting:
-        thread.join(DEADLOCK_S)
-        assert not thread.is_alive()
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(condition.wait_for, lambda: requested.append(1) or done) for _ in range(3)]
+        until(lambda: len(requested) == 3, "no thread waits")
+        with condition:  # acquired only while all of them wait
+            done.append(True)
+            condition.notify_all()
+        for each in waiting:
+            each.result(DEADLOCK_S)
     assert len(requested) == 6
 
 

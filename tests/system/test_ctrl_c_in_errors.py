@@ -47,11 +47,8 @@ def source_of(error):
 def test_error_is_raised_after_interrupt(tmp_path, on_error, number, kind):
     path = tmp_path / "fuse"
     path.write_text(f"{os.getpid()} {int(number)}")
-    source = source_of(Errs(str(path)))
-    with (
-        handling(raising(Interrupted), signal.SIGUSR1),
-        Loader(source, batch_size=None, workers=1, start_method="fork", on_error=on_error) as loader,
-    ):
+    options = {"workers": 1, "start_method": "fork", "on_error": on_error}
+    with handling(raising(Interrupted), signal.SIGUSR1), Loader(source_of(Errs(str(path))), **options) as loader:
         batches = iter(loader)
         assert next(batches) == 0
         with pytest.raises(kind):
@@ -68,7 +65,7 @@ def test_error_is_raised_after_interrupt(tmp_path, on_error, number, kind):
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_keyboard_interrupt_of_worker_is_raised_once(backend, on_error):
     source = source_of(KeyboardInterrupt())
-    with Loader(source, batch_size=None, workers=1, backend=backend, on_error=on_error) as loader:
+    with Loader(source, workers=1, backend=backend, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches) == 0
         with pytest.raises(KeyboardInterrupt):

@@ -5,6 +5,7 @@ import signal
 import pytest
 from helpers.repeated_signals import Repeated, Repeating
 from helpers.signal_handlers import handling
+from helpers.wrapped_functions import wrap
 
 from mpqueue.system.signals import deferred
 from mpqueue.system.signals.deferred import allow_signals, are_signals_deferred, defer_signals
@@ -23,7 +24,7 @@ def handled():
 @pytest.fixture(params=["before", "behind"])
 def collected(request, monkeypatch):
     """Run a finalizer right before, or after, a handler is changed; but not within another finalizer."""
-    change, is_within, times = deferred.set_handler, [], []
+    is_within, times = [], []
 
     def finalize():
         if not is_within:
@@ -33,7 +34,7 @@ def collected(request, monkeypatch):
                 pass
             is_within.clear()
 
-    def changed(number, handler):
+    def changed(change, number, handler):
         if request.param == "before":
             finalize()
         previous = change(number, handler)
@@ -41,7 +42,7 @@ def collected(request, monkeypatch):
             finalize()
         return previous
 
-    monkeypatch.setattr(deferred, "set_handler", changed)
+    wrap(monkeypatch, deferred, "set_handler", changed)
     yield
     monkeypatch.undo()
     assert len(times) > len(STRUCK), "no finalizer ran as handlers were replaced and put back"

@@ -64,10 +64,7 @@ def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
     injected_exceptions.strike_in_contextlib_too(monkeypatch)
     before = os.listdir("/proc/self/fd")
     for _, strike in each_strike(least=10):
-        try:
-            with strike, descriptors.apart_from_standard():
-                pass
-        except Struck:
+        with contextlib.suppress(Struck), strike, descriptors.apart_from_standard():
             pass
         assert os.listdir("/proc/self/fd") == before
 

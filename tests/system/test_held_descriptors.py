@@ -1,5 +1,6 @@
 """Descriptors that are closed with their last reference, by C code, which no signal handler can interrupt."""
 
+import contextlib
 import os
 import warnings
 
@@ -50,11 +51,8 @@ def test_error_of_the_function_is_raised(tmp_path):
 def test_interrupt_while_a_descriptor_is_opened_does_not_leak_it(path):
     before = num_open()
     for _, strike in each_strike(least=5):
-        try:
-            with strike:
-                HeldDescriptor(os.open, path, os.O_RDONLY)
-        except Struck:
-            pass
+        with contextlib.suppress(Struck), strike:
+            HeldDescriptor(os.open, path, os.O_RDONLY)
         assert num_open() == before
 
 

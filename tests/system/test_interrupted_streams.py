@@ -18,6 +18,7 @@ from helpers.computed_source import Computed
 from helpers.engine_parts import lock_of
 from helpers.faults import Fault, Growing, Numbers, StrikesAt
 from helpers.injected_exceptions import Alarms, Strike, Struck, StruckError, StruckException, StruckLimit, each_strike
+from helpers.signal_handlers import handling, raising
 from helpers.slow_sources import Slow
 from helpers.wrapped_functions import wrap
 
@@ -37,14 +38,6 @@ KINDS = {
 RANDOM_S = 0.6  # per test; the soak test runs longer
 
 
-@pytest.fixture
-def handle():
-    """Set the handler of SIGUSR1 for this test."""
-    before = signal.getsignal(signal.SIGUSR1)
-    yield lambda handler: signal.signal(signal.SIGUSR1, handler)
-    signal.signal(signal.SIGUSR1, before)
-
-
 def until_done(call, function, *arguments):
     while not (found := call(function, *arguments)):
         pass
@@ -56,6 +49,15 @@ def unless_struck(function, *arguments):
         return [function(*arguments)]
     except Struck:
         return []
+
+
+def rest_of(batches, call):
+    """Return the numbers of the batches that are left, with calls that may be interrupted."""
+    found = []
+    with contextlib.suppress(StopIteration):
+        while True:
+            found += [int(batch[0]) for batch in call(next, batches)]
+    return found
 
 
 def one_epoch(loader, call, number):
@@ -125,7 +127,7 @@ class Lane:
     """Numbers from an offset on, with a state."""
 
     def __init__(self, run):
-        self.run, self.number = run, run.state or 0
+        self.number = run.state or 0
 
     def next(self):
         if self.number == 3:
@@ -138,8 +140,7 @@ class Lane:
 
 
 class Lanes:
-    def open_lane(self, run):
-        return Lane(run)
+    open_lane = staticmethod(Lane)
 
     def shape(self):
         return ["Lanes"]
@@ -158,11 +159,7 @@ def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
     for after, strike in each_strike(307 if kind == "process" else 5):
         with mpqueue.Loader(source, **options) as loader:
             with strike:
-                batches, found = until_done(unless_struck, iter, loader), []
-                with contextlib.suppress(StopIteration):
-                    while True:
-                        found += [int(batch[0]) for batch in unless_struck(next, batches)]
-                assert found == [0, 1, 2], after
+                assert rest_of(until_done(unless_struck, iter, loader), unless_struck) == [0, 1, 2], after
             assert [int(batch[0]) for batch in loader] == [0, 1, 2], after
 
 
@@ -199,40 +196,26 @@ def test_random_signals_lose_no_batch(kind):
             assert one_epoch(loader, alarms.call, number) == ([0, 1, 2, 3, 4], [])
 
 
-class Signalling(Numbers):
-    """A source that sends this process a signal before it computes index 1, once."""
-
-    has_sent = False
-
-    def __getitem__(self, index):
-        if index == 1:
-            self.send()
-        return super().__getitem__(index)
-
-    def send(self):
-        if not self.has_sent:
-            self.has_sent = True
-            signal.raise_signal(signal.SIGUSR1)
+def signalling():
+    """Return a source that sends this process a signal before it computes index 1, once."""
+    signals = [signal.SIGUSR1]
+    return StrikesAt(lambda: signals and signal.raise_signal(signals.pop()), 1, 3)
 
 
 # A source with an error at index 1.
 DAMAGED = StrikesAt(Fault("raise"), 1, 3)
 
 
-def too_late(*_):
-    raise TimeoutError("the user's own limit")
+def limited(exception=TimeoutError):
+    """Raise an exception at SIGUSR1 until the block ends."""
+    return handling(raising(exception("the user's own limit")), signal.SIGUSR1)
 
 
-def invalid(*_):
-    raise ValueError("the user's own limit")
-
-
-@pytest.mark.parametrize(("handler", "exception"), [(too_late, TimeoutError), (invalid, ValueError)])
+@pytest.mark.parametrize("exception", [TimeoutError, ValueError])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_exception_of_handler_in_source_is_not_its_error(handle, handler, exception, on_error):
+def test_exception_of_handler_in_source_is_not_its_error(exception, on_error):
     """Without workers, the source's own code is interrupted: the batch is computed again."""
-    handle(handler)
-    with mpqueue.Loader(Signalling(3), workers=0, on_error=on_error) as loader:
+    with limited(exception), mpqueue.Loader(signalling(), workers=0, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         with pytest.raises(exception, match="the user's own limit"):
@@ -241,16 +224,17 @@ def test_exception_of_handler_in_source_is_not_its_error(handle, handler, except
         assert loader.statistics().skipped == 0
 
 
-def test_exception_of_handler_while_source_is_sent_is_not_its_error(handle):
+def test_exception_of_handler_while_source_is_sent_is_not_its_error():
     """Otherwise the source would count as one that cannot be pickled, and the workers would be forked."""
+    signals = [signal.SIGUSR1]
 
-    class SignallingWhenSent(Signalling):
+    class SignallingWhenSent(Numbers):
         def __getstate__(self):
-            self.send()
+            if signals:
+                signal.raise_signal(signals.pop())
             return vars(self)
 
-    handle(too_late)
-    with mpqueue.Loader(SignallingWhenSent(3), workers=1) as loader:
+    with limited(), mpqueue.Loader(SignallingWhenSent(3), workers=1) as loader:
         with pytest.raises(TimeoutError, match="the user's own limit"):
             next(iter(loader))
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
@@ -429,10 +413,9 @@ def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
         assert [dataset[position] for position in range(7)] == wanted, after
 
 
-def test_error_of_source_during_interrupt_replaces_its_batch(handle):
+def test_error_of_source_during_interrupt_replaces_its_batch():
     """The interrupt is its ``__context__``, but not its cause."""
-    handle(too_late)
-    with mpqueue.Loader(DAMAGED, workers=0) as loader:
+    with limited(), mpqueue.Loader(DAMAGED, workers=0) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         try:
@@ -474,11 +457,7 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
     try:
         with mpqueue.Loader(Slow(5, 0.0003), workers=2, backend="thread") as loader:
             while time.monotonic() < end or not struck:
-                batches, found = iter(loader), []
-                with contextlib.suppress(StopIteration):
-                    while True:
-                        found += [int(batch[0]) for batch in struck_next(batches)]
-                assert found == [0, 1, 2, 3, 4]
+                assert rest_of(iter(loader), lambda _, batches: struck_next(batches)) == [0, 1, 2, 3, 4]
     finally:
         gc.enable()
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -486,21 +465,21 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
 
 
 @pytest.mark.parametrize("frontend", ["loader", "enqueuer"])
-def test_two_interrupts_are_raised_by_one_call(frontend, handle, monkeypatch):
+def test_two_interrupts_are_raised_by_one_call(frontend, monkeypatch):
     """The first interrupt must not be kept and raised by the next call in place of a batch."""
 
     def strike_once(*_):
         monkeypatch.undo()
         raise Struck
 
-    handle(too_late)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(limited())
         if frontend == "loader":
-            loader = stack.enter_context(mpqueue.Loader(Signalling(3), workers=0))
+            loader = stack.enter_context(mpqueue.Loader(signalling(), workers=0))
             batches = iter(loader)
             monkeypatch.setattr(batches, "_note_failure", strike_once)
         else:
-            enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(Signalling(3), use_multiprocessing=False))
+            enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(signalling(), use_multiprocessing=False))
             enqueuer.start(0)
             batches = enqueuer.get()
             monkeypatch.setattr(type(batches), "_note_failure", strike_once)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 from helpers.alarms import Alarm
@@ -67,10 +68,7 @@ def test_thread_blocks_all_signals_except_its_own_errors():
 
 
 def test_thread_that_cannot_be_started_is_os_error(monkeypatch):
-    def refuse(*_args, **_kwargs):
-        raise RuntimeError("can't start new thread")
-
     started = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
-    monkeypatch.setattr(threading, started, refuse)
+    monkeypatch.setattr(threading, started, Mock(side_effect=RuntimeError("can't start new thread")))
     with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
         JoinedThread(print, "refused").start()

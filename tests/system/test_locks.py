@@ -2,7 +2,7 @@
 
 import gc
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.injected_exceptions import Struck
@@ -14,17 +14,15 @@ ROUNDS, AGAIN_S = 200, 0.01
 
 def is_taken(lock):
     """Return whether another thread cannot acquire a lock."""
-    found = []
 
     def acquire():
-        found.append(lock.acquire(blocking=False))
-        if found[0]:
+        is_free = lock.acquire(blocking=False)
+        if is_free:
             lock.release()
+        return is_free
 
-    other = threading.Thread(target=acquire)
-    other.start()
-    other.join()
-    return not found[0]
+    with ThreadPoolExecutor(1) as pool:
+        return not pool.submit(acquire).result()
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])

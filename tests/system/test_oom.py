@@ -1,16 +1,14 @@
 """Detection of the kernel's out-of-memory killer: its counters, in both versions of cgroups, and real kills."""
 
-import contextlib
 import os
 
 import pytest
 from helpers.control_groups import show_groups
+from helpers.memory_groups import ENTER, memory_group
 from helpers.trainer_processes import Trainer
 
 from mpqueue.system.processes import oom
 from mpqueue.system.processes.oom import OomCounter, find_counter, parse_kills
-
-_MEMORY = "/sys/fs/cgroup/memory"
 
 
 @pytest.mark.parametrize(
@@ -88,18 +86,8 @@ def test_each_kill_is_attributed_once(tmp_path):
 @pytest.fixture
 def limited():
     """Create a memory cgroup (version 1) of 300 MiB."""
-    folder = f"{_MEMORY}/mpqueue-test-{os.getpid()}"
-    try:
-        os.mkdir(folder)
-    except OSError as error:
-        pytest.skip(f"cannot make a memory cgroup (version 1): {error}")
-    with open(f"{folder}/memory.limit_in_bytes", "w") as file:
-        file.write(str(300 << 20))
-    yield folder
-    while True:
-        with contextlib.suppress(OSError):  # while a process is still exiting
-            os.rmdir(folder)
-            break
+    with memory_group(300 << 20) as folder:
+        yield folder
 
 
 SCRIPT = """
@@ -109,8 +97,7 @@ class Hungry(Numbers):
             {deed}
         return super().__getitem__(index)
 
-with open(os.environ["CGROUP"] + "/cgroup.procs", "w") as file:
-    file.write(str(os.getpid()))
+{enter}
 enqueuer = OrderedEnqueuer(Hungry(), True, restarts=1, start_method="{method}")
 enqueuer.start(1)
 batches = enqueuer.get()
@@ -125,7 +112,7 @@ except mpqueue.errors.WorkerDied as error:
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_batch_killed_by_oom_killer_is_reported(method, limited):
-    script = SCRIPT.format(deed="np.ones(1 << 27)", method=method)
+    script = SCRIPT.format(deed="np.ones(1 << 27)", enter=ENTER, method=method)
     with Trainer(script, env={"CGROUP": limited}) as trainer:
         assert trainer.heard() == "0 1 2"
         *what, peak_mb = trainer.heard().split()
@@ -139,7 +126,7 @@ def test_batch_killed_by_oom_killer_is_reported(method, limited):
 
 
 def test_other_sigkill_is_not_attributed_to_oom_killer(limited):
-    script = SCRIPT.format(deed="os.kill(os.getpid(), signal.SIGKILL)", method="forkserver")
+    script = SCRIPT.format(deed="os.kill(os.getpid(), signal.SIGKILL)", enter=ENTER, method="forkserver")
     with Trainer(script, env={"CGROUP": limited}) as trainer:
         assert trainer.heard() == "0 1 2"
         assert trainer.heard().startswith("False SIGKILL 3 0")

@@ -3,13 +3,13 @@
 import io
 import logging
 import os
-import signal
 import sys
 import warnings
 
 import numpy as np
 import pytest
-from helpers.faults import burns
+from helpers.faults import Fault, StrikesAt
+from helpers.one_epoch import one_epoch
 
 import mpqueue
 from mpqueue.system import log
@@ -46,19 +46,6 @@ each_stream = pytest.mark.parametrize("kind", STREAMS)
 each_lost = pytest.mark.parametrize("kind", LOST)
 
 
-class KillsOnce:
-    def __init__(self, fuse):
-        self.fuse = fuse
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        if index == 2 and burns(self.fuse):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return index
-
-
 @pytest.fixture
 def lone_logger():
     """The package's logger with a handler that writes to the standard error, as in a program without pytest."""
@@ -75,8 +62,9 @@ def lone_logger():
 def test_workers_start_and_are_replaced(kind, method, monkeypatch, tmp_path, lone_logger):
     monkeypatch.setattr(sys, "stdout", STREAMS[kind]())
     monkeypatch.setattr(sys, "stderr", STREAMS[kind]())
-    with mpqueue.Loader(KillsOnce(str(tmp_path / "fuse")), workers=1, start_method=method) as loader:
-        assert [int(number) for number in loader] == [0, 1, 2, 3]
+    source = StrikesAt(Fault("sigkill", tmp_path / "fuse"), 2, 4)
+    with mpqueue.Loader(source, workers=1, start_method=method) as loader:
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2, 3]
         assert loader.statistics().deaths == 1
 
 
@@ -115,13 +103,9 @@ def test_error_of_a_handler_is_raised(monkeypatch, lone_logger):
         def emit(self, record):
             raise LookupError(record.getMessage())
 
-    handler = Strict()
-    logging.getLogger("mpqueue").addHandler(handler)
-    try:
-        with pytest.raises(LookupError, match="a message"):
-            log.warn("a message")
-    finally:
-        logging.getLogger("mpqueue").removeHandler(handler)
+    monkeypatch.setattr(logging.getLogger("mpqueue"), "handlers", [Strict()])
+    with pytest.raises(LookupError, match="a message"):
+        log.warn("a message")
 
 
 def test_streams_are_flushed(monkeypatch):
@@ -137,5 +121,4 @@ def test_streams_are_flushed(monkeypatch):
 def test_progress_bar_without_a_stream_is_disabled(kind, monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", LOST[kind]())
-    with mpqueue.Loader(np.arange(3), workers=0, progress=True) as loader:
-        assert [int(number) for number in loader] == [0, 1, 2]
+    assert [int(number) for number in one_epoch(np.arange(3), workers=0, progress=True)] == [0, 1, 2]

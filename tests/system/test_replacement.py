@@ -5,12 +5,13 @@ import types
 import pytest
 from helpers.finalizers import end_interrupted
 from helpers.injected_exceptions import Struck, each_strike
+from helpers.signal_handlers import raising
 
 from mpqueue.system.user_code.replacement import Replacement
 
 
-@pytest.fixture(name="library")
-def _library():
+@pytest.fixture
+def library():
     return types.SimpleNamespace(make=lambda: "theirs")
 
 
@@ -24,10 +25,7 @@ def _replace(library, check=lambda _: None):
 
 
 def test_unsupported_library_is_unchanged(library):
-    def check(_):
-        raise ImportError("it does not fit")
-
-    theirs, replacement = library.make, _replace(library, check)
+    theirs, replacement = library.make, _replace(library, raising(ImportError("it does not fit")))
     with pytest.raises(ImportError, match="it does not fit"):
         replacement.install()
     assert library.make is theirs

@@ -5,6 +5,7 @@ import importlib.util
 import mmap
 import multiprocessing
 from multiprocessing import managers, resource_tracker, shared_memory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,17 +19,9 @@ NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 OF_MULTIPROCESSING = [multiprocessing.Value("i", 0), multiprocessing.Array("d", 4), multiprocessing.RawArray("d", 4)]
 
 
-class Holds:
-    """An object that refers to another object."""
-
-    def __init__(self, value):
-        self.value = value
-
-
-class Declares(Holds):
-    def __init__(self, value, *, constant):
-        super().__init__(value)
-        self.constant = constant
+def holds(value, **declared):
+    """Return an object that refers to another object."""
+    return SimpleNamespace(value=value, **declared)
 
 
 def is_found(value):
@@ -55,14 +48,14 @@ def segment(monkeypatch):
 
 def test_shared_memory_of_the_standard_library_is_found(segment):
     for shared in (segment, segment.buf, *OF_MULTIPROCESSING):
-        assert is_found(Holds(shared))
+        assert is_found(holds(shared))
     assert is_found({"view": np.frombuffer(OF_MULTIPROCESSING[-1])[::2]})
     # Without a process: the proxy is not connected.
-    assert is_found(Holds(managers.DictProxy.__new__(managers.DictProxy)))
+    assert is_found(holds(managers.DictProxy.__new__(managers.DictProxy)))
 
 
 def test_found_part_is_named(segment):
-    assert find_shared_state([range(3), Holds([0, Holds(segment)])]).shown == ".value[1].value"
+    assert find_shared_state([range(3), holds([0, holds(segment)])]).shown == ".value[1].value"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +64,7 @@ def test_found_part_is_named(segment):
 def test_mapped_arrays_are_shared_if_they_are_writable(file, mode, is_shared):
     mapped = np.memmap(file, np.float64, mode)
     for array in (mapped, mapped[5:9], np.asarray(mapped)[::-2], mapped.reshape(2, -1).T):
-        assert is_found(Holds(array)) is is_shared
+        assert is_found(holds(array)) is is_shared
 
 
 @pytest.mark.parametrize(
@@ -86,7 +79,7 @@ def test_mapped_arrays_are_shared_if_they_are_writable(file, mode, is_shared):
 def test_map_objects_and_their_views_are_shared_if_others_see_writes(flags, prot, is_shared):
     mapped = mmap.mmap(-1, 4096, flags | mmap.MAP_ANONYMOUS, prot)
     for value in (mapped, memoryview(mapped)[8:], np.frombuffer(mapped, np.uint8)):
-        assert is_found(Holds(value)) is is_shared
+        assert is_found(holds(value)) is is_shared
 
 
 def test_closed_maps_and_released_views_are_not_shared():
@@ -104,14 +97,14 @@ def test_tensors_are_shared_if_their_memory_is(file):
     mapped = np.memmap(file, np.float64, "r+")
     shared = [torch.zeros(3).share_memory_(), torch.from_numpy(mapped)[4:], torch.frombuffer(mapped, dtype=torch.uint8)]
     private = [torch.zeros(3), torch.zeros(0), torch.zeros(3).to_sparse(), torch.zeros(3, device="meta")]
-    assert [is_found(Holds(tensor)) for tensor in (*shared, *private)] == [True] * 3 + [False] * 4
+    assert [is_found(holds(tensor)) for tensor in (*shared, *private)] == [True] * 3 + [False] * 4
     assert is_found(torch.nn.Linear(2, 2).share_memory())
     assert not is_found(torch.nn.Linear(2, 2))
 
 
 def test_private_memory_is_not_shared():
     private = [np.arange(9)[2:], np.frombuffer(b"abcd", np.uint8), memoryview(b"abc"), ctypes.c_int(3), bytearray(8)]
-    assert not is_found(Holds([*private, multiprocessing.Lock(), np.zeros((0, 3))]))
+    assert not is_found(holds([*private, multiprocessing.Lock(), np.zeros((0, 3))]))
 
 
 SHARED = mmap.mmap(-1, 4096)
@@ -145,7 +138,7 @@ def closes_over(value):
 @pytest.mark.parametrize(
     ("value", "is_shared"),
     [
-        *((value, True) for value in (UsesGlobal(), uses_global, has_default, closes_over(Holds(SHARED)))),
+        *((value, True) for value in (UsesGlobal(), uses_global, has_default, closes_over(holds(SHARED)))),
         *((value, False) for value in (UsesNone(), closes_over(3), closes_over)),
     ],
 )
@@ -182,4 +175,4 @@ def test_search_reads_no_missing_attribute():
     [(False, 3, True), (True, SHARED, False), (None, 3, False), (None, SHARED, True), ("no", 3, False)],
 )
 def test_attribute_constant_declares_what_the_search_cannot_find(constant, value, expected):
-    assert is_found(Holds(Declares(value, constant=constant))) is expected
+    assert is_found(holds(holds(value, constant=constant))) is expected

@@ -25,23 +25,18 @@ class Waiting(Numbers):
             hang()
         return super().__getitem__(index)
 """
-READING = (
-    WAITING
-    + """
+READING = f"""{WAITING}
 enqueuer = OrderedEnqueuer(Waiting(), True)
 enqueuer.start(2)
 for batch in enqueuer.get():
     pass
 """
-)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_ctrl_c_in_next_is_prompt_and_workers_print_nothing(method):
     """Ctrl-C goes to the whole process group of a terminal."""
-    script = (
-        WAITING
-        + f"""
+    script = f"""{WAITING}
 enqueuer = OrderedEnqueuer(Waiting(), True, start_method="{method}")
 try:
     enqueuer.start(2)
@@ -51,7 +46,6 @@ except KeyboardInterrupt:
     enqueuer.stop()
     say("interrupted")
 """
-    )
     with Trainer(script) as trainer:
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
         trainer.hears(signal.SIGINT, all_of_it=True)
@@ -162,9 +156,7 @@ def test_second_ctrl_c_during_cleanup_leaves_nothing():
 
 @pytest.mark.parametrize(("processes", "exits"), [(True, False), (False, False), (True, True)])
 def test_handler_that_stops_ends_waiting_stream_or_program(processes, exits):
-    script = (
-        WAITING
-        + f"""
+    script = f"""{WAITING}
 def handle(*_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would kill: the interpreter's exit takes handlers away
     enqueuer.stop()
@@ -176,7 +168,6 @@ enqueuer.start(1, 1)
 say(*(int(batch[0]) for batch in enqueuer.get()))
 say(enqueuer)
 """
-    )
     with Trainer(script) as trainer:
         assert trainer.heard() == "waiting 4"
         trainer.hears(signal.SIGTERM)
