@@ -22,6 +22,7 @@ from mpqueue.backends.processes import hang
 from mpqueue.backends.processes.handle import Cause, WorkerLife
 from mpqueue.backends.start import forker
 from mpqueue.errors import BatchTimeout
+from mpqueue.transport.poller import wait_readable
 from mpqueue.worker.config import DUMP_SIGNAL
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
@@ -87,6 +88,23 @@ def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
         with pytest.raises(BatchTimeout, match="the worker is stopped, or stuck in the kernel") as caught:
             next(batches)
         assert caught.value.index == 2
+
+
+def test_stack_that_a_slow_machine_interrupts_within_a_line_is_read_to_its_end(monkeypatch):
+    read_end, write_end = os.pipe()
+    parts = [b"Current thread 0x", b"7f (most recent call first):\n"]
+
+    def is_readable(fd, until):
+        if until and parts:  # the next part comes when the reader waits for it, and it waits long enough for that
+            assert until - time.monotonic() > 2 * hang._QUIET_S
+            os.write(write_end, parts.pop(0))
+        return wait_readable(fd, 0.0)
+
+    monkeypatch.setattr(hang, "wait_readable", is_readable)
+    worker = SimpleNamespace(pipes=SimpleNamespace(stacks=read_end))
+    with os.fdopen(read_end), os.fdopen(write_end):
+        found = hang.stacks_of(worker, SimpleNamespace(signal=lambda *_: None))
+    assert found == "Current thread 0x7f (most recent call first):\n"
 
 
 def test_forked_worker_before_its_first_step_survives_the_signal(monkeypatch):

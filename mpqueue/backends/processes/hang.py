@@ -205,5 +205,6 @@ def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
         if not piece:
             break
         data += piece
-        until = time.monotonic() + _QUIET_S
+        # In the middle of a line more follows, however late on a busy machine.
+        until = time.monotonic() + (_QUIET_S if data.endswith(b"\n") else _DUMP_S)
     return data.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"
