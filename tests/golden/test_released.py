@@ -9,6 +9,7 @@ import random
 import re
 import warnings
 
+import numpy as np
 import pytest
 from helpers.docstrings import names_of
 from helpers.saved_states import CASES, take
@@ -149,7 +150,9 @@ def refused_item(value):
 def test_cache_of_the_release_is_read_or_filled_again(folder, tmp_path):
     data = DATA[folder, "cache"]
     released.write_cache(data["files"], tmp_path)
-    function = refused_item if folder == NEWEST else released.cached_item
+    # NumPy 1 cannot unpickle the arrays of NumPy 2: such elements are computed again.
+    is_read = folder == NEWEST and not np.__version__.startswith("1.")
+    function = refused_item if is_read else released.cached_item
     with mpqueue.Loader(released.cached(tmp_path, function), seed=released.SEED, workers=0) as loader:
         assert released.shortened(loader) == data["batches"]
 
