@@ -61,7 +61,7 @@ def set_initial_seed(generator: Any, seed: int) -> None:
 def number_of(seed: int, epoch: int, index: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
     # Not `hash`, which a later version of Python may compute differently. The factors are not those of
-    # `mpqueue.seeding.seeds.place_of`: an index may be such a place.
+    # `mpqueue.seeding.seeds.position_of`: an index may be such a position.
     number = (seed * _OF_SEED + epoch * _OF_EPOCH + index) % _PRIME
     return (number ^ number >> 32) * GOLDEN & WORD
 
