@@ -2,6 +2,7 @@
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
+    words.py              orders from the words of NumPy's bit generators
     seeds.py              seeds and shuffled orders from (seed, epoch, index)
     picks.py              the picks of a shuffle buffer
     permutation.py        the shuffled order of samples, computed position by position: a billion samples cost no memory

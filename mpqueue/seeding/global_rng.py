@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.seeding.seeds import GOLDEN, WORD
 from mpqueue.system.signals.deferred import defer_signals
 
+_OF_SEED, _OF_EPOCH, _PRIME = 0xD6E8FEB86659FD93, 0xA0761D6478BD642F, (1 << 64) - 59
 NUM_WORDS = 624  # of a Mersenne Twister's state
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
 
@@ -58,8 +60,10 @@ def set_initial_seed(generator: Any, seed: int) -> None:
 
 def number_of(seed: int, epoch: int, index: int) -> int:
     """Return the integer of 64 bits that the generators are seeded with for a batch or sample."""
-    # CPython hashes a tuple of integers by a fixed algorithm, without a salt. -1 and -2 have the same hash.
-    return hash((seed, epoch, index if index >= 0 else index - 1))
+    # Not `hash`, which a later version of Python may compute differently. The factors are not those of
+    # `mpqueue.seeding.seeds.position_of`: an index may be such a position.
+    number = (seed * _OF_SEED + epoch * _OF_EPOCH + index) % _PRIME
+    return (number ^ number >> 32) * GOLDEN & WORD
 
 
 class GlobalState:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mpqueue.seeding.seeds import sequence_of
+from mpqueue.seeding.seeds import raw_words, sequence_of
 
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -198,9 +198,10 @@ class SampleOrder:
         # handler raises in between, no later call mistakes a partial order for a complete one.
         whole, keys = None, self._keys
         if length <= self._max_shuffled:
-            whole = np.arange(length)
-            words = sequence_of(self._seed, epoch, _SHUFFLED)
-            np.random.Generator(np.random.PCG64(words)).shuffle(whole)
+            from mpqueue.seeding.words import shuffled_range  # imported here: a worker without a shuffle skips it
+
+            words = raw_words(length, self._seed, epoch, _SHUFFLED, length)
+            whole = shuffled_range(words).view(np.int64)
         else:
             keys = _keys_of(self._seed, epoch).tolist()
         self._whole, self._keys, self._blocks, self._of = whole, keys, {}, (epoch, length)

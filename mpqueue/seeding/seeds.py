@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_PART = 0x9E3779B97F4A7C15
+GOLDEN = 0x9E3779B97F4A7C15
+_HALF = 0xFFFFFFFF
 _FIRST, NEXT_ITEM, WORD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xFFFFFFFFFFFFFFFF
 _MOST_ORDERED = 1 << 48  # no machine can address more bytes
 _ORDER = 0x6F72646572  # separates the numbers of a shuffle from the batches' numbers
@@ -63,7 +64,7 @@ def _position_of(token: Any, depth: int) -> int:
         first = _position_of(first, depth + 1)
     if type(second) is not int:
         second = _position_of(second, depth + 1)
-    position: int = (first * _FIRST + second * NEXT_ITEM + len(token) * _PART) & WORD
+    position: int = (first * _FIRST + second * NEXT_ITEM + len(token) * GOLDEN) & WORD
     if depth > _DEEP:
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
@@ -84,13 +85,27 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:
             "batches: remove it, and draw random items in __getitem__ (mpqueue.rng()). Or pass samples and batch_size: "
             "their order takes no memory"
         )
-    order = np.arange(length, dtype=np.uint32 if length <= 1 << 32 else np.uint64)
-    np.random.Generator(np.random.PCG64(sequence_of(seed, epoch, _ORDER))).shuffle(order)
-    return order
+    from mpqueue.seeding.words import shuffled_range  # imported here: a trainer that does not shuffle never needs it
+
+    order = shuffled_range(raw_words(length, seed, epoch, _ORDER, length))
+    return order.astype(np.uint32) if length <= 1 << 32 else order
+
+
+def raw_words(count: int, *key: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return random words, which depend only on the key."""
+    words: np.ndarray[Any, np.dtype[np.uint64]] = np.random.PCG64(sequence_of(*key)).random_raw(count)
+    return words
 
 
 def sequence_of(*words: int) -> "np.random.SeedSequence":
     """Return the entropy of these numbers, for any generator of NumPy."""
     # Entropy must not be negative, indices of user-made orders may be. A larger number keeps its words: the epoch
     # of a pass over endless passes has the epoch of the run in its third word.
-    return np.random.SeedSequence([number & WORD if number < 0 else number for number in words])
+    # NumPy makes the same halves of a list of integers, in twice the time.
+    parts = []
+    for word in words:
+        number = word & WORD if word < 0 else word
+        parts.append(number & _HALF)
+        while number := number >> 32:
+            parts.append(number & _HALF)
+    return np.random.SeedSequence(np.array(parts, np.uint32))

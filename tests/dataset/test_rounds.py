@@ -80,7 +80,7 @@ def test_continuing_after_an_interrupt_neither_loses_nor_repeats_elements(datase
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 3)])  # a stream has about 600 points
 def test_interrupt_at_any_point_does_not_change_later_elements(kind, step):
-    dataset = mpqueue.Dataset.range(6).shuffle().map(Drawing(1))
+    dataset = mpqueue.Dataset.range(9).shuffle().map(Drawing(1))
     if kind == "stream":
         dataset = dataset.filter(Kept(2)).shuffle(buffer=2)
     wanted, position, is_struck = list(dataset), 0, True

@@ -157,8 +157,8 @@ def function():
 
 
 def draw():
-    """Return a random number of the sample."""
-    return int(mpqueue.rng().integers(1000))
+    """Return a random number of the sample. It is a raw word, which is the same in all versions of NumPy."""
+    return int(mpqueue.rng().bit_generator.random_raw()) % 1000
 
 
 def drawn(value):

@@ -107,5 +107,5 @@ def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
     batches = iter(loader)
     next(batches)
     loader.set_weights({"a": 7, "b": 1})
-    assert [len(batch) for batch in batches] == [5, 5, 5, 4]
-    assert loader.state_dict()["parts"] == {"a": 20, "b": 4}
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 1]
+    assert loader.state_dict()["parts"] == {"a": 20, "b": 6}

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from model.windows import Began, Windows
 
+from mpqueue.seeding.global_rng import number_of
+
 Sample = tuple[int, int, int, int]
 Batch = list[Sample]
 _ITERATION = 1000  # a dataset that counts its iterations adds this to its ids for each
@@ -302,8 +304,7 @@ class Numbers(NamedTuple):
             return self.main
         if self.workers:
             return self.workers[worker]
-        # Python's hash of -1 equals the hash of -2.
-        seed = hash((self.base_seed, self.epoch, position if position >= 0 else position - 1))
+        seed = number_of(self.base_seed, self.epoch, position)
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
 

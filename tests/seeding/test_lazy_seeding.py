@@ -12,7 +12,7 @@ from helpers.computed_source import Computed
 from helpers.forked_calls import exit_at_once
 
 import mpqueue
-from mpqueue.seeding.global_rng import seed_globals
+from mpqueue.seeding.global_rng import number_of, seed_globals
 from mpqueue.seeding.lazy_seeding import LazySeeding, NumpyRng, PythonRng
 
 SEED = 11
@@ -179,7 +179,7 @@ def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, can_r
             seeding._add_torch(types.SimpleNamespace(default_generator=generator))
 
         seeding.each(compute)
-        assert generator.seeds == [hash((SEED, 0, 7)) & 0x7FFFFFFFFFFFFFFF]
+        assert generator.seeds == [number_of(SEED, 0, 7) & 0x7FFFFFFFFFFFFFFF]
     finally:
         seeding.end()
 

@@ -7,7 +7,8 @@ import pytest
 
 from mpqueue.seeding import permutation
 from mpqueue.seeding.permutation import SampleOrder, permuted
-from mpqueue.seeding.seeds import sequence_of
+from mpqueue.seeding.seeds import raw_words
+from mpqueue.seeding.words import shuffled_range
 
 
 def digest(numbers):
@@ -33,9 +34,7 @@ def test_network_of_many_samples_is_unchanged(length, expected):
 
 
 def test_few_samples_are_shuffled_and_many_use_network():
-    expected = np.arange(65_536)
-    sequence_of_order = sequence_of(3, 1, 0x73616D706C6573)
-    np.random.Generator(np.random.PCG64(sequence_of_order)).shuffle(expected)
+    expected = shuffled_range(raw_words(65_536, 3, 1, 0x73616D706C6573, 65_536))
     assert SampleOrder(3, shuffle=True).indices(1, 65_536, 0, 65_536) == expected.tolist()
     expected = permuted(3, 1, 65_537, np.arange(65_537))
     assert SampleOrder(3, shuffle=True).indices(1, 65_537, 0, 65_537) == expected.tolist()

@@ -29,6 +29,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from mpqueue.seeding.global_rng import number_of
 from mpqueue.system import log
 from mpqueue.system.user_code.imports import Watch
 from mpqueue.worker import context
@@ -146,7 +147,7 @@ def _next_seed(of: tuple[int, int, int]) -> list[int]:
     if draws.of is not of:  # each batch has its own object, even if it is computed again
         draws.of, draws.count = of, 0
     draws.count += 1
-    return [hash(tuple(of)), draws.count]
+    return [number_of(*of) - (1 << 63), draws.count]  # TensorFlow expects a signed integer
 
 
 def _set_seed(original: Callable[[Any], None], seed: Any) -> None:
