@@ -81,7 +81,7 @@ class InlineBackend(InProcessBackend):
             # Computed only by the `next` that needs it, so a broken loop costs no batch.
             self._work_items.extend(self._ledger.deal())
 
-    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one work item
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
         """Compute the next batch, unless ``head`` is None."""
         if self._wakeup is not None:
             self._wakeup.clear()
@@ -214,7 +214,7 @@ class InlineBackend(InProcessBackend):
         if self._wakeup is not None:
             self._wakeup.wake()
 
-    def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - there is no thread to wait for
+    def stop(self, timeout_s: float | None) -> None:
         """Release the resources, without waiting."""
         self._stopped.set()
         if self._wakeup is not None:

@@ -195,7 +195,7 @@ class MDS(GroupedFiles):
         """
         return Groups(self)
 
-    def _offset_of(self, group: int) -> int | None:  # noqa: ARG002  # a shard is a whole file
+    def _offset_of(self, group: int) -> int | None:  # a shard is a whole file
         return None
 
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:

@@ -45,7 +45,7 @@ class BatchLookup:
         where = self._run.where()
         return At(where.epoch, where.position, self._order.ranks.shard.world)
 
-    def changing(self, kind: str) -> Place:  # noqa: ARG002 - of a stream
+    def changing(self, kind: str) -> Place:
         """Return the place, where the lanes of a stream begin one more change of a kind of `Changes`."""
         return self._run.where()
 

@@ -276,7 +276,7 @@ class ProcessBackend:
         largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
         return count * largest <= _MEMORY_SHARE * free_memory()
 
-    def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - all arrivals are processed
+    def wait(self, head: int, timeout_s: float | None) -> None:  # all arrivals are processed
         """Sleep until a report, an exit, the timeout or `wake`."""
         self._events = self._poll(timeout_s)
 

@@ -176,7 +176,7 @@ class IndexedRoot(LaneStage):
         """Return the indices of elements that have samples which are not excluded."""
         return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
 
-    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # any index can be computed again
         """Add the next index."""
         states.append({"place": self._place})
 
@@ -482,6 +482,6 @@ class StreamNode(StageNode):
         """Return the name of the function, or the type of the dataset."""
         return shown(self.source) + ("()" if callable(self.source) else "")
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> "StreamRoot":  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> "StreamRoot":
         """Open the source in a lane."""
         return StreamRoot(self, run)

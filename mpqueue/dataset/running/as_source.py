@@ -226,7 +226,7 @@ class DatasetStream(_DatasetSource, Lanes):
         assert stage is not None
         return f"the dataset has no length: {stage.named()} makes it a stream. epoch_batches=n sets a length"
 
-    def dropping(self, options: Options) -> str:  # noqa: ARG002 - the option is a stage
+    def dropping(self, options: Options) -> str:
         """Return the stage that drops short batches, for messages; empty if none does."""
         return dropping_stage(self.runs.root)
 

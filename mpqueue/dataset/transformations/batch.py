@@ -71,7 +71,7 @@ class BatchStage(OfTuples):
         self._tokens: Any = []  # an `array` of ints, or a list
         self._are_large = True  # whether elements are large; the first one is read alone
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
+    def pull(self, count: int) -> Block:
         """Return the next batch; its token is the tuple of its elements' tokens."""
         while True:
             collation = self._collation()
@@ -206,7 +206,7 @@ class BatchNode(LinkNode):
             return None
         return length // self.size if self.drop_last else -(-length // self.size)
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements in the batches before an index."""
         return place * self.size
 

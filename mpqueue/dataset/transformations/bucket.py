@@ -59,7 +59,7 @@ class BucketStage(OfTuples, Applied):
         self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
         self._places = self._padding = self._num_dropped = 0
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
+    def pull(self, count: int) -> Block:
         """Return the next batch; its token is the tuple of its samples' tokens."""
         while self._fill():
             bucket = self._ready.pop(0)

@@ -347,7 +347,7 @@ class CacheNode(LinkNode):
         """Return the stage without its folder."""
         return "cache()"
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
 
         def skip(skipped: Skipped) -> None:

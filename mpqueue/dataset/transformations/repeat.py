@@ -66,7 +66,7 @@ class RepeatNode(LinkNode):
             return length
         return None if self.times is None else length * self.times
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage in a lane; its input is opened for each pass."""
         return self.opened(opening, run)
 

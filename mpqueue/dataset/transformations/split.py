@@ -117,7 +117,7 @@ class SplitReader(PickReader):
         super().__init__(node, maker)
         self._members = node.members()
 
-    def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
+    def before(self, places: Places, run: IndexedRun) -> Places:
         """Return the indices of these elements of the part."""
         return self._members.at(places, self.input.length or 0)
 

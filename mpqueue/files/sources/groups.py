@@ -190,7 +190,7 @@ class GroupedFiles(FileSource):
         first_group = int(self._index.starts("rows")[file])
         return Location(self._index.files[file].path, int(starts[group] - starts[first_group]))
 
-    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for formats of rows
+    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:
         """Return the span of a row of a group; None for formats that store columns or compress their rows."""
         return None, None
 

@@ -148,12 +148,12 @@ class InlineStreamIterator(InlineIterator):
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _start(self, loader: Any, beginning: Beginning) -> None:  # noqa: ARG002 - as in the base class
+    def _start(self, loader: Any, beginning: Beginning) -> None:
         # Watch no indices: an iterable-style dataset has only indices without content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
     def _drop(
-        self, loader: Any, beginning: Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
+        self, loader: Any, beginning: Beginning, resumed: state.State
     ) -> None:  # fmt: skip
         """Drop the elements between the snapshot, or the beginning, and the place."""
         place, fetcher = resumed.place, self._dataset_fetcher

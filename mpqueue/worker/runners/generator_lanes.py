@@ -275,7 +275,7 @@ class IteratorRunner(SourceRunner):
         """Return the note for an exception of `run`."""
         return note_of(index // self._num_lanes, epoch, self._info)
 
-    def is_at(self, epoch: int, index: int) -> bool:  # noqa: ARG002 - an iterator has no other position
+    def is_at(self, epoch: int, index: int) -> bool:  # an iterator has no other position
         """Return True if `run` needs no start, which holds after its first call."""
         return self._has_begun
 

@@ -188,7 +188,7 @@ class _Still:
     def finish(self, moving: Any) -> Any:
         return moving
 
-    def is_done(self, moving: Any) -> bool:  # noqa: ARG002 - of any batch
+    def is_done(self, moving: Any) -> bool:
         return True
 
     def release(self, moving: Any) -> None:
