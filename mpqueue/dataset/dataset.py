@@ -554,9 +554,11 @@ class Dataset(Generic[Item_co]):
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
         return self._changed(
-            BatchNode, size=check_count("batch", "size", size),
-            drop_last=check_flag("batch", "drop_last", drop_last), collate=collate_of(self._root, "batch", collate),
-        )  # fmt: skip
+            BatchNode,
+            size=check_count("batch", "size", size),
+            drop_last=check_flag("batch", "drop_last", drop_last),
+            collate=collate_of(self._root, "batch", collate),
+        )
 
     @overload
     def bucket(
@@ -616,11 +618,14 @@ class Dataset(Generic[Item_co]):
         check_function("bucket", "length", length, "an element")
         limits = check_boundaries(boundaries)
         return self._changed(
-            BucketNode, length_of=length, boundaries=limits,
+            BucketNode,
+            length_of=length,
+            boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
-            drop_last=check_flag("bucket", "drop_last", drop_last), collate=collate_of(self._root, "bucket", collate),
-        )  # fmt: skip
+            drop_last=check_flag("bucket", "drop_last", drop_last),
+            collate=collate_of(self._root, "bucket", collate),
+        )
 
     def pack(
         self,
@@ -769,9 +774,12 @@ class Dataset(Generic[Item_co]):
         return self._changed(EnumerateNode)
 
     def cache(
-        self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None,
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
         max_bytes: int | str | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """Return a dataset of the same elements, each of which is computed once and then cached.
 
         All processes of a host share the cache: workers, and with a folder also ranks and later runs. The previous
@@ -911,8 +919,9 @@ class Dataset(Generic[Item_co]):
         remedy = EQUIVALENTS.get(name)
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
-            name=name, obj=self,
-        )  # fmt: skip
+            name=name,
+            obj=self,
+        )
 
     def __repr__(self) -> str:
         """Show each stage in a line."""

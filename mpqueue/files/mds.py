@@ -163,9 +163,10 @@ class MDS(GroupedFiles):
         for shard in shards:
             if shard.columns != stored:
                 raise FileError(
-                    shard.path, None, f"its columns are {_listed(shard.columns)}, expected {_listed(stored)} as in "
-                    f"{shards[0].path}",
-                )  # fmt: skip
+                    shard.path,
+                    None,
+                    f"its columns are {_listed(shard.columns)}, expected {_listed(stored)} as in {shards[0].path}",
+                )
         names = chosen(columns, [name for name, _ in stored])
         encodings = dict(stored)
         for name in names:

@@ -40,7 +40,7 @@ _NEEDS = 'mpqueue.jax needs JAX: pip install "mpqueue[jax]"'
 @suggests_keywords
 def device_iterator(
     loader: Iterable[Any], sharding: Any = None, prefetch: int = 2, *, dense: bool = False
-) -> "DeviceIterator[Any]":  # fmt: skip
+) -> "DeviceIterator[Any]":
     """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 
     Example:

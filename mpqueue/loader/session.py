@@ -70,9 +70,7 @@ class Session:
         starts: The times at the starts of epochs.
     """
 
-    def __init__(
-        self, kind: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, kind: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False) -> None:
         self._kind, self._ends_epochs, self._requests_epochs = kind, ends_epochs, requests_epochs
         self.pipeline: Pipeline | None = None
         self.ended = Ended()

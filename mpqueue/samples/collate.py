@@ -211,7 +211,7 @@ class Collation:
 
     def _merge_items(
         self, values: Sequence[Any], fields: Collection[Any], place: LeafPlace, form: str = "[{!r}]"
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:

@@ -61,7 +61,7 @@ def merge_sparse(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Recor
 
 def stack_rows(
     parts: Sequence[tuple[Array, Array]], columns: Sequence[int], empty: Empty, place: LeafPlace
-) -> list[Array]:  # fmt: skip
+) -> list[Array]:
     """Return ``data``, ``indices`` and ``indptr`` of rows, which are pairs of column indices and values.
 
     Raises:

@@ -54,9 +54,12 @@ def since(rows: StageRows, earlier: StageRows) -> list[StageRow]:
 def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:
     name, num_in, num_out, ns, waiting_ns = row
     return (
-        name, num_in + times * other[1], num_out + times * other[2], ns + times * other[3],
+        name,
+        num_in + times * other[1],
+        num_out + times * other[2],
+        ns + times * other[3],
         waiting_ns + times * other[4],
-    )  # fmt: skip
+    )
 
 
 def _number_of(row: StageRow) -> int:

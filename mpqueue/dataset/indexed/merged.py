@@ -89,9 +89,11 @@ class MergingReader(LinkReader):
         collate, ragged = collation_of(self.node.collate)
         if collate is None:
             collation = Collation(
-                len(samples), context.empty, ragged=ragged,
+                len(samples),
+                context.empty,
+                ragged=ragged,
                 refuse_none=lambda place: no_sample(self.input.origin(place, run)),
-            )  # fmt: skip
+            )
             collation.add_all(samples)
             return collation.finish(places)
         run.begin(self.seed(run), run.epoch, ~self._first(place))

@@ -176,9 +176,11 @@ def shuffled(datasets: Counts, *words: int) -> Counts:
     step = block * _GOLDEN
     state = _mixed(first + step & _WORD) << 64 | _mixed(second + step & _WORD)
     _generators.bits.state = {
-        "bit_generator": "PCG64", "state": {"state": state, "inc": (first << 64 | second) | 1},
-        "has_uint32": 0, "uinteger": 0,
-    }  # fmt: skip
+        "bit_generator": "PCG64",
+        "state": {"state": state, "inc": (first << 64 | second) | 1},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     order = datasets.copy()
     _generators.generator.shuffle(order)
     return order
@@ -241,7 +243,7 @@ class Extent:
 
     def _end_after_all(
         self, lengths: Sequence[int | None], before: Counts | None, most: int | None, needed: Counts
-    ) -> None:  # fmt: skip
+    ) -> None:
         shares = self.shares
         known = needed.tolist()
         if any(lengths[number] is None for number in known):

@@ -98,9 +98,12 @@ class DatasetItems(_DatasetSource, Items):
     runs: IndexedSource
 
     def __init__(
-        self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
+        self,
+        dataset: Any,
+        root: nodes.StageNode,
+        options: Options | None = None,
         batch: BatchNode | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         kind = IndexedSource if root.facts.merged is None else GroupsSource
         super().__init__(dataset, kind(root, batch), options)
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]

@@ -93,9 +93,12 @@ class BatchStage(OfTuples):
         if self._collate is not None:
             return None
         return Collation(
-            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self._refuse_none,
+            self._size,
+            self._empty,
+            keeps_records=self._keeps_records,
+            refuse_none=self._refuse_none,
             ragged=self._ragged,
-        )  # fmt: skip
+        )
 
     def _fill(self, collation: Collation | None) -> None:
         """Read elements until the batch is full or the input is exhausted."""

@@ -151,9 +151,7 @@ class CacheStage(LinkStage):
         seeds: The random numbers of the input.
     """
 
-    def __init__(
-        self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds
-    ) -> None:  # fmt: skip
+    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
         self._next = self._place = 0  # number of the next element, and of the input's next element

@@ -21,9 +21,7 @@ class RepeatReader(LinkReader):
         """Return the elements at these indices of all passes."""
         return self._by_pass(places, run, self.input.at)
 
-    def _by_pass(
-        self, places: Places, run: IndexedRun, read: Callable[[Places, IndexedRun], list[Any]]
-    ) -> list[Any]:  # fmt: skip
+    def _by_pass(self, places: Places, run: IndexedRun, read: Callable[[Places, IndexedRun], list[Any]]) -> list[Any]:
         length = self.input.length
         if length is None:
             return read(places, run)

@@ -152,9 +152,7 @@ class InlineStreamIterator(InlineIterator):
         # Watch no indices: an iterable-style dataset has only indices without content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
-    def _drop(
-        self, loader: Any, beginning: Beginning, resumed: state.State
-    ) -> None:  # fmt: skip
+    def _drop(self, loader: Any, beginning: Beginning, resumed: state.State) -> None:
         """Drop the elements between the snapshot, or the beginning, and the place."""
         place, fetcher = resumed.place, self._dataset_fetcher
         start = place.starts[0] if place.starts else BEGINNING

@@ -118,7 +118,10 @@ def _stateful() -> Replacement | None:
 
     methods = {name: instead(name, _OURS[name]) for name in ("state_dict", "load_state_dict")}
     replacement = Replacement(
-        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_stateful_iterator),
+        "mpqueue.torch",
+        lambda: StatefulDataLoader,
+        "_get_iterator",
+        instead("_get_iterator", _get_stateful_iterator),
         beside=_OURS | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
-    )  # fmt: skip
+    )
     return replacement

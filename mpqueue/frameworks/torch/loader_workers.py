@@ -120,8 +120,9 @@ class LoaderWorkers:
         options = Options(
             ordered=bool(getattr(loader, "in_order", True)),  # since torch 2.6
             start_method=self._start_method,
-            worker_init=source.prepare if self.count else None, ray_options=getattr(loader, "ray_options", None),
-        )  # fmt: skip
+            worker_init=source.prepare if self.count else None,
+            ray_options=getattr(loader, "ray_options", None),
+        )
         return Job(
             plan=plan, workers=self.count, options=options, guard=self._guard, source_has_threads=parts.threads > 1,
             source_coroutines=parts.coroutines, source_batch=batch_size_of(loader),

@@ -60,9 +60,7 @@ class _Before(NamedTuple):
 
 
 @suggests_keywords
-def prefetch(
-    loader: Iterable[Batch], device: Any, depth: int = 2, *, dense: bool = False
-) -> "DevicePrefetcher[Batch]":  # fmt: skip
+def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2, *, dense: bool = False) -> "DevicePrefetcher[Batch]":
     """Iterate over the batches of a loader on a device. They are copied there ahead of use.
 
     Example:
@@ -286,7 +284,7 @@ def moved_to(device: torch.device, batch: Any, *, dense: bool) -> Any:
 
 def map_tensors(
     value: Any, function: Callable[[Any], Any], of_ragged: Callable[[Ragged[Any]], Any] | None = None
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a batch with ``function`` applied to all objects that can be moved to a device.
 
     Args:

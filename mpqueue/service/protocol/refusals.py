@@ -25,5 +25,6 @@ class Redirected:
         remedy = self._elsewhere.get(name)
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
-            name=name, obj=self,
-        )  # fmt: skip
+            name=name,
+            obj=self,
+        )

@@ -122,10 +122,13 @@ class Server(Redirected, Fixed):
         if self._journal_path is not None:
             stream.check_restartable()
         self._rules = Rules(
-            mode=mode, window=window, slow=chosen.slow, grace_s=float(chosen.grace_s),
+            mode=mode,
+            window=window,
+            slow=chosen.slow,
+            grace_s=float(chosen.grace_s),
             lease_timeout=None if chosen.lease_timeout is None else float(chosen.lease_timeout),
             is_ordered=stream.is_ordered,
-        )  # fmt: skip
+        )
         self._loop: Loop | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()

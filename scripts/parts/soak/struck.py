@@ -206,9 +206,12 @@ class TakenAhead:
 
 
 def _loader(
-    alarms: Alarms, source: Callable[[], Any], common: dict[str, Any],
-    epochs: Callable[[Any], Any] = lambda loader: loader, **options: Any,
-) -> Generator[int, None, None]:  # fmt: skip
+    alarms: Alarms,
+    source: Callable[[], Any],
+    common: dict[str, Any],
+    epochs: Callable[[Any], Any] = lambda loader: loader,
+    **options: Any,
+) -> Generator[int, None, None]:
     def resume() -> list[Any]:
         state = _until_done(alarms, loader.state_dict)
         with mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as other:

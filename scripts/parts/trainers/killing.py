@@ -74,9 +74,8 @@ def run_killed(
     """Run a program, killed at given steps and resumed each time; return the records of the ranks of each part."""
     _made(folder)
     return [
-        _part(entry, Task(str(folder), part, entry.variant, feed), at, start)
-        for part, at in enumerate([*kills, None])
-    ]  # fmt: skip
+        _part(entry, Task(str(folder), part, entry.variant, feed), at, start) for part, at in enumerate([*kills, None])
+    ]
 
 
 def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:

@@ -170,9 +170,10 @@ def exclude(loader: Any, ids: Any) -> None:
     """Leave out samples in the rest of the pass and in later ones; see `DataLoader.exclude`."""
     samples = SampleSet.of(ids)
     _check_index(
-        loader, "exclude",
+        loader,
+        "exclude",
         "replace the DataLoader by mpqueue.Loader({dataset}, batch_size={batch_size}), whose batches are NumPy arrays",
-    )  # fmt: skip
+    )
     balance = getattr(loader, "balance", None)
     if balance is not None and balance.makes_lists:
         raise ValueError(

@@ -255,9 +255,7 @@ def starts_after(
         runs_ahead: Each stream was started, and has computed a batch after the returned ones, as workers do.
     """
     num_lanes = len(place.counts)
-    lanes = zip(
-        place.starts or (BEGINNING,) * num_lanes, place.counts, place.ends or (-1,) * num_lanes, strict=True
-    )  # fmt: skip
+    lanes = zip(place.starts or (BEGINNING,) * num_lanes, place.counts, place.ends or (-1,) * num_lanes, strict=True)
     return tuple(
         _start_after(start, count, epoch, batch_size or 1, is_over=is_over or count == end, runs_ahead=runs_ahead)
         for start, count, end in lanes

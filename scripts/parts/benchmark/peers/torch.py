@@ -50,11 +50,14 @@ def _as_it_is(batch: Any) -> Any:
 
 PEERS = {
     "torch": Peer(
-        functools.partial(batches, as_tensors=False), "torch.utils.data",
-        "persistent workers with fork, NumPy batches", samples,
+        functools.partial(batches, as_tensors=False),
+        "torch.utils.data",
+        "persistent workers with fork, NumPy batches",
+        samples,
     ),
     "torch tensors": Peer(
-        functools.partial(batches, as_tensors=True), "torch.utils.data",
+        functools.partial(batches, as_tensors=True),
+        "torch.utils.data",
         "persistent workers with fork, tensors in shared memory",
     ),
-}  # fmt: skip
+}
