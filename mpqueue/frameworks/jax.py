@@ -192,7 +192,8 @@ class DeviceIterator(Iterator[Batch_co]):
         self._ahead = Ahead.of(loader, mover, prefetch)
 
     def __next__(self) -> Batch_co:
-        return self._ahead.__next__()  # type: ignore[no-any-return]
+        batch: Batch_co = self._ahead.__next__()
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last returned batch, for `load_state_dict`.

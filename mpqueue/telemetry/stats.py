@@ -37,7 +37,8 @@ class Counted:
         changes: dict[str, Any] = {}
         for name in {each.name for each in fields(record)} - _PRESENT:
             changes[name] = _difference(getattr(self, name), getattr(earlier, name))
-        return replace(record, **changes)  # type: ignore[no-any-return]
+        difference: Self = replace(record, **changes)
+        return difference
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain data for JSON. Times have count, sum, mean and percentiles."""
