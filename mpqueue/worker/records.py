@@ -67,6 +67,7 @@ from select import PIPE_BUF
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
+from mpqueue.memory.main_module import dumps_named
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
@@ -148,8 +149,6 @@ def pack_listed(listed: BatchSamples) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
         return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
-    from mpqueue.memory.main_module import dumps_named
-
     # By value: the class of an index may be defined by the user's script.
     return _with_length(dumps_named(tuple(listed)))
 

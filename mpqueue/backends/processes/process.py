@@ -31,6 +31,7 @@ from mpqueue.backends.processes.source_sync import SourceSync
 from mpqueue.backends.processes.supervision import Supervision
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
+from mpqueue.system.processes.limits import free_memory
 from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.interrupts import is_interrupt
@@ -271,8 +272,6 @@ class ProcessBackend:
 
     def _has_room(self, count: int) -> bool:
         """Return whether more workers, each as large as the largest, take at most 80 % of the free memory."""
-        from mpqueue.system.processes.limits import free_memory
-
         largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
         return count * largest <= _MEMORY_SHARE * free_memory()
 

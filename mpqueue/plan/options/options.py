@@ -21,6 +21,7 @@ from mpqueue.plan.options import checks
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.batching import Batching, Choice, collation_of
 from mpqueue.plan.options.checks import Check, integer, is_integer
+from mpqueue.system.user_code.keywords import unknown_keyword
 
 if TYPE_CHECKING:
     from mpqueue.plan.options.balance import Balance
@@ -516,8 +517,6 @@ def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], 
         hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        from mpqueue.system.user_code.keywords import unknown_keyword  # imported here: few programs need it
-
         remedy = hints.get(name, "")  # before torch's names: a frontend may have another remedy for them
         if not remedy and name in _TORCH_NAMES:
             remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"
