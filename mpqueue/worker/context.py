@@ -66,10 +66,8 @@ class WorkerInfo(NamedTuple):
 
 
 # The values for a thread without user code.
-_IDLE: dict[str, Any] = {
-    "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None, "seeding": None, "own": None, "has_stopped": None,
-}  # fmt: skip
+_NAMES = ("info", "source", "begin", "may_begin_blocks", "batch", "rng", "tally", "seeding", "own", "has_stopped")
+_IDLE: dict[str, Any] = dict.fromkeys(_NAMES) | {"is_seeded": False}
 
 
 class _Values:

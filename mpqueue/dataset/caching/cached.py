@@ -208,9 +208,13 @@ class _Results:
     """The results of a function."""
 
     def __init__(
-        self, function: types.FunctionType, folder: str, max_bytes: int | None, version: str,
+        self,
+        function: types.FunctionType,
+        folder: str,
+        max_bytes: int | None,
+        version: str,
         key: Callable[[Any], object] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._function, self._folder, self._max_bytes = function, folder, max_bytes
         self._version, self._key = version, key
         self._signature = inspect.signature(function)

@@ -350,10 +350,8 @@ class JoinReader(Reader):
                 return run
             return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed, is_alone=is_alone)
         part = self.node.part_name(at)
-        return IndexedRun(
-            seed, epoch, begin, base + start, zero, watches, fixed, within(part, keep), _skip_within(part, skip),
-            is_alone,
-        )  # fmt: skip
+        keep, skip = within(part, keep), _skip_within(part, skip)
+        return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed, keep, skip, is_alone)
 
     def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of elements of an input, with its name before each."""

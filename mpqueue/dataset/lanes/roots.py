@@ -428,13 +428,8 @@ class StreamRoot(LaneStage):
         numbers = [self._number, *(token // self.run.num_lanes for token in held)]
         needed = sorted({bisect_right(self._numbers, number) - 1 for number in numbers} - {-1})
         self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
-        states.append(
-            {
-                "number": self._number,
-                "ended": self._has_ended,
-                "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
-            }
-        )
+        known = [list(pair) for pair in zip(self._numbers, self._states, strict=True)]
+        states.append({"number": self._number, "ended": self._has_ended, "states": known})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the next element is read on demand."""

@@ -98,11 +98,7 @@ class DatasetItems(_DatasetSource, Items):
     runs: IndexedSource
 
     def __init__(
-        self,
-        dataset: Any,
-        root: nodes.StageNode,
-        options: Options | None = None,
-        batch: BatchNode | None = None,
+        self, dataset: Any, root: nodes.StageNode, options: Options | None = None, batch: BatchNode | None = None
     ) -> None:
         kind = IndexedSource if root.facts.merged is None else GroupsSource
         super().__init__(dataset, kind(root, batch), options)

@@ -91,9 +91,8 @@ _NAMES = (
 )  # fmt: skip
 _OURS: dict[str, Any] = {name: vars(DataLoader)[name] for name in _NAMES} | {"last": _Last()}
 _replacement = Replacement(
-    "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
-    beside=_OURS,
-)  # fmt: skip
+    "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit, beside=_OURS
+)
 
 
 @functools.cache

@@ -509,10 +509,8 @@ def attach(
     if allow_pickle is not None:
         checks.flag("allow_pickle", allow_pickle)
     checks.path("trace", trace)
-    terms = AttachTerms(
-        name, ServerDirectory.of(name, uid), None if rank is None else int(rank), timeout, join, reconnect,
-        writable == "copy", allow_pickle,
-    )  # fmt: skip
+    directory, rank = ServerDirectory.of(name, uid), None if rank is None else int(rank)
+    terms = AttachTerms(name, directory, rank, timeout, join, reconnect, writable == "copy", allow_pickle)
     with defer_signals():
         attachment = open_attachment(terms)
         try:

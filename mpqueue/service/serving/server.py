@@ -252,10 +252,8 @@ class Server(Redirected, Fixed):
         # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
         # ones.
         had = [recovered.count_of(rank, mode.num_ranks) for rank in range(mode.num_ranks)]
-        core = Core(
-            rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
-            has_opened=recovered.epoch > 0 or bool(recovered.taken),
-        )  # fmt: skip
+        opened = recovered.epoch > 0 or bool(recovered.taken)
+        core = Core(rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position, has_opened=opened)
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission)
         awaited = [(survivor, recovered.taken.get(who, ())) for who, survivor in recovered.survivors.items()]

@@ -257,10 +257,8 @@ class IteratorRunner(SourceRunner):
     def __init__(self, arguments: RunnerArguments) -> None:
         super().__init__(arguments)
         self._batching, self._num_lanes = arguments.batching, arguments.num_lanes
-        run = LaneRun(
-            arguments.info.shard_id, arguments.num_lanes, arguments.info.seed, 0, arguments.begin,
-            in_slot=arguments.in_slot,
-        )  # fmt: skip
+        lane, seed = arguments.info.shard_id, arguments.info.seed
+        run = LaneRun(lane, arguments.num_lanes, seed, 0, arguments.begin, in_slot=arguments.in_slot)
         self._elements = Elements(run, arguments.batching, arguments.seeding, arguments.source)
         self._lock = RLock()  # a batch is a run of elements, which threads must not mix
         self._has_begun = False

@@ -24,10 +24,10 @@ def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any
 def _running(
     source: Any, batch_size: int | None, num_workers: int, ahead: int, collate: Any
 ) -> AbstractContextManager[Iterator[Any]]:
+    factor = max(2, ahead // num_workers)
     return batches_of(
-        source, batch_size, num_workers=num_workers, collate_fn=collate, prefetch_factor=max(2, ahead // num_workers),
-        persistent_workers=True,
-    )  # fmt: skip
+        source, batch_size, num_workers=num_workers, collate_fn=collate, prefetch_factor=factor, persistent_workers=True
+    )
 
 
 @contextmanager
