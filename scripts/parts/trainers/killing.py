@@ -48,9 +48,13 @@ Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Process]
 def by_new_python(entry: Entry, task: Task, output: BinaryIO) -> "subprocess.Popen[bytes]":
     """Start a program as a user does; its output goes to a file."""
     return subprocess.Popen(
-        [*entry.command(task.part), argument_of(task)], cwd=SCRIPTS, stdout=output, stderr=output,
-        env=environment_of(entry), start_new_session=True,
-    )  # fmt: skip
+        [*entry.command(task.part), argument_of(task)],
+        cwd=SCRIPTS,
+        stdout=output,
+        stderr=output,
+        env=environment_of(entry),
+        start_new_session=True,
+    )
 
 
 def argument_of(task: Task) -> str:

@@ -88,7 +88,11 @@ WORKLOADS = {
         "the same, and 2 ms of Python for each", waiting.AnswersAndPython, waiting.AsyncAnswersAndPython
     ),
     "waiting sleeps": _waiting(
-        "numbers after 10 ms", waiting.Sleeps, waiting.AsyncSleeps, at_once=4096, batch_size=256,
+        "numbers after 10 ms",
+        waiting.Sleeps,
+        waiting.AsyncSleeps,
+        at_once=4096,
+        batch_size=256,
         without=("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
     ),
-}  # fmt: skip
+}
