@@ -150,9 +150,13 @@ class InlineBackend(InProcessBackend):
             if shared is not None:
                 shared.use_up_normal()
             context.enter_thread(
-                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks,
-                seeding=self._seeding, has_stopped=self._stopped.is_set,
-            )  # fmt: skip
+                self._info,
+                is_seed_given=has_seed,
+                begin=self._begin,
+                may_begin_blocks=self._may_begin_blocks,
+                seeding=self._seeding,
+                has_stopped=self._stopped.is_set,
+            )
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
                 value = run(work_item.epoch, index, argument)

@@ -149,9 +149,14 @@ class Session:
         ends_epochs = self._ends_epochs
         is_timed = ends_epochs and job.workers > 0
         pipeline = Pipeline(
-            ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs,
-            requests_epochs=self._requests_epochs, skips=skips, recorder=job.recorder,
-        )  # fmt: skip
+            ledger,
+            epoch_end=job.plan.epoch_end,
+            timed_epoch_end=is_timed,
+            ends_epochs=ends_epochs,
+            requests_epochs=self._requests_epochs,
+            skips=skips,
+            recorder=job.recorder,
+        )
         job.recorder.caches = job.plan.source.caches
         names = job.plan.source.part_names
         ledger.counts.parts.names = names if len(names) <= MOST_ROWS else ()

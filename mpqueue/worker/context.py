@@ -136,9 +136,13 @@ def _here() -> Any:
 
 
 def enter_worker_process(
-    info: WorkerInfo, own: ProcessMark, granted: GrantedSlot, begin: Callable[[int, int, int], None],
-    begin_block: BeginBlock | None = None, seeding: "LazySeeding | None" = None,
-) -> None:  # fmt: skip
+    info: WorkerInfo,
+    own: ProcessMark,
+    granted: GrantedSlot,
+    begin: Callable[[int, int, int], None],
+    begin_block: BeginBlock | None = None,
+    seeding: "LazySeeding | None" = None,
+) -> None:
     """Make this process a worker.
 
     Args:

@@ -147,12 +147,11 @@ class ProcessBackend:
     def _configure(self, ring: Ring) -> WorkerConfig:
         """Return the configuration of worker 0."""
         job, share = self.job, self.ledger.cursor.lane_share
+        sizes = ring.segment.size, ring.segment.kind, ring.stride, job.options.max_batch_bytes
+        queues = queue_address.directory_for_workers()
         return WorkerConfig(
-            job.info(0), share.total, ring.segment.size,
-            ring.segment.kind, ring.stride, job.options.max_batch_bytes,
-            queue_directory=queue_address.directory_for_workers(),
-            is_endless=share.is_endless, skips=job.plan.skips,
-        )  # fmt: skip
+            job.info(0), share.total, *sizes, queue_directory=queues, is_endless=share.is_endless, skips=job.plan.skips
+        )
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when reports or exits have arrived."""

@@ -30,9 +30,14 @@ class RepeatStage(LaneStage):
     """
 
     def __init__(
-        self, open_pass: Callable[[int], LaneStage], times: int | None, node: StageNode, run: LaneRun, *,
+        self,
+        open_pass: Callable[[int], LaneStage],
+        times: int | None,
+        node: StageNode,
+        run: LaneRun,
+        *,
         is_hidden: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(node, run)
         self._open, self._times, self._is_hidden = open_pass, times, is_hidden
         self.num_passes = 0

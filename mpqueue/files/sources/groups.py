@@ -52,9 +52,14 @@ class GroupedFiles(FileSource):
 
     _group_noun = "row group"
     _made_anew = FileSource._made_anew | {
-        "_group_bounds", "_columns_to_read", "_state", "_num_served", "_num_decoded", "_num_groups_decoded",
+        "_group_bounds",
+        "_columns_to_read",
+        "_state",
+        "_num_served",
+        "_num_decoded",
+        "_num_groups_decoded",
         "_is_warned",
-    }  # fmt: skip
+    }
     # For the warning of a cache that is too small, in this process.
     _num_served = _num_decoded = _num_groups_decoded = 0
     _is_warned = False

@@ -120,9 +120,14 @@ class DevicePrefetcher(Generic[Batch_co]):
     __slots__ = ("__weakref__", "_dense", "_depth", "_device", "_earlier", "_mover", "loader")
 
     def __init__(
-        self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int,
-        *, dense: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        loader: Iterable[Batch_co],
+        device: torch.device,
+        mover: "_AcceleratorDevice | None",
+        depth: int,
+        *,
+        dense: bool = False,
+    ) -> None:
         self.loader, self._device, self._depth, self._dense = loader, device, depth, dense
         self._mover = mover
         self._earlier: _Earlier | None = None  # of the latest pass

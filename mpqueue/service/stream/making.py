@@ -21,9 +21,14 @@ _uids = itertools.count(1 << 33)  # distinct from the numbers of enqueuers and l
 
 
 def make_stream(
-    source: Any, *, world: int = 1, num_kept: int | None = None, start: StreamStart | None = None,
-    has_other_users: bool = False, **options: Any,
-) -> Stream:  # fmt: skip
+    source: Any,
+    *,
+    world: int = 1,
+    num_kept: int | None = None,
+    start: StreamStart | None = None,
+    has_other_users: bool = False,
+    **options: Any,
+) -> Stream:
     """Return a stream of a source.
 
     Args:
