@@ -69,8 +69,8 @@ class Deliveries:
             body, is_pickled = self._specs.bodies[spec]
             peer.teach(spec, body, is_pickled=is_pickled)
         peer.num_bytes += batch.nbytes
-        place = batch.turn, batch.slot.number, batch.epoch, batch.position, batch.header_offset, batch.nbytes
-        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, number, *place))
+        point = batch.turn, batch.slot.number, batch.epoch, batch.position, batch.header_offset, batch.nbytes
+        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, number, *point))
 
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
         error, epoch, position = failure.error, failure.epoch, failure.position
@@ -132,7 +132,7 @@ class Deliveries:
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
             # An endless stream continues where the previous epoch stopped.
-            self._journal.begin(epoch, self.stream.source_state(), lanes=self.stream.next_place())
+            self._journal.begin(epoch, self.stream.source_state(), lanes=self.stream.next_point())
         if self._checkpoints is not None:
             self._checkpoints.begin()
 
