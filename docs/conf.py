@@ -57,12 +57,8 @@ maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # otherwise each mention of `bytes`, for example, would link to an attribute of that name
-napoleon_custom_sections = [
-    (title, "params_style")
-    for title in (
-        "Reading raises", "The source raises", "The iterator raises", "The queue runner reports", *tuple(GROUPS)[1:]
-    )
-]  # fmt: skip
+_RAISED = ("Reading raises", "The source raises", "The iterator raises", "The queue runner reports")
+napoleon_custom_sections = [(title, "params_style") for title in (*_RAISED, *tuple(GROUPS)[1:])]
 
 html_theme = "furo"
 html_title = f"mpqueue {release}"

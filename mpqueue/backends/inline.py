@@ -81,7 +81,7 @@ class InlineBackend(InProcessBackend):
             # Computed only by the `next` that needs it, so a broken loop costs no batch.
             self._work_items.extend(self._ledger.deal())
 
-    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one work item
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
         """Compute the next batch, unless ``head`` is None."""
         if self._wakeup is not None:
             self._wakeup.clear()
@@ -150,9 +150,13 @@ class InlineBackend(InProcessBackend):
             if shared is not None:
                 shared.use_up_normal()
             context.enter_thread(
-                self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks,
-                seeding=self._seeding, has_stopped=self._stopped.is_set,
-            )  # fmt: skip
+                self._info,
+                is_seed_given=has_seed,
+                begin=self._begin,
+                may_begin_blocks=self._may_begin_blocks,
+                seeding=self._seeding,
+                has_stopped=self._stopped.is_set,
+            )
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
                 value = run(work_item.epoch, index, argument)
@@ -214,7 +218,7 @@ class InlineBackend(InProcessBackend):
         if self._wakeup is not None:
             self._wakeup.wake()
 
-    def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - there is no thread to wait for
+    def stop(self, timeout_s: float | None) -> None:
         """Release the resources, without waiting."""
         self._stopped.set()
         if self._wakeup is not None:

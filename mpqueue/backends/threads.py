@@ -212,7 +212,7 @@ class ThreadBackend(InProcessBackend):
             self._num_coming += 1
             self._condition.notify()
 
-    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - threads use no ring
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
         """Handle timeouts; the threads enter their own outcomes."""
         if self._wakeup is not None:
             self._wakeup.clear()

@@ -129,10 +129,8 @@ def folded(text: str, width: int | None, indent: str = "", hanging: str = "") ->
     columns = None if width is None else max(width, len(indent) + _NARROWEST)
     if columns is None or len(indent) + len(text) <= columns:
         return [indent + text]
-    return textwrap.wrap(
-        text, columns, initial_indent=indent, subsequent_indent=indent + hanging,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+    wrapper = textwrap.TextWrapper(columns, indent, indent + hanging, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(text)
 
 
 def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:

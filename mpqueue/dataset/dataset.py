@@ -60,7 +60,7 @@ from mpqueue.plan.options.coroutines import is_coroutine_function
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.sources.batch_types import Batch, Item, Item_co, SourceOf
 from mpqueue.plan.sources.sources import Source
-from mpqueue.system.user_code.keywords import suggests_keywords
+from mpqueue.system.user_code.keywords import suggests_keywords, unknown_attribute
 from mpqueue.system.user_code.object_walk import name_of
 
 _State = TypeVar("_State")
@@ -267,9 +267,13 @@ class Dataset(Generic[Item_co]):
         self, function: Callable[[Item_co, Any], Item], *, threads: int = 1, with_id: Literal[True]
     ) -> "Dataset[Item]": ...
     def map(
-        self, function: Callable[[Any], Any] | Callable[[Any, Any], Any], *, threads: int = 1,
-        concurrency: int | None = None, with_id: bool = False,
-    ) -> "Dataset[Any]":  # fmt: skip
+        self,
+        function: Callable[[Any], Any] | Callable[[Any, Any], Any],
+        *,
+        threads: int = 1,
+        concurrency: int | None = None,
+        with_id: bool = False,
+    ) -> "Dataset[Any]":
         """Return a dataset of the results of a function for each element.
 
         Args:
@@ -553,10 +557,9 @@ class Dataset(Generic[Item_co]):
 
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
-        return self._changed(
-            BatchNode, size=check_count("batch", "size", size),
-            drop_last=check_flag("batch", "drop_last", drop_last), collate=collate_of(self._root, "batch", collate),
-        )  # fmt: skip
+        size, drop_last = check_count("batch", "size", size), check_flag("batch", "drop_last", drop_last)
+        collate = collate_of(self._root, "batch", collate)
+        return self._changed(BatchNode, size=size, drop_last=drop_last, collate=collate)
 
     @overload
     def bucket(
@@ -616,11 +619,14 @@ class Dataset(Generic[Item_co]):
         check_function("bucket", "length", length, "an element")
         limits = check_boundaries(boundaries)
         return self._changed(
-            BucketNode, length_of=length, boundaries=limits,
+            BucketNode,
+            length_of=length,
+            boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
-            drop_last=check_flag("bucket", "drop_last", drop_last), collate=collate_of(self._root, "bucket", collate),
-        )  # fmt: skip
+            drop_last=check_flag("bucket", "drop_last", drop_last),
+            collate=collate_of(self._root, "bucket", collate),
+        )
 
     def pack(
         self,
@@ -680,10 +686,9 @@ class Dataset(Generic[Item_co]):
                 "the samples of a batch would become one sequence, without a boundary. Pack first: "
                 f"pack({length}).batch(...). To pack the samples of a batch, split it first: flat_map(function)"
             )
-        return self._changed(
-            PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
-            bins=check_count("pack", "bins", 64 if bins is None else bins), long=long, whole=names,
-        )  # fmt: skip
+        row_length = check_count("pack", "length", length)
+        bins = check_count("pack", "bins", 64 if bins is None else bins)
+        return self._changed(PackNode, row_length=row_length, strategy=strategy, bins=bins, long=long, whole=names)
 
     def repeat(self, times: int | None = None) -> Self:
         """Return a dataset that repeats the elements.
@@ -769,9 +774,12 @@ class Dataset(Generic[Item_co]):
         return self._changed(EnumerateNode)
 
     def cache(
-        self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None,
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
         max_bytes: int | str | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """Return a dataset of the same elements, each of which is computed once and then cached.
 
         All processes of a host share the cache: workers, and with a folder also ranks and later runs. The previous
@@ -908,11 +916,7 @@ class Dataset(Generic[Item_co]):
         return PositionRounds(lambda position: compute_aside(self._readers, [position])[0], self._readers.length())
 
     def __getattr__(self, name: str) -> NoReturn:
-        remedy = EQUIVALENTS.get(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
-            name=name, obj=self,
-        )  # fmt: skip
+        raise unknown_attribute(self, name, EQUIVALENTS.get(name))
 
     def __repr__(self) -> str:
         """Show each stage in a line."""

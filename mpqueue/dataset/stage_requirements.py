@@ -92,7 +92,8 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
             stage = nodes.Numbered(node.number, node)
             warn(
                 f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
-                "Streams", "Caches",
-            )  # fmt: skip
+                "Streams",
+                "Caches",
+            )
             return
         node = node.input

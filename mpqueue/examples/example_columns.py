@@ -19,7 +19,7 @@ class FixedColumn:
         if spec.default is not None:
             self._values[:] = spec.default
 
-    def put(self, records: Offsets, counts: Offsets, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
+    def put(self, records: Offsets, counts: Offsets, values: NDArray[Any]) -> None:
         """Store the values of some records, in ascending order, with ``counts`` of them each. The array may be kept."""
         values = values.reshape(len(records), self._spec.size)
         # All records at once, in order: the array itself is the column, without a copy.

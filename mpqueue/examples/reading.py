@@ -27,7 +27,8 @@ def _put_at_once(columns: dict[bytes, ExampleColumn], plan: ExamplePlan, records
     # Records of one length may have the same layout: 0.64 us per record of 20 features, compared to 3.25 us in general.
     if len(set(map(len, records))) == 1 and read_alike(records, plan, columns):
         return ()
-    return read_batch(records, plan, columns).tolist()  # type: ignore[no-any-return]
+    others: list[int] = read_batch(records, plan, columns).tolist()
+    return others
 
 
 def parse_apart(records: list[bytes], plan: ExamplePlan) -> dict[Any, Any]:

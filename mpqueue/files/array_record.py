@@ -178,7 +178,7 @@ class ArrayRecord(GroupedFiles):
     def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
         return self._rows(group, range(start, stop))
 
-    def _offset_of(self, group: int) -> int | None:  # noqa: ARG002 - a group is a whole file
+    def _offset_of(self, group: int) -> int | None:  # a group is a whole file
         return None
 
     @staticmethod

@@ -163,9 +163,10 @@ class MDS(GroupedFiles):
         for shard in shards:
             if shard.columns != stored:
                 raise FileError(
-                    shard.path, None, f"its columns are {_listed(shard.columns)}, expected {_listed(stored)} as in "
-                    f"{shards[0].path}",
-                )  # fmt: skip
+                    shard.path,
+                    None,
+                    f"its columns are {_listed(shard.columns)}, expected {_listed(stored)} as in {shards[0].path}",
+                )
         names = chosen(columns, [name for name, _ in stored])
         encodings = dict(stored)
         for name in names:
@@ -195,7 +196,7 @@ class MDS(GroupedFiles):
         """
         return Groups(self)
 
-    def _offset_of(self, group: int) -> int | None:  # noqa: ARG002  # a shard is a whole file
+    def _offset_of(self, group: int) -> int | None:  # a shard is a whole file
         return None
 
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:

@@ -124,7 +124,7 @@ class TFRecord(UnpackedSource):
         start, stop = super()._span(number, file)
         return start, None if stop is None else stop - self._check_bytes
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:  # noqa: ARG002
+    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:
         (record,) = parts
         if not self._check_bytes:
             return record

@@ -40,7 +40,7 @@ _NEEDS = 'mpqueue.jax needs JAX: pip install "mpqueue[jax]"'
 @suggests_keywords
 def device_iterator(
     loader: Iterable[Any], sharding: Any = None, prefetch: int = 2, *, dense: bool = False
-) -> "DeviceIterator[Any]":  # fmt: skip
+) -> "DeviceIterator[Any]":
     """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 
     Example:
@@ -192,7 +192,8 @@ class DeviceIterator(Iterator[Batch_co]):
         self._ahead = Ahead.of(loader, mover, prefetch)
 
     def __next__(self) -> Batch_co:
-        return self._ahead.__next__()  # type: ignore[no-any-return]
+        batch: Batch_co = self._ahead.__next__()
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last returned batch, for `load_state_dict`.

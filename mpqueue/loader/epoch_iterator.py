@@ -30,9 +30,13 @@ class EpochIterator(Iterator[Any]):
     """
 
     def __init__(
-        self, run: Run, pipeline: Pipeline, take: Callable[[int], Any], end_epoch: Callable[[int, Pipeline], None],
+        self,
+        run: Run,
+        pipeline: Pipeline,
+        take: Callable[[int], Any],
+        end_epoch: Callable[[int, Pipeline], None],
         note_failure: Callable[[BaseException, Pipeline], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._run, self.pipeline, self._take = run, pipeline, take
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._started, self._epoch = run.iterator, run.point.epoch

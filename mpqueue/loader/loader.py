@@ -171,9 +171,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         return AsyncBatches(iter(self))
 
-    def _iterate(
-        self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False
-    ) -> "EpochIterator":  # fmt: skip
+    def _iterate(self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False) -> "EpochIterator":
         """Begin a pass; see `mpqueue.loader.passes.Passes.begin`."""
         running = self._session.pipeline
         if running is not None:  # before the lock, which another thread may hold at the fork

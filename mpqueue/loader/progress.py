@@ -56,10 +56,15 @@ class ProgressBar:
         self._length = self._length if length is None else length
         self._epoch = epoch
         form = _WITHOUT_END if self._length is None else _WITH_END
+        before, is_off = self._num_before(), is_lost(sys.stderr)
         self._bar = bar = self._make(
-            desc=f"{self._name} {epoch}", total=self._length, initial=self._num_before(), unit="batch",
-            bar_format=form, disable=is_lost(sys.stderr),
-        )  # fmt: skip
+            desc=f"{self._name} {epoch}",
+            total=self._length,
+            initial=before,
+            unit="batch",
+            bar_format=form,
+            disable=is_off,
+        )
         self._before, self._drawn_at = self._statistics(), time.monotonic()
         return bar
 

@@ -5,14 +5,12 @@ the run without changing it. A stream answers for its last batch, see `mpqueue.l
 """
 
 import operator
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.loader.run import Run
-from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.ids.batch_info import BatchInfo, LateIds
 from mpqueue.plan.ids.history import At
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import integer
@@ -45,20 +43,16 @@ class BatchLookup:
         where = self._run.where()
         return At(where.epoch, where.position, self._order.ranks.shard.world)
 
-    def changing(self, kind: str) -> ResumePoint:  # noqa: ARG002 - of a stream
+    def changing(self, kind: str) -> ResumePoint:
         """Return the point, where the lanes of a stream begin one more change of a kind of `Changes`."""
         return self._run.where()
 
     @staticmethod
     def _info(
-        order: Order, epoch: int, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
-        step: int | None = None, skipped: SampleIds = (), more: Mapping[str, Any] = MappingProxyType({}),
-    ) -> BatchInfo:  # fmt: skip
-        rank, world = order.ranks.own
-        return BatchInfo(
-            epoch, batch, step=step, rank=rank, world_size=world, seed=order.seed, samples=samples, skipped=skipped,
-            **more,
-        )  # fmt: skip
+        order: Order, epoch: int, batch: int, samples: LateIds, step: int | None = None, **more: Any
+    ) -> BatchInfo:
+        (rank, world), seed = order.ranks.own, order.seed
+        return BatchInfo(epoch, batch, step=step, rank=rank, world_size=world, seed=seed, samples=samples, **more)
 
 
 class IndexQuestions(BatchLookup):
@@ -77,7 +71,7 @@ class IndexQuestions(BatchLookup):
             order.ids_of(listed._replace(indices=kept), epoch), order.ids_of(listed._replace(indices=skipped), epoch)
         )
         costs = order.costs_of(work_item, self._run.where().base.of(epoch), self._history)
-        return self._info(order, epoch, returned.position, samples, step=returned.step, skipped=missing, more=costs)
+        return self._info(order, epoch, returned.position, samples, step=returned.step, skipped=missing, **costs)
 
     def explain(self, epoch: int, batch: int, rank: int | None) -> BatchInfo:
         """Return the samples of any batch of any rank; see `Loader.explain`."""
@@ -86,7 +80,7 @@ class IndexQuestions(BatchLookup):
             order = replace(order, ranks=order.ranks.of_rank(checked_rank(rank, order.ranks.own.world)))
         work_item = self._work_at(order, epoch, batch)
         costs = order.costs_of(work_item, self._base_at(epoch, batch), self._history)
-        return self._info(order, epoch, batch, order.ids_of(order.listed(work_item), epoch), more=costs)
+        return self._info(order, epoch, batch, order.ids_of(order.listed(work_item), epoch), **costs)
 
     def compute(self, epoch: int, batch: int) -> Any:
         """Return a batch of this rank, computed again; see `Loader.compute`."""

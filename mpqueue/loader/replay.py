@@ -33,7 +33,7 @@ class OneWorkItem(Cursor):
         super().__init__(*arguments, **options)
         self._left = [work_item]
 
-    def deal(self, limit: int = 1) -> list[WorkItem]:  # noqa: ARG002 - there is one
+    def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return the work item, once."""
         dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
         self.next_number += len(dealt)

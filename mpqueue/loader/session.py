@@ -70,9 +70,7 @@ class Session:
         starts: The times at the starts of epochs.
     """
 
-    def __init__(
-        self, kind: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, kind: str = "", *, ends_epochs: bool = True, requests_epochs: bool = False) -> None:
         self._kind, self._ends_epochs, self._requests_epochs = kind, ends_epochs, requests_epochs
         self.pipeline: Pipeline | None = None
         self.ended = Ended()
@@ -157,9 +155,14 @@ class Session:
         ends_epochs = self._ends_epochs
         is_timed = ends_epochs and job.workers > 0
         pipeline = Pipeline(
-            ledger, epoch_end=job.plan.epoch_end, timed_epoch_end=is_timed, ends_epochs=ends_epochs,
-            requests_epochs=self._requests_epochs, skips=skips, recorder=job.recorder,
-        )  # fmt: skip
+            ledger,
+            epoch_end=job.plan.epoch_end,
+            timed_epoch_end=is_timed,
+            ends_epochs=ends_epochs,
+            requests_epochs=self._requests_epochs,
+            skips=skips,
+            recorder=job.recorder,
+        )
         job.recorder.caches = job.plan.source.caches
         names = job.plan.source.part_names
         ledger.counts.parts.names = names if len(names) <= MOST_ROWS else ()

@@ -87,7 +87,7 @@ def ids_again(job: Job, backend: BackendName, returned: DeliveredBatch, name: st
 
 def _opened_lane(
     job: Job, backend: BackendName, work_item: WorkItem, start: LaneStart
-) -> AbstractContextManager[Pipeline]:  # fmt: skip
+) -> AbstractContextManager[Pipeline]:
     """Return a pipeline that computes one element of a lane, from a snapshot."""
     order = cast("StreamOrder", job.plan.order)
     share = order.share(job.workers, backend)

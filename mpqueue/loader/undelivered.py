@@ -72,9 +72,11 @@ class Held(Taken):
     """
 
     def __init__(
-        self, request: Callable[[], Any], pipeline: Callable[[], Pipeline],
+        self,
+        request: Callable[[], Any],
+        pipeline: Callable[[], Pipeline],
         is_current: Callable[[], bool] = lambda: True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self._request, self._pipeline_of, self._is_current = request, pipeline, is_current
 

@@ -11,6 +11,8 @@ import mmap
 import os
 from typing import Any
 
+import numpy as np
+
 
 def map_unlocked(fd: int, size: int, prot: int) -> mmap.mmap:
     """Map the first ``size`` bytes of a file. No page is added to the file, after ``mlockall(MCL_FUTURE)``.
@@ -55,8 +57,6 @@ def _map_readable(fd: int, size: int, prot: int) -> mmap.mmap:
 
 
 def _call(name: str, memory: mmap.mmap, *arguments: int) -> None:
-    import numpy as np  # a program that locks no memory does not need it
-
     address = np.frombuffer(memory, np.uint8).ctypes.data
     if _function(name)(ctypes.c_void_p(address), ctypes.c_size_t(len(memory)), *arguments):
         code = ctypes.get_errno()

@@ -60,10 +60,14 @@ class Collation:
     """
 
     def __init__(
-        self, count: int, empty: Empty, *, keeps_records: bool = False,
+        self,
+        count: int,
+        empty: Empty,
+        *,
+        keeps_records: bool = False,
         refuse_none: Callable[[Any], Exception] = lambda index: no_sample(f"the sample of index {index!r}"),
         ragged: Choice | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._count, self._empty, self._keeps_records, self._refuse_none = count, empty, keeps_records, refuse_none
         self._ragged = ragged
         self._samples: list[Any] = []
@@ -211,7 +215,7 @@ class Collation:
 
     def _merge_items(
         self, values: Sequence[Any], fields: Collection[Any], leaf: LeafPath, form: str = "[{!r}]"
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:

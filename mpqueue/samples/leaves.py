@@ -48,9 +48,12 @@ class LeafPath:
     __slots__ = ("_indices", "_path", "_refuse_none", "choice")
 
     def __init__(
-        self, indices: Sequence[Any], refuse_none: Callable[[Any], Exception], choice: Any = None,
+        self,
+        indices: Sequence[Any],
+        refuse_none: Callable[[Any], Exception],
+        choice: Any = None,
         path: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._indices, self._refuse_none, self.choice, self._path = indices, refuse_none, choice, path
 
     def check_none(self, values: Sequence[Any]) -> None:
@@ -93,9 +96,7 @@ class LeafPath:
             f"{self._indices[other]!r} {what(other)}. {remedy}"
         )
 
-    def require_equal(
-        self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY
-    ) -> None:  # fmt: skip
+    def require_equal(self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY) -> None:
         """Raise the error for the first sample with another feature; ``text`` describes it, and None fits all."""
         first = next((number for number, feature in enumerate(features) if feature is not None), 0)
         for number, feature in enumerate(features):
@@ -157,9 +158,11 @@ def merge_arrays(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
     if len({array.shape for array in arrays}) > 1:
         other = next(number for number, array in enumerate(arrays) if array.shape != shape)
         raise leaf.refuse(
-            0, other, lambda number: f"has shape {arrays[number].shape}",
+            0,
+            other,
+            lambda number: f"has shape {arrays[number].shape}",
             OF_LENGTHS if len({(array.ndim, array.shape[1:]) for array in arrays}) == 1 else REMEDY,
-        )  # fmt: skip
+        )
     dtypes = {array.dtype for array in arrays}
     out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else common_dtype(arrays, leaf))
     if shape and arrays[0].size:

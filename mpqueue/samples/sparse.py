@@ -61,7 +61,7 @@ def merge_sparse(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Recorde
 
 def stack_rows(
     parts: Sequence[tuple[Array, Array]], columns: Sequence[int], empty: Empty, leaf: LeafPath
-) -> list[Array]:  # fmt: skip
+) -> list[Array]:
     """Return ``data``, ``indices`` and ``indptr`` of rows, which are pairs of column indices and values.
 
     Raises:

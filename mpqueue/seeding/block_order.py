@@ -159,13 +159,13 @@ class UnevenOrder(BlockOrder):
         _, order, ends, of_groups = self._table
         return order, ends, of_groups
 
-    def _groups_of(self, epoch: int, length: int, positions: Indices) -> tuple[Indices, Indices, Indices]:  # noqa: ARG002
+    def _groups_of(self, epoch: int, length: int, positions: Indices) -> tuple[Indices, Indices, Indices]:
         _, _, ends = self._of(epoch)
         groups = np.searchsorted(ends, positions, side="right")
         sizes = np.diff(ends, prepend=0)[groups]
         return groups, ends[groups] - sizes, sizes
 
-    def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:  # noqa: ARG002
+    def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:
         order, ends, of_groups = self._of(epoch)
         positions = inside + np.concatenate([[0], of_groups])[groups]
         blocks = np.searchsorted(ends, positions, side="right")
@@ -173,7 +173,7 @@ class UnevenOrder(BlockOrder):
         elements: Indices = self._first[found] + positions - (ends[blocks] - self._sizes[found])
         return elements
 
-    def blocks_of(self, epoch: int, length: int, group: int) -> list[range]:  # noqa: ARG002
+    def blocks_of(self, epoch: int, length: int, group: int) -> list[range]:
         """Return the elements of each block of a group, in the order of the blocks."""
         order, _, _ = self._of(epoch)
         blocks = order[group * self._number : (group + 1) * self._number]

@@ -32,6 +32,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.system.signals.contexts import context_manager
+from mpqueue.system.units import count_text
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRows, StageTallies
 
@@ -144,8 +145,6 @@ class Distribution:
         return type(self)(tuple(pair for pair in left if pair[1] > 0), max(0.0, self.total_s - earlier.total_s))
 
     def __repr__(self) -> str:
-        from mpqueue.system.units import count_text  # workers do not need it
-
         return (
             f"<{count_text(self.count, 'time')}, {self.total_s:.3g} s; p50 {self.p50_s:.3g} s, p95 {self.p95_s:.3g} s, "
             f"p99 {self.p99_s:.3g} s>"

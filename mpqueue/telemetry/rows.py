@@ -116,10 +116,8 @@ ROWS = (
     MonitorRow("consumer_behind", "", False, "Batches assigned and not yet taken", "consumer", _of_consumers("behind")),
 )
 # Rates and shares, which are properties of statistics.
-DERIVED = (
-    "batches_per_s", "bytes_per_s", "wait_share", "epoch_start_share", "compute_share", "copy_share",
-    "credit_wait_share",
-)  # fmt: skip
+_SHARES = ("wait_share", "epoch_start_share", "compute_share", "copy_share", "credit_wait_share")
+DERIVED = ("batches_per_s", "bytes_per_s", *_SHARES)
 TIMES = {
     "wait": "Time that the consumer spent waiting for a batch",
     "seed": "Time to seed random generators for a batch",

@@ -52,11 +52,9 @@ def since(rows: StageRows, earlier: StageRows) -> list[StageRow]:
 
 
 def _plus(row: StageRow, other: StageRow, times: int) -> StageRow:
-    name, num_in, num_out, ns, waiting_ns = row
-    return (
-        name, num_in + times * other[1], num_out + times * other[2], ns + times * other[3],
-        waiting_ns + times * other[4],
-    )  # fmt: skip
+    name, num_in, num_out, ns, waits = row
+    _, more_in, more_out, more_ns, more_waits = other
+    return name, num_in + times * more_in, num_out + times * more_out, ns + times * more_ns, waits + times * more_waits
 
 
 def _number_of(row: StageRow) -> int:

@@ -9,11 +9,9 @@ from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 from mpqueue.telemetry.rows import DERIVED
 
 # Fields that describe a moment or an identity. A difference has their later values.
-_PRESENT = {
-    "balance", "behind", "concurrency", "epoch", "holds_up", "leases", "name", "num_slots", "number",
-    "offered", "pid", "rank", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "size_bytes", "slots_in_use",
-    "worker_rss_bytes",
-}  # fmt: skip
+_OF_MEMORY = {"num_slots", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "size_bytes", "worker_rss_bytes"}
+_OF_PROGRESS = {"behind", "epoch", "holds_up", "leases", "offered", "slots_in_use"}
+_PRESENT = {"balance", "concurrency", "name", "number", "pid", "rank", *_OF_MEMORY, *_OF_PROGRESS}
 _NOTHING: Mapping[int, int] = {}
 
 
@@ -37,7 +35,8 @@ class Counted:
         changes: dict[str, Any] = {}
         for name in {each.name for each in fields(record)} - _PRESENT:
             changes[name] = _difference(getattr(self, name), getattr(earlier, name))
-        return replace(record, **changes)  # type: ignore[no-any-return]
+        difference: Self = replace(record, **changes)
+        return difference
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain data for JSON. Times have count, sum, mean and percentiles."""

@@ -18,9 +18,13 @@ from mpqueue.telemetry.stage_rows import StageRow
 
 _MOST_KNOWN = 4096
 _START_NAMES = {
-    "hook": "on_epoch_end", "compare": "compare source", "send": "send source", "restart": "restart workers",
-    "order": "epoch start", "launch": "start workers",
-}  # fmt: skip
+    "hook": "on_epoch_end",
+    "compare": "compare source",
+    "send": "send source",
+    "restart": "restart workers",
+    "order": "epoch start",
+    "launch": "start workers",
+}
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
 TraceKey = tuple[int, int, int]  # of a batch: number of its work item, epoch, index

@@ -49,8 +49,14 @@ _HOMES = {
         "reset_default_graph",
     ),
     "tf1.readers": (
-        "FixedLengthRecordReader", "IdentityReader", "ReaderBase", "TFRecordReader", "TextLineReader",
-        "WholeFileReader", "matching_files", "read_file",
+        "FixedLengthRecordReader",
+        "IdentityReader",
+        "ReaderBase",
+        "TFRecordReader",
+        "TextLineReader",
+        "WholeFileReader",
+        "matching_files",
+        "read_file",
     ),
     "tf1.parsing.csv": ("decode_csv",),
     "examples.features": ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"),
@@ -62,7 +68,7 @@ _HOMES = {
     "tf1.train.collections": ("add_queue_runner", "get_queue_runners", "start_queue_runners"),
     "tf1.train.local_variables": ("local_variables_initializer",),
     "tf1.train.placeholders": ("placeholder", "placeholder_with_default", "run", "sparse_placeholder"),
-}  # fmt: skip
+}
 _HOME_OF = {name: directory for directory, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -56,9 +56,7 @@ class BatchTiming:
         blocked_us = min(1 + stages.blocked_ns // 1000, _MOST_US) if stages.is_looked_at else 0
         # Negative if the worker's own thread waited longer than helper threads worked.
         beside_us = min(max(0, stages.beside_ns) // 1000, _MOST_US)
-        times = REPORT.pack(
-            MAGIC, ReportKind.TIMES, 0, beside_us, turn, blocked_us,
-            began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
-        )  # fmt: skip
+        spent = stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns
+        times = REPORT.pack(MAGIC, ReportKind.TIMES, 0, beside_us, turn, blocked_us, began, *spent)
         # In one write and before the outcome: the trainer then has the lease of this batch timed, too.
         return self.put(times + record)

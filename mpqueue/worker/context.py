@@ -66,10 +66,8 @@ class WorkerInfo(NamedTuple):
 
 
 # The values for a thread without user code.
-_IDLE: dict[str, Any] = {
-    "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
-    "rng": None, "tally": None, "seeding": None, "own": None, "has_stopped": None,
-}  # fmt: skip
+_NAMES = ("info", "source", "begin", "may_begin_blocks", "batch", "rng", "tally", "seeding", "own", "has_stopped")
+_IDLE: dict[str, Any] = dict.fromkeys(_NAMES) | {"is_seeded": False}
 
 
 class _Values:
@@ -138,9 +136,13 @@ def _here() -> Any:
 
 
 def enter_worker_process(
-    info: WorkerInfo, own: ProcessMark, granted: GrantedSlot, begin: Callable[[int, int, int], None],
-    begin_block: BeginBlock | None = None, seeding: "LazySeeding | None" = None,
-) -> None:  # fmt: skip
+    info: WorkerInfo,
+    own: ProcessMark,
+    granted: GrantedSlot,
+    begin: Callable[[int, int, int], None],
+    begin_block: BeginBlock | None = None,
+    seeding: "LazySeeding | None" = None,
+) -> None:
     """Make this process a worker.
 
     Args:

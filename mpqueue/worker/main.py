@@ -161,6 +161,7 @@ _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, BatchWithState)
 _Argument: TypeAlias = "BatchSamples | LaneStart | RetryStart | None"  # content of the slot of the grant
+_Reading: TypeAlias = Callable[[], _Argument]
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
 
@@ -338,9 +339,8 @@ class _Worker:
         return self._timing.report(record)
 
     def _work(
-        self, slot: int, turn: int, index: int, epoch: int, high_water: int, wait_ns: int,
-        read: Callable[[], _Argument] | None,
-    ) -> None:  # fmt: skip
+        self, slot: int, turn: int, index: int, epoch: int, high_water: int, wait_ns: int, read: _Reading | None
+    ) -> None:
         writer = self._writer
         # Before the source runs, because `mpqueue.empty` returns memory of this slot.
         writer.begin(slot, high_water)
@@ -395,10 +395,10 @@ class _Worker:
             spec, _, header_offset, nbytes, is_held = self._place_failure(error, index, epoch)
             flags |= HELD * is_held
         done = _clock()
+        compute_ns, copy_ns, used = copying - started, done - copying, writer.high_water
         record = REPORT.pack(
-            MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
-            writer.high_water, copying - started, done - copying, wait_ns,
-        )  # fmt: skip
+            MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes, used, compute_ns, copy_ns, wait_ns
+        )
         # One write below PIPE_BUF: if the worker is killed before it, the work item is computed again; after it, the
         # batch is valid. No other state exists.
         self._put(record)

@@ -67,6 +67,7 @@ from select import PIPE_BUF
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpqueue.engine.outcomes import NO_PARTS, PartCounts
+from mpqueue.memory.main_module import dumps_named
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.telemetry.stage_rows import StageRow, StageRows
 from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
@@ -97,12 +98,14 @@ GRANT = RecordType(
 REPORT = RecordType(
     "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x header_offset:Q end:Q high_water:Q compute_ns:Q copy_ns:Q "
     "wait_ns:Q",
-    magic=MAGIC, kinds=kinds_of(ReportKind),
-)  # fmt: skip
+    magic=MAGIC,
+    kinds=kinds_of(ReportKind),
+)
 ORDER = RecordType(
-    "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s", magic=MAGIC,
+    "magic:H kind:B flags:B slot:I turn:Q spec:I _:4x name:48s",
+    magic=MAGIC,
     kinds=(ReportKind.ORDER, ReportKind.BLOCKED, ReportKind.AWAITS),
-)  # fmt: skip
+)
 _PART_BYTES = 48
 
 # The outcomes of a work item, possibly with bytes in the slot. A plain tuple: two comparisons are faster than a hash.
@@ -146,8 +149,6 @@ def pack_listed(listed: BatchSamples) -> bytes:
     """Return a list of samples as bytes."""
     if all(type(index) is int for index in listed.indices):
         return _with_length(pickle.dumps((listed.first, list(listed.indices), *listed[2:]), 5))
-    from mpqueue.memory.main_module import dumps_named
-
     # By value: the class of an index may be defined by the user's script.
     return _with_length(dumps_named(tuple(listed)))
 
@@ -170,7 +171,7 @@ def unpack_start(memory: Any, offset: int) -> "LaneStart | RetryStart":
 
 def pack_tail(
     state: bytes | None = None, rows: StageRows = (), parts: PartCounts = NO_PARTS, skipped: Sequence[Any] = ()
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return the bytes after a batch: the fields of a `Tail`, and their length at the end."""
     data = pickle.dumps((state, list(rows), dict(parts), list(skipped)), 5)
     return data + _LENGTH.pack(len(data))

@@ -279,9 +279,8 @@ class Dispatcher:
         ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
         publish = ring.slots.publish
         num_bytes = compute_ns = copy_ns = wait_ns = num_others = 0
-        for (
-            magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait,
-        ) in REPORT.iter_unpack(data):  # fmt: skip
+        for report in REPORT.iter_unpack(data):
+            magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait = report
             if magic != MAGIC:
                 raise ProtocolError("expected a report with its magic number")
             if kind != _BATCH and kind not in OUTCOMES:

@@ -10,6 +10,7 @@ from mpqueue.errors import WorkerDied
 from mpqueue.memory.ring import Ring
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.log import debug, debugs, warn
+from mpqueue.system.processes.limits import group_memory
 from mpqueue.system.units import count_text, size_text
 from mpqueue.system.user_code.exception_texts import text_of
 
@@ -77,11 +78,7 @@ def report_end(leaving: Exit) -> None:
 
 def report_shortage(ring: Ring, *, is_first: bool, is_of_group: bool = False) -> None:
     """Warn once that memory for batches is short; log the state of the ring each time."""
-    group = None
-    if is_first and is_of_group:
-        from mpqueue.system.processes.limits import group_memory
-
-        group = group_memory()
+    group = group_memory() if is_first and is_of_group else None
     if group is not None:
         warn(
             f"memory for batches is short: the control group allows {size_text(group.limit)}, and "

@@ -31,6 +31,7 @@ from mpqueue.backends.processes.source_sync import SourceSync
 from mpqueue.backends.processes.supervision import Supervision
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
+from mpqueue.system.processes.limits import free_memory
 from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.interrupts import is_interrupt
@@ -146,12 +147,11 @@ class ProcessBackend:
     def _configure(self, ring: Ring) -> WorkerConfig:
         """Return the configuration of worker 0."""
         job, share = self.job, self.ledger.cursor.lane_share
+        sizes = ring.segment.size, ring.segment.kind, ring.stride, job.options.max_batch_bytes
+        queues = queue_address.directory_for_workers()
         return WorkerConfig(
-            job.info(0), share.total, ring.segment.size,
-            ring.segment.kind, ring.stride, job.options.max_batch_bytes,
-            queue_directory=queue_address.directory_for_workers(),
-            is_endless=share.is_endless, skips=job.plan.skips,
-        )  # fmt: skip
+            job.info(0), share.total, *sizes, queue_directory=queues, is_endless=share.is_endless, skips=job.plan.skips
+        )
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when reports or exits have arrived."""
@@ -271,12 +271,10 @@ class ProcessBackend:
 
     def _has_room(self, count: int) -> bool:
         """Return whether more workers, each as large as the largest, take at most 80 % of the free memory."""
-        from mpqueue.system.processes.limits import free_memory
-
         largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
         return count * largest <= _MEMORY_SHARE * free_memory()
 
-    def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - all arrivals are processed
+    def wait(self, head: int, timeout_s: float | None) -> None:  # all arrivals are processed
         """Sleep until a report, an exit, the timeout or `wake`."""
         self._events = self._poll(timeout_s)
 

@@ -50,9 +50,10 @@ def _strategy_for(node: Node, strategy: Any) -> Any:
         # Not soft: on another node, the workers would not have the room that was computed for this one.
         return NodeAffinitySchedulingStrategy(node.id, soft=False)
     return PlacementGroupSchedulingStrategy(
-        strategy.placement_group, placement_group_bundle_index=bundles[node.id],
+        strategy.placement_group,
+        placement_group_bundle_index=bundles[node.id],
         placement_group_capture_child_tasks=False,
-    )  # fmt: skip
+    )
 
 
 def _python() -> str:

@@ -328,8 +328,7 @@ class ClusterLauncher:
             known = self._nodes.get(node)
             if known is not None and (node != self.own or load[node] or self._fork_server is not None):
                 links = [link for link in self._links.past if link.node == node]
-                counters[node] = NodeStatistics(
-                    node, known.address, load[node], sum(link.num_batches for link in links),
-                    sum(link.num_bytes for link in links), deaths["" if node == self.own else known.name],
-                )  # fmt: skip
+                sent = sum(link.num_batches for link in links), sum(link.num_bytes for link in links)
+                crashed = deaths["" if node == self.own else known.name]
+                counters[node] = NodeStatistics(node, known.address, load[node], *sent, crashed)
         return counters

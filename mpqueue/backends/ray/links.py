@@ -116,10 +116,9 @@ class Links:
         # Its index in `past`: the agent sends it after the handshake, and so names its link.
         number = len(self.past)
         self.past.append(link)
-        terms = AgentTerms(
-            self._listener.getsockname(), self._token, number, list(sys.path), command_line(),
-            working_folder(), hash_seed.chosen_hash_seed(os.environ), self._spawn, self._options.deadline_s,
-        )  # fmt: skip
+        program = list(sys.path), command_line(), working_folder(), hash_seed.chosen_hash_seed(os.environ)
+        place, deadline_s = self._listener.getsockname(), self._options.deadline_s
+        terms = AgentTerms(place, self._token, number, *program, self._spawn, deadline_s)
         self.by_node[node.id] = link
         try:
             actor, ended = start_agent(node, num_workers, self._options, terms)

@@ -20,7 +20,7 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class MappedFile(NamedTuple):
     inode: int
     start: int
     nbytes: int
-    mode: str
+    mode: Literal["r", "r+", "c"]
 
     def open(self) -> int:
         """Return a descriptor of the file.
@@ -72,7 +72,7 @@ class MappedFile(NamedTuple):
             OSError: See `open`.
         """
         with os.fdopen(self.open(), "r+b" if self.mode == "r+" else "rb") as file:
-            return np.memmap(file, np.uint8, self.mode, self.start, (self.nbytes,))  # type: ignore[call-overload]
+            return np.memmap(file, np.uint8, self.mode, self.start, (self.nbytes,))
 
 
 class MapFinder:
@@ -145,7 +145,7 @@ def _file_of(area: Area) -> MappedFile | None:
         return None
     if not area.is_shared and _has_own_pages(area):
         return None
-    mode = ("r+" if area.is_shared else "c") if area.is_writable else "r"
+    mode: Literal["r", "r+", "c"] = ("r+" if area.is_shared else "c") if area.is_writable else "r"
     try:
         # The file may end within the last page.
         nbytes = min(area.end - area.first, os.stat(area.path).st_size - area.offset)

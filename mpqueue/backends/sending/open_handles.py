@@ -43,10 +43,8 @@ _DATABASES = {  # by module: names of classes that must not cross a fork
     "lmdb": ("Environment", "Transaction", "Cursor"),
 }
 _CONNECTIONS = "multiprocessing.connection"
-_MADE_FOR_PROCESSES = (
-    "multiprocessing.", "concurrent.futures.", "logging",
-    "mpqueue.tf1.queues.", "mpqueue.tf1.coordinat", "mpqueue.service.",
-)  # fmt: skip
+_OF_PYTHON = ("multiprocessing.", "concurrent.futures.", "logging")
+_MADE_FOR_PROCESSES = (*_OF_PYTHON, "mpqueue.tf1.queues.", "mpqueue.tf1.coordinat", "mpqueue.service.")
 
 
 def files_in(source: Any, *, is_whole: bool = False) -> Iterator[tuple[Found, int]]:

@@ -199,9 +199,10 @@ class _ForkServer:
         if not self._has_warned:
             self._has_warned = True
             reason = (
-                f"loading the source started threads ({counted(threads)})" if threads
+                f"loading the source started threads ({counted(threads)})"
+                if threads
                 else f"the source has objects that a fork would break ({', '.join(bound)})"
-            )  # fmt: skip
+            )
             warning = f"{reason}, so workers are started as fresh interpreters, which is slower"
             self._tell(messages.FromForkServer.NOTE, warning)
         return True

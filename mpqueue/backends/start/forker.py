@@ -56,7 +56,7 @@ class Forker:
     def set_image(self, image: SourceImage) -> None:
         """Ignore the image: workers inherit the present source."""
 
-    def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - workers inherit the source itself
+    def has_image(self, image: SourceImage) -> bool:  # workers inherit the source itself
         """Return True."""
         return True
 
@@ -147,11 +147,11 @@ class Forker:
         descriptors.close(sentinel)
         return self._children.pop(sentinel)
 
-    def give_up(self, key: int) -> bool:  # noqa: ARG002 - each worker has a sentinel
+    def give_up(self, key: int) -> bool:  # each worker has a sentinel
         """Return False."""
         return False
 
-    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of an old state is useless later
+    def release(self, *, reusable: bool) -> None:  # a fork of an old state is useless later
         """Close the lifeline, which kills the remaining workers. Workers that are stuck in the kernel remain."""
         descriptors.close(self._lifeline)
         until = time.monotonic() + _REAP_S

@@ -309,7 +309,7 @@ class ForkServer:
         while self._notes:
             warn_caller(f"mpqueue: {self._notes.pop()}", RuntimeWarning)
 
-    def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the exits of all its workers, or of none
+    def give_up(self, key: int) -> bool:  # it reports the exits of all its workers, or of none
         """Return False."""
         return False
 

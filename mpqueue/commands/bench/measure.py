@@ -264,9 +264,10 @@ def climb(try_one: Callable[[Setting], Measured], backend: Backend, most: Size, 
         if auto.wanted not in results:
             number, at_once = auto.wanted.workers, auto.wanted.threads
             results[auto.wanted] = try_one(
-                Setting(number, backend, concurrency=concurrency * at_once) if concurrency else
-                Setting(number, backend, at_once)
-            )  # fmt: skip
+                Setting(number, backend, concurrency=concurrency * at_once)
+                if concurrency
+                else Setting(number, backend, at_once)
+            )
         is_changed = auto.decide(results[auto.wanted].window, 0.0, lambda _more: True)
     return list(results.values())
 

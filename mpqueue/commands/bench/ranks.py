@@ -63,10 +63,12 @@ class RankReport(NamedTuple):
         rows = [["order", "max / mean", "less waiting"]]
         rows += [[one.order, f"{one.max_over_mean:.3f}", share_text(one.gain)] for one in self.orders]
         return [
-            f"{factory}: {self.world} ranks with batches of {count_text(self.batch_size, 'sample')}, {of_epoch}", "",
-            *aligned(rows, (False, True, True)), "",
+            f"{factory}: {self.world} ranks with batches of {count_text(self.batch_size, 'sample')}, {of_epoch}",
+            "",
+            *aligned(rows, (False, True, True)),
+            "",
             self.advice or "The work of the ranks is equal: they need no balance",
-        ]  # fmt: skip
+        ]
 
 
 def compare(source: Any, cost: str, world: int, made: dict[str, Any]) -> RankReport:

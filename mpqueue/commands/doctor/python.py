@@ -6,6 +6,7 @@ import sys
 import time
 
 from mpqueue.commands.doctor.findings import Finding
+from mpqueue.errors import ServiceError
 from mpqueue.system.paths.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 14)  # versions of Python that are tested
@@ -57,7 +58,6 @@ def workers() -> Finding:
 
 def folder() -> Finding:
     """Create the folder of servers, and a socket in it."""
-    from mpqueue.errors import ServiceError
     from mpqueue.service.protocol.server_directory import ServerDirectory
 
     name = f"doctor-{os.getpid()}"

@@ -59,9 +59,12 @@ _SAME = {np.int64, np.bool_}  # as Python's: samplers return them
 
 
 def cached(
-    folder: str | os.PathLike[str], *, max_bytes: int | str | None = None, version: object = None,
+    folder: str | os.PathLike[str],
+    *,
+    max_bytes: int | str | None = None,
+    version: object = None,
     key: Callable[[Any], object] | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:  # fmt: skip
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator of a function or method, whose results are computed once for all processes of the host.
 
     Decode in the decorated method, and augment its result afterwards. All ranks, workers and later jobs read the result
@@ -205,9 +208,13 @@ class _Results:
     """The results of a function."""
 
     def __init__(
-        self, function: types.FunctionType, folder: str, max_bytes: int | None, version: str,
+        self,
+        function: types.FunctionType,
+        folder: str,
+        max_bytes: int | None,
+        version: str,
         key: Callable[[Any], object] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._function, self._folder, self._max_bytes = function, folder, max_bytes
         self._version, self._key = version, key
         self._signature = inspect.signature(function)
@@ -219,9 +226,10 @@ class _Results:
         self._caches: dict[str, _ResultCache] = {}
         self._functions = [each for each in _chain_of(self._function) if type(each) is types.FunctionType]
         self._cells = {
-            (number, name): cell for number, each in enumerate(self._functions if self._key is None else ())
+            (number, name): cell
+            for number, each in enumerate(self._functions if self._key is None else ())
             for name, cell in zip(each.__code__.co_freevars, each.__closure__ or (), strict=True)
-        }  # fmt: skip
+        }
         self._told_by = 0  # the process that has logged the parts of the key
         self._are_objects: dict[type, bool] = {}
 
@@ -361,9 +369,12 @@ class _Results:
         attributes = ", ".join(name for name in data if type(name) is str)
         of_object = f"attributes of {kind}: {attributes}" if attributes else ""
         parts = [
-            "its own source and defaults", variables, of_object if self._key is None else "the result of key",
-            "its arguments", f"version={self._version}",
-        ]  # fmt: skip
+            "its own source and defaults",
+            variables,
+            of_object if self._key is None else "the result of key",
+            "its arguments",
+            f"version={self._version}",
+        ]
         return (
             f"cached: {self._function.__qualname__} is called again if one of these changes: "
             f"{'; '.join(filter(None, parts))}. A change of a function that it calls, of a global or of a file is not "
@@ -374,8 +385,9 @@ class _Results:
         codes = [code_of(each.__code__) for each in (*self._functions, self._key) if type(each) is types.FunctionType]
         defaults = [
             (name, self._described(value, f"default {name!r}"))
-            for each in self._functions for name, value in _defaults_of(each)
-        ]  # fmt: skip
+            for each in self._functions
+            for name, value in _defaults_of(each)
+        ]
         name = _digest(repr((self._name, codes, defaults, self._version, plain))).hex()[:32]
         cache = self._caches.get(name)
         if cache is None:

@@ -88,9 +88,11 @@ class Cache:
         raise NotImplementedError
 
     def values(
-        self, numbers: Sequence[int], compute: Callable[[list[int]], list[Any]],
+        self,
+        numbers: Sequence[int],
+        compute: Callable[[list[int]], list[Any]],
         may_store: Callable[[], bool] = lambda: True,
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         """Return values; missing ones are computed and stored.
 
         Args:
@@ -283,9 +285,7 @@ class FolderCache(Cache):
             # First: from here on, no process removes the other files.
             use = on_error.enter_context(hold(f"{base}.use", flags | os.O_APPEND * is_writable, _open_own))
             index = on_error.enter_context(_open_own(f"{base}.index", flags).above_standard())
-            data = Segments(
-                self._folder, self._name, self.max_bytes, self._counts, _open_own, is_writable=is_writable
-            )  # fmt: skip
+            data = Segments(self._folder, self._name, self.max_bytes, self._counts, _open_own, is_writable=is_writable)
             on_error.pop_all()
         self._counts.open(use, is_writable=is_writable)
         return RecordFiles(data, index, name=self._name)

@@ -62,9 +62,7 @@ def check_range(arguments: tuple[Any, ...]) -> range:
     if not 1 <= len(arguments) <= 3:
         raise TypeError(f"range takes 1 to 3 arguments (stop; start, stop; start, stop, step), got {len(arguments)}")
     names = ("stop",) if len(arguments) == 1 else ("start", "stop", "step")
-    numbers = [
-        check_count("range", name, value, None) for name, value in zip(names, arguments, strict=False)
-    ]  # fmt: skip
+    numbers = [check_count("range", name, value, None) for name, value in zip(names, arguments, strict=False)]
     if len(numbers) == 3 and not numbers[2]:
         raise ValueError("range: step must not be 0, got 0")
     numbers_range = range(*numbers)

@@ -234,7 +234,7 @@ class StageNode:
         """
         raise NotImplementedError
 
-    def length_in(self, lengths: Sequence[int | None], seed: int, epoch: int) -> int | None:  # noqa: ARG002 - see above
+    def length_in(self, lengths: Sequence[int | None], seed: int, epoch: int) -> int | None:
         """Return the number of elements in an epoch.
 
         Args:
@@ -244,7 +244,7 @@ class StageNode:
         """
         return self.length_by(lengths)
 
-    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - for other stages
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements of an input that the elements before an index use.
 
         Args:
@@ -442,7 +442,7 @@ class JoinNode(StageNode):
         """Return the name of an input in the ids of samples: its number, unless the inputs have names."""
         return at
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
         """Open this stage in a lane; its inputs are opened when they are read."""
         return self.lane_stage(opening.inputs(self, run), self, run)
 
@@ -474,7 +474,7 @@ class LinkNode(StageNode):
         """The input's subtree begins where this tree begins."""
         return (0,)
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
         """Open this stage and those before it in a lane."""
         return self.lane_stage(opening.input(self, run), self, run)
 

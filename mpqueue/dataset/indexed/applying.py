@@ -18,9 +18,14 @@ _FEW = 4
 
 
 def apply_to(
-    values: list[Any], positions: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int,
-    epoch: int, results: list[Any],
-) -> None:  # fmt: skip
+    values: list[Any],
+    positions: Sequence[Any],
+    function: Callable[[Any], Any],
+    begin: BeginBatch,
+    seed: int,
+    epoch: int,
+    results: list[Any],
+) -> None:
     """Call a function for each value.
 
     Args:

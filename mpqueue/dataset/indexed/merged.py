@@ -89,9 +89,11 @@ class MergingReader(LinkReader):
         collate, ragged = collation_of(self.node.collate)
         if collate is None:
             collation = Collation(
-                len(samples), context.empty, ragged=ragged,
+                len(samples),
+                context.empty,
+                ragged=ragged,
                 refuse_none=lambda position: no_sample(self.input.origin(position, run)),
-            )  # fmt: skip
+            )
             collation.add_all(samples)
             return collation.finish(positions)
         run.begin(self.seed(run), run.epoch, ~self._first(position))

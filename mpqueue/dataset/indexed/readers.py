@@ -127,7 +127,7 @@ class Reader:
         """
         raise NotImplementedError
 
-    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:  # noqa: ARG002 - see below
+    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:
         """Return how many samples of these elements are from each input of the only mixture.
 
         None: the ids of the samples are needed, which take longer.
@@ -251,7 +251,7 @@ class SourceReader(Reader):
             return [sample for position in positions for sample in self._at_once(getitems, [position], run)]
         return samples
 
-    def origin(self, position: int, run: IndexedRun) -> str:  # noqa: ARG002 - the same in each epoch
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         return f"sample {position} of {type(self.node.source).__name__}"
 
@@ -273,7 +273,7 @@ class SourceNode(StageNode):
     reader: ClassVar[Any] = SourceReader
     source: Any
 
-    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:  # noqa: ARG002 - a source has no inputs
+    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:
         """Return the current number of samples of the source; None if endless."""
         if hasattr(type(self.source), "__len__"):
             return len(self.source)
@@ -350,10 +350,8 @@ class JoinReader(Reader):
                 return run
             return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed, is_alone=is_alone)
         part = self.node.part_name(at)
-        return IndexedRun(
-            seed, epoch, begin, base + start, zero, watches, fixed, within(part, keep), _skip_within(part, skip),
-            is_alone,
-        )  # fmt: skip
+        keep, skip = within(part, keep), _skip_within(part, skip)
+        return IndexedRun(seed, epoch, begin, base + start, zero, watches, fixed, keep, skip, is_alone)
 
     def ids_within(self, at: int, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of elements of an input, with its name before each."""

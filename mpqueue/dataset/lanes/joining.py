@@ -91,9 +91,12 @@ class JoinedInputs:
     """
 
     def __init__(
-        self, open_input: Callable[[int], LaneStage], bound: Callable[[int], int | None] | None,
-        can_reopen: Callable[[int], bool], flows: Callable[[int], bool],
-    ) -> None:  # fmt: skip
+        self,
+        open_input: Callable[[int], LaneStage],
+        bound: Callable[[int], int | None] | None,
+        can_reopen: Callable[[int], bool],
+        flows: Callable[[int], bool],
+    ) -> None:
         self.open, self.bound, self.can_reopen, self.flows = open_input, bound, can_reopen, flows
 
 

@@ -51,23 +51,27 @@ class StreamLane:
     """
 
     def __init__(
-        self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun, changes: Changes = NO_CHANGES,
-        *, keeps_whole: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        open_stages: Callable[[LaneRun], LaneStage],
+        run: LaneRun,
+        changes: Changes = NO_CHANGES,
+        *,
+        keeps_whole: bool = False,
+    ) -> None:
         state: Any = run.state or {}
         self._lost: list[Any] = list(state.get("lost", ()))
         if self._lost or run.marker is not None:
             run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
         # A change that the state does not know was made before the lane had an element.
-        self._changes, self._from = changes, {
+        self._changes = changes
+        self._from = {
             kind: [*state.get(kind, ()), *[0] * len(made)][: len(made)] for kind, made in changes._asdict().items()
-        }  # fmt: skip
+        }
         self._number = run.number  # of the next element
         self._save_at = 0  # the number where a snapshot that is due is taken in any case
         self._gate, self._weights, self._keeps_whole = Gate(), list[Any](), keeps_whole
-        self._open, self._run = open_stages, run._replace(
-            state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead()
-        )  # fmt: skip
+        self._open = open_stages
+        self._run = run._replace(state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead())
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
         self._is_broken, self._search = False, StageSearch()

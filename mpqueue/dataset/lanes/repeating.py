@@ -30,9 +30,14 @@ class RepeatStage(LaneStage):
     """
 
     def __init__(
-        self, open_pass: Callable[[int], LaneStage], times: int | None, node: StageNode, run: LaneRun, *,
+        self,
+        open_pass: Callable[[int], LaneStage],
+        times: int | None,
+        node: StageNode,
+        run: LaneRun,
+        *,
         is_hidden: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(node, run)
         self._open, self._times, self._is_hidden = open_pass, times, is_hidden
         self.num_passes = 0
@@ -88,10 +93,8 @@ class RepeatStage(LaneStage):
         # No later stage holds an element of the previous pass. Release its stages, which may hold files and buffers.
         if now - 1 not in of_pass:
             self._before = None
-        states.append({
-            "pass": self.num_passes, "ended": self.has_ended, "given": self._has_given,
-            "begun": self._now is not None, "before": self._before is not None,
-        })  # fmt: skip
+        state = {"pass": self.num_passes, "ended": self.has_ended, "given": self._has_given}
+        states.append(state | {"begun": self._now is not None, "before": self._before is not None})
         if self._now is not None:
             self._now.get_state(states, of_pass.get(now, ()))
         if self._before is not None:

@@ -64,7 +64,7 @@ class IndexedRoot(LaneStage):
         self._reader, self._length = reader, reader.length
         self._read = read = IndexedRun(
             run.seed, run.epoch, run.begin, run.base, run.zero, fixed=run.fixed, keep=run.keep
-        )  # fmt: skip
+        )
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
         # An element that is made of several samples remains without the samples that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None
@@ -176,7 +176,7 @@ class IndexedRoot(LaneStage):
         """Return the indices of elements that have samples which are not excluded."""
         return [position for position, ids in zip(positions, self._ids(positions), strict=True) if ids]
 
-    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
+    def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # any index can be computed again
         """Add the next index."""
         states.append({"place": self._position})
 
@@ -369,9 +369,7 @@ class StreamRoot(LaneStage):
         if reader is None or not first <= reader.number <= number:
             # The reader has passed the element, or a recorded state is nearer to it.
             reader = self._reader = None  # close it first, because it may hold a file
-            reader = self._reader = _Reader(
-                self.node.source, self._begin, first, self._states[at] if at >= 0 else None
-            )  # fmt: skip
+            reader = self._reader = _Reader(self.node.source, self._begin, first, self._states[at] if at >= 0 else None)
         if reader.number < number:
             self._drop(reader, number)
         return reader
@@ -430,10 +428,8 @@ class StreamRoot(LaneStage):
         numbers = [self._number, *(token // self.run.num_lanes for token in held)]
         needed = sorted({bisect_right(self._numbers, number) - 1 for number in numbers} - {-1})
         self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
-        states.append({
-            "number": self._number, "ended": self._has_ended,
-            "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
-        })  # fmt: skip
+        known = [list(pair) for pair in zip(self._numbers, self._states, strict=True)]
+        states.append({"number": self._number, "ended": self._has_ended, "states": known})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the next element is read on demand."""
@@ -482,6 +478,6 @@ class StreamNode(StageNode):
         """Return the name of the function, or the type of the dataset."""
         return shown(self.source) + ("()" if callable(self.source) else "")
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> "StreamRoot":  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> "StreamRoot":
         """Open the source in a lane."""
         return StreamRoot(self, run)

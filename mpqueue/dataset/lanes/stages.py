@@ -135,7 +135,7 @@ class LaneStage:
         tokens = tokens_of(saved)
         return (self.again(tokens) if tokens else []), tokens
 
-    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:  # noqa: ARG002 - for some stages
+    def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return how many samples of these elements are from each input of the only mixture; None: by the ids."""
         return None
 

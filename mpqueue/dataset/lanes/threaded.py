@@ -205,10 +205,8 @@ class ThreadedStage(LinkStage):
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of the elements in flight."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
-        states.append({
-            "pending": pending, "done": self._num_taken,
-            "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
-        })  # fmt: skip
+        error = None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex()
+        states.append({"pending": pending, "done": self._num_taken, "error": error})
         self._input.get_state(states, together(held, pending))
 
     def set_state(self, states: Iterator[Any]) -> None:

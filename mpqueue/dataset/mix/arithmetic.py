@@ -220,7 +220,7 @@ class Extent:
 
     def _end_after_all(
         self, lengths: Sequence[int | None], before: Counts | None, most: int | None, needed: Counts
-    ) -> None:  # fmt: skip
+    ) -> None:
         shares = self.shares
         known = needed.tolist()
         if any(lengths[number] is None for number in known):

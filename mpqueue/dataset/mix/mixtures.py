@@ -121,9 +121,7 @@ def with_weights(root: StageNode, epoch: int, weights: Any, at: int) -> StageNod
     """
     mixture = mixture_of(root)
     *later, mix = mixture.path
-    change = Change(
-        check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights)
-    )  # fmt: skip
+    change = Change(check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights))
     before, made = mix, _copied(mix, mix.inputs, changes=with_change(mixture.node.changes, change))
     for node in reversed(later):
         made, before = _copied(node, tuple(made if each is before else each for each in node.inputs)), node

@@ -172,9 +172,7 @@ class Course:
         number = max(0, bisect_left(self._starts, position) - 1)
         return self.phases[number].counts(position, *words)
 
-    def with_cut(
-        self, at: int, weights: Weights, lengths: Lengths, stop: Stop, words: tuple[int, ...]
-    ) -> "Course":  # fmt: skip
+    def with_cut(self, at: int, weights: Weights, lengths: Lengths, stop: Stop, words: tuple[int, ...]) -> "Course":
         """Return the course with new weights from a position on; the same if it ends before that position."""
         if self.length is not None and at > self.length:
             return self

@@ -98,9 +98,8 @@ class DatasetItems(_DatasetSource, Items):
     runs: IndexedSource
 
     def __init__(
-        self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
-        batch: BatchNode | None = None,
-    ) -> None:  # fmt: skip
+        self, dataset: Any, root: nodes.StageNode, options: Options | None = None, batch: BatchNode | None = None
+    ) -> None:
         kind = IndexedSource if root.facts.merged is None else GroupsSource
         super().__init__(dataset, kind(root, batch), options)
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
@@ -226,7 +225,7 @@ class DatasetStream(_DatasetSource, Lanes):
         assert stage is not None
         return f"the dataset has no length: {stage.named()} makes it a stream. epoch_batches=n sets a length"
 
-    def dropping(self, options: Options) -> str:  # noqa: ARG002 - the option is a stage
+    def dropping(self, options: Options) -> str:
         """Return the stage that drops short batches, for messages; empty if none does."""
         return dropping_stage(self.runs.root)
 

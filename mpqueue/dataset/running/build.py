@@ -77,7 +77,7 @@ class DatasetLanes(RunnableDataset):
 
 def open_stages(
     node: nodes.StageNode, run: LaneRun, *, is_last: bool = False, makers: "Makers | None" = None
-) -> LaneStage:  # fmt: skip
+) -> LaneStage:
     """Open the stages of a lane.
 
     Args:

@@ -34,6 +34,6 @@ class IdLanes(DatasetLanes):
     def make_part_names(self) -> None:
         """Return None: the elements are ids."""
 
-    def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
+    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = True) -> Any:
         """Open a lane."""
-        return IdLane(super().open_lane(run, keeps_tokens=True))
+        return IdLane(super().open_lane(run, keeps_tokens=keeps_tokens))

@@ -295,7 +295,7 @@ class IndexedSource(RunnableDataset):
 
     def num_by_part(
         self, names: PartNames, positions: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
-    ) -> Mapping[str | int, int]:  # fmt: skip
+    ) -> Mapping[str | int, int]:
         """Return how many samples of these elements are from each part of a mixture; ``without`` are left out."""
         run = IndexedRun(seed, epoch, begin_here, keep=keep_without(without or None))
         reader = self._readers.get(run)

@@ -71,7 +71,7 @@ class BatchStage(OfTuples):
         self._tokens: Any = []  # an `array` of ints, or a list
         self._are_large = True  # whether elements are large; the first one is read alone
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
+    def pull(self, count: int) -> Block:
         """Return the next batch; its token is the tuple of its elements' tokens."""
         while True:
             collation = self._collation()
@@ -93,9 +93,12 @@ class BatchStage(OfTuples):
         if self._collate is not None:
             return None
         return Collation(
-            self._size, self._empty, keeps_records=self._keeps_records, refuse_none=self._refuse_none,
+            self._size,
+            self._empty,
+            keeps_records=self._keeps_records,
+            refuse_none=self._refuse_none,
             ragged=self._ragged,
-        )  # fmt: skip
+        )
 
     def _fill(self, collation: Collation | None) -> None:
         """Read elements until the batch is full or the input is exhausted."""
@@ -206,7 +209,7 @@ class BatchNode(LinkNode):
             return None
         return length // self.size if self.drop_last else -(-length // self.size)
 
-    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements in the batches before an index."""
         return position * self.size
 

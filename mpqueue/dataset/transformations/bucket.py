@@ -59,7 +59,7 @@ class BucketStage(OfTuples, Applied):
         self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
         self._positions = self._padding = self._num_dropped = 0
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
+    def pull(self, count: int) -> Block:
         """Return the next batch; its token is the tuple of its samples' tokens."""
         while self._fill():
             bucket = self._ready.pop(0)
@@ -121,8 +121,10 @@ class BucketStage(OfTuples, Applied):
         try:
             length = index(result)
         except TypeError:
-            raise TypeError(f"{self.line}: length must return the length of a sample as an int, got "
-                            f"{type(result).__name__}: {result!r}") from None  # fmt: skip
+            raise TypeError(
+                f"{self.line}: length must return the length of a sample as an int, got "
+                f"{type(result).__name__}: {result!r}"
+            ) from None
         if length < 0:
             raise ValueError(f"{self.line}: the length of a sample must be 0 or more, got {length}")
         if self._max_tokens is not None and length > self._max_tokens:
@@ -149,14 +151,15 @@ class BucketStage(OfTuples, Applied):
             return collate(values)
         collation = PaddedCollation(
             len(values), empty, keeps_records=self._keeps_records, refuse_none=self._refuse_none, ragged=ragged
-        )  # fmt: skip
+        )
         collation.add_all(values)
         return collation.finish(tokens)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the tokens of all samples that are held."""
-        buckets, ready = [[[sample.token for sample in bucket] for bucket in some]
-                          for some in (self._buckets, self._ready)]  # fmt: skip
+        buckets, ready = [
+            [[sample.token for sample in bucket] for bucket in some] for some in (self._buckets, self._ready)
+        ]
         inside = [*chain(*held), *chain(*buckets), *chain(*ready)]
         self._save_with(states, inside, {"buckets": buckets, "ready": ready})
 

@@ -153,9 +153,7 @@ class CacheStage(LinkStage):
         seeds: The random numbers of the input.
     """
 
-    def __init__(
-        self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds
-    ) -> None:  # fmt: skip
+    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
         self._next = self._position = 0  # number of the next element, and of the input's next element
@@ -349,7 +347,7 @@ class CacheNode(LinkNode):
         """Return the stage without its folder."""
         return "cache()"
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
 
         def skip(skipped: Skipped) -> None:

@@ -92,7 +92,7 @@ class FilterNode(LinkNode):
     threads: int = 1
     concurrency: int = 0
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
         source = opening.input(self, run)
         if self.threads == 1 and not self.concurrency:

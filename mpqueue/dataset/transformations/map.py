@@ -174,7 +174,7 @@ class MapNode(LinkNode):
     def order_line(self) -> None:
         """Return None: the stage does not affect the order."""
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage and those before it in a lane."""
         source = opening.input(self, run)
         if self.threads == 1 and not self.concurrency:

@@ -23,7 +23,7 @@ class RepeatReader(LinkReader):
 
     def _by_pass(
         self, positions: Positions, run: IndexedRun, read: Callable[[Positions, IndexedRun], list[Any]]
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         length = self.input.length
         if length is None:
             return read(positions, run)
@@ -68,7 +68,7 @@ class RepeatNode(LinkNode):
             return length
         return None if self.times is None else length * self.times
 
-    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open this stage in a lane; its input is opened for each pass."""
         return self.opened(opening, run)
 

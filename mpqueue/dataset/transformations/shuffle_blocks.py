@@ -169,7 +169,7 @@ class GroupReader(BlockReader):
 
     def _read(self, group: int, run: IndexedRun) -> Any:
         """Return the samples of a group of blocks, to be indexed by a list; None if they cannot be read together."""
-        source: Any = self.node.input.source  # type: ignore[attr-defined]  # see `reader_of`
+        source: Any = self.input.node.source
         blocks = self._order(run).blocks_of(run.epoch, self._length(), group)
         # Numbers that it draws do not depend on the worker that reads it, or on the first request.
         run.begin(self.input.seed(run), run.epoch, ~blocks[0].start)
@@ -198,7 +198,7 @@ class GroupReader(BlockReader):
         return rows
 
     def _name(self) -> str:
-        return f"{type(self.node.input.source).__name__}.get_blocks"  # type: ignore[attr-defined]
+        return f"{type(self.input.node.source).__name__}.get_blocks"
 
     def _warn(self, error: BaseException) -> None:
         if self._is_told:

@@ -96,7 +96,7 @@ class SortReader(PickReader):
         super().__init__(node, maker)
         self._maker = maker
 
-    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:
         """Return the indices in the input."""
         # The type is given because of an empty list, which would become an array of floats.
         found: list[int] = self.node.order.of(self.node, self._maker)[np.asarray(positions, np.int64)].tolist()

@@ -117,7 +117,7 @@ class SplitReader(PickReader):
         super().__init__(node, maker)
         self._members = node.members()
 
-    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:
         """Return the indices of these elements of the part."""
         return self._members.at(positions, self.input.length or 0)
 

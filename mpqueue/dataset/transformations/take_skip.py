@@ -65,7 +65,7 @@ class SkipReader(PickReader):
 
     node: "SkipNode"
 
-    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:
         """Return the indices in the input, which are after the skipped ones."""
         count = self.node.count
         if type(positions) is range:  # from a lane: the order of regular indices is computed by the block
@@ -106,6 +106,6 @@ class SkipNode(LinkNode):
         (length,) = lengths
         return None if length is None else max(0, length - self.count)
 
-    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements of the input before an index, with the skipped ones."""
         return position + self.count

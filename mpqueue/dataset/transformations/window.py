@@ -33,7 +33,7 @@ class WindowStage(Merging):
 
     node: "WindowNode"
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one window
+    def pull(self, count: int) -> Block:
         """Return the next window."""
         node = self.node
         while self.fill(node.size) or (self.open and not node.drop_last):
@@ -44,7 +44,7 @@ class WindowStage(Merging):
                 return made, [(first, 0, *others) for first, *others in tokens]
         return [], []
 
-    def join(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:  # noqa: ARG002 - it draws no numbers
+    def join(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
         """Return a window."""
         return values
 
@@ -96,6 +96,6 @@ class WindowNode(LinkNode):
             return None
         return max(0, -(-(length - (self.size - 1 if self.drop_last else 0)) // self.stride))
 
-    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements in the windows before an index, if windows do not overlap."""
         return position * self.size

@@ -72,9 +72,12 @@ class IndexedFile(NamedTuple):
         """Return this file with another status."""
         attributes = zlib.crc32(b"%d %d %d %d" % (status.st_mode, status.st_uid, status.st_gid, status.st_nlink))
         return self._replace(
-            size=status.st_size, version=status.st_mtime_ns, ctime=status.st_ctime_ns, inode=status.st_ino,
+            size=status.st_size,
+            version=status.st_mtime_ns,
+            ctime=status.st_ctime_ns,
+            inode=status.st_ino,
             attributes=attributes,
-        )  # fmt: skip
+        )
 
     def open(self) -> HeldDescriptor:
         """Open the file for reading."""

@@ -40,10 +40,9 @@ _DELAYS_S = (0.1, 0.4, 1.6, 6.4, 12.8)
 _SILENCE_S = 30.0  # without a byte; then the request fails
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 # Errors of the request itself: a retry would not help.
-_FINAL = (
-    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError,
-    ValueError, TypeError, AttributeError, LookupError, AssertionError, MemoryError,
-)  # fmt: skip
+_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_OF_CODE = (NotImplementedError, ImportError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+_FINAL = (*_OF_FILES, *_OF_CODE, MemoryError)
 _dice = random.SystemRandom()  # does not affect the user's random generators
 
 Result = TypeVar("Result")

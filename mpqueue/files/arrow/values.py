@@ -167,11 +167,11 @@ class _NumberColumn(ArrowColumn):
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         return batch.validity(node, buffer), batch.numbers(buffer + 1, self._form, batch.layout.nodes[node][0])
 
-    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
         validity, items = source
         cells += [items[row] if validity is None or validity[row >> 3] >> (row & 7) & 1 else None for row in rows]
 
-    def values(self, cells: list[Any], parts: Parts) -> list[Any]:  # noqa: ARG002
+    def values(self, cells: list[Any], parts: Parts) -> list[Any]:
         return cells
 
 
@@ -323,7 +323,7 @@ class _SlicedColumn(ArrowColumn):
             raise IndexError(node)
         return _SlicedSpan(batch, node, buffer)
 
-    def add(self, cells: list[Any], source: _SlicedSpan, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: _SlicedSpan, rows: Sequence[int], ranges: RowRanges) -> None:
         batch, node, buffer = source
         at = 0
         while at < len(rows):
@@ -335,7 +335,7 @@ class _SlicedColumn(ArrowColumn):
             cells += map(value, array)
             at = stop
 
-    def values(self, cells: list[Any], parts: Parts) -> list[Any]:  # noqa: ARG002
+    def values(self, cells: list[Any], parts: Parts) -> list[Any]:
         return cells
 
 

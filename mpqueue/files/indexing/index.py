@@ -449,10 +449,7 @@ def locked(path: str) -> Iterator[None]:
 def _bar(num_files: int, total_bytes: int) -> Any:
     """Return a tqdm progress bar in a terminal, shown if indexing takes long; a context of None without tqdm."""
     try:
-        make = bar_class()
+        make = functools.partial(bar_class(), unit="B", unit_scale=True, disable=None)
     except ImportError:
         return contextlib.nullcontext()
-    return make(
-        desc=f"indexing {num_files:,} files", total=total_bytes, unit="B", unit_scale=True, delay=_BAR_AFTER_S,
-        disable=None,
-    )  # fmt: skip
+    return make(desc=f"indexing {num_files:,} files", total=total_bytes, delay=_BAR_AFTER_S)

@@ -52,9 +52,14 @@ class GroupedFiles(FileSource):
 
     _group_noun = "row group"
     _made_anew = FileSource._made_anew | {
-        "_group_bounds", "_columns_to_read", "_state", "_num_served", "_num_decoded", "_num_groups_decoded",
+        "_group_bounds",
+        "_columns_to_read",
+        "_state",
+        "_num_served",
+        "_num_decoded",
+        "_num_groups_decoded",
         "_is_warned",
-    }  # fmt: skip
+    }
     # For the warning of a cache that is too small, in this process.
     _num_served = _num_decoded = _num_groups_decoded = 0
     _is_warned = False
@@ -190,7 +195,7 @@ class GroupedFiles(FileSource):
         first_group = int(self._index.starts("rows")[file])
         return Location(self._index.files[file].path, int(starts[group] - starts[first_group]))
 
-    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for formats of rows
+    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:
         """Return the span of a row of a group; None for formats that store columns or compress their rows."""
         return None, None
 

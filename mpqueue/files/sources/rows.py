@@ -80,10 +80,8 @@ def _numbers(scalar: Any, shape: Sequence[int]) -> Any:
 
 
 # Format characters of `memoryview` for pyarrow types, by name.
-NUMBERS = {
-    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
-    "float": "f", "double": "d",
-}  # fmt: skip
+_NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float", "double")
+NUMBERS = dict(zip(_NAMES, "bBhHiIqQfd", strict=True))
 
 
 cached_value_of = functools.cache(value_of)

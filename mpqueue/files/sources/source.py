@@ -128,7 +128,7 @@ class FileSource:
         starts: list[int] = self._index.starts(self._counted)[:-1].tolist()
         return starts
 
-    def _read(self, positions: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:  # noqa: ARG002
+    def _read(self, positions: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:
         """Return the bytes of samples: all parts of the first sample, then of the second, and so on.
 
         Args:

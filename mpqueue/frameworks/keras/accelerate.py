@@ -123,11 +123,14 @@ def accelerate(
             "batches"
         )
     chosen = Options.of(
-        AccelerateOptions, options, "accelerate", ("workers", "use_multiprocessing", "max_queue_size"),
+        AccelerateOptions,
+        options,
+        "accelerate",
+        ("workers", "use_multiprocessing", "max_queue_size"),
         y="arrays x and y in memory need no workers, call fit(x, y)",
         batch_size="the items of py_dataset are batches; for samples, pass mpqueue.Loader(samples, batch_size=...)",
         shuffle="pass it to fit(), or to a mpqueue.Loader",
-    )  # fmt: skip
+    )
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
     passed = {name: value for name, value in numbers.items() if value is not None}
     return _accelerate(py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset, chosen, passed)

@@ -41,8 +41,9 @@ def note_epoch(loader: Loader) -> None:
         f"Keras's BackupAndRestore continues after step {num_steps}, and {loader!r} begins at its first batch, because "
         "no state was loaded: samples are repeated in the order of the first epoch. Save loader.state_dict() with each "
         "backup, and call load_state_dict() in on_train_begin",
-        "Keras 3 and TensorFlow 2", "Resume",
-    )  # fmt: skip
+        "Keras 3 and TensorFlow 2",
+        "Resume",
+    )
 
 
 def _on_train_begin(self: Any, logs: Any = None) -> None:

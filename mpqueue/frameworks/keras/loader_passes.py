@@ -263,7 +263,7 @@ class LoaderEnqueuer:
         self._epoch: LoaderEpoch | None = None
         self._is_running = False
 
-    def start(self, epoch: int | None = None) -> None:  # noqa: ARG002 - the loader counts its epochs
+    def start(self, epoch: int | None = None) -> None:  # the loader counts its epochs
         """Begin an epoch: batches may be requested. Has no effect within an epoch.
 
         Args:
@@ -271,7 +271,7 @@ class LoaderEnqueuer:
         """
         self._is_running = True
 
-    def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader keeps its workers
+    def stop(self, drain_queue_and_join: bool = True) -> None:  # the loader keeps its workers
         """End an epoch; the loader keeps its workers. Has no effect outside an epoch.
 
         Args:

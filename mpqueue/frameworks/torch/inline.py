@@ -141,7 +141,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
 
-    def _load(self, point: ResumePoint) -> bool:  # noqa: ARG002 - a map-style dataset has no snapshot
+    def _load(self, point: ResumePoint) -> bool:
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 

@@ -148,13 +148,11 @@ class InlineStreamIterator(InlineIterator):
         fetcher.dataset_iter = self._iterated.iterator
         return not torch.equal(before, torch.get_rng_state())
 
-    def _start(self, loader: Any, beginning: Beginning) -> None:  # noqa: ARG002 - as in the base class
+    def _start(self, loader: Any, beginning: Beginning) -> None:
         # Watch no indices: an iterable-style dataset has only indices without content.
         self._iterated = IteratedDataset(self._dataset, self._dataset_fetcher.dataset_iter, None, self._state_before)
 
-    def _drop(
-        self, loader: Any, beginning: Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
-    ) -> None:  # fmt: skip
+    def _drop(self, loader: Any, beginning: Beginning, resumed: state.State) -> None:
         """Drop the elements between the snapshot, or the beginning, and the point."""
         point, fetcher = resumed.point, self._dataset_fetcher
         start = point.starts[0] if point.starts else BEGINNING

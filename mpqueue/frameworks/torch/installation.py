@@ -85,15 +85,12 @@ class _Last:
         return self if loader is None else questions.last(loader)
 
 
-_NAMES = (
-    "state_dict", "load_state_dict", "statistics", "explain", "compute", "exclude",
-    "note_pass", "num_lanes", "resumed", "is_unknown", "_passes", "_pass", "_left_pass", "__getstate__",
-)  # fmt: skip
-_OURS: dict[str, Any] = {name: vars(DataLoader)[name] for name in _NAMES} | {"last": _Last()}
+_FOR_USERS = ("state_dict", "load_state_dict", "statistics", "explain", "compute", "exclude")
+_INTERNAL = ("note_pass", "num_lanes", "resumed", "is_unknown", "_passes", "_pass", "_left_pass", "__getstate__")
+_OURS: dict[str, Any] = {name: vars(DataLoader)[name] for name in _FOR_USERS + _INTERNAL} | {"last": _Last()}
 _replacement = Replacement(
-    "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
-    beside=_OURS,
-)  # fmt: skip
+    "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit, beside=_OURS
+)
 
 
 @functools.cache
@@ -118,7 +115,10 @@ def _stateful() -> Replacement | None:
 
     methods = {name: instead(name, _OURS[name]) for name in ("state_dict", "load_state_dict")}
     replacement = Replacement(
-        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_stateful_iterator),
+        "mpqueue.torch",
+        lambda: StatefulDataLoader,
+        "_get_iterator",
+        instead("_get_iterator", _get_stateful_iterator),
         beside=_OURS | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
-    )  # fmt: skip
+    )
     return replacement

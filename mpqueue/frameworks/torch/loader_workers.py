@@ -88,10 +88,10 @@ class LoaderWorkers:
         self.counts_epochs = self.is_stream and is_same and has_state(loader.dataset)
         # Refers to the draws, not to the iterator, which must be collected to end the workers.
         self._draws = PassDraws()
-        self._parts = LoaderParts(
-            loader.dataset, loader.collate_fn, loader.worker_init_fn, base_seed, loader.num_workers, loader.batch_size,
-            loader.drop_last, loader._auto_collation, getattr(loader, "threads", 1), coroutines_of(loader),
-        )  # fmt: skip
+        functions = loader.dataset, loader.collate_fn, loader.worker_init_fn
+        batching = loader.batch_size, loader.drop_last, loader._auto_collation
+        concurrency = getattr(loader, "threads", 1), coroutines_of(loader)
+        self._parts = LoaderParts(*functions, base_seed, loader.num_workers, *batching, *concurrency)
         self.prepare(loader, base_seed)
 
     @property
@@ -120,13 +120,19 @@ class LoaderWorkers:
         options = Options(
             ordered=bool(getattr(loader, "in_order", True)),  # since torch 2.6
             start_method=self._start_method,
-            worker_init=source.prepare if self.count else None, ray_options=getattr(loader, "ray_options", None),
-        )  # fmt: skip
+            worker_init=source.prepare if self.count else None,
+            ray_options=getattr(loader, "ray_options", None),
+        )
         return Job(
-            plan=plan, workers=self.count, options=options, guard=self._guard, source_has_threads=parts.threads > 1,
-            source_coroutines=parts.coroutines, source_batch=batch_size_of(loader),
+            plan=plan,
+            workers=self.count,
+            options=options,
+            guard=self._guard,
+            source_has_threads=parts.threads > 1,
+            source_coroutines=parts.coroutines,
+            source_batch=batch_size_of(loader),
             fork_argument='multiprocessing_context="fork"',
-        )  # fmt: skip
+        )
 
     def _make_plan(self, loader: Any) -> Plan:
         parts = self._parts

@@ -60,9 +60,7 @@ class _Before(NamedTuple):
 
 
 @suggests_keywords
-def prefetch(
-    loader: Iterable[Batch], device: Any, depth: int = 2, *, dense: bool = False
-) -> "DevicePrefetcher[Batch]":  # fmt: skip
+def prefetch(loader: Iterable[Batch], device: Any, depth: int = 2, *, dense: bool = False) -> "DevicePrefetcher[Batch]":
     """Iterate over the batches of a loader on a device. They are copied there ahead of use.
 
     Example:
@@ -122,9 +120,14 @@ class DevicePrefetcher(Generic[Batch_co]):
     __slots__ = ("__weakref__", "_dense", "_depth", "_device", "_earlier", "_mover", "loader")
 
     def __init__(
-        self, loader: Iterable[Batch_co], device: torch.device, mover: "_AcceleratorDevice | None", depth: int,
-        *, dense: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        loader: Iterable[Batch_co],
+        device: torch.device,
+        mover: "_AcceleratorDevice | None",
+        depth: int,
+        *,
+        dense: bool = False,
+    ) -> None:
         self.loader, self._device, self._depth, self._dense = loader, device, depth, dense
         self._mover = mover
         self._earlier: _Earlier | None = None  # of the latest pass
@@ -286,7 +289,7 @@ def moved_to(device: torch.device, batch: Any, *, dense: bool) -> Any:
 
 def map_tensors(
     value: Any, function: Callable[[Any], Any], of_ragged: Callable[[Ragged[Any]], Any] | None = None
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a batch with ``function`` applied to all objects that can be moved to a device.
 
     Args:

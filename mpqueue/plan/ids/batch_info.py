@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 # sources a tuple that begins with the number or name of the part.
 SampleId: TypeAlias = Any
 SampleIds: TypeAlias = tuple[SampleId, ...]
+LateIds: TypeAlias = SampleIds | Callable[[], SampleIds]  # the function finds them when they are first read
 
 
 class BatchInfo:
@@ -45,7 +46,7 @@ class BatchInfo:
     step_cost: float | Any
     tokens: float | Any
     step_tokens: float | Any
-    _samples: SampleIds | Callable[[], SampleIds]
+    _samples: LateIds
 
     __slots__ = (
         "_samples", "batch", "cost", "epoch", "rank", "seed", "skipped", "step", "step_cost", "step_tokens",
@@ -54,7 +55,7 @@ class BatchInfo:
 
     def __init__(
         self, epoch: int, batch: int, *, step: int | None, rank: int, world_size: int, seed: int,
-        samples: SampleIds | Callable[[], SampleIds], skipped: SampleIds = (), cost: float | None = None,
+        samples: LateIds, skipped: SampleIds = (), cost: float | None = None,
         step_cost: float | None = None, tokens: float | None = None, step_tokens: float | None = None,
     ) -> None:  # fmt: skip
         values = {

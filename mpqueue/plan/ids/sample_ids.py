@@ -26,9 +26,11 @@ class SampleSet:
     __slots__ = ("_ids", "_parts", "_ranges")
 
     def __init__(
-        self, ranges: tuple[range, ...] = (), ids: frozenset[SampleId] = frozenset(),
+        self,
+        ranges: tuple[range, ...] = (),
+        ids: frozenset[SampleId] = frozenset(),
         parts: Mapping[Any, "SampleSet"] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ranges, self._ids, self._parts = ranges, ids, dict(parts or {})
 
     @classmethod

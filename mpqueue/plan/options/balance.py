@@ -181,9 +181,13 @@ class Costs:
     """
 
     def __init__(
-        self, name: str, given: Given, ids_of: Callable[..., list[tuple[Any, ...]]] | None,
-        column: Callable[[str], Any], count: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        given: Given,
+        ids_of: Callable[..., list[tuple[Any, ...]]] | None,
+        column: Callable[[str], Any],
+        count: int | None,
+    ) -> None:
         self._name, self._ids_of = name, ids_of
         if isinstance(given, str):
             values = column(given)

@@ -21,6 +21,7 @@ from mpqueue.plan.options import checks
 from mpqueue.plan.options.backend_kinds import BackendName, kind_of
 from mpqueue.plan.options.batching import Batching, Choice, collation_of
 from mpqueue.plan.options.checks import Check, integer, is_integer
+from mpqueue.system.user_code.keywords import unknown_keyword
 
 if TYPE_CHECKING:
     from mpqueue.plan.options.balance import Balance
@@ -229,17 +230,17 @@ class ExcludeOptions(TypedDict, total=False):
     exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
 
 
-class LoaderOptions(
-    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions,
-    ProgressOptions, ExcludeOptions, total=False,
-):  # fmt: skip
+class _OfAnyItems(
+    LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions, ProgressOptions, ExcludeOptions, total=False
+):
+    """The options of a loader that are the same for samples and batches."""
+
+
+class LoaderOptions(_LoaderWorkers, SampleOptions, _OfAnyItems, total=False):
     """The options of `mpqueue.Loader`."""
 
 
-class ItemOptions(
-    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions,
-    ProgressOptions, ExcludeOptions, total=False,
-):  # fmt: skip
+class ItemOptions(_LoaderWorkers, _Order, _Epochs, _OfAnyItems, total=False):
     """The options of `mpqueue.Loader` that do not change what an item of the source is.
 
     Type checkers read them: a function cannot have a ``TypedDict`` of options, and a parameter of the same name.
@@ -440,11 +441,10 @@ def batching_of(options: Options, *, world: int) -> Batching:
         world: Number of ranks. All ranks get the same number of batches.
     """
     collate, ragged = collation_of(options.collate)
-    return Batching(
-        None if options.batch_size is None else int(options.batch_size), options.shuffle, collate, ragged,
-        drops=bool(options.drop_last), fills=world > 1 and not options.drop_last, skips=options.on_error == "skip",
-        threads=int(options.threads),
-    )  # fmt: skip
+    size, threads = None if options.batch_size is None else int(options.batch_size), int(options.threads)
+    drops, skips = bool(options.drop_last), options.on_error == "skip"
+    fills = world > 1 and not drops
+    return Batching(size, options.shuffle, collate, ragged, drops=drops, fills=fills, skips=skips, threads=threads)
 
 
 def fresh_seed(*numbers: int) -> int:
@@ -516,8 +516,6 @@ def reject_unknown(unknown: Iterable[str], frontend: str, known: Iterable[str], 
         hints: Remedies for names that other functions have.
     """
     for name in unknown:
-        from mpqueue.system.user_code.keywords import unknown_keyword  # imported here: few programs need it
-
         remedy = hints.get(name, "")  # before torch's names: a frontend may have another remedy for them
         if not remedy and name in _TORCH_NAMES:
             remedy = f"torch's argument {name} is called {_TORCH_NAMES[name]}"

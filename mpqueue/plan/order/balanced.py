@@ -231,11 +231,12 @@ class Windows:
         shape = num_batches, size
         return [
             one._replace(
-                positions=positions[row][chosen].reshape(shape), indices=indices[row][chosen].reshape(shape),
+                positions=positions[row][chosen].reshape(shape),
+                indices=indices[row][chosen].reshape(shape),
                 costs=costs[row][chosen].reshape(shape),
             )
             for row, (one, chosen) in enumerate(zip(found, items, strict=True))
-        ]  # fmt: skip
+        ]
 
     def _division(self, epoch: int, world: int, windows: range, costs: Array, num_batches: int) -> Array:
         """Return the items of all batches of each window, batch by batch."""

@@ -270,10 +270,10 @@ class IndexOrder(Order):
         self, workers: int, backend: BackendName, draws: Any = None, *, barrier: bool = False, edit: Edit | None = None
     ) -> Cursor:
         """Return a cursor at the beginning of the order."""
+        total, empty = self.lengths.total, self.source.most_empty
         return EpochCursor(
-            self.lengths.total, self.seed, barrier=barrier, order_of=self.indices, edit=edit,
-            length_in=self.lengths.total, most_empty=self.source.most_empty,
-        )  # fmt: skip
+            total, self.seed, barrier=barrier, order_of=self.indices, edit=edit, length_in=total, most_empty=empty
+        )
 
     # -- Numbers to samples
 

@@ -12,9 +12,15 @@ from mpqueue.plan.sources.sources import Source
 
 
 def resolve(
-    source: Any, options: Options, *, seed: int = 0, seed_given: bool = False, needs: str | None = None,
-    serves_ranks: int | None = None, calls_hooks: bool = True,
-) -> Plan:  # fmt: skip
+    source: Any,
+    options: Options,
+    *,
+    seed: int = 0,
+    seed_given: bool = False,
+    needs: str | None = None,
+    serves_ranks: int | None = None,
+    calls_hooks: bool = True,
+) -> Plan:
     """Return the plan of a source and its options.
 
     If the class of an object has a method ``__mpqueue_source__(options, needs)``, it provides its own `Source` and the

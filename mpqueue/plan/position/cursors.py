@@ -253,7 +253,7 @@ class Cursor:
     def follow(self, consumer: ConsumerProgress) -> None:
         """Set the object that reports which batches were delivered, so that they can be dropped here."""
 
-    def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - an epoch of positions ends by its length
+    def room_for(self, num_outstanding: int) -> int:  # an epoch of positions ends by its length
         """Return how many more work items may be dealt, in addition to those in flight."""
         return ENDLESS
 
@@ -264,7 +264,7 @@ class Cursor:
         """Return the number of batches of an epoch that is open or kept; None: endless or unknown."""
         return self.lengths.get(epoch)
 
-    def mark_at(self, epoch: int, position: int) -> int | None:  # noqa: ARG002 - for cursors with a sampler
+    def mark_at(self, epoch: int, position: int) -> int | None:
         """Return the fingerprint of all indices that a sampler returned before this position; None: unknown."""
         return None
 

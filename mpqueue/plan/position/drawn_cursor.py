@@ -59,7 +59,7 @@ class DrawnCursor(EpochCursor):
 
     def __init__(
         self, draw: Callable[[int, RankStart], Draw], *, barrier: bool = False, edit: Edit | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(lambda: None, 0, barrier=barrier, edit=edit)
         self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw

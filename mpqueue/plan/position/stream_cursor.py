@@ -79,7 +79,7 @@ class StreamCursor(Cursor):
             return ENDLESS
         return (self.last_epoch + 1 - consumer.epoch) * length - consumer.position - num_outstanding
 
-    def length_of(self, epoch: int) -> int | None:  # noqa: ARG002 - all have the same
+    def length_of(self, epoch: int) -> int | None:
         """Return the number of batches of an epoch; None: unknown."""
         return self._epoch_batches
 

@@ -77,11 +77,13 @@ def open_attachment(
             connection = directory.connect(deadline, is_wanted)
             try:
                 reply = converse(
-                    connection, hello, deadline,
+                    connection,
+                    hello,
+                    deadline,
                     "the server did not answer within the timeout: it is busy or suspended, or another consumer has "
                     "this rank",
                     is_wanted,
-                )  # fmt: skip
+                )
                 if reply is not None:
                     return _make_attachment(connection, terms, *reply, positions)
             except BaseException:

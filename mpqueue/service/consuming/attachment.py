@@ -31,6 +31,7 @@ from mpqueue.service.protocol.records import (
 from mpqueue.service.protocol.specs import MAX_SPEC_BYTES
 from mpqueue.service.routing.modes import Mode, mode_of
 from mpqueue.transport.records import ProtocolError
+from mpqueue.worker.failures import never_an_end, unpack
 
 _BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
@@ -257,9 +258,6 @@ class Attachment:
                 "the source raised an exception in place of a batch. It was pickled by the server of another user, and "
                 "unpickling can run arbitrary code: check the server's log, or attach with allow_pickle=True"
             )
-        # Imported here because the import takes 20 ms and most consumers never receive an exception.
-        from mpqueue.worker.failures import never_an_end, unpack
-
         return never_an_end(unpack(raised.body))
 
     def leave(self, how: int = 0) -> None:

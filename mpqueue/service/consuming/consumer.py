@@ -8,7 +8,7 @@ batch that was delivered and has not reached the caller is returned by the follo
 
 import enum
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Literal, NoReturn, Self
 
 from mpqueue.engine.outcomes import Unreadable
@@ -414,11 +414,11 @@ class ConsumerIterator(Iterator[Batch_co]):
 
     def __init__(self, consumer: Consumer, epoch: int | None) -> None:
         self._consumer, self.epoch, self.is_replaced = consumer, epoch, False
-        self._next = consumer.next
+        self._next: Callable[[ConsumerIterator[Batch_co]], Batch_co] = consumer.next
 
     def __next__(self) -> Batch_co:
         # No code between the call and the return: a signal handler could raise there, and the batch would be lost.
-        return self._next(self)  # type: ignore[no-any-return]
+        return self._next(self)
 
     def end(self) -> NoReturn:
         """Raise the exception that ends this iterator."""
@@ -509,10 +509,8 @@ def attach(
     if allow_pickle is not None:
         checks.flag("allow_pickle", allow_pickle)
     checks.path("trace", trace)
-    terms = AttachTerms(
-        name, ServerDirectory.of(name, uid), None if rank is None else int(rank), timeout, join, reconnect,
-        writable == "copy", allow_pickle,
-    )  # fmt: skip
+    directory, rank = ServerDirectory.of(name, uid), None if rank is None else int(rank)
+    terms = AttachTerms(name, directory, rank, timeout, join, reconnect, writable == "copy", allow_pickle)
     with defer_signals():
         attachment = open_attachment(terms)
         try:

@@ -113,6 +113,7 @@ def _of(message: Mapping[str, Any], key: str) -> Any:
     return message[key]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Checked:
     """A dataclass with a check in the annotation of each field."""
 
@@ -126,7 +127,7 @@ class _Checked:
         if type(message) is not dict:
             raise ProtocolError(f"expected a JSON object, got {_shown(message)}")
         values = {}
-        for field in fields(cls):  # type: ignore[arg-type]
+        for field in fields(cls):
             # Only declared fields are read: an unknown key can neither set an attribute nor fail the handshake.
             _type, check = get_args(field.type)
             try:
@@ -137,13 +138,14 @@ class _Checked:
         return cls(**values)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Handshake(_Checked):
     """A message of the handshake."""
 
     def encode(self) -> bytes:
         """Return the encoded message."""
         message = {"protocol": PROTOCOL, "version": __version__}
-        message |= {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        message |= {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps(message, default=asdict, separators=(",", ":")).encode()
 
     @classmethod

@@ -86,12 +86,15 @@ _OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
 REQUEST = RecordType("kind:B _:5x value:Q released:16Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
-    magic=MAGIC, kinds=_OFFERS,
-)  # fmt: skip
+    magic=MAGIC,
+    kinds=_OFFERS,
+)
 TEXT = RecordType(
     "kind:B flags:B nbytes:I number:Q epoch:I position:q",
-    magic=MAGIC, kinds=kinds_of(ToConsumer) - _OFFERS, most={"nbytes": MAX_BODY},
-)  # fmt: skip
+    magic=MAGIC,
+    kinds=kinds_of(ToConsumer) - _OFFERS,
+    most={"nbytes": MAX_BODY},
+)
 
 _NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # padding, by number of turns
 MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, not of handshakes

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar, NoReturn
 
+from mpqueue.system.user_code.keywords import unknown_attribute
+
 
 class Refused(Exception):
     """The consumer may not attach; the message states the reason."""
@@ -22,8 +24,4 @@ class Redirected:
     _elsewhere: ClassVar[Mapping[str, str]]
 
     def __getattr__(self, name: str) -> NoReturn:
-        remedy = self._elsewhere.get(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {remedy}" if remedy else ""),
-            name=name, obj=self,
-        )  # fmt: skip
+        raise unknown_attribute(self, name, self._elsewhere.get(name))

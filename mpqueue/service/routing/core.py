@@ -88,9 +88,8 @@ class Core:
         self.patience = Patience(rules, self.group, self.holders, outside, may_miss_ranks=has_opened)
         self._recalls = Recalls(self.group, self.holders, outside)
         self._routing = mode.routing(
-            self.group, self.holders.hold, self.holders.let_go, skips=rules.slow == "skip",
-            is_ordered=rules.is_ordered,
-        )  # fmt: skip
+            self.group, self.holders.hold, self.holders.let_go, skips=rules.slow == "skip", is_ordered=rules.is_ordered
+        )
         # Look these up once, since each batch passes here several times.
         self._turns, self._has_ranks = self.group.turns, bool(self.group.ranks)
         self._settles_early = self._routing.settles_early

@@ -62,7 +62,7 @@ class Frontier:
         self._start = start
         self._ahead: set[int] = set()
 
-    def add(self, position: int, who: int) -> None:  # noqa: ARG002 - any consumer may have taken it
+    def add(self, position: int, who: int) -> None:  # any consumer may have taken it
         """Add a batch that a rank or a consumer has taken."""
         if position < self._start:
             return
@@ -74,7 +74,7 @@ class Frontier:
             self._ahead.remove(self._start)
             self._start += 1
 
-    def position(self, present: Iterable[int]) -> int:  # noqa: ARG002 - consumers that have left count, too
+    def position(self, present: Iterable[int]) -> int:  # consumers that have left count, too
         """Return the first needed position, for the consumers that are attached or may attach again."""
         return self._start
 
@@ -160,7 +160,7 @@ class Mode(ABC):
             Occupied: Its rank has a consumer.
         """
 
-    def may_open(self, group: Group, *, has_opened: bool) -> bool:  # noqa: ARG002 - only a broadcast waits
+    def may_open(self, group: Group, *, has_opened: bool) -> bool:  # only a broadcast waits
         """Return whether the next epoch may open once a consumer has started its loop.
 
         Args:
@@ -169,7 +169,7 @@ class Mode(ABC):
         """
         return True
 
-    def is_abandoned(self, group: Group, epoch: int) -> bool:  # noqa: ARG002 - the next consumer takes the rest
+    def is_abandoned(self, group: Group, epoch: int) -> bool:  # the next consumer takes the rest
         """Return whether the running epoch has no consumers left, after one without a rank has left."""
         return False
 
@@ -236,7 +236,7 @@ class Ranked(Mode):
             raise Occupied
         return group.seats[rank]
 
-    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - for other modes
+    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Drop the batches of the rank that its consumer has taken."""
         self._drop_taken(seat, resume, let_go)
         return ()
@@ -247,11 +247,11 @@ class FirstCome(Mode):
 
     routing: ClassVar[type[Routing]] = FirstComeRouting
 
-    def length(self, total: int) -> int | None:  # noqa: ARG002 - the share of a consumer is open
+    def length(self, total: int) -> int | None:
         """Return None: how many batches a consumer gets depends on the others."""
         return None
 
-    def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:  # noqa: ARG002 - no ranks
+    def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:
         """Return a group with seats that take turns."""
         # All batches are shared until a consumer requests one, so the turns decide who gets the next one.
         return Group(window, epoch, turns=Turns(window))
@@ -266,7 +266,7 @@ class FirstCome(Mode):
         # Earlier batches were taken by other consumers, so the new one has missed none.
         return group.add(arrival.epoch)
 
-    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - all share them
+    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Return the positions that the consumer has taken."""
         # A batch belongs to no seat before it is offered, so compare the next batches of the stream with these.
         return resume.taken
@@ -313,7 +313,7 @@ class Broadcast(Mode):
         # Computing the rest of an epoch without consumers would only delay the next one.
         return not any(seat.epoch == epoch for seat in group.seats)
 
-    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - its seat is new
+    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Continue after the batches that it has taken, unless it begins with the next epoch."""
         if seat.epoch == resume.epoch:
             self._drop_taken(seat, resume, let_go)

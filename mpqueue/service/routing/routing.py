@@ -268,7 +268,7 @@ class Routing(ABC):
         # For streams of unknown length: batches are routed once there is one for each rank.
         self._round: list[SeatBatch] = []
 
-    def begin(self, epoch: int, total: int | None) -> None:  # noqa: ARG002 - only an equal split depends on the total
+    def begin(self, epoch: int, total: int | None) -> None:  # only an equal split depends on the total
         """Begin an epoch of `total` positions; None if their number is unknown."""
         self._epoch = epoch
 

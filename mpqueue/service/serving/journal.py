@@ -322,12 +322,16 @@ class Journal:
             OSError: The file cannot be written.
         """
         head = {
-            "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state),
-            "lanes": lanes and _pack_lanes(lanes), "history": self._history.plain(),
+            "job": self._job,
+            "seed": self._seed,
+            "epoch": epoch,
+            "state": _pack_state(state),
+            "lanes": lanes and _pack_lanes(lanes),
+            "history": self._history.plain(),
             # The new file replaces the old one, which contains the arrivals. Not as records: the next server drops a
             # damaged last record, and would not wait for that consumer, which would then miss batches of a broadcast.
             "present": [[who, *survivor] for who, survivor in self.present.items()],
-        }  # fmt: skip
+        }
         records = [(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         data = bytearray(seal(_MARK, json.dumps(head).encode() + b"\n"))
         check = zlib.crc32(data)

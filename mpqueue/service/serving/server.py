@@ -122,10 +122,13 @@ class Server(Redirected, Fixed):
         if self._journal_path is not None:
             stream.check_restartable()
         self._rules = Rules(
-            mode=mode, window=window, slow=chosen.slow, grace_s=float(chosen.grace_s),
+            mode=mode,
+            window=window,
+            slow=chosen.slow,
+            grace_s=float(chosen.grace_s),
             lease_timeout=None if chosen.lease_timeout is None else float(chosen.lease_timeout),
             is_ordered=stream.is_ordered,
-        )  # fmt: skip
+        )
         self._loop: Loop | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()
@@ -249,10 +252,8 @@ class Server(Redirected, Fixed):
         # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
         # ones.
         had = [recovered.count_of(rank, mode.num_ranks) for rank in range(mode.num_ranks)]
-        core = Core(
-            rules, deliveries, epoch=recovered.epoch, had=had, frontier=point.position,
-            has_opened=recovered.epoch > 0 or bool(recovered.taken),
-        )  # fmt: skip
+        opened = recovered.epoch > 0 or bool(recovered.taken)
+        core = Core(rules, deliveries, epoch=recovered.epoch, had=had, frontier=point.position, has_opened=opened)
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)
         loop = Loop(claim, self._uids, core, deliveries, admission)
         awaited = [(survivor, recovered.taken.get(who, ())) for who, survivor in recovered.survivors.items()]

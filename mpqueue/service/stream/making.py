@@ -21,9 +21,14 @@ _uids = itertools.count(1 << 33)  # distinct from the numbers of enqueuers and l
 
 
 def make_stream(
-    source: Any, *, world: int = 1, num_kept: int | None = None, start: StreamStart | None = None,
-    has_other_users: bool = False, **options: Any,
-) -> Stream:  # fmt: skip
+    source: Any,
+    *,
+    world: int = 1,
+    num_kept: int | None = None,
+    start: StreamStart | None = None,
+    has_other_users: bool = False,
+    **options: Any,
+) -> Stream:
     """Return a stream of a source.
 
     Args:
@@ -53,9 +58,12 @@ def make_stream(
     is_given = chosen.seed is not None
     # Ranks get equal shares: the plan fills up or drops the end of an epoch, as for the shards of a loader.
     plan = resolve(
-        source, chosen if world == 1 else chosen.replace(shard=(0, world)), seed_given=is_given,
-        seed=int(chosen.seed) if is_given else fresh_seed(next(_uids), 0), serves_ranks=world if world > 1 else None,
-    )  # fmt: skip
+        source,
+        chosen if world == 1 else chosen.replace(shard=(0, world)),
+        seed_given=is_given,
+        seed=int(chosen.seed) if is_given else fresh_seed(next(_uids), 0),
+        serves_ranks=world if world > 1 else None,
+    )
     workers, max_queue_size = check_counts(workers, chosen.max_queue_size, "process")
     check_workers(plan.source, workers, backend, chosen.start_method)
     if num_kept is None:

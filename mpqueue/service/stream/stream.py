@@ -60,7 +60,7 @@ class PendingHandle(Work):
 
     __slots__ = ()
 
-    def timed(self, *, is_drawn: bool) -> Self:  # noqa: ARG002 - see `Work`
+    def timed(self, *, is_drawn: bool) -> Self:
         """Return the same object: consumers time their leases themselves."""
         return self
 

@@ -84,7 +84,8 @@ def _running_tracker() -> int | None:
             module.ensure_running()
         except (OSError, RuntimeError):  # no process, or called by a finalizer inside of a call
             return None
-    return module._resource_tracker._fd  # type: ignore[no-any-return]
+    fd: int | None = module._resource_tracker._fd
+    return fd
 
 
 class _Child:

@@ -14,10 +14,9 @@ import resource
 from collections.abc import Mapping
 
 _LIMITS = [getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")]
-_READ_AT_START = (
-    "BLIS_", "DYLD_", "GLIBC_", "GOMP_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPQUEUE_LOG", "NPY_", "OMP_",
-    "OPENBLAS_", "PYTHON", "TZ",
-)  # fmt: skip
+_OF_NUMERICS = ("BLIS_", "GOMP_", "KMP_", "MKL_", "NPY_", "OMP_", "OPENBLAS_")
+_OF_C = ("DYLD_", "GLIBC_", "LANG", "LC_", "LD_", "MALLOC_", "TZ")
+_READ_AT_START = (*_OF_NUMERICS, *_OF_C, "MPQUEUE_LOG", "PYTHON")
 # Linux: fields of /proc/self/status that no cheaper call returns.
 _STATUS = ("Cap", "Groups:", "NoNewPrivs:", "Seccomp:", "SigIgn:", "Umask:")
 

@@ -24,10 +24,8 @@ from mpqueue.system.signals.masks import OF_PROCESS
 Handler = Callable[[int, Any], Any]
 
 _IGNORE, _BY_DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
-_DEFAULT = {
-    signal.SIGTERM, signal.SIGCHLD, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGURG,
-    signal.SIGWINCH,
-}  # fmt: skip
+_OF_TERMINAL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGWINCH}
+_DEFAULT = {signal.SIGTERM, signal.SIGCHLD, signal.SIGURG, *_OF_TERMINAL}
 _BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored by each interpreter from its start
 _OTHERS = {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP}
 IGNORED = tuple(map(int, OF_PROCESS - _DEFAULT - _BY_PYTHON - _OTHERS))

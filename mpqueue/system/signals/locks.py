@@ -57,9 +57,8 @@ if sys.version_info >= (3, 14):
 
         def __init__(self) -> None:
             lock = _thread.allocate_lock()
-            self.acquire, self.release, self.locked, self.__exit__ = (
-                lock.acquire, lock.release, lock.locked, lock.__exit__,
-            )  # fmt: skip
+            self.acquire, self.release = lock.acquire, lock.release
+            self.locked, self.__exit__ = lock.locked, lock.__exit__
 
         def __enter__(self) -> bool:
             _ = [*map(self.acquire, _ONCE)]

@@ -42,6 +42,12 @@ def unknown_keyword(function: str, name: str, known: Iterable[str], remedy: str 
     return TypeError(f"{function}() got an unexpected keyword argument {name!r}{remedy and f': {remedy}'}")
 
 
+def unknown_attribute(owner: object, name: str, remedy: str | None) -> AttributeError:
+    """Return the error for an attribute that an object does not have, with the remedy if one is known."""
+    problem = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    return AttributeError(f"{problem}: {remedy}" if remedy else problem, name=name, obj=owner)
+
+
 def suggests_keywords(decorated: _Function) -> _Function:
     """Decorate a function, or a class with its public methods, to name the argument that a caller probably meant.
 

@@ -19,7 +19,7 @@ _GREY: Final = np.array([0.2989, 0.587, 0.114], np.float32)  # luminance of red,
 def adjust_contrast(images: Pixels, contrast_factor: ArrayLike) -> Pixels:
     """Multiply each channel's distance from its mean over the image by a factor."""
     mean = images.mean(axis=(-3, -2), keepdims=True, dtype=np.float32)
-    return ((images.astype(np.float32) - mean) * contrast_factor + mean).astype(images.dtype)  # type: ignore[no-any-return]
+    return np.array((images.astype(np.float32) - mean) * contrast_factor + mean, images.dtype)
 
 
 def _range(images: Pixels) -> tuple[Pixels, Pixels]:
@@ -56,7 +56,7 @@ def adjust_hue(images: Pixels, delta: ArrayLike) -> Pixels:
     wide = images.astype(np.float32)
     low, high = _range(wide)
     hue = np.mod(_hue(wide, high, high - low) + delta, 1)
-    return (low + _shares(hue) * (high - low)).astype(images.dtype)  # type: ignore[no-any-return]
+    return np.array(low + _shares(hue) * (high - low), images.dtype)
 
 
 def adjust_saturation(images: Pixels, scale: ArrayLike) -> Pixels:
@@ -77,7 +77,7 @@ def rgb_to_hsv(images: Pixels) -> Pixels:
 def hsv_to_rgb(images: Pixels) -> Pixels:
     """Convert hue, saturation and value to RGB: the inverse of `rgb_to_hsv`."""
     hue, saturation, value = (images[..., n : n + 1] for n in range(3))
-    return ((1 - saturation + saturation * _shares(hue)) * value).astype(images.dtype)  # type: ignore[no-any-return]
+    return np.array((1 - saturation + saturation * _shares(hue)) * value, images.dtype)
 
 
 def rgb_to_grayscale(images: Pixels) -> Pixels:

@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,6 +18,7 @@ from mpqueue.tf1.images import png16
 from mpqueue.tf1.values.conversion import invalid
 
 Pixels = NDArray[Any]
+_Result = TypeVar("_Result")
 
 _MAGIC: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"))
 _CHANNELS: Final = {"JPEG": (0, 1, 3), "PNG": (0, 1, 3, 4), "GIF": (0, 3), "BMP": (0, 1, 3, 4)}
@@ -41,7 +42,7 @@ def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
     return kind
 
 
-def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
+def _valid(kind: str, read: Callable[..., _Result], *args: Any) -> _Result:
     """Call a function of Pillow; its parsers can raise any exception."""
     try:
         return read(*args)
@@ -154,7 +155,7 @@ def _decode_png(contents: bytes, channels: int, dtype: np.dtype[Any]) -> Pixels:
 
 def _decode_gif(contents: bytes, channels: int) -> Pixels:
     _check_channels("GIF", channels)
-    return _valid("GIF", _frames, _opened(contents, "GIF"))  # type: ignore[no-any-return]
+    return _valid("GIF", _frames, _opened(contents, "GIF"))
 
 
 def _frames(image: Any) -> Pixels:

@@ -9,8 +9,9 @@ from typing import Any
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.parsing.strings import string_array, string_list
 
-_FIELDS = frozenset({"features", "feature", "bytesList", "bytes_list", "floatList", "float_list", "int64List",
-                     "int64_list", "value"})  # fmt: skip
+_FIELDS = frozenset(
+    {"features", "feature", "bytesList", "bytes_list", "floatList", "float_list", "int64List", "int64_list", "value"}
+)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?")
 
 

@@ -47,7 +47,7 @@ class Fields(NamedTuple):
 
     def part(self, where: slice) -> "Fields":
         """Return a slice of the fields."""
-        return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each array keeps its type
+        return Fields._make(array[where] for array in self)
 
 
 def read_fields(words: Words, starts: Offsets, ends: Offsets) -> Fields:

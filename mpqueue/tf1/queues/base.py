@@ -1,7 +1,5 @@
 """`QueueBase`: the public methods of all queues, local or remote; and ops that call them."""
 
-# ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which has no effect without a graph
-
 import operator
 from collections.abc import Callable
 from functools import reduce

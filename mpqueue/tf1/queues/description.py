@@ -117,7 +117,7 @@ def _shapes(value: Any, dtypes: tuple[DType, ...]) -> tuple[Shape, ...] | None:
         raise _invalid(f"Expected one shape for each of the {len(dtypes)} dtypes, got {len(shapes)} shapes.")
     for dtype, shape in zip(dtypes, shapes, strict=True):
         itemsize = 1 if isinstance(dtype, str) else dtype.itemsize
-        if is_fully_known(shape) and math.prod(size or 0 for size in shape or ()) * itemsize > MAX_COMPONENT_BYTES:
+        if is_fully_known(shape) and math.prod(shape) * itemsize > MAX_COMPONENT_BYTES:
             raise _invalid(f"A component must have at most {MAX_COMPONENT_BYTES:,} bytes, got the shape {shape}.")
     return shapes
 

@@ -14,8 +14,6 @@ As in TensorFlow, the method that fails determines what happens to the unit. If 
 dropped, and the next read takes a new one. If `_read` fails, the unit is kept, and the next read fails again.
 """
 
-# ruff: noqa: ARG002 - `name` is part of TensorFlow's signatures
-
 import functools
 import time
 from typing import Any, ClassVar, Protocol, Self

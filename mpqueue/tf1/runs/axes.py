@@ -81,14 +81,14 @@ def gather(call: Call) -> Sequence[Value]:
 def select(call: Call) -> Sequence[Value]:
     """The rule of `select`, where a scalar condition selects whole records."""
     condition, *others = call.inputs
-    branches = [spread(each, call.num_records).stacked for each in others]
-    if any(each is None for each in branches) or branches[0].shape != branches[1].shape:  # type: ignore[union-attr]
+    one, other = (spread(each, call.num_records).stacked for each in others)
+    if one is None or other is None or one.shape != other.shape:
         return per_row(call)
-    ranks = {0, branches[0].ndim - 1}  # type: ignore[union-attr]
+    ranks = {0, one.ndim - 1}
     rank = condition.rank if isinstance(condition, Rows) else condition.ndim
     if rank not in ranks or (rank and not isinstance(condition, Rows)):
         return per_row(call)
-    return checked(call, call.apply([array_of(condition), *branches]))
+    return checked(call, call.apply([array_of(condition), one, other]))
 
 
 def reshape(call: Call) -> Sequence[Value]:

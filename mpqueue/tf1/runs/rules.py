@@ -96,7 +96,9 @@ def align(values: Sequence[Value]) -> list[Array] | None:
 
 def array_of(value: Value) -> Array:
     """Return the array of a value that is not a list."""
-    return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]  # lists are excluded before
+    array = value.stacked if isinstance(value, Rows) else value
+    assert array is not None  # lists are excluded before
+    return array
 
 
 def _aligned(value: Value, rank: int) -> Array:

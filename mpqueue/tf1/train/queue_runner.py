@@ -148,10 +148,10 @@ class QueueRunner:
     # -- Ops, names and sessions, which the runner of nodes in compat overrides
 
     @staticmethod
-    def _checked_op(op: Any) -> Op:
+    def _checked_op(op: Op) -> Op:
         if not callable(op):
             raise TypeError(f"Enqueue op must be a callable such as queue.enqueue_op(source), got {op!r}")
-        return op  # type: ignore[no-any-return]
+        return op
 
     @staticmethod
     def _closing(queue: Any, *, cancel: bool) -> Op:

@@ -1,7 +1,7 @@
 """Static shapes of components: validation, comparison and merging."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from mpqueue.values.shapes import Shape, as_shape
 
@@ -38,7 +38,7 @@ def as_known_shapes(value: Any, count: int, class_name: str) -> list[Shape] | No
     return shapes
 
 
-def is_fully_known(shape: Shape) -> bool:
+def is_fully_known(shape: Shape) -> TypeGuard[tuple[int, ...]]:
     """Return whether the rank and every dimension are known."""
     return shape is not None and None not in shape
 

@@ -106,9 +106,7 @@ def elements_of(iterable: AsyncIterable[Any]) -> AsyncElements:
     return StatefulElements(iterable) if has_state else AsyncElements(iterable)
 
 
-async def _drive(
-    iterable: AsyncIterable[Any], requests: "asyncio.Queue[_Request | None]", own: ProcessMark
-) -> None:  # fmt: skip
+async def _drive(iterable: AsyncIterable[Any], requests: "asyncio.Queue[_Request | None]", own: ProcessMark) -> None:
     iterator = aiter(iterable)
     try:
         while (request := await requests.get()) is not None:

@@ -217,7 +217,7 @@ class Helpers:
                 "these threads: create a new iterator in this process"
             )
 
-    def wait(self, call: HelperCall, until: float | None = None) -> bool:  # noqa: ARG002 - the trainer ends a hang
+    def wait(self, call: HelperCall, until: float | None = None) -> bool:  # the trainer ends a hang
         """Wait for a call, and return True."""
         return call.wait()
 

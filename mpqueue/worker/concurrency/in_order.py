@@ -68,9 +68,13 @@ class InOrder:
     """
 
     def __init__(
-        self, helpers: Helping, call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]],
-        window: CallWindow | None = None, timeout_s: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        helpers: Helping,
+        call: Callable[..., Any],
+        arguments: Iterable[tuple[Any, ...]],
+        window: CallWindow | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self.helpers, self._call, self._arguments = helpers, call, iter(arguments)
         self._window, self._timeout_s, self._until = window or CallWindow(), timeout_s, 0.0
         self.find_next: Callable[[], InOrder | None] | None = None

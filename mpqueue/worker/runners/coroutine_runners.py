@@ -64,7 +64,7 @@ class CoroutineItemRunner(CoroutineSampleRunner):
     def __init__(self, arguments: RunnerArguments) -> None:
         super().__init__(arguments._replace(batching=Batching(1, collate=_only)))
 
-    def _listed(self, epoch: int, index: int) -> BatchSamples:  # noqa: ARG002 - the index of an item is its number
+    def _listed(self, epoch: int, index: int) -> BatchSamples:
         return BatchSamples(index, [index])
 
     def note(self, index: int, epoch: int) -> str:

@@ -257,10 +257,8 @@ class IteratorRunner(SourceRunner):
     def __init__(self, arguments: RunnerArguments) -> None:
         super().__init__(arguments)
         self._batching, self._num_lanes = arguments.batching, arguments.num_lanes
-        run = LaneRun(
-            arguments.info.shard_id, arguments.num_lanes, arguments.info.seed, 0, arguments.begin,
-            in_slot=arguments.in_slot,
-        )  # fmt: skip
+        lane, seed = arguments.info.shard_id, arguments.info.seed
+        run = LaneRun(lane, arguments.num_lanes, seed, 0, arguments.begin, in_slot=arguments.in_slot)
         self._elements = Elements(run, arguments.batching, arguments.seeding, arguments.source)
         self._lock = RLock()  # a batch is a run of elements, which threads must not mix
         self._has_begun = False
@@ -275,7 +273,7 @@ class IteratorRunner(SourceRunner):
         """Return the note for an exception of `run`."""
         return note_of(index // self._num_lanes, epoch, self._info)
 
-    def is_at(self, epoch: int, index: int) -> bool:  # noqa: ARG002 - an iterator has no other position
+    def is_at(self, epoch: int, index: int) -> bool:  # an iterator has no other position
         """Return True if `run` needs no start, which holds after its first call."""
         return self._has_begun
 

@@ -256,7 +256,7 @@ class InFlightRunner(SampleRunner):
         epoch: int,
         listed: BatchSamples,
         source: Any,
-        begin: BeginBatch,  # noqa: ARG002 - a helper thread begins its sample
+        begin: BeginBatch,  # a helper thread begins its sample
     ) -> tuple[AnyCollation | None, list[Any]]:
         with self._ask_each(partial(operator.getitem, source), epoch, listed) as calls:
             added = super()._add_each(epoch, listed, calls, _begun)

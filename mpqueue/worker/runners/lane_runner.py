@@ -232,11 +232,11 @@ class LaneRunner(SourceRunner):
             # Only after a crash: a report for each sample costs a system call.
             current.marker = Marker(self.tell_mark)
         note_skipped = current.skipped.append if arguments.skips else None
+        begin, in_slot, endless = arguments.begin, arguments.in_slot, arguments.endless
+        num_lanes, marker, first = self._num_lanes, current.marker, start.number
         run = LaneRun(
-            lane, self._num_lanes, info.seed, epoch, arguments.begin, note_skipped, arguments.in_slot, state,
-            arguments.endless, current.marker, number=start.number,
-        )  # fmt: skip
-        first = start.number
+            lane, num_lanes, info.seed, epoch, begin, note_skipped, in_slot, state, endless, marker, number=first
+        )
         if self._is_of_lanes:
             # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)

@@ -152,7 +152,7 @@ class SourceRunner:
         """True if the workers, or lanes, divide the elements of the source."""
         return True
 
-    def is_at(self, epoch: int, index: int) -> bool:  # noqa: ARG002 - an index has no position
+    def is_at(self, epoch: int, index: int) -> bool:  # an index has no position
         """Return True if `run` needs no start of a lane."""
         return True
 

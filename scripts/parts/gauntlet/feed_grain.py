@@ -38,10 +38,12 @@ def elastic(setup: Setup, states: list[Any] | None, *, has_filter: bool = False)
         samples = samples.filter(keep)
     shuffled = grain.experimental.WindowShuffleMapDataset(samples, window_size=setup.buffer, seed=setup.seed)
     batches = grain.experimental.ElasticIterator(
-        shuffled, setup.batch, grain.sharding.ShardOptions(setup.rank, setup.world),
+        shuffled,
+        setup.batch,
+        grain.sharding.ShardOptions(setup.rank, setup.world),
         read_options=grain.ReadOptions(num_threads=1),
         multiprocessing_options=grain.MultiprocessingOptions(setup.workers) if setup.workers else None,
-    )  # fmt: skip
+    )
     yield _running(iter(batches), _plain, states, setup)
 
 

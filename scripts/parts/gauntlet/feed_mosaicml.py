@@ -45,10 +45,8 @@ def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
         for name, weight in zip("ab", WEIGHTS, strict=True)
     ]
     batch = setup.batch // setup.world
-    mixed = Decoded(
-        setup, streams=streams, batch_size=batch, shuffle=True, shuffle_seed=setup.seed, shuffle_algo="py1e",
-        shuffle_block_size=setup.buffer, num_canonical_nodes=4,
-    )  # fmt: skip
+    shuffling = {"shuffle_seed": setup.seed, "shuffle_algo": "py1e", "shuffle_block_size": setup.buffer}
+    mixed = Decoded(setup, streams=streams, batch_size=batch, shuffle=True, num_canonical_nodes=4, **shuffling)
     loader: Any = StreamingDataLoader(mixed, batch_size=batch, num_workers=setup.workers)
     if states is not None:
         loader.load_state_dict(states[0])  # "called on rank zero", according to its documentation

@@ -84,10 +84,8 @@ def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
         name: nodes.IterableWrapper(numbers[setup.rank :: setup.world])
         for name, numbers in zip("ab", setup.ranges, strict=True)
     }
-    mixed: Any = nodes.MultiNodeWeightedSampler(
-        sources, dict(zip("ab", WEIGHTS, strict=True)), nodes.StopCriteria.FIRST_DATASET_EXHAUSTED,
-        setup.rank, setup.world, setup.seed,
-    )  # fmt: skip
+    weights, until = dict(zip("ab", WEIGHTS, strict=True)), nodes.StopCriteria.FIRST_DATASET_EXHAUSTED
+    mixed: Any = nodes.MultiNodeWeightedSampler(sources, weights, until, setup.rank, setup.world, setup.seed)
     decoded = nodes.ParallelMapper(
         mixed, Decode(setup.cost_s), setup.workers, method="process", multiprocessing_context="fork", prebatch=32
     )

@@ -64,10 +64,8 @@ class Ranks:
         command = [entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
         group = self._trainers[0].pid if self._trainers else 0
         with (own / "output").open("wb") as output:
-            started = subprocess.Popen(
-                command, cwd=own, env=surroundings, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                process_group=group,
-            )  # fmt: skip
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            started = subprocess.Popen(command, cwd=own, env=surroundings, process_group=group, **streams)
         self._trainers.append(started)
 
     def counts(self) -> list[int]:

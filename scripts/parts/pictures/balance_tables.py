@@ -20,10 +20,8 @@ DATA = ROOT / "docs" / "data" / "balance.json"
 PAGE = ROOT / "docs" / "guides" / "ranks.md"
 MACHINE, TRAINED = "the machine", "training"
 TABLES = ("work",)
-_WORK = (
-    "plain", "DistributedSampler", "length-grouped", "greedy", "Balance(steps=1)", "Balance(steps=4)",
-    "Balance(group=128)", "lower bound",
-)  # fmt: skip
+_BALANCES = ("Balance(steps=1)", "Balance(steps=4)", "Balance(group=128)")
+_WORK = ("plain", "DistributedSampler", "length-grouped", "greedy", *_BALANCES, "lower bound")
 _COLUMNS = ("plain", "length-grouped", "Balance(steps=1)", "Balance(group=128)", "lower bound")
 _SHOWN = ("log-normal, tokens, 8 ranks", "log-normal, tokens, 64 ranks")
 _SHOWN += ("log-normal, tokens, 1,024 ranks", "heavy tail, tokens, 8 ranks")

@@ -3,10 +3,17 @@
 from typing import Any
 
 LOADERS = {
-    "mpqueue": "mpqueue", "torch": "PyTorch", "imap": "`Pool.imap`", "keras threads": "Keras, threads",
-    "tf.data": "tf.data", "grain": "Grain", "spdl": "SPDL", "faster-fifo": "faster-fifo",
-    "turboloader": "TurboLoader, threads", "dataloader-rs": "dataloader-rs, threads",
-}  # fmt: skip
+    "mpqueue": "mpqueue",
+    "torch": "PyTorch",
+    "imap": "`Pool.imap`",
+    "keras threads": "Keras, threads",
+    "tf.data": "tf.data",
+    "grain": "Grain",
+    "spdl": "SPDL",
+    "faster-fifo": "faster-fifo",
+    "turboloader": "TurboLoader, threads",
+    "dataloader-rs": "dataloader-rs, threads",
+}
 OURS, TORCH = "mpqueue", "torch"
 # The question of a workload, and its meaning, with ratios of its figures.
 QUESTIONS = {

@@ -14,10 +14,12 @@ def draw() -> Picture:
     run = json.loads(DATA.read_text("utf-8"))
     losses, (steps,), breaks = run["losses"], run["steps"], run["breaks"]
     picture = Picture(
-        _WIDTH, _HEIGHT, "The loss of the repaired run",
+        _WIDTH,
+        _HEIGHT,
+        "The loss of the repaired run",
         f"The loss falls from {losses[0]:.2f} to {losses[-1]:.2f} in {steps} steps. Lines mark the {len(breaks)} steps "
         "where it was not a number; after each of them, the damaged samples were excluded.",
-    )  # fmt: skip
+    )
     right, bottom, most = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, max(losses) * 1.05
 
     def x(step: float) -> float:

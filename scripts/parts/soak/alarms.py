@@ -19,9 +19,11 @@ _AGAIN = 0.1  # fraction of the strikes that are followed by a second one at onc
 _SHOWN = 12  # stack frames to print
 # Called by the garbage collector, one function for the threads that `threading` knows. Python ignores exceptions there.
 _OF_COLLECTOR = {
-    weakref.finalize.__call__.__code__, collected._end.__code__, weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]
+    weakref.finalize.__call__.__code__,
+    collected._end.__code__,
+    weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]
     weakref.WeakValueDictionary()._remove.__code__,  # type: ignore[attr-defined]
-}  # fmt: skip
+}
 
 
 class Struck(BaseException):

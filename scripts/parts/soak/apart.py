@@ -47,8 +47,10 @@ def _killed_trainer(chance: random.Random, folder: str) -> Tally:
     process = subprocess.Popen(
         killed_with_parent([sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"]),
         env=os.environ | {_MARK: mark, "TMPDIR": folder},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     time.sleep(chance.uniform(0.0, 2.0))
     kind = "trainer killed"
     if chance.randrange(3) == 0 and _stop_a_worker(process.pid):

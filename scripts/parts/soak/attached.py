@@ -166,10 +166,10 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
     pauses, keeps = chance.choice([0.0, plan.pace_s]), chance.choice([0.0, 0.3])
     signals: list[int] = []  # no exception, because an exception in a finalizer is ignored
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    writable = chance.choice([False, "copy"])
     consumer = mpqueue.attach(
-        plan.name, rank=rank, timeout=_ATTACH_S, join=join, reconnect=plan.has_journal,
-        writable=chance.choice([False, "copy"]),
-    )  # fmt: skip
+        plan.name, rank=rank, timeout=_ATTACH_S, join=join, reconnect=plan.has_journal, writable=writable
+    )
     write(f"A {consumer.epoch}")
     status, is_done = 0, False
     try:

@@ -188,7 +188,7 @@ class _Still:
     def finish(self, moving: Any) -> Any:
         return moving
 
-    def is_done(self, moving: Any) -> bool:  # noqa: ARG002 - of any batch
+    def is_done(self, moving: Any) -> bool:
         return True
 
     def release(self, moving: Any) -> None:
@@ -206,9 +206,12 @@ class TakenAhead:
 
 
 def _loader(
-    alarms: Alarms, source: Callable[[], Any], common: dict[str, Any],
-    epochs: Callable[[Any], Any] = lambda loader: loader, **options: Any,
-) -> Generator[int, None, None]:  # fmt: skip
+    alarms: Alarms,
+    source: Callable[[], Any],
+    common: dict[str, Any],
+    epochs: Callable[[Any], Any] = lambda loader: loader,
+    **options: Any,
+) -> Generator[int, None, None]:
     def resume() -> list[Any]:
         state = _until_done(alarms, loader.state_dict)
         with mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as other:

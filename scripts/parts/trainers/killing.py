@@ -48,9 +48,13 @@ Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Process]
 def by_new_python(entry: Entry, task: Task, output: BinaryIO) -> "subprocess.Popen[bytes]":
     """Start a program as a user does; its output goes to a file."""
     return subprocess.Popen(
-        [*entry.command(task.part), argument_of(task)], cwd=SCRIPTS, stdout=output, stderr=output,
-        env=environment_of(entry), start_new_session=True,
-    )  # fmt: skip
+        [*entry.command(task.part), argument_of(task)],
+        cwd=SCRIPTS,
+        stdout=output,
+        stderr=output,
+        env=environment_of(entry),
+        start_new_session=True,
+    )
 
 
 def argument_of(task: Task) -> str:
@@ -74,9 +78,8 @@ def run_killed(
     """Run a program, killed at given steps and resumed each time; return the records of the ranks of each part."""
     _made(folder)
     return [
-        _part(entry, Task(str(folder), part, entry.variant, feed), at, start)
-        for part, at in enumerate([*kills, None])
-    ]  # fmt: skip
+        _part(entry, Task(str(folder), part, entry.variant, feed), at, start) for part, at in enumerate([*kills, None])
+    ]
 
 
 def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:

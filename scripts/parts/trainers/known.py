@@ -39,14 +39,16 @@ class Known(NamedTuple):
 
 KNOWN = (
     Known(
-        ("transformers: map-style", "accelerate: map-style"), "accelerate", "1.15",
+        ("transformers: map-style", "accelerate: map-style"),
+        "accelerate",
+        "1.15",
         "`skip_first_batches` does not keep the number of the epoch. A training that is resumed after the first epoch "
         "uses the order of the first one, so that some batches of the epoch are lost and others repeated. This also "
         "happens without mpqueue.",
         "Use Accelerate 1.15. Otherwise, use the [callback](../frameworks/trainers.md#hugging-face-trainer) with the "
         "`Trainer`, and `use_stateful_dataloader=True` in your own loop.",
     ),
-)  # fmt: skip
+)
 
 
 def installed(names: Iterable[str]) -> dict[str, Known]:

@@ -48,8 +48,10 @@ def main() -> None:
 
         mpqueue.torch.install()
     dataset = {
-        "map-style": torch_data.Numbers, "iterable": torch_data.Lines, "datasets": torch_data.hugging_face_stream,
-    }[kind]()  # fmt: skip
+        "map-style": torch_data.Numbers,
+        "iterable": torch_data.Lines,
+        "datasets": torch_data.hugging_face_stream,
+    }[kind]()
     args = transformers.TrainingArguments(
         os.path.join(task.folder, "out"), per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS,
         save_strategy="steps", save_steps=SAVE_EVERY, logging_strategy="no", report_to="none", use_cpu=True, seed=3,
@@ -59,9 +61,12 @@ def main() -> None:
     transformers.set_seed(3)
     model = Recorded(log)
     trainer = transformers.Trainer(
-        model, args, train_dataset=dataset, data_collator=torch.utils.data.default_collate,
+        model,
+        args,
+        train_dataset=dataset,
+        data_collator=torch.utils.data.default_collate,
         callbacks=[KeepLoader()] if keeps else [],
-    )  # fmt: skip
+    )
     model.trainer = trainer
     wanted = LOADER if keeps else "trainer_state.json"
     saved = glob.glob(f"{args.output_dir}/checkpoint-*/{wanted}")  # only complete checkpoints

@@ -18,9 +18,7 @@ DATA = ROOT / "docs" / "data" / "trainers.json"
 PAGE = ROOT / "docs" / "guides" / "exact-resume.md"
 RUNS, VERSIONS, DIFFERENCES = "runs", "versions", "differences"
 NEWEST, PINNED = "newest", "pinned"
-_COLUMNS = {
-    "its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED),
-}  # fmt: skip
+_COLUMNS = {"its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED)}
 _SHOWN = ("its own", "mpqueue")  # the page has the newest versions only
 _DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->\n)(?:.+\n)*")
 

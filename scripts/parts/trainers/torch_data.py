@@ -64,7 +64,7 @@ class Model(torch.nn.Module):
             torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Dropout(0.1), torch.nn.Linear(8, 1)
         )
 
-    def forward(self, x: torch.Tensor, labels: torch.Tensor, number: Any = None) -> dict[str, torch.Tensor]:  # noqa: ARG002 - of the batch
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, number: Any = None) -> dict[str, torch.Tensor]:
         """Return the loss of a batch."""
         return {"loss": (self.layers(x) - labels).square().mean()}
 

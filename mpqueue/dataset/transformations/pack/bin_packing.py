@@ -161,7 +161,7 @@ class Concatenation:
         """Return the open row, if any, with the number 0."""
         return 0, [(0, list(self._row))] if self._row else []
 
-    def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:  # noqa: ARG002 - rows have no numbers here
+    def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
         """Continue from a saved state."""
         self._row = [piece for _, row in rows for piece in row]
         self._left = self._length - sum(piece.stop - piece.start for piece in self._row)

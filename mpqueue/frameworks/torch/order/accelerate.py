@@ -154,8 +154,9 @@ def warn_of_skipping(loader: Any) -> None:
         "differ from the original run, and a stream is computed from its beginning. To resume exactly and without "
         "delay, use the loader's own state: save loader.state_dict() with each checkpoint, call load_state_dict(), and "
         "skip no batches (Trainer: ignore_data_skip=True; Accelerate: use_stateful_dataloader=True)",
-        "Resume and reproduce a training", "Trainers",
-    )  # fmt: skip
+        "Resume and reproduce a training",
+        "Trainers",
+    )
 
 
 def samplers_of(loader: Any) -> Iterator[Any]:

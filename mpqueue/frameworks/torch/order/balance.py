@@ -133,9 +133,13 @@ class BalancedOrder(Iterator[Any]):
     def _windows(self, seed: int, indices: Array) -> Windows:
         flat, (count, size) = indices.ravel(), indices.shape
         order = PlainOrder(
-            seed, size, lambda _epoch, _length, positions: flat[positions], lambda world: Ranks(Shard(0, world)),
-            lambda _epoch: flat.size, lambda _epoch: count,
-        )  # fmt: skip
+            seed,
+            size,
+            lambda _epoch, _length, positions: flat[positions],
+            lambda world: Ranks(Shard(0, world)),
+            lambda _epoch: flat.size,
+            lambda _epoch: count,
+        )
         return Windows(order, self._balance, self._batches.costs)
 
     @property

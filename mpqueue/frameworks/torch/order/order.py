@@ -121,10 +121,13 @@ class SamplerWatch:
     """
 
     def __init__(
-        self, loader: Any, batches: Iterator[Any], known: DrawnBatches | None = None,
+        self,
+        loader: Any,
+        batches: Iterator[Any],
+        known: DrawnBatches | None = None,
         again: Callable[[], Iterator[Any]] | None = None,
         from_beginning: Callable[[DrawnBatches], Iterator[Any]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.number = self.mark = 0
         self.batches, self._again, self._from_beginning = batches, again, from_beginning
         self._known, self._rank = known or DrawnBatches(), saved_rank(loader)

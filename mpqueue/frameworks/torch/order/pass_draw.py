@@ -88,6 +88,6 @@ class PassDraw:
 class PassDraws(dict[int, PassDraw]):
     """The draws of the present pass, by epoch."""
 
-    def draw(self, epoch: int, base: RankStart) -> PassDraw:  # noqa: ARG002 - samplers of torch select the rank's part
+    def draw(self, epoch: int, base: RankStart) -> PassDraw:  # samplers of torch select the rank's part
         """Return the draw of an epoch, which was started already."""
         return self[epoch]

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from torch.utils.data import RandomSampler, SequentialSampler
@@ -25,7 +24,7 @@ from mpqueue.frameworks.torch.source.streams import StreamDataset
 from mpqueue.frameworks.torch.source.worker import listed_of
 from mpqueue.loader.questions import GO_BACK, checked_point
 from mpqueue.loader.replay import empty_batch
-from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.ids.batch_info import BatchInfo, LateIds
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import NO_HISTORY, At, History
 from mpqueue.plan.ids.sample_ids import SampleSet
@@ -146,7 +145,7 @@ def last(loader: Any) -> BatchInfo | None:
         return None
     _check_workers(loader, LookupError)
     costs = _costs_of(loader, begun.batches.order, returned.position)
-    return _info(loader, begun, returned.position, returned.ids, step=run.steps - 1, costs=costs)
+    return _info(loader, begun, returned.position, returned.ids, step=run.steps - 1, **costs)
 
 
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
@@ -154,7 +153,7 @@ def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
     begun, batch = _checked(loader, "explain", epoch, batch)
     kept, order = _kept_at(loader, begun, batch)
     ids = ids_of(kept, is_batched=loader._auto_collation)
-    return _info(loader, begun, batch, ids, costs=_costs_of(loader, order, batch))
+    return _info(loader, begun, batch, ids, None, **_costs_of(loader, order, batch))
 
 
 def compute(loader: Any, epoch: int, batch: int) -> Any:
@@ -170,9 +169,10 @@ def exclude(loader: Any, ids: Any) -> None:
     """Leave out samples in the rest of the pass and in later ones; see `DataLoader.exclude`."""
     samples = SampleSet.of(ids)
     _check_index(
-        loader, "exclude",
+        loader,
+        "exclude",
         "replace the DataLoader by mpqueue.Loader({dataset}, batch_size={batch_size}), whose batches are NumPy arrays",
-    )  # fmt: skip
+    )
     balance = getattr(loader, "balance", None)
     if balance is not None and balance.makes_lists:
         raise ValueError(
@@ -308,12 +308,6 @@ def _costs_of(loader: Any, order: Any, batch: int) -> dict[str, float]:
     return order.costs_of(batch, lambda number: run.history.excluded_at(run.number, number, 1))
 
 
-def _info(
-    loader: Any, begun: state.Pass, batch: int, samples: SampleIds | Callable[[], SampleIds], *,
-    step: int | None = None, costs: Mapping[str, Any] = MappingProxyType({}),
-) -> BatchInfo:  # fmt: skip
-    rank, world_size = rank_and_world()
-    return BatchInfo(
-        loader._passes.number, batch, step=step, rank=rank, world_size=world_size, seed=begun.beginning.base_seed,
-        samples=samples, skipped=(), **costs,
-    )  # fmt: skip
+def _info(loader: Any, begun: state.Pass, batch: int, samples: LateIds, step: int | None, **costs: Any) -> BatchInfo:
+    (rank, world), seed, epoch = rank_and_world(), begun.beginning.base_seed, loader._passes.number
+    return BatchInfo(epoch, batch, step=step, rank=rank, world_size=world, seed=seed, samples=samples, **costs)

@@ -307,10 +307,10 @@ def shape_of(loader: Any) -> list[str] | None:
     """Return a description of each stage of a loader's `mpqueue.Dataset` that is a stream; None: it is not one."""
     if not isinstance(loader.dataset, StreamDataset):
         return None
+    workers, size, is_batched = loader.num_workers, loader.batch_size, loader._auto_collation
     parts = LoaderParts(
-        loader.dataset, loader.collate_fn, None, 0, loader.num_workers, loader.batch_size, loader.drop_last,
-        is_batched=loader._auto_collation,
-    )  # fmt: skip
+        loader.dataset, loader.collate_fn, None, 0, workers, size, loader.drop_last, is_batched=is_batched
+    )
     return LanedSource(parts).shape()
 
 

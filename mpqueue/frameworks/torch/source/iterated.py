@@ -257,7 +257,7 @@ def starts_after(
     num_lanes = len(position.counts)
     lanes = zip(
         position.starts or (BEGINNING,) * num_lanes, position.counts, position.ends or (-1,) * num_lanes, strict=True
-    )  # fmt: skip
+    )
     return tuple(
         _start_after(start, count, epoch, batch_size or 1, is_over=is_over or count == end, runs_ahead=runs_ahead)
         for start, count, end in lanes

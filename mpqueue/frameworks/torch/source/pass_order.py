@@ -9,7 +9,7 @@ from mpqueue.plan.position.cursors import WorkItem
 class PassOrder(DrawnOrder):
     """The order of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
 
-    def length(self, epoch: int | None = None) -> int | None:  # noqa: ARG002 - as in other orders
+    def length(self, epoch: int | None = None) -> int | None:
         """Return None: torch's loader determines the length."""
         return None
 

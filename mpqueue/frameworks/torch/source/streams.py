@@ -108,7 +108,7 @@ class LoaderStream(Lanes):
         """Raise a `TypeError` for a function that cannot be sent to worker processes."""
         check_functions(self.runs.lanes.root, workers, backend, start_method)
 
-    def dropping(self, options: Options) -> str:  # noqa: ARG002 - the loader's option is a stage
+    def dropping(self, options: Options) -> str:
         """Return the stage that drops short batches, for messages; empty if none does."""
         return dropping_stage(self.runs.lanes.root)
 

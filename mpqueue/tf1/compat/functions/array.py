@@ -146,7 +146,8 @@ def concat(values: Any, axis: Any, name: str) -> Tensor:
         place = convert_to_tensor(axis, dtypes.int32, "concat_dim")
         if place.ndim:
             raise ValueError(f"axis of concat must be a scalar, got shape {place.shape}")
-        return identity(values[0], name)  # type: ignore[no-any-return]
+        single: Tensor = identity(values[0], name)
+        return single
     return apply("ConcatV2", values, axis, name=name)
 
 

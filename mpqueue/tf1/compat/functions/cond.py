@@ -71,13 +71,13 @@ def _check_alike(one: Any, two: Any) -> None:
             raise error(f"true_fn and false_fn must return the same structure, got {one!r} and {two!r}")
 
 
-def _both(new: Any, old: Any, what: str) -> Callable[[], Any]:
+def _both(new: Callable[[], Any] | None, old: Callable[[], Any] | None, what: str) -> Callable[[], Any]:
     if old is not None and new is not None:
         raise TypeError(f"cond() got both {what} and its old name: pass only one")
     function = new or old
     if not callable(function):
         raise TypeError(f"cond(): {what} must be a function, got {function!r}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _called(branch: Branch, function: Callable[[], Any]) -> Any:

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from types import GenericAlias
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 from mpqueue.tf1.compat.graph import SparseTensor, Tensor, convert_to_tensor, get_default_graph
@@ -87,7 +88,7 @@ def of_default_graph(name: str) -> Callable[..., Any]:
         return method(get_default_graph(), *args, **options)
 
     own = list(_parameters(method).values())
-    function.__signature__ = inspect.Signature(own, return_annotation=_result_of(method))  # type: ignore[attr-defined]
+    vars(function)["__signature__"] = inspect.Signature(own, return_annotation=_result_of(method))
     function.__name__ = function.__qualname__ = name
     function.__module__, function.__doc__ = sys._getframe(1).f_globals["__name__"], method.__doc__
     return function
@@ -118,7 +119,7 @@ def _result_of(function: Callable[..., Any]) -> Any:
     """Return the annotation of the result; for a ``contextmanager``, a context manager of the yielded type."""
     result = inspect.signature(function).return_annotation
     is_context = get_origin(result) is Iterator and hasattr(function, "__wrapped__")
-    return AbstractContextManager[get_args(result)] if is_context else result  # type: ignore[misc]
+    return GenericAlias(AbstractContextManager, get_args(result)) if is_context else result
 
 
 def public_class(path: str, *, like: type | None = None, unused: str = "") -> Callable[[_Class], _Class]:

@@ -160,4 +160,5 @@ def _size_tensor(size: Any) -> Tensor:
 
 def _within(images: Tensor, size: Tensor) -> Tensor:
     current, limit = cast(shape(images)[-3:-1], dtypes.float32), cast(size, dtypes.float32)
-    return cast(rounded(reduce_min(limit / current) * current), dtypes.int32)  # type: ignore[no-any-return]
+    size_within: Tensor = cast(rounded(reduce_min(limit / current) * current), dtypes.int32)
+    return size_within

@@ -137,7 +137,8 @@ class Variable(TensorProxy, Operators):
 
     def initialized_value(self) -> Tensor:
         """Return the value if it is set, and the initial value otherwise."""
-        return cond(is_variable_initialized(self), self.value, lambda: self.initial_value)  # type: ignore[no-any-return]
+        value: Tensor = cond(is_variable_initialized(self), self.value, lambda: self.initial_value)
+        return value
 
     def eval(self, session: Any = None) -> Any:
         """Return the value in the given or the default session."""

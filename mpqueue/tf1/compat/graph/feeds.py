@@ -48,9 +48,11 @@ def _pairs(graph: Graph, feed_dict: Mapping[Any, Any]) -> Iterator[tuple[Tensor,
 
 def _tensor(graph: Graph, key: Any) -> Tensor:
     try:
-        return graph.as_graph_element(key, allow_operation=False)  # type: ignore[return-value]
+        tensor = graph.as_graph_element(key, allow_operation=False)
     except (TypeError, ValueError, KeyError) as error:
         raise TypeError(f"Cannot interpret feed_dict key as Tensor: {error}") from None
+    assert isinstance(tensor, Tensor)
+    return tensor
 
 
 def fed_array(tensor: Tensor, value: Any) -> np.ndarray:

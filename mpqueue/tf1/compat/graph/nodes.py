@@ -295,7 +295,9 @@ class Graph(Scoped, Collections):
             KeyError: No operation has this name.
             ValueError: ``name`` is the name of a tensor.
         """
-        return self._named(name, allow_tensor=False)  # type: ignore[return-value]
+        operation = self._named(name, allow_tensor=False)
+        assert isinstance(operation, Operation)
+        return operation
 
     def get_tensor_by_name(self, name: str) -> Tensor:
         """Return the tensor with the given name, such as "add:0".
@@ -305,7 +307,9 @@ class Graph(Scoped, Collections):
             KeyError: No tensor has this name.
             ValueError: ``name`` is the name of an operation.
         """
-        return self._named(name, allow_operation=False)  # type: ignore[return-value]
+        tensor = self._named(name, allow_operation=False)
+        assert isinstance(tensor, Tensor)
+        return tensor
 
     def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
         """Return the node that ``obj`` is, represents (as a variable does), or names.
@@ -365,7 +369,8 @@ class Graph(Scoped, Collections):
 
     def attached(self, kind: type[_Attached]) -> _Attached:
         """Return the graph's only object of this class, created at first use."""
-        return self._attached.setdefault(kind, kind())  # type: ignore[no-any-return]
+        attached: _Attached = self._attached.setdefault(kind, kind())
+        return attached
 
     @context_manager
     def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:

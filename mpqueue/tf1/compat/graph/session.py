@@ -225,4 +225,5 @@ def get_default_session() -> Session | None:
 
     Follows: ``tf.get_default_session``.
     """
-    return sessions.innermost  # type: ignore[no-any-return]
+    session: Session | None = sessions.innermost
+    return session

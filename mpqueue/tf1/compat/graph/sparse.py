@@ -27,7 +27,7 @@ class SparseTensor(TensorProxy):
     Follows: ``tf.SparseTensor``.
     """
 
-    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
+    operators: ClassVar[dict[str, Callable[..., "SparseTensor"]]] = {}
     """The implementations of ``*`` and ``/`` with dense values; set by `mpqueue.tf1.compat.functions.sparse`."""
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
@@ -90,13 +90,14 @@ class SparseTensor(TensorProxy):
         Raises:
             ValueError: No session is given, and there is no default session.
         """
-        return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
+        value: SparseTensorValue = self.graph.session_for(session, "eval()").run(self, feed_dict)
+        return value
 
     def __mul__(self, other: Any) -> "SparseTensor":
-        return self.operators["__mul__"](self, other)  # type: ignore[no-any-return]
+        return self.operators["__mul__"](self, other)
 
     def __truediv__(self, other: Any) -> "SparseTensor":
-        return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
+        return self.operators["__truediv__"](self, other)
 
     def __repr__(self) -> str:
         return f"SparseTensor(indices={self._indices}, values={self._represented}, dense_shape={self._dense_shape})"

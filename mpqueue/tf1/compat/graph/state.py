@@ -31,7 +31,8 @@ class SessionState:
         with self.lock:
             if key not in self.state:
                 self.state[key] = make()
-            return self.state[key]  # type: ignore[no-any-return]
+            state: _State = self.state[key]
+            return state
 
 
 class Running(Protocol):

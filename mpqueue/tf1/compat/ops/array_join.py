@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mpqueue.tf1.compat.ops import dtypes
-from mpqueue.tf1.compat.ops.dims import Dims, axis_in, merged, merged_all, with_rank
+from mpqueue.tf1.compat.ops.dims import Dims, axis_in, is_known, merged, merged_all, with_rank
 from mpqueue.tf1.compat.ops.infer import Array, Known, int_of, ints_of, invalid
 from mpqueue.tf1.compat.ops.registry import INDEX, Types, op
 from mpqueue.tf1.runs.axes import along, along_attribute
@@ -23,8 +23,8 @@ def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
         return (None,) * rank
     place = axis_in(place, rank, "concat axis")
     rest = merged_all((*dims[:place], None, *dims[place + 1 :]) for dims in shapes)
-    sizes = [dims[place] for dims in shapes]
-    return _with_axis(rest, place, None if None in sizes else sum(sizes))  # type: ignore[arg-type]
+    sizes = tuple(dims[place] for dims in shapes)
+    return _with_axis(rest, place, sum(sizes) if is_known(sizes) else None)
 
 
 def _with_axis(dims: Dims, place: int, size: int | None) -> Dims:
@@ -33,8 +33,8 @@ def _with_axis(dims: Dims, place: int, size: int | None) -> Dims:
 
 
 def _entries_together(values: Sequence[Known], _axis: Known) -> Array | None:
-    parts = [_entries_of_vector(each) for each in values]
-    return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+    parts = [part for each in values if (part := _entries_of_vector(each)) is not None]
+    return np.concatenate(parts) if len(parts) == len(values) else None
 
 
 def _entries_of_vector(vector: Known) -> Array | None:

@@ -39,8 +39,8 @@ def count_steps(start: float, limit: float, delta: float) -> int:
     if (limit - start) * delta < 0:
         sign = ("<=", ">") if delta > 0 else (">=", "<")
         raise ValueError(f"Requires start {sign[0]} limit when delta {sign[1]} 0: {start}/{limit}")
-    if all(isinstance(each, int) for each in (start, limit, delta)):
-        return -((start - limit) // delta) if delta > 0 else (start - limit - delta - 1) // -delta  # type: ignore[return-value]
+    if isinstance(start, int) and isinstance(limit, int) and isinstance(delta, int):
+        return -((start - limit) // delta) if delta > 0 else (start - limit - delta - 1) // -delta
     return math.ceil(abs((limit - start) / delta))
 
 
@@ -60,7 +60,7 @@ def _ranged(*bounds: Known) -> Dims:
 def range(start: Array, limit: Array, delta: Array) -> Array:
     """Return numbers from ``start`` up to, excluding, ``limit``, in steps of ``delta``."""
     steps = count_steps(start.item(), limit.item(), delta.item())
-    return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
+    return np.array(start + np.arange(steps).astype(start.dtype) * delta, start.dtype)
 
 
 @op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis!=0)", T=FLOATS)

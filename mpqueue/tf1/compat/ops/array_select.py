@@ -114,7 +114,8 @@ def gather_nd(params: Array, indices: Array) -> Array:
     depth = indices.shape[-1]
     for axis in range(depth):
         _check_subscripts(indices[..., axis], params.shape[axis])
-    return params[tuple(indices[..., axis] for axis in range(depth))]  # type: ignore[no-any-return]
+    slices: Array = params[tuple(indices[..., axis] for axis in range(depth))]
+    return slices
 
 
 def _positions(input: Known) -> Dims:

@@ -164,7 +164,7 @@ def pad_v2(input: Array, paddings: Array, constant_values: Array) -> Array:
 @op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
 def pad(input: Array, paddings: Array) -> Array:
     """Pad each axis with ``paddings[axis]`` zeros before and after the array."""
-    return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
+    return pad_v2(input, paddings, blank((), input))
 
 
 @op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
@@ -174,7 +174,7 @@ def mirror_pad(input: Array, paddings: Array, *, mode: str) -> Array:
     most = np.maximum(np.array(input.shape) - (mode == "REFLECT"), 0).reshape(-1, 1)
     if (paddings > most).any():
         invalid(f"paddings {paddings.tolist()} must not be greater than {most.tolist()} in mode {mode}")
-    return np.pad(input, paddings, mode=mode.lower()) if input.ndim else input  # type: ignore[call-overload]
+    return np.pad(input, paddings, mode="reflect" if mode == "REFLECT" else "symmetric") if input.ndim else input
 
 
 def _reversed(tensor: Known, axis: Known) -> Dims:

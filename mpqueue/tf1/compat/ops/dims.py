@@ -24,9 +24,7 @@ def merged_all(shapes: Iterable[Dims]) -> Dims:
 
 def count(dims: Dims) -> int | None:
     """Return the number of elements, or None if a size is unknown."""
-    if dims is None or None in dims:
-        return None
-    return math.prod(dims)  # type: ignore[arg-type]
+    return math.prod(dims) if is_known(dims) else None
 
 
 def without(dims: tuple[int | None, ...], axes: Container[int], *, keep_dims: bool) -> Dims:

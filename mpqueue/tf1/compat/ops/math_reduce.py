@@ -129,7 +129,8 @@ _MATRICES: Final = tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, d
 @op("MatMul", "a: T[_ _], b: T[_ _] -> T", T=_MATRICES, infer=_multiplied)
 def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
     """Multiply two matrices."""
-    return np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)  # type: ignore[no-any-return]
+    product: Array = np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
+    return product
 
 
 def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
@@ -146,7 +147,8 @@ def batch_matmul(x: Array, y: Array, *, adj_x: bool = False, adj_y: bool = False
     """Multiply two stacks of matrices."""
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
-    return np.matmul(left, right)  # type: ignore[no-any-return]
+    product: Array = np.matmul(left, right)
+    return product
 
 
 def _running(function: np.ufunc) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -141,6 +141,9 @@ class Op:
         return f"{kind} of {words}{same}."
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 TABLE: Final[dict[str, Op]] = {}
 
 
@@ -155,12 +158,12 @@ def op(
     rows: Rule = per_row,
     doc: str = "",
     **variables: Types | tuple[DType, ...],
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Register a function over arrays in the `TABLE`; the module docstring describes the signature."""
     inputs, outputs = map(_args, signature.split("->"))
     types = {"I": INDEX} | {key: each if isinstance(each, Types) else Types(each) for key, each in variables.items()}
 
-    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+    def register(compute: Callable[_P, _R]) -> Callable[_P, _R]:
         parameters = inspect.signature(compute).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         text = doc or inspect.getdoc(compute) or ""
@@ -183,14 +186,14 @@ def _arg(text: str) -> Arg:
     return Arg(name, kind, (number or "*") if star else "", tuple(sizes.split()) if "[" in text else None)
 
 
-def _checked(compute: Callable[..., Any], inputs: tuple[Arg, ...]) -> Callable[..., Any]:
+def _checked(compute: Callable[_P, _R], inputs: tuple[Arg, ...]) -> Callable[_P, _R]:
     """Wrap a function so that it rejects arrays with other shapes than its signature."""
     patterns = {arg.name: arg.sizes for arg in inputs}
     if set(patterns.values()) <= {None, ("...",)}:
         return compute  # NumPy itself checks whether shapes broadcast
 
     @functools.wraps(compute)
-    def checked(*arrays: Any, **attributes: Any) -> Any:
+    def checked(*arrays: _P.args, **attributes: _P.kwargs) -> _R:
         bound(patterns, [getattr(each, "shape", None) for each in arrays])  # None for lists
         return compute(*arrays, **attributes)
 

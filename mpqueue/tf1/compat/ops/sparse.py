@@ -151,11 +151,11 @@ def sparse_reorder(input_indices: Array, input_values: Array, input_shape: Array
     return input_indices[order], input_values[order]
 
 
-def _combining(function: np.ufunc) -> Callable[..., Array]:
+def _combining(function: Callable[..., Array]) -> Callable[..., Array]:
     def combine(sp_indices: Array, sp_values: Array, sp_shape: Array, dense: Array) -> Array:
         _check_places(sp_indices, sp_shape, ordered=False)
         whole = np.broadcast_to(dense, tuple(sp_shape))
-        return function(sp_values, whole[tuple(sp_indices.T)])  # type: ignore[no-any-return]
+        return function(sp_values, whole[tuple(sp_indices.T)])
 
     return combine
 

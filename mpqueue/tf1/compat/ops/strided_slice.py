@@ -113,10 +113,10 @@ def _kept_size(
 
 def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: int) -> Array | None:
     vector = input.known_entries()
-    bounds = [each.known_value() for each in (begin, end, strides)]
-    if vector is None or any(each is None for each in bounds):
+    start, stop, step = (each.known_value() for each in (begin, end, strides))
+    if vector is None or start is None or stop is None or step is None:
         return None
-    return strided_slice(vector, *bounds, **masks)  # type: ignore[no-any-return]
+    return strided_slice(vector, start, stop, step, **masks)
 
 
 @op(

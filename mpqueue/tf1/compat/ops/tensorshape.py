@@ -1,11 +1,10 @@
 """Static shapes of arrays, which can be partially known, and their dimensions."""
 
-import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, SupportsIndex, overload
 
-from mpqueue.tf1.compat.ops.dims import Dims, merged
+from mpqueue.tf1.compat.ops.dims import Dims, count, is_known, merged
 from mpqueue.values import shapes
 
 
@@ -18,7 +17,7 @@ def _combining(combine: Callable[[int, int], Any], result: Callable[[Any], Any])
         except (TypeError, ValueError):
             return NotImplemented
         both = self.value, other.value
-        return result(None if None in both else combine(*both))  # type: ignore[arg-type]
+        return result(combine(*both) if is_known(both) else None)
 
     return method
 
@@ -166,7 +165,7 @@ class TensorShape:
 
     def num_elements(self) -> int | None:
         """Return the number of elements of an array of this shape, or None if a size is unknown."""
-        return math.prod(self._dims) if self.is_fully_defined() else None  # type: ignore[arg-type]
+        return count(self._dims)
 
     def is_fully_defined(self) -> bool:
         """Return whether the rank and all sizes are known."""

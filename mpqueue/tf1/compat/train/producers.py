@@ -49,7 +49,8 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
         local = [GraphKeys.LOCAL_VARIABLES]
         epochs = Variable(np.int64(0), trainable=False, collections=local, name="epochs")
         with control_dependencies([epochs.count_up_to(limit)]):
-            return identity(tensor, name=scope)  # type: ignore[no-any-return]
+            counted: Tensor = identity(tensor, name=scope)
+            return counted
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:

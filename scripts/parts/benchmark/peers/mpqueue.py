@@ -31,9 +31,13 @@ def samples(known: Any, num_workers: int, *, in_threads: bool = False) -> Iterat
     if in_threads:
         ahead = max(ahead, num_workers * known.at_once // known.batch_size)
     with mpqueue.Loader(
-        known.make_async() if is_awaited else known.make(), batch_size=known.batch_size, workers=num_workers,
-        max_queue_size=ahead, collate=known.collate, **{"concurrency" if is_awaited else "threads": known.at_once},
-    ) as loader:  # fmt: skip
+        known.make_async() if is_awaited else known.make(),
+        batch_size=known.batch_size,
+        workers=num_workers,
+        max_queue_size=ahead,
+        collate=known.collate,
+        **{"concurrency" if is_awaited else "threads": known.at_once},
+    ) as loader:
         yield iter(loader)
 
 

@@ -39,7 +39,9 @@ def _strided(source: Any, first: int, step: int) -> Iterator[Any]:
 
 PEERS = {
     "spdl": Peer(
-        spdl_subprocesses, "spdl.pipeline", "iterate_in_subprocess, segments for large arrays",
+        spdl_subprocesses,
+        "spdl.pipeline",
+        "iterate_in_subprocess, segments for large arrays",
         stacked(spdl_subprocesses),
     ),
-}  # fmt: skip
+}

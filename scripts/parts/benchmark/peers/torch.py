@@ -24,10 +24,10 @@ def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any
 def _running(
     source: Any, batch_size: int | None, num_workers: int, ahead: int, collate: Any
 ) -> AbstractContextManager[Iterator[Any]]:
+    factor = max(2, ahead // num_workers)
     return batches_of(
-        source, batch_size, num_workers=num_workers, collate_fn=collate, prefetch_factor=max(2, ahead // num_workers),
-        persistent_workers=True,
-    )  # fmt: skip
+        source, batch_size, num_workers=num_workers, collate_fn=collate, prefetch_factor=factor, persistent_workers=True
+    )
 
 
 @contextmanager
@@ -50,11 +50,14 @@ def _as_it_is(batch: Any) -> Any:
 
 PEERS = {
     "torch": Peer(
-        functools.partial(batches, as_tensors=False), "torch.utils.data",
-        "persistent workers with fork, NumPy batches", samples,
+        functools.partial(batches, as_tensors=False),
+        "torch.utils.data",
+        "persistent workers with fork, NumPy batches",
+        samples,
     ),
     "torch tensors": Peer(
-        functools.partial(batches, as_tensors=True), "torch.utils.data",
+        functools.partial(batches, as_tensors=True),
+        "torch.utils.data",
         "persistent workers with fork, tensors in shared memory",
     ),
-}  # fmt: skip
+}

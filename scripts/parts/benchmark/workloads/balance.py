@@ -62,8 +62,9 @@ def _pareto(draw: np.random.Generator, count: int) -> Array:
 
 LENGTHS: dict[str, Callable[[np.random.Generator, int], Array]] = {"log-normal": _log_normal, "heavy tail": _pareto}
 COSTS: dict[str, Callable[[Array], Array]] = {
-    "tokens": lambda tokens: tokens, "tokens + attention": lambda tokens: tokens + tokens * tokens / 8192,
-}  # fmt: skip
+    "tokens": lambda tokens: tokens,
+    "tokens + attention": lambda tokens: tokens + tokens * tokens / 8192,
+}
 # Lengths, costs and ranks, by name.
 WAYS = {
     f"{lengths}, {costs}, {world:,} ranks": (lengths, costs, world)
@@ -92,8 +93,10 @@ def balance_figures(way: str, steps: int | None = None) -> Figures:
         divisions[SAMPLER] = in_turn(order, world)
     divisions[GREEDY] = np.concatenate([step[greedy(costs[step], world)] for step in first])
     for name, of_balance, until in (
-        (ONE, {"steps": 1}, compared), (FOUR, {"steps": 4}, compared), (SORTING, {"group": GROUP}, steps)
-    ):  # fmt: skip
+        (ONE, {"steps": 1}, compared),
+        (FOUR, {"steps": 4}, compared),
+        (SORTING, {"group": GROUP}, steps),
+    ):
         divisions[name], took[name] = balanced(costs, world, until, **of_balance)
     figures = {name: inequality(costs[divisions[name]], world).mean() for name in METHODS if name in divisions}
     ours = inequality(costs[divisions[ONE]], world)

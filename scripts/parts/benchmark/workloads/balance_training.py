@@ -19,9 +19,7 @@ from parts.benchmark.workload import RATE, Figures, Setting, Workload
 
 WORLD, BATCH, STEPS, WARM_UP, SEED = 2, 8, 36, 4, 1
 WIDTH, HEADS, LAYERS, VOCABULARY, LONGEST = 128, 4, 2, 256, 1024
-SETTINGS: dict[str, dict[str, Any]] = {
-    "mpqueue": {}, "mpqueue group": {"group": STEPS // 3}, "no balance": {},
-}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {"mpqueue": {}, "mpqueue group": {"group": STEPS // 3}, "no balance": {}}
 
 
 class Training(Workload):

@@ -95,9 +95,12 @@ WORKLOADS = {
     "large in place": _copies(*_LARGE, _WRITTEN, in_place=True),
     "decode": Batches("32 JPEG files of 224x224, decoded and augmented", "images/s", BATCH, make=Photographs),
     "tokens": Batches(
-        "32 rows of 1,024 uint16 tokens as int64, and the next ones", "tokens/s", TokenRows.ROWS * TokenRows.LENGTH,
-        make=TokenRows, ahead=32,
+        "32 rows of 1,024 uint16 tokens as int64, and the next ones",
+        "tokens/s",
+        TokenRows.ROWS * TokenRows.LENGTH,
+        make=TokenRows,
+        ahead=32,
     ),
     "strings": Batches("32 strings of varying length", make=Strings, ahead=64, is_small=True),
     "tree": Batches("a dict of 12 arrays", make=Tree, ahead=64, is_small=True),
-}  # fmt: skip
+}

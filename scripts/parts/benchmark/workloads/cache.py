@@ -165,10 +165,8 @@ def cache_figures(way: str, count: int = IMAGES, ranks: int = RANKS) -> Figures:
         later = _job(way, folder, count, ranks)
         later_decoded = _take(folder)
         one = _job(way, folder, count, 1)
-        figures = {
-            PSS: first[2], ONE_PSS: one[2], DECODED: decoded, FIRST: first[0], SECOND: first[1], LATER: later[0],
-            LATER_DECODED: later_decoded,
-        }  # fmt: skip
+        figures = {PSS: first[2], ONE_PSS: one[2], DECODED: decoded, FIRST: first[0], SECOND: first[1]}
+        figures |= {LATER: later[0], LATER_DECODED: later_decoded}
         return {name: [float(figure)] for name, figure in figures.items()}
 
 

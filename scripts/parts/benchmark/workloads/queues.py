@@ -108,11 +108,18 @@ WORKLOADS = {
     "queue": Elements("(16,) float32, one by one", *_UNIT, readers=_READERS),
     "queue of batches": Elements("(16,) float32, 32 at a time", *_UNIT, readers=_READERS, many=True),
     "shuffled queue": Elements(
-        "the same in random order", *_UNIT, many=True,
+        "the same in random order",
+        *_UNIT,
+        many=True,
         readers={"mpqueue": Library(partial(_ours, shuffled=True)), "FIFOQueue": _OURS},
     ),
     "queue of images": Elements(
-        "(224, 224, 3) uint8, one by one", "MB/s", BATCH * 0.150528, readers=_READERS, shape=(224, 224, 3),
-        dtype="uint8", capacity=100,
+        "(224, 224, 3) uint8, one by one",
+        "MB/s",
+        BATCH * 0.150528,
+        readers=_READERS,
+        shape=(224, 224, 3),
+        dtype="uint8",
+        capacity=100,
     ),
-}  # fmt: skip
+}

@@ -59,11 +59,15 @@ WORKLOADS = {
     "ray image": OnNode("(32, 224, 224, 3) float32 from another node", **of("image"), readers=_BOTH, extra_s=9),
     "ray small": OnNode("(32, 64, 64, 3) uint8 from another node", **of("small"), readers=_BOTH, extra_s=9),
     "ray tiny": OnNode(
-        "(32, 16) float32 and labels from another node", **of("tiny"), extra_s=9,
+        "(32, 16) float32 and labels from another node",
+        **of("tiny"),
+        extra_s=9,
         readers=dict.fromkeys(["mpqueue", ACTORS], Library(None)),
     ),
     "ray decode": OnNode(
-        "32 JPEG files, decoded on another node", **of("decode"), extra_s=9,
+        "32 JPEG files, decoded on another node",
+        **of("decode"),
+        extra_s=9,
         readers=dict.fromkeys(["mpqueue", LOCAL], Library(None)),
     ),
-}  # fmt: skip
+}

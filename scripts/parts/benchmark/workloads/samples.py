@@ -57,18 +57,16 @@ class Samples(Workload):
 
 
 def _program(about: str, make: Callable[[], Any], at_once: int = 1, patience: float = 1) -> Samples:
+    without, collate = ("mpqueue threads", "asyncio", "grain"), sample_sources.stack_arrays
     return Samples(
-        about, "samples/s", 32, make=make, without=("mpqueue threads", "asyncio", "grain"),
-        collate=sample_sources.stack_arrays, at_once=at_once, patience=patience,
-    )  # fmt: skip
+        about, "samples/s", 32, make=make, without=without, collate=collate, at_once=at_once, patience=patience
+    )
 
 
 def _waiting(about: str, make: Callable[[], Any], make_async: Callable[[], Any], **options: Any) -> Samples:
     options = {"at_once": waiting.AT_ONCE, "without": ("grain", "spdl", "turboloader"), "patience": 3} | options
-    return Samples(
-        about, "samples/s", options.get("batch_size", 32), make=make, make_async=make_async,
-        collate=sample_sources.stack_arrays, **options,
-    )  # fmt: skip
+    size, collate = options.get("batch_size", 32), sample_sources.stack_arrays
+    return Samples(about, "samples/s", size, make=make, make_async=make_async, collate=collate, **options)
 
 
 WORKLOADS = {
@@ -88,7 +86,11 @@ WORKLOADS = {
         "the same, and 2 ms of Python for each", waiting.AnswersAndPython, waiting.AsyncAnswersAndPython
     ),
     "waiting sleeps": _waiting(
-        "numbers after 10 ms", waiting.Sleeps, waiting.AsyncSleeps, at_once=4096, batch_size=256,
+        "numbers after 10 ms",
+        waiting.Sleeps,
+        waiting.AsyncSleeps,
+        at_once=4096,
+        batch_size=256,
         without=("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
     ),
-}  # fmt: skip
+}

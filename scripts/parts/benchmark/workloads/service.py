@@ -88,22 +88,26 @@ WORKLOADS = {
         "tiny batches to one consumer", **of("tiny"), mode="split", consumers=1, readers=_OR_ONE_LOADER
     ),
     "service broadcast": Service(
-        "(32, 224, 224, 3) float32 to 4 consumers, all together", **of("image in place"), mode="broadcast",
+        "(32, 224, 224, 3) float32 to 4 consumers, all together",
+        **of("image in place"),
+        mode="broadcast",
         readers={"mpqueue": _OURS, "one consumer": Library(partial(_of_server, consumers=1))},
     ),
     "service decode": Service(
-        "32 JPEG files to 4 trainers, all together", **of("decode"), mode="broadcast",
+        "32 JPEG files to 4 trainers, all together",
+        **of("decode"),
+        mode="broadcast",
         readers={"mpqueue": _OURS, "own loaders": Library(_of_loaders)},
     ),
-    "service split": Service(
-        "32 JPEG files split over 4 ranks", **of("decode"), mode="split", readers=_OR_ONE_LOADER
-    ),
+    "service split": Service("32 JPEG files split over 4 ranks", **of("decode"), mode="split", readers=_OR_ONE_LOADER),
     "service split small": Service(
         "(32, 64, 64, 3) uint8 split over 4 ranks", **of("small in place"), mode="split", readers=_OR_ONE_LOADER
     ),
     "service peers": Service(
-        "(32, 64, 64, 3) uint8 to 4 consumers, all together", **of("small"), mode="broadcast",
+        "(32, 64, 64, 3) uint8 to 4 consumers, all together",
+        **of("small"),
+        mode="broadcast",
         readers={"mpqueue": _OURS}
         | {name: Library(partial(_of_peer, peer=peer), package) for name, (package, peer) in PEERS.items()},
     ),
-}  # fmt: skip
+}

@@ -47,9 +47,11 @@ def tf_data_service(array: np.ndarray, _num_trainers: int, num_workers: int, ahe
                 lambda number: constant + tf.cast(number, constant.dtype), num_parallel_calls=num_workers
             )
             shared = service.distribute(
-                service.ShardingPolicy.OFF, target, job_name="all",
+                service.ShardingPolicy.OFF,
+                target,
+                job_name="all",
                 cross_trainer_cache=service.CrossTrainerCache(trainer_id=f"trainer {which}"),
-            )  # fmt: skip
+            )
             return made.apply(shared).prefetch(ahead).as_numpy_iterator()  # type: ignore[no-any-return]
 
         yield batches

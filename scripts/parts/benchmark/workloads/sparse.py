@@ -151,7 +151,8 @@ def _stat(process: int) -> tuple[int, int, int] | None:
 
 WORKLOADS = {
     "sparse": Sparse(
-        f"cells x genes in batches of {BATCH}, sparse and dense", is_usual=False,
+        f"cells x genes in batches of {BATCH}, sparse and dense",
+        is_usual=False,
         readers={
             "mpqueue, CSR rows": Library(functools.partial(_ours, ROWS), "scipy"),
             "mpqueue, ragged": Library(functools.partial(_ours, RAGGED, collate="ragged"), "scipy"),
@@ -162,4 +163,4 @@ WORKLOADS = {
             "torch, CSR tensors": Library(functools.partial(_torch, collate=stacked_csr), "torch"),
         },
     )
-}  # fmt: skip
+}

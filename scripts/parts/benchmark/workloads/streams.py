@@ -134,7 +134,9 @@ class Stream(Workload):
 
 WORKLOADS = {
     "streams": Stream(
-        "256 ints after a trivial map, a filter and a shuffle buffer of 1,000", "samples/s", BATCH,
+        "256 ints after a trivial map, a filter and a shuffle buffer of 1,000",
+        "samples/s",
+        BATCH,
         readers={
             "mpqueue": Library(ours),
             "grain": Library(grains, "grain"),
@@ -143,4 +145,4 @@ WORKLOADS = {
             "datasets": Library(datasets_in_torch, "datasets"),
         },
     )
-}  # fmt: skip
+}
