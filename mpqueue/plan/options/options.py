@@ -237,10 +237,10 @@ class LoaderOptions(
 
 
 class ItemOptions(
-    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions,
-    ProgressOptions, ExcludeOptions, total=False,
+    _LoaderWorkers, _Order, _Epochs, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
+    ExcludeOptions, total=False,
 ):  # fmt: skip
-    """The options of `mpqueue.Loader` that do not change what an item of the source is.
+    """The options of `mpqueue.Loader` that do not change what a batch is. A `balance` can make it a list of batches.
 
     Type checkers read them: a function cannot have a ``TypedDict`` of options, and a parameter of the same name.
     """
