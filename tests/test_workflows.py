@@ -67,7 +67,7 @@ def test_the_site_is_built_with_the_packages_of_its_script():
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"])
 def test_a_file_for_contributors_fits_on_a_screen(name):
-    assert len((ROOT / name).read_text("utf-8").splitlines()) <= 50
+    assert len((ROOT / ".github" / name).read_text("utf-8").splitlines()) <= 50
 
 
 def test_the_form_for_bugs_asks_for_the_output_of_the_commands():
@@ -78,8 +78,7 @@ def test_the_form_for_bugs_asks_for_the_output_of_the_commands():
 
 def test_no_file_names_an_address_of_a_repository_that_is_not_in_the_metadata():
     address = SETTINGS["project"]["urls"].get("Source", "")
-    names = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "docs/start/installing.md")
-    texts = [(ROOT / name).read_text("utf-8") for name in names]
-    texts += [path.read_text("utf-8") for path in (ROOT / ".github").rglob("*.yml")]
+    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/start/installing.md")]
+    texts += [path.read_text("utf-8") for path in (ROOT / ".github").rglob("*.*") if path.is_file()]
     found = {url for text in texts for url in re.findall(r"https?://[^\s)\"']*mpqueue[^\s)\"']*", text)}
     assert [url for url in found if not address or not url.startswith(address)] == []
