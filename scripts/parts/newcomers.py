@@ -38,7 +38,7 @@ _VERSIONS = (
 )
 # The name of a socket is limited to 107 bytes, and many users have a longer TMPDIR.
 _LONG = "a-folder-for-temporary-files-with-a-long-name-as-batch-systems-create-them-for-each-job"
-_NEWEST_OF_OLDEST = (3, 12)  # NumPy 1.26.0 has no wheels for newer ones
+_NEWEST_OF_OLDEST = (3, 11)  # NumPy 1.25.0 has no wheels for newer ones
 _HIDES_PROCESSES = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
 # Shows the folder of a Python, at its place, below a folder that only root can read. The Python may name its own path.
 _SHOWS_FOLDER = (

@@ -217,6 +217,7 @@ class Images:
         return torch.full((64, 64), index, dtype=torch.uint8), index
 
 
+@pytest.mark.skipif(not hasattr(torch, "accelerator"), reason="torch before 2.6 has no torch.accelerator")
 @pytest.mark.parametrize("persistent", [False, True])
 def test_loader_with_pin_memory_returns_pinned_slots(monkeypatch, cuda, persistent):
     """The stand-in replaces a GPU in torch, too; memory outside slots is passed to torch's own function."""
