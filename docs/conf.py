@@ -16,7 +16,7 @@ project_copyright = author
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
-# Installed by the extra `docs`; without it, the site only lacks the copy buttons.
+# Installed by the dependency group `docs`; without it, the site only lacks the copy buttons.
 if find_spec("sphinx_copybutton") is not None:
     extensions.append("sphinx_copybutton")
 autosummary_generate = False  # tables only

@@ -18,13 +18,25 @@ HEAVY = {
 # NumPy before 2.3 loads `numpy.random` itself, and with it most of the others.
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
 IMPORTS = {
-    "the package": ("import mpqueue", 2, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
-    "Loader": ("import mpqueue; mpqueue.Loader", 14, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 63, (HEAVY | OF_RANDOM) - {"logging", "random"}),
     "forkserver": ("import mpqueue.backends.start.fork_server", 76, HEAVY | {"copy", "dataclasses", "json"}),
 }
+
+# What the two imports of most programs load, in addition to the modules that NumPy loads.
+PACKAGE = {"mpqueue", "mpqueue.errors", "mpqueue.version"}
+LOADER = PACKAGE | {
+    "mpqueue.engine", "mpqueue.engine.stopping",
+    "mpqueue.loader", "mpqueue.loader.loader",
+    "mpqueue.plan", "mpqueue.plan.options", "mpqueue.plan.options.backend_kinds", "mpqueue.plan.options.batching",
+    "mpqueue.plan.options.checks", "mpqueue.plan.options.coroutines", "mpqueue.plan.options.options",
+    "mpqueue.plan.options.signatures", "mpqueue.plan.options.validation",
+    "mpqueue.plan.sources", "mpqueue.plan.sources.batch_types",
+    "mpqueue.system", "mpqueue.system.processes", "mpqueue.system.processes.cpus",
+    "mpqueue.system.user_code", "mpqueue.system.user_code.keywords",
+}  # fmt: skip
+OF_LOADER = "copy, dataclasses, threading"  # of the standard library, with the modules that these import
 
 
 def run(code, expression):
@@ -43,6 +55,21 @@ def ours(names):
     """Return the modules of the package, without folders."""
     ours = (name for name in names if name.partition(".")[0] == "mpqueue")
     return sorted(name for name in ours if not (package_structure.ROOT / name.replace(".", "/")).is_dir())
+
+
+@pytest.mark.parametrize(
+    ("code", "names", "standard"),
+    [("import mpqueue", PACKAGE, ""), ("from mpqueue import Loader", LOADER, f"import {OF_LOADER}")],
+    ids=["package", "Loader"],
+)
+def test_an_import_loads_the_listed_modules_and_those_of_numpy(code, names, standard):
+    assert loaded_by(code) - loaded_by(standard) == names
+
+
+def test_the_package_alone_does_not_load_numpy():
+    command = [sys.executable, "-c", "import sys, mpqueue; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "numpy" not in done.stdout.split()
 
 
 @pytest.mark.parametrize(("code", "most", "heavy"), IMPORTS.values(), ids=IMPORTS)

@@ -43,7 +43,7 @@ _of_parents: list[Any] = []
 def _module() -> Any:
     return import_extra(
         "array_record.python.array_record_module",
-        'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[arrayrecord]" or, where there is no wheel '
+        'mpqueue.files.ArrayRecord needs array_record: pip install "mpqueue[files]" or, where there is no wheel '
         "of it for this Python and system, another version of Python",
     )
 
@@ -136,7 +136,7 @@ class ArrayRecord(GroupedFiles):
         FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
         FileError: A file is not an ArrayRecord file, or is truncated. When reading: a file has changed, or is damaged.
         ValueError: ``on_error`` is unknown.
-        ImportError: array_record is not installed (extra ``arrayrecord``).
+        ImportError: array_record is not installed (extra ``files``).
 
     Follows: `ArrayRecordDataSource` of `array_record` and Grain.
     """

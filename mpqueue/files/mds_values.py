@@ -121,7 +121,7 @@ def _parts(data: bytes, at: int) -> list[bytes]:
 
 
 def _pillow() -> Any:
-    message = 'MDS needs Pillow: pip install "mpqueue[image]" or pass decode=False for the bytes of images'
+    message = 'MDS needs Pillow: pip install "mpqueue[files]" or pass decode=False for the bytes of images'
     return import_extra("PIL.Image", message)
 
 

@@ -7,6 +7,7 @@ warning, error) in the environment shows them on the standard error without code
 
 import os
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mpqueue.system.program_streams import call_unless_lost
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-# A wheel has no documentation: it is in the source archive. This is the address in the package's metadata.
-_PAGES = "https://pypi.org/project/mpqueue/#files"
-
-
 def documented(page: str, section: str = "") -> str:
     """Return a reference to the documentation for a message.
 
@@ -29,7 +26,20 @@ def documented(page: str, section: str = "") -> str:
         page: Title of a page of the documentation.
         section: Heading on that page; empty for the whole page.
     """
-    return f'"{page}"{f", {section}," if section else ""} in the documentation ({_PAGES})'
+    address = _address()
+    return f'"{page}"{f", {section}," if section else ""} in the documentation{f" ({address})" if address else ""}'
+
+
+@cache
+def _address() -> str:
+    """Return the address of the public repository from the package's metadata; empty if it has none."""
+    from importlib.metadata import PackageNotFoundError, metadata  # slow, and most programs get no message
+
+    try:
+        urls = metadata("mpqueue").get_all("Project-URL", [])
+    except PackageNotFoundError:  # a checkout that is not installed
+        return ""
+    return next((address for name, _, address in (url.partition(", ") for url in urls) if name == "Source"), "")
 
 
 def logger_of(name: str) -> "Logger":

@@ -39,7 +39,7 @@ def tf_record_iterator(
             assert list(mpqueue.python_io.tf_record_iterator("data.tfrecord")) == [b"0", b"1", b"2"]
 
     Args:
-        path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``). The file is opened at once.
+        path: A local path, an ``os.PathLike``, or a URL (extra ``[files]``). The file is opened at once.
         options: `TFRecordOptions`, or the compression as a string: "GZIP" or "ZLIB".
         max_record_bytes: Maximum size of a record in bytes. It is checked before memory is allocated.
 

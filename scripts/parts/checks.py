@@ -123,10 +123,11 @@ def core_checks_of(root: Path) -> list[Check]:
 def checks_of(root: Path) -> list[Check]:
     """Return all checks of a checkout except measurements, the longest first."""
     types = Check("types", [sys.executable, "-X", "faulthandler", "-m", "mypy"])
+    pyright = Check("pyright", [sys.executable, "-m", "pyright", "--pythonpath", sys.executable])
     soak = Check("soak", [sys.executable, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
     folders = [_tests(paths, "not measures") for paths in _longest_first(root / "tests")]
     # The types run early: tests of the stubs run mypy again, and are fast if its cache exists.
-    return [types, *folders[: len(_LONGEST_FIRST)], soak, *folders[len(_LONGEST_FIRST) :]]
+    return [types, pyright, *folders[: len(_LONGEST_FIRST)], soak, *folders[len(_LONGEST_FIRST) :]]
 
 
 def measuring_checks_of(root: Path) -> list[Check]:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,7 @@ _VERSIONS = (
 )
 # The name of a socket is limited to 107 bytes, and many users have a longer TMPDIR.
 _LONG = "a-folder-for-temporary-files-with-a-long-name-as-batch-systems-create-them-for-each-job"
-_NEWEST_OF_OLDEST = (3, 12)  # NumPy 1.26.0 has no wheels for newer ones
+_NEWEST_OF_OLDEST = (3, 11)  # NumPy 1.25.0 has no wheels for newer ones
 _HIDES_PROCESSES = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
 # Shows the folder of a Python, at its place, below a folder that only root can read. The Python may name its own path.
 _SHOWS_FOLDER = (
@@ -89,17 +89,18 @@ def interpreters() -> list[Interpreter]:
     return [found[version] for version in sorted(found)]
 
 
-def oldest_versions(project: Path) -> list[str]:
-    """Return the oldest version of each run-time dependency that a ``pyproject.toml`` allows."""
-    dependencies = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
-    return [re.sub(r"\s*>=\s*", "==", dependency) for dependency in dependencies]
+def oldest_versions(project: Path, extras: Iterable[str] = ()) -> list[str]:
+    """Return the oldest version of each run-time dependency, and of the extras', that a ``pyproject.toml`` allows."""
+    settings = tomllib.loads(project.read_text("utf-8"))["project"]
+    of_extras = [each for extra in extras for each in settings["optional-dependencies"][extra]]
+    return [re.sub(r"\s*>=\s*", "==", dependency) for dependency in (*settings["dependencies"], *of_extras)]
 
 
-def runs_of(found: list[Interpreter], project: Path) -> list[Run]:
+def runs_of(found: list[Interpreter], project: Path, extras: Iterable[str] = ()) -> list[Run]:
     """Return a run with the oldest Python and packages, and one with the newest."""
     old = [each for each in found if each.version[:2] <= _NEWEST_OF_OLDEST]
     return [
-        *(Run(_RUNS[0], each, oldest_versions(project)) for each in old[:1]),
+        *(Run(_RUNS[0], each, oldest_versions(project, extras)) for each in old[:1]),
         *(Run(_RUNS[1], each, []) for each in found[-1:]),
     ]
 
@@ -193,7 +194,8 @@ def result_of(run: Run, host: Host, arguments: list[str]) -> tuple[int, str]:
 def main(arguments: list[str]) -> int:
     """Run the tests as newcomers; return 1 if a run failed, otherwise 0."""
     host = this_host()
-    runs = runs_of(interpreters(), ROOT / "pyproject.toml")
+    extras = [*filter(None, os.environ.get("EXTRAS", "").split(","))]  # `scripts/test` reads it, too
+    runs = runs_of(interpreters(), ROOT / "pyproject.toml", extras)
     if arguments and arguments[0] in _RUNS:
         name, *arguments = arguments
         runs = [run for run in runs if run.name == name]

@@ -43,6 +43,7 @@ NOT_RUN = {
     "scripts/demo": "creates .venv, and trains for a minute",
     "scripts/test": "runs these tests",
     "scripts/newcomers": "runs these tests",
+    "scripts/lint": "creates .venv; checks.py runs the same",
     "cosmic-ray": "takes an hour, and changes files",
     "cr-report": "reports what cosmic-ray did",
     "scripts/gauntlet": "takes minutes",

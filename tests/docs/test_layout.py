@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
+pytest.importorskip("sphinx", reason="the dependency group docs is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 _WIDTHS = (390, 1280)  # CSS pixels: of a phone, and of a small desktop window

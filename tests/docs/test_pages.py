@@ -39,7 +39,8 @@ def is_broken(page, target):
 
 
 def test_links_point_to_existing_files_and_headings():
-    inner = [(page, target) for page in PAGES for target in links(page) if not target.startswith(("http:", "https:"))]
+    pages = {*PAGES, *ROOT.glob("*.md"), *(ROOT / ".github").glob("*.md")}
+    inner = [(page, target) for page in pages for target in links(page) if not target.startswith(("http:", "https:"))]
     assert [(name_of(page), target) for page, target in inner if is_broken(page, target)] == []
 
 

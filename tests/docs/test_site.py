@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 import pytest
 from helpers.doc_pages import DOCS, PAGES, README
 
-pytest.importorskip("sphinx", reason="the extra [docs] is not installed")
+pytest.importorskip("sphinx", reason="the dependency group docs is not installed")
 
 
 @pytest.mark.timeout(900)

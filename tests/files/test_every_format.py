@@ -186,7 +186,7 @@ def test_loader_with_a_worker_returns_each_sample_once_in_the_same_order(make):
 @pytest.mark.parametrize(
     ("library", "make", "extra"),
     [
-        ("array_record", lambda root: files.ArrayRecord(f"{root}/0.tar"), "arrayrecord"),
+        ("array_record", lambda root: files.ArrayRecord(f"{root}/0.tar"), "files"),
         ("pyarrow", lambda root: files.Parquet(f"{root}/0.parquet"), "files"),
         ("pyarrow", lambda root: files.Arrow(f"{root}/0-plain.arrow"), "files"),
         ("google_crc32c", lambda root: files.TFRecord(f"{root}/0.tfrecord"), "files"),

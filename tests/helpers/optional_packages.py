@@ -19,9 +19,9 @@ PROJECTS = {
 PROJECTS |= {
     name: name
     for name in (
-        "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
-        "jupyter_client", "keras", "lightning", "ml_dtypes", "moto", "mypy", "optax", "pandas",
-        "pyarrow", "pyte", "ray", "requests", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
+        "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "hatchling",
+        "ipykernel", "jax", "jupyter_client", "keras", "lightning", "ml_dtypes", "moto", "mypy", "optax", "pandas",
+        "pyarrow", "pyright", "pyte", "ray", "requests", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
         "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "zstandard",
     )
 }  # fmt: skip

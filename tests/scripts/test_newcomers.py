@@ -21,6 +21,15 @@ def test_oldest_versions_are_those_of_the_run_time_dependencies(newcomers, tmp_p
     assert newcomers.oldest_versions(project) == ["numpy==1.26", "psutil==5.9"]
 
 
+def test_oldest_versions_of_extras_follow_those_of_the_dependencies(newcomers, tmp_path):
+    project = tmp_path / "pyproject.toml"
+    project.write_text(
+        '[project]\ndependencies = ["numpy>=1.26"]\n'
+        '[project.optional-dependencies]\nkeras = ["keras>=3.6"]\ntorch = ["torch>=2.4"]\n'
+    )
+    assert newcomers.oldest_versions(project, ["torch"]) == ["numpy==1.26", "torch==2.4"]
+
+
 def test_each_dependency_of_the_project_has_an_oldest_version(newcomers):
     versions = newcomers.oldest_versions(SCRIPTS.parent / "pyproject.toml")
     assert [version.partition("==")[0] for version in versions] == ["numpy", "cloudpickle", "psutil"]

@@ -2,6 +2,8 @@
 
 import ast
 import collections
+import email.message
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -9,7 +11,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import tomllib
 
 import pytest
 from helpers.faults import Numbers
@@ -85,9 +86,7 @@ def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
         list(loader)  # requested copies do not warn
     (reported,) = caplog.messages
     assert "private copies" in reported
-    assert reported.endswith(
-        '[see "Monitor data loading", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
-    )
+    assert reported.endswith(f"[see {log.documented('Monitor data loading', 'Memory')}]")
 
 
 def _trees(pattern):
@@ -116,5 +115,36 @@ def test_pages_and_sections_in_messages_exist():
     for title, *section in named:
         (sections,) = headings[title]
         assert "".join(section) in sections
-    metadata = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    assert log.documented("x").endswith(f"({metadata['project']['urls']['Source']})")
+
+
+@pytest.mark.parametrize(
+    ("urls", "suffix"),
+    [
+        ([], ""),
+        (["Homepage, https://example.org/home"], ""),
+        (["Homepage, https://example.org/home", "Source, https://example.org/code"], " (https://example.org/code)"),
+    ],
+)
+def test_messages_name_the_source_address_of_the_metadata_if_there_is_one(urls, suffix, monkeypatch):
+    metadata = email.message.Message()
+    for url in urls:
+        metadata["Project-URL"] = url
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda name: metadata)
+    log._address.cache_clear()
+    try:
+        assert log.documented("Limits") == f'"Limits" in the documentation{suffix}'
+        assert log.documented("Limits", "Memory") == f'"Limits", Memory, in the documentation{suffix}'
+    finally:
+        log._address.cache_clear()
+
+
+def test_messages_have_no_address_without_an_installed_package(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "metadata", missing)
+    log._address.cache_clear()
+    try:
+        assert log.documented("Limits") == '"Limits" in the documentation'
+    finally:
+        log._address.cache_clear()

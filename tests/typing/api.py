@@ -1,4 +1,4 @@
-"""Every public signature in typical use: checked by mypy, never run."""
+"""Every public signature in typical use: checked by mypy and pyright, never run."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
@@ -175,6 +175,7 @@ def infer(unknown: Any, unnamed: mpqueue.Loader, **options: Any) -> None:
     assert_type(mpqueue.Loader(pairs, lanes=4), mpqueue.Loader[tuple[str, int]])
     assert_type(mpqueue.Loader(pairs, batch_size=2, collate=joined), mpqueue.Loader[bytes])
     assert_type(mpqueue.Loader([1, 2], batch_size=2), mpqueue.Loader[Any])
+    assert_type(mpqueue.Loader([1, 2], balance=mpqueue.Balance([3, 4], max_cost=5)), mpqueue.Loader[Any])
     assert_type(mpqueue.Loader(unknown, workers=2), mpqueue.Loader[Any])
     assert_type(mpqueue.Loader(unknown, batch_size=2), mpqueue.Loader[Any])
     assert_type(mpqueue.Loader([1, 2], **options), mpqueue.Loader[Any])

@@ -1,4 +1,4 @@
-"""Every public signature of `mpqueue.torch` in typical use: checked by mypy, never run."""
+"""Every public signature of `mpqueue.torch` in typical use: checked by mypy and pyright, never run."""
 
 from collections.abc import Iterator
 from typing import Any, assert_type

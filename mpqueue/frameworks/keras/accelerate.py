@@ -413,7 +413,7 @@ _REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are supported: pip install "keras>
 
 
 def _import_keras() -> Any:
-    remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
+    remedy = 'pip install "mpqueue[keras,jax]" or "mpqueue[keras,tensorflow]"'
     return import_extra("keras", f"mpqueue.keras needs Keras 3: {remedy}")
 
 

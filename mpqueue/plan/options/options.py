@@ -230,18 +230,16 @@ class ExcludeOptions(TypedDict, total=False):
     exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
 
 
-class _OfAnyItems(
-    LaneOptions, RankOptions, BalanceOptions, WorkerOptions, CallerOptions, ProgressOptions, ExcludeOptions, total=False
-):
+class _OfAnyItems(LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions, ExcludeOptions, total=False):
     """The options of a loader that are the same for samples and batches."""
 
 
-class LoaderOptions(_LoaderWorkers, SampleOptions, _OfAnyItems, total=False):
+class LoaderOptions(_LoaderWorkers, SampleOptions, BalanceOptions, _OfAnyItems, total=False):
     """The options of `mpqueue.Loader`."""
 
 
 class ItemOptions(_LoaderWorkers, _Order, _Epochs, _OfAnyItems, total=False):
-    """The options of `mpqueue.Loader` that do not change what an item of the source is.
+    """The options of `mpqueue.Loader` that do not change what a batch is. A `balance` can make it a list of batches.
 
     Type checkers read them: a function cannot have a ``TypedDict`` of options, and a parameter of the same name.
     """

@@ -30,8 +30,14 @@ class Indexed(Protocol[Item_co]):
     def __getitem__(self, index: int, /) -> Item_co: ...
 
 
+class AwaitedIndexed(Protocol[Item_co]):
+    """A source with ``async def __getitem__``. With ``Indexed[Awaitable[Item]]``, pyright infers no item of a list."""
+
+    def __getitem__(self, index: int, /) -> Awaitable[Item_co]: ...
+
+
 # A source with an index, a generator function, or an iterator. The type of other sources, such as an object with only
 # ``__iter__``, is any: with it, an object with both methods would have the types of both.
 SourceOf: TypeAlias = Indexed[Item] | Callable[[], Iterator[Item]] | Iterator[Item]
 # A source with ``async def __getitem__``, or an asynchronous generator function.
-AwaitedSourceOf: TypeAlias = Indexed[Awaitable[Item]] | Callable[[], AsyncIterator[Item]]
+AwaitedSourceOf: TypeAlias = AwaitedIndexed[Item] | Callable[[], AsyncIterator[Item]]

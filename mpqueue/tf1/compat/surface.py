@@ -12,7 +12,7 @@ from typing import Final
 
 NOTES: Final = {
     "flags": "They are absl-py's (extra ``[compat]``).",
-    "image": "Reading and writing files needs Pillow (extra ``[image]``).",
+    "image": "Reading and writing files needs Pillow (extra ``[files]``).",
     "keras": "Only the names for input pipelines.",
     "keras.utils": "Only the names for input pipelines.",
     "summary": "Accepted for compatibility; nothing is written.",

@@ -1,4 +1,4 @@
-"""Image files and operations as in TensorFlow 1, implemented with NumPy and Pillow (extra ``[image]``).
+"""Image files and operations as in TensorFlow 1, implemented with NumPy and Pillow (extra ``[files]``).
 
 An image has the shape (height, width, channels). Modules, from the lowest layer to the highest::
 

@@ -1,4 +1,4 @@
-"""Image files: JPEG, PNG, GIF and BMP, read and written with Pillow (extra ``[image]``).
+"""Image files: JPEG, PNG, GIF and BMP, read and written with Pillow (extra ``[files]``).
 
 PNG is exact. JPEG is decoded with libjpeg's accurate transform, like TensorFlow with ``dct_method="INTEGER_ACCURATE"``.
 TensorFlow's default, a faster transform, differs by up to 4 levels. Written JPEG files are identical to TensorFlow's.
@@ -28,7 +28,7 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError('Images require Pillow: pip install "mpqueue[image]"') from error
+        raise ImportError('Images require Pillow: pip install "mpqueue[files]"') from error
     return Image
 
 

@@ -1,4 +1,4 @@
-"""The file system of a name: fsspec's for a URL (extra ``[fsspec]``), otherwise the local one."""
+"""The file system of a name: fsspec's for a URL (extra ``[files]``), otherwise the local one."""
 
 import os
 import shutil

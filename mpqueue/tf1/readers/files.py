@@ -53,7 +53,7 @@ def read_file(filename: FileName, name: str | None = None) -> bytes:
     """Return the contents of a file.
 
     Args:
-        filename: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
+        filename: A local path, an ``os.PathLike``, or a URL (extra ``[files]``).
         name: No effect.
 
     Raises:

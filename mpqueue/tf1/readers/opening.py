@@ -4,7 +4,7 @@
   file offset. It is never memory-mapped: if a mapped file shrinks, SIGBUS kills the process.
 - A path that is **not a regular file** is never opened: a FIFO would wait for a writer, a device may react, and neither
   ends. As in TensorFlow, the first *read* fails, so a reader with a directory as its work unit keeps the unit.
-- A **URL** (``scheme://...``) is opened with fsspec (extra ``[fsspec]``) and read sequentially. ``file://`` is local.
+- A **URL** (``scheme://...``) is opened with fsspec (extra ``[files]``) and read sequentially. ``file://`` is local.
 """
 
 import os
@@ -105,7 +105,7 @@ def remote_filesystem(name: bytes) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as missing:
-        raise ImportError(f'{shown(name)} is a URL, which requires fsspec: pip install "mpqueue[fsspec]"') from missing
+        raise ImportError(f'{shown(name)} is a URL, which requires fsspec: pip install "mpqueue[files]"') from missing
     try:
         filesystem, path = url_to_fs(os.fsdecode(name))
     except ValueError as unknown:

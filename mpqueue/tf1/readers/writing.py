@@ -32,7 +32,7 @@ class TFRecordWriter:
             assert list(mpqueue.python_io.tf_record_iterator("data.tfrecord.gz", "GZIP")) == [b"a record"]
 
     Args:
-        path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
+        path: A local path, an ``os.PathLike``, or a URL (extra ``[files]``).
         options: `TFRecordOptions`, or the compression as a string: "GZIP" or "ZLIB".
 
     Raises:

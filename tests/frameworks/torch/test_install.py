@@ -101,6 +101,9 @@ def test_order_and_generator_equal_a_program_without_install(workers):
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_sampler_is_as_far_as_without_install_when_an_error_is_raised(workers):
+    if workers and not hasattr(torch, "accelerator"):
+        pytest.skip("after an error, the DataLoader of torch before 2.6 does not wait for its workers")
+
     def run():
         sampler, found = iter(range(12)), []
         batches = iter(data.DataLoader({0: 0, 1: 1, 4: 4}, sampler=sampler, num_workers=workers))

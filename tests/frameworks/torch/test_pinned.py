@@ -212,6 +212,7 @@ def test_memory_that_cuda_cannot_pin_remains_plain(caplog):
 IMAGES = Computed(lambda index: (torch.full((64, 64), index, dtype=torch.uint8), index), 24)
 
 
+@pytest.mark.skipif(not hasattr(torch, "accelerator"), reason="torch before 2.6 has no torch.accelerator")
 @pytest.mark.parametrize("persistent", [False, True])
 def test_loader_with_pin_memory_returns_pinned_slots(monkeypatch, cuda, persistent):
     """The stand-in replaces a GPU in torch, too; memory outside slots is passed to torch's own function."""

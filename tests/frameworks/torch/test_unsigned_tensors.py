@@ -6,7 +6,11 @@ from helpers.computed_source import Computed
 
 import mpqueue
 
-DTYPES = [torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16]
+_unsigned = pytest.mark.skipif(not hasattr(torch, "accelerator"), reason="torch 2.4 cannot pickle them")
+DTYPES = [
+    *(pytest.param(dtype, marks=_unsigned) for dtype in (torch.uint16, torch.uint32, torch.uint64)),
+    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16),
+]
 
 
 class Holding:

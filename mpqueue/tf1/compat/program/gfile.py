@@ -1,4 +1,4 @@
-"""File system access: ``tf.gfile``. Names can be fsspec URLs (extra ``[fsspec]``)."""
+"""File system access: ``tf.gfile``. Names can be fsspec URLs (extra ``[files]``)."""
 
 import os
 from collections.abc import Container, Iterable, Iterator
@@ -177,7 +177,7 @@ class GFile:
     """A file that is opened on first use, and a context manager that closes it.
 
     Args:
-        name: A path, or a URL (extra ``[fsspec]``).
+        name: A path, or a URL (extra ``[files]``).
         mode: "r", "w", "a", "r+", "w+" or "a+". With "b" at the end, reading returns ``bytes`` instead of ``str``.
 
     Attributes:
