@@ -8,13 +8,14 @@ A module that runs in other processes needs no framework. The modules, by name::
     call_counts.py          counts of calls and instructions, which do not depend on the load
     commands.py             the command ``mpqueue`` in the test's process
     computed_source.py      a source whose items a function computes
-    concurrent_calls.py     calls at the same time, each in its own thread
+    concurrent_calls.py     calls at the same time, each in its own thread or process
     consumer_processes.py   a consumer in a separate process that executes the commands of a test one at a time
     consumer_requests.py    messages of a consumer, in a form that tests can write and compare
     control_groups.py       the kernel's description of the control groups of this process, replaced by files of a test
     coordinator_parts.py    the parts inside coordinators and their servers, for tests that must end or address them
     coroutines.py           steps of coroutines in an event loop, in an order that does not depend on time
     costs.py                counts of tests with processes and of long tests, for bounds in ``scripts/test``
+    counted_calls.py        counts of calls in a file, shared by all processes
     damaged_bytes.py        damaged bytes, for tests of decoders
     deadlock.py             a limit for waits that return at once unless a deadlock exists
     declared_hangs.py       workers that declare that they hang
