@@ -42,6 +42,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     jax_cache.py            a shared folder for JAX's compilation cache during one run of the tests
     keras_environment.py    programs that import Keras without its optional packages
     keras_fits.py           fits of a small model with the real Keras, and records of the batches that Keras received
+    loader_runs.py          runs of a loader, for tests that need only its batches and its states
     logged_lanes.py         a source of lanes that logs each computed element
     memory_groups.py        memory control groups for trainers in tests
     new_fork_servers.py     fork servers that start as forks of a prepared interpreter

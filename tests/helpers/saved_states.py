@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mpqueue
+from helpers.loader_runs import plain
 from mpqueue import Dataset, Loader
 from mpqueue.plan.states.saved_states import sealed
 
@@ -289,15 +290,6 @@ CASES = {
     "function": Case(finite(function), worlds=(1,)),
     "function_of_samples": Case(finite(function, batch_size=4), worlds=(1,)),
 }  # fmt: skip
-
-
-def plain(value):
-    """Return a batch as lists, numbers and strings."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def take(loader, count, batches=None):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.forked_calls import exit_at_once
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -63,8 +64,7 @@ def test_error_of_each_line_is_logged_with_its_traceback(caplog):
             raise ValueError("one")
         raise ValueError("two")
 
-    with mpqueue.Loader(Computed(raises, 6), batch_size=3, on_error="skip", workers=0) as loader:
-        assert list(loader) == []
+    assert batches_of(Computed(raises, 6), batch_size=3, on_error="skip", workers=0) == []
     logged = [record.getMessage() for record in caplog.records]
     assert ["Traceback" in text for text in logged] == [True, True, False, False, False, False]
 
@@ -103,8 +103,7 @@ def test_all_exceptions_of_source_are_skipped(kind):
             raise kind("no")
         return index
 
-    with mpqueue.Loader(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
+    assert batches_of(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
 
 
 def raising(make):

@@ -273,26 +273,24 @@ def test_other_errors_of_the_default_do_not_name_it():
         assert "ragged" not in str(caught.value)
 
 
+ONE = Dataset([[1]])
+BAD_CHOICES = [
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate="padded"), '^collate must be "ragged", or a mapping'),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate=""), '^collate must be "ragged"'),
+    (lambda: ONE.batch(1, collate="padded"), 'batch: collate must be "ragged", or a mapping'),
+    (lambda: ONE.batch(1, collate=""), 'batch: collate must be "ragged"'),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate={"a": 3}), r"collate\['a'\] must be"),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate={}), "collate must be"),
+    (lambda: mpqueue.Loader([[1]], collate="ragged"), "collate makes batches of samples: pass batch_size"),
+    (lambda: ONE.bucket(len, [2], [1, 1], collate="pad"), "bucket: collate must be"),
+    (lambda: ONE.batch(1, collate="ragged").batch(1, collate="ragged"), "batch takes single samples, and stage 1"),
+]
+
+
 def test_bad_choices_raise_before_workers_start():
-    wrong = {
-        "padded": 'collate must be "ragged", or a mapping',
-        "": 'collate must be "ragged"',
-    }
-    for collate, message in wrong.items():
+    for make, message in BAD_CHOICES:
         with pytest.raises(ValueError, match=message):
-            mpqueue.Loader([[1]], batch_size=1, collate=collate)
-        with pytest.raises(ValueError, match="batch: " + message):
-            Dataset([[1]]).batch(1, collate=collate)
-    with pytest.raises(ValueError, match=r"collate\['a'\] must be"):
-        mpqueue.Loader([[1]], batch_size=1, collate={"a": 3})
-    with pytest.raises(ValueError, match="collate must be"):
-        mpqueue.Loader([[1]], batch_size=1, collate={})
-    with pytest.raises(ValueError, match="collate makes batches of samples: pass batch_size"):
-        mpqueue.Loader([[1]], collate="ragged")
-    with pytest.raises(ValueError, match="bucket: collate must be"):
-        Dataset([[1]]).bucket(len, [2], [1, 1], collate="pad")
-    with pytest.raises(ValueError, match="batch takes single samples, and stage 1"):
-        Dataset([[1]]).batch(1, collate="ragged").batch(1, collate="ragged")
+            make()
 
 
 class Texts(NamedTuple):
@@ -317,8 +315,8 @@ def texts_of(batches):
     return [(list(map(len, batch["tokens"].to_list())), batch["index"].tolist()) for batch in batches]
 
 
-EXPECTED = [([index % 7 for index in range(first, min(first + 4, 17))], list(range(first, min(first + 4, 17))))
-            for first in range(0, 17, 4)]  # fmt: skip
+PARTS = [list(range(17))[first : first + 4] for first in range(0, 17, 4)]
+EXPECTED = [([index % 7 for index in part], part) for part in PARTS]
 CHOICE = {"tokens": "ragged"}
 
 
@@ -353,10 +351,10 @@ def test_larger_batches_than_the_first_one_grow_the_slot():
 
 
 def test_the_limit_of_a_batch_counts_its_values():
-    with mpqueue.Loader(
-        [np.ones(9000)] * 2, batch_size=2, collate="ragged", workers=1, max_batch_bytes=100_000
-    ) as loader, pytest.raises(mpqueue.errors.BatchTooLarge):  # fmt: skip
-        next(iter(loader))
+    samples = [np.ones(9000)] * 2
+    with mpqueue.Loader(samples, batch_size=2, collate="ragged", workers=1, max_batch_bytes=100_000) as loader:
+        with pytest.raises(mpqueue.errors.BatchTooLarge):
+            next(iter(loader))
 
 
 def test_resume_continues_with_the_same_batches():
@@ -374,9 +372,7 @@ def test_a_state_is_resumed_with_another_choice():
     with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=0) as loader:
         next(iter(loader))
         state = loader.state_dict()
-    with mpqueue.Loader(
-        Texts(), batch_size=4, collate={"tokens": "ragged", "index": None} and CHOICE, workers=0
-    ) as loader:
+    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=0) as loader:
         loader.load_state_dict(state)
         assert texts_of(loader) == EXPECTED[1:]
 
@@ -386,9 +382,16 @@ def test_excluded_samples_leave_their_batches():
         assert texts_of(loader)[:2] == [([0, 2, 3], [0, 2, 3]), ([1, 2, 3, 4], [8, 9, 10, 11])]
 
 
-@pytest.mark.parametrize("source", [Texts(bad=5, none=6), Dataset(Texts(bad=5, none=6)), Dataset(Texts(bad=5, none=6)).shuffle(buffer=1)], ids=["source", "dataset", "stream"])  # fmt: skip
-def test_skipped_samples_leave_their_batches(source):
-    options = {} if not isinstance(source, Dataset) or source.root.is_indexed else {"lanes": 1}
+BROKEN = Texts(bad=5, none=6)
+DATASET = Dataset(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(BROKEN, {}), (DATASET, {}), (DATASET.shuffle(buffer=1), {"lanes": 1})],
+    ids=["source", "dataset", "stream"],
+)
+def test_skipped_samples_leave_their_batches(source, options):
     with mpqueue.Loader(source, batch_size=4, collate=CHOICE, workers=1, on_error="skip", **options) as loader:
         found = [index for _, indices in texts_of(loader) for index in indices]
     assert sorted(found) == [index for index in range(17) if index not in (5, 6)]
@@ -406,9 +409,8 @@ def test_ranks_with_a_balance_and_micro_batches_have_ragged_parts():
     seen = []
     for rank in range(2):
         balance = mpqueue.Balance(cost=lambda index: 1 + index % 7, max_cost=16)
-        with mpqueue.Loader(
-            Texts(), batch_size=6, collate=CHOICE, workers=1, shard=(rank, 2), balance=balance
-        ) as loader:  # fmt: skip
+        options = {"batch_size": 6, "shard": (rank, 2), "balance": balance}
+        with mpqueue.Loader(Texts(), collate=CHOICE, workers=1, **options) as loader:
             for lengths, indices in (part for step in loader for part in texts_of(step)):
                 assert lengths == [index % 7 for index in indices]
                 assert sum(1 + length for length in lengths) <= 16
@@ -454,8 +456,7 @@ def test_an_asynchronous_source_and_a_generator_have_ragged_batches():
             return np.arange(index)
 
     def generated():
-        for index in range(5):
-            yield np.arange(index)
+        yield from map(np.arange, range(5))
 
     for source, options in ((Awaited(), {}), (generated, {"lanes": 1})):
         with mpqueue.Loader(source, batch_size=3, collate="ragged", workers=1, **options) as loader:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.footprint import DEADLOCK_S
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Loader
@@ -284,8 +285,7 @@ class Forks(Samples):
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_child_forked_in_thread_exits_with_its_sample(backend):
-    with Loader(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 7, 1, 0, 7, 1]]
+    assert batches_of(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) == [[0, 7, 1, 0, 7, 1]]
 
 
 class Shared(Samples):
@@ -302,8 +302,7 @@ def test_draws_from_shared_generators_warn_once(caplog, seed):
     assert len(messages) == (seed is not None)
     assert all("Python's random and numpy.random drew numbers" in text for text in messages)
     caplog.clear()
-    with Loader(Draws(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
-        list(loader)
+    batches_of(Draws(), batch_size=4, workers=0, seed=seed, threads=2)
     assert not caplog.records
 
 
