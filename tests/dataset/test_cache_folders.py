@@ -401,9 +401,6 @@ def test_cache_without_its_segments_is_filled_again(tmp_path):
 class Items:
     """The elements of `item`, for a cache; and the elements of a cached method, for a loader."""
 
-    def __init__(self, folder):
-        self.folder = str(folder)
-
     def __len__(self):
         return 1000
 
@@ -412,7 +409,7 @@ class Items:
 
 
 def as_stage(folder, name):
-    return Dataset(Items(folder)).cache(folder, name=name, max_bytes=BOUND)
+    return Dataset(Items()).cache(folder, name=name, max_bytes=BOUND)
 
 
 def as_method(folder, name):
@@ -424,7 +421,7 @@ def as_method(folder, name):
         def __getitem__(self, number):
             return self.decoded(number)
 
-    return Decoded(folder)
+    return Decoded()
 
 
 def as_function(folder, name):

@@ -23,6 +23,7 @@ from helpers.concurrent_calls import in_processes, in_threads
 from helpers.counted_calls import Calls
 from helpers.deadlock import DEADLOCK_S
 from helpers.forked_calls import status_of_fork
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -234,7 +235,7 @@ def test_change_in_a_long_container_is_noticed(tmp_path, calls, kind):
 def test_attributes_that_are_not_plain_need_a_key(tmp_path, calls):
     lock = threading.Lock()
     with pytest.raises(
-        TypeError, match=r"attribute 'lock' of Images contains a lock, .*pass key=, a function of the ob"
+        TypeError, match=r"attribute 'lock' of Images contains a lock, .*pass key=, a function of the obj"
     ):
         set_class(tmp_path / "kept", calls)(lock=lock).decoded(1)
     with pytest.raises(TypeError, match=r"attribute 'parts' of Images contains a lock"):
@@ -429,8 +430,7 @@ def test_parts_of_the_key_are_logged_once_in_a_process(tmp_path, calls, caplog, 
     for size in (1, 2):
         kind(size=size).decoded(1)
         kind(size=size).decoded(2)
-        with mpqueue.Loader(kind(size=size), batch_size=8, workers=workers) as loader:
-            assert len(list(loader)) == 5
+        assert len(batches_of(kind(size=size), batch_size=8, workers=workers)) == 5
     (text,) = [record.getMessage() for record in caplog.records if "cached: " in record.getMessage()]
     for part in ("Images.decoded", "attributes of Images: size", "variable 'calls'", "version=3", "not noticed"):
         assert part in text

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.pipelines import Failed, opened, reopened, rest_of
 from model.functions import Shards, _Stateful
 
@@ -38,16 +39,12 @@ def test_notes_of_an_error_name_stage_sample_and_lane():
 
 
 def test_error_of_the_source_names_sample_and_lane():
-    class Broken:
-        def __len__(self):
-            return 6
+    def broken(index):
+        if index == 3:
+            raise OSError("cannot read")
+        return index
 
-        def __getitem__(self, index):
-            if index == 3:
-                raise OSError("cannot read")
-            return index
-
-    lane = opened(mpqueue.Dataset(Broken()).filter(always), 1, 2)
+    lane = opened(mpqueue.Dataset(Computed(broken, 6)).filter(always), 1, 2)
     assert lane.next() == 1
     with pytest.raises(OSError, match="cannot read") as caught:
         lane.next()
