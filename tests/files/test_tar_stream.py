@@ -11,6 +11,7 @@ import tarfile
 
 import pytest
 from helpers.file_formats import write_tar
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -83,12 +84,10 @@ def test_index_access_names_the_compression_and_the_command(tmp_path, ending, ki
 
 def test_each_virtual_shard_reads_whole_archives(shards):
     stream = mpqueue.Dataset(TarStream(shards)).map(lambda sample: int(sample["cls"])).batch(6)
-    with mpqueue.Loader(stream, workers=2, lanes=4, seed=1) as loader:
-        found = [batch.tolist() for batch in loader]
+    found = batches_of(stream, workers=2, lanes=4, seed=1)
     # Shard 0 has the archives 0 and 4, and each of the others has one.
     assert found == [list(range(6 * at, 6 * at + 6)) for at in range(5)]
-    with mpqueue.Loader(stream, workers=0, lanes=4) as loader:
-        assert [batch.tolist() for batch in loader] == found
+    assert batches_of(stream, workers=0, lanes=4) == found
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -61,14 +61,16 @@ class Changing(Batches):
 class OwnGenerator:
     """A sampler with a generator."""
 
-    def __init__(self, generator):
-        self.generator = generator
+    length = 40
+
+    def __init__(self, generator, length=40):
+        self.generator, self.length = generator, length
 
     def __len__(self):
-        return 40
+        return self.length
 
     def __iter__(self):
-        order = list(range(40))
+        order = list(range(self.length))
         self.generator.shuffle(order)
         return iter(order)
 

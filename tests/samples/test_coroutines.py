@@ -515,7 +515,7 @@ class Iterable:
 @pytest.mark.parametrize("function", [numbers, Iterable])
 @pytest.mark.parametrize("options", [{}, {"batch_size": 3}])
 def test_asynchronous_generator_is_a_stream(function, options, workers, backend):
-    options |= {"lanes": 4, "seed": 1, "epochs": 2}
+    options = options | {"lanes": 4, "seed": 1, "epochs": 2}
     found = batches_of(function, workers=workers, backend=backend, **options)
     assert found == batches_of(plain_numbers, workers=0, **options)
 

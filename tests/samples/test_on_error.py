@@ -117,23 +117,14 @@ def raising(make):
     return compute
 
 
-class Asynchronous:
-    def __init__(self, compute):
-        self.compute = compute
-
-    def __len__(self):
-        return 12
-
+class Asynchronous(Computed):
     async def __getitem__(self, index):
-        return self.compute(index)
+        return self.function(index)
 
 
-class AtOnce(Asynchronous):
-    def __getitem__(self, index):
-        return self.compute(index)
-
+class AtOnce(Computed):
     def __getitems__(self, indices):
-        return [self.compute(index) for index in indices]
+        return [self[index] for index in indices]
 
 
 def is_true(_):
@@ -143,9 +134,9 @@ def is_true(_):
 # For a function of a number: a source of the numbers from 0 to 11, and options of its loader.
 SOURCES = {
     "samples": lambda f: (Computed(f, 12), {}),
-    "samples at once": lambda f: (AtOnce(f), {}),
+    "samples at once": lambda f: (AtOnce(f, 12), {}),
     "samples in threads": lambda f: (Computed(f, 12), {"threads": 2}),
-    "coroutines": lambda f: (Asynchronous(f), {}),
+    "coroutines": lambda f: (Asynchronous(f, 12), {}),
     "generator": lambda f: (partial(map, f, range(12)), {"lanes": 1}),
     "dataset": lambda f: (Dataset.range(12).map(f).batch(4), {"batch_size": None}),
     "stream": lambda f: (Dataset.range(12).map(f).filter(is_true).batch(4), {"batch_size": None, "lanes": 1}),
