@@ -28,20 +28,12 @@ pytestmark = pytest.mark.sample(2)
 ARRAYS = [np.full(2, index) for index in range(23)]
 
 
-class Still:
-    """A device to which batches are moved at once."""
+def itself(batch):
+    return batch
 
-    def start(self, batch):
-        return batch
 
-    def finish(self, moving):
-        return moving
-
-    def is_done(self, moving):
-        return True
-
-    def release(self, moving):
-        pass
+# A device to which batches are moved at once.
+STILL = SimpleNamespace(start=itself, finish=itself, is_done=lambda _: True, release=lambda _: None)
 
 
 class Changing(mpqueue.Sequence):
@@ -79,7 +71,7 @@ def stream(length=60):
 
 
 def ahead(loader, number):
-    return Ahead.of(loader, Still(), number)
+    return Ahead.of(loader, STILL, number)
 
 
 def rest(batches):

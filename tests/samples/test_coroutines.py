@@ -10,12 +10,11 @@ import signal
 import sys
 import threading
 import time
-from functools import partial
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
-from helpers.coroutines import end_out_of_order, give_way, until_cancelled
+from helpers.coroutines import Awaited, end_out_of_order, give_way, until_cancelled
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.injected_exceptions import Struck, each_strike
@@ -57,15 +56,11 @@ class AtOnce(Samples):
         return [(index, mpqueue.rng().random(3), 0) for index in indices]
 
 
-class Plain:
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().random(3), 0
+def plain_sample(index):
+    return index, mpqueue.rng().random(3), 0
 
 
-class PlainAtOnce(Plain):
+class PlainAtOnce(Computed):
     def __getitems__(self, indices):
         return [self[index] for index in indices]
 
@@ -83,6 +78,9 @@ def plain_batch(index):
     return np.full(3, index), mpqueue.rng().random(3)
 
 
+PLAIN = Computed(plain_sample, 24)
+
+
 def taken(loader, columns=2):
     return [plain(batch[:columns]) for batch in loader]
 
@@ -91,14 +89,14 @@ def taken(loader, columns=2):
 @pytest.mark.parametrize(
     ("source", "same", "options"),
     [
-        (Samples, Plain, {"batch_size": SIZE, "shuffle": True}),
-        (Samples, Plain, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
-        (AtOnce, PlainAtOnce, {"batch_size": SIZE}),
-        (Batches, partial(Computed, plain_batch, 12), {"shuffle": True}),
+        (Samples, PLAIN, {"batch_size": SIZE, "shuffle": True}),
+        (Samples, PLAIN, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
+        (AtOnce, PlainAtOnce(plain_sample, 24), {"batch_size": SIZE}),
+        (Batches, Computed(plain_batch, 12), {"shuffle": True}),
     ],
 )
 def test_batches_equal_those_of_a_plain_source(source, same, options, workers, backend):
-    with Loader(same(), workers=0, seed=7, **options) as loader:
+    with Loader(same, workers=0, seed=7, **options) as loader:
         expected = [taken(loader) for _ in range(2)]
     with Loader(source(), workers=workers, backend=backend, seed=7, concurrency=5, **options) as loader:
         assert [taken(loader) for _ in range(2)] == expected
@@ -162,6 +160,11 @@ class Raises(Samples):
         await give_way()
         if index == 6:
             await self.raised()
+
+
+class RaisesAtOnce(Raises):
+    async def __getitems__(self, indices):
+        return [await self[index] for index in indices]
 
 
 async def value_error():
@@ -245,14 +248,8 @@ def test_stopping_the_loop_loses_nothing(workers, backend):
 
 
 @backends
-@pytest.mark.parametrize("source", [Raises, type("RaisesAtOnce", (Raises,), {"__getitems__": AtOnce.__getitems__})])
+@pytest.mark.parametrize("source", [Raises, RaisesAtOnce])
 def test_sample_that_raises_is_skipped(source, workers, backend):
-    if source is not Raises:
-
-        async def getitems(self, indices):
-            return [await self[index] for index in indices]
-
-        source.__getitems__ = getitems
     options = {"batch_size": SIZE, "on_error": "skip"}
     with Loader(source(value_error), workers=workers, backend=backend, **options) as loader:
         assert outcomes(loader) == [whole(0), [4, 5, 7], *[whole(number) for number in range(2, 6)]]
@@ -287,21 +284,10 @@ class Kills(Samples):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Yielding:
-    """The numbers from 0 to 11; each sample yields to others first."""
-
-    def __len__(self):
-        return 12
-
-    async def __getitem__(self, index):
-        await give_way()
-        return index
-
-
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}])
 def test_interrupt_anywhere_loses_and_repeats_nothing(options):
     for after, strike in each_strike(17, least=1000):
-        with Loader(Yielding(), batch_size=2, concurrency=4, shuffle=False, **options) as loader:
+        with Loader(Awaited(int, 12), batch_size=2, concurrency=4, shuffle=False, **options) as loader:
             batches, found = None, []
             with strike:
                 while len(found) < 12:
@@ -605,12 +591,12 @@ async def coroutine(*_):
     ("make", "kind", "text"),
     [
         (lambda: Loader(Samples(), batch_size=2, threads=2), ValueError, "concurrency=n"),
-        (lambda: Loader(Plain(), batch_size=2, concurrency=2), ValueError, "async def __getitem__"),
+        (lambda: Loader(PLAIN, batch_size=2, concurrency=2), ValueError, "async def __getitem__"),
         (lambda: Loader(plain_numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(Samples(), batch_size=2, concurrency=0), ValueError, "1 or more"),
         (lambda: Loader(Samples(), batch_size=2, loop_factory=1), TypeError, "set_event_loop_policy"),
-        (lambda: Loader(Plain(), batch_size=2, collate=coroutine), TypeError, "plain function"),
+        (lambda: Loader(PLAIN, batch_size=2, collate=coroutine), TypeError, "plain function"),
         (lambda: Loader(numbers()), TypeError, "the asynchronous generator function itself"),
         (lambda: Dataset(Samples()), TypeError, r"map\(source.__getitem__\)"),
         (lambda: Dataset(range(4)).map(coroutine, threads=2), ValueError, "concurrency=n"),

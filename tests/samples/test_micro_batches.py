@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
-from helpers.coroutines import give_way
+from helpers.coroutines import Awaited
 from helpers.drawing_sources import pair
 from helpers.injected_exceptions import batches_despite, each_strike
 from helpers.loader_runs import plain
@@ -88,11 +88,6 @@ def test_steps_do_not_depend_on_the_workers(options, whole):
 
 
 def test_coroutines_and_asynchronous_loops_return_the_same(whole):
-    class Awaited(Computed):
-        async def __getitem__(self, index):
-            await give_way()
-            return pair(index)
-
     async def main():
         with loader(1, source=Awaited(pair, LENGTH), workers=1, concurrency=9) as batches:
             return [plain(step) async for step in batches]
