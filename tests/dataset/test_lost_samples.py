@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
+from helpers.computed_source import AtOnce, Computed
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
@@ -35,11 +35,6 @@ def fatal(number):
             os.kill(os.getpid(), signal.SIGKILL)
         raise Broken
     return number
-
-
-class AtOnce(Computed):
-    def __getitems__(self, places):
-        return [fatal(place) for place in places]
 
 
 def items(number):

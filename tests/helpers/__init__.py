@@ -7,7 +7,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     batch_trees.py          trees of arrays and of other values that batches may contain, and a comparison of two trees
     call_counts.py          counts of calls and instructions, which do not depend on the load
     commands.py             the command ``mpqueue`` in the test's process
-    computed_source.py      a source whose items a function computes
+    computed_source.py      sources whose items a function computes
     concurrent_calls.py     calls at the same time, each in its own thread or process
     consumer_processes.py   a consumer in a separate process that executes the commands of a test one at a time
     consumer_requests.py    messages of a consumer, in a form that tests can write and compare

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
+from helpers.computed_source import AtOnce, Computed
 from helpers.coroutines import Awaited, end_out_of_order, give_way, until_cancelled
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
@@ -49,7 +49,7 @@ class Samples:
         await end_out_of_order(index)
 
 
-class AtOnce(Samples):
+class SamplesAtOnce(Samples):
     """The same samples, a batch in each call."""
 
     async def __getitems__(self, indices):
@@ -58,11 +58,6 @@ class AtOnce(Samples):
 
 def plain_sample(index):
     return index, mpqueue.rng().random(3), 0
-
-
-class PlainAtOnce(Computed):
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
 
 
 class Batches(mpqueue.Sequence):
@@ -91,7 +86,7 @@ def taken(loader, columns=2):
     [
         (Samples, PLAIN, {"batch_size": SIZE, "shuffle": True}),
         (Samples, PLAIN, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
-        (AtOnce, PlainAtOnce(plain_sample, 24), {"batch_size": SIZE}),
+        (SamplesAtOnce, AtOnce(plain_sample, 24), {"batch_size": SIZE}),
         (Batches, Computed(plain_batch, 12), {"shuffle": True}),
     ],
 )

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
+from helpers.computed_source import AtOnce, Computed
 from helpers.forked_calls import exit_at_once
 from helpers.loader_runs import batches_of
 
@@ -20,26 +20,19 @@ BACKENDS = [(0, "process"), (2, "process"), (2, "thread")]
 backends = pytest.mark.parametrize(("workers", "backend"), BACKENDS)
 
 
-class Broken:
-    """A source with every fourth sample broken, and two in a row."""
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        if index % 4 == 1 or index in (6, 7):
-            raise ValueError(f"sample {index} is broken")
-        return index, np.full(2000, index)
+def broken(index):
+    """Raise for every fourth sample, and for two in a row."""
+    if index % 4 == 1 or index in (6, 7):
+        raise ValueError(f"sample {index} is broken")
+    return index, np.full(2000, index)
 
 
-class BrokenAtOnce(Broken):
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
+BROKEN, BROKEN_AT_ONCE = Computed(broken, 10), AtOnce(broken, 10)
 
 
 @pytest.mark.parametrize(
     ("workers", "backend", "source"),
-    [(0, "process", Broken()), (2, "process", Broken()), (2, "process", BrokenAtOnce()), (2, "thread", BrokenAtOnce())],
+    [(0, "process", BROKEN), (2, "process", BROKEN), (2, "process", BROKEN_AT_ONCE), (2, "thread", BROKEN_AT_ONCE)],
 )
 def test_broken_samples_are_skipped(source, workers, backend, caplog):
     with mpqueue.Loader(source, batch_size=2, on_error="skip", workers=workers, backend=backend) as loader:
@@ -72,9 +65,9 @@ def test_error_of_each_line_is_logged_with_its_traceback(caplog):
 @backends
 def test_more_than_max_errors_raise(workers, backend):
     options = {"batch_size": 2, "on_error": "skip", "workers": workers, "backend": backend}
-    with mpqueue.Loader(Broken(), max_errors=5, **options) as loader:
+    with mpqueue.Loader(BROKEN, max_errors=5, **options) as loader:
         assert [len(list(loader)) for _ in range(2)] == [4, 4]
-    with mpqueue.Loader(Broken(), max_errors=2, **options) as loader:
+    with mpqueue.Loader(BROKEN, max_errors=2, **options) as loader:
         stream = iter(loader)
         assert [next(stream)[0].tolist() for _ in range(3)] == [[0], [2, 3], [4]]
         with pytest.raises(TooManyErrors, match="max_errors=2") as caught:
@@ -84,7 +77,7 @@ def test_more_than_max_errors_raise(workers, backend):
 
 
 def test_undelivered_errors_are_not_counted():
-    with mpqueue.Loader(Broken(), batch_size=2, on_error="skip", workers=1) as loader:
+    with mpqueue.Loader(BROKEN, batch_size=2, on_error="skip", workers=1) as loader:
         next(iter(loader))
         assert loader.statistics().skipped == 1
 
@@ -120,11 +113,6 @@ def raising(make):
 class Asynchronous(Computed):
     async def __getitem__(self, index):
         return self.function(index)
-
-
-class AtOnce(Computed):
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
 
 
 def is_true(_):
@@ -184,12 +172,12 @@ def test_exception_that_is_not_an_exception_is_raised(name, kind, workers, backe
 
 @backends
 def test_error_of_sample_replaces_its_batch(workers, backend):
-    with mpqueue.Loader(Broken(), batch_size=4, workers=workers, backend=backend, drop_last=True) as loader:
+    with mpqueue.Loader(BROKEN, batch_size=4, workers=workers, backend=backend, drop_last=True) as loader:
         stream = iter(loader)
-        for broken, batch in ((1, 0), (5, 1)):
-            with pytest.raises(ValueError, match=f"sample {broken} is broken") as caught:
+        for index, batch in ((1, 0), (5, 1)):
+            with pytest.raises(ValueError, match=f"sample {index} is broken") as caught:
                 next(stream)
-            assert f"the sample of index {broken}, at place {broken} of the epoch" in caught.value.__notes__
+            assert f"the sample of index {index}, at place {index} of the epoch" in caught.value.__notes__
             assert any(note.startswith(f"raised for batch {batch} of epoch 0") for note in caught.value.__notes__)
         assert list(stream) == []
 
