@@ -3,11 +3,9 @@
 import os
 import threading
 
-import fsspec
 import fsspec.asyn
 import pytest
 from helpers.forked_calls import status_of_fork
-from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
 from mpqueue.files.access import ranges
@@ -24,19 +22,15 @@ pytestmark = pytest.mark.usefixtures("own_file_systems")
 
 
 @pytest.fixture
-def web():
-    with range_server() as served:
-        served.files["a.bin"] = DATA
-        yield served
+def web(web):
+    web.files["a.bin"] = DATA
+    return web
 
 
 @pytest.fixture
-def memory():
-    filesystem = fsspec.filesystem("memory")
-    filesystem.pipe("/data/a.bin", DATA)
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
+def memory(memory):
+    memory.pipe("/data/a.bin", DATA)
+    return memory
 
 
 def opened(*names):

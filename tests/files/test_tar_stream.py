@@ -150,9 +150,7 @@ def test_wrong_checksum_of_the_content_raises(tmp_path):
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, is_remote):
-    memory = pytest.importorskip("fsspec").filesystem("memory")
-
+def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, memory, is_remote):
     def written(number):
         path = archive(tmp_path / "a.tar.gz", number)
         memory.pipe("/stream/a.tar.gz", path.read_bytes())
