@@ -76,7 +76,7 @@ def assert_works(dataset):
 def test_indexed_dataset_of_thousands_of_stages_works(name):
     dataset = chain(Dataset.range(9), name)
     found = assert_works(dataset)
-    assert [dataset[place] for place in range(3)] == found
+    assert [dataset[position] for position in range(3)] == found
     if name == "map":
         assert found == [STAGES, STAGES + 1, STAGES + 2]
 

@@ -24,8 +24,8 @@ class Rows:
 
     client = None
 
-    def __init__(self, place):
-        self.place = place
+    def __init__(self, point):
+        self.point = point
 
     def __len__(self):
         return len(NUMBERS)
@@ -39,7 +39,7 @@ class Answers(Rows):
 
         if self.client is None:
             self.client = aiohttp.ClientSession()
-        async with self.client.get(f"{self.place}/{index}") as answer:
+        async with self.client.get(f"{self.point}/{index}") as answer:
             return np.frombuffer(await answer.read(), np.int32)
 
     async def aclose(self):
@@ -61,7 +61,7 @@ class Chunks(Rows):
         from zarr.api.asynchronous import open_array
 
         if self.client is None:
-            self.client = await open_array(store=self.place, mode="r")
+            self.client = await open_array(store=self.point, mode="r")
         return (await self.client.getitem(slice(index, index + 1)))[0]
 
 
@@ -84,7 +84,7 @@ class Objects(Rows):
         from obstore.store import LocalStore
 
         if self.client is None:
-            self.client = LocalStore(self.place)
+            self.client = LocalStore(self.point)
         found = await self.client.get_async(str(index))
         return np.frombuffer(bytes(await found.bytes_async()), np.int32)
 
