@@ -1,10 +1,11 @@
 """Common mistakes of new users, and their error messages: problem, expected value, remedy."""
 
-import json
 import threading
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
+from helpers.loader_runs import begun
 
 import mpqueue
 from mpqueue import Dataset
@@ -47,9 +48,8 @@ def evens(count=100):
     return Dataset.range(count).filter(is_even)
 
 
-def run(dataset, **options):
-    options.setdefault("workers", 0)
-    with mpqueue.Loader(dataset, seed=0, **options) as loader:
+def run(dataset, workers=0, **options):
+    with mpqueue.Loader(dataset, seed=0, workers=workers, **options) as loader:
         return list(loader)
 
 
@@ -170,11 +170,7 @@ def test_unpicklable_function_is_named_before_any_process_starts(function, what)
 
 def in_a_new_thread(function):
     """Run in a new thread: reading the lane is recorded per thread, and another test may have done it in this one."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(function()))
-    thread.start()
-    thread.join()
-    return found[0]
+    return in_threads(function)[0]
 
 
 @pytest.mark.parametrize(
@@ -206,17 +202,9 @@ def test_source_that_is_never_opened_has_not_ignored_its_lane(empty):
         assert len(caught) == 1
 
 
-def state_of(source):
-    with mpqueue.Loader(source, seed=0, workers=0) as loader:
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
-        return json.loads(json.dumps(loader.state_dict()))
-
-
 @pytest.mark.parametrize("indexed", [Dataset.range(100).batch(4), list(range(10))])
 def test_state_of_a_stream_and_of_an_indexed_source_do_not_fit_each_other(indexed):
     stream = evens().shuffle(buffer=10).batch(4)
     for saved, source, kind in ((stream, indexed, "a stream"), (indexed, stream, "a source with an index")):
         with mpqueue.Loader(source, workers=0) as loader, pytest.raises(ValueError, match=f"saved for {kind}"):
-            loader.load_state_dict(state_of(saved))
+            loader.load_state_dict(begun(saved, 3, seed=0, workers=0)[1])

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers.injected_exceptions import batches_despite, each_strike
+from helpers.loader_runs import batches_of, begun
 from helpers.wrapped_functions import recorded
 
 import mpqueue
@@ -99,8 +100,7 @@ def by_blocks(source=None, size=4):
 
 
 def all_of(source, **options):
-    with mpqueue.Loader(source, seed=5, **options) as loader:
-        return [batch.tolist() for batch in loader]
+    return batches_of(source, seed=5, **options)
 
 
 def test_ranks_share_the_order():
@@ -120,21 +120,15 @@ def test_run_is_resumed_in_another_epoch(workers):
         batches = iter(loader)
         begun = [next(batches).tolist() for _ in range(5)]
         state = json.loads(json.dumps(loader.state_dict()))
-    with mpqueue.Loader(by_blocks(), seed=5, workers=workers) as loader:
-        loader.load_state_dict(state)
-        assert begun + [batch.tolist() for batch in loader] == epochs[1]
+    assert begun + batches_of(by_blocks(), seed=5, workers=workers, state=state) == epochs[1]
     assert epochs[0] != epochs[1]
 
 
 @pytest.mark.parametrize("other", [{"block": 6, "blocks": 2}, {"block": 7, "blocks": 3}, {}])
 def test_state_of_another_order_is_refused(other):
-    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
-        next(iter(loader))
-        state = loader.state_dict()
-    with (
-        mpqueue.Loader(Dataset.range(50).shuffle(**other).batch(4), seed=5, workers=0) as loader,
-        pytest.raises(ValueError, match="shuffle"),
-    ):
+    _, state = begun(by_blocks(), 1, seed=5, workers=0)
+    loader = mpqueue.Loader(Dataset.range(50).shuffle(**other).batch(4), seed=5, workers=0)
+    with pytest.raises(ValueError, match="shuffle"):
         loader.load_state_dict(state)
 
 
@@ -149,16 +143,15 @@ def test_dataset_keeps_its_length_and_index():
 def test_stream_after_it():
     dataset = Dataset.range(40).shuffle(block=5)
     stream = dataset.filter(lambda each: each % 2 == 1)
-    with mpqueue.Loader(stream, lanes=1, seed=0, workers=0) as loader:
-        assert list(loader) == [each for each in dataset if each % 2]
+    assert batches_of(stream, lanes=1, seed=0, workers=0) == [each for each in dataset if each % 2]
 
 
 def test_excluded_samples_leave_their_batches():
     whole = all_of(by_blocks(), workers=0)
-    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
-        loader.exclude([whole[0][1], whole[3][0]])
-        found = [batch.tolist() for batch in loader]
     gone = {whole[0][1], whole[3][0]}
+    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
+        loader.exclude(gone)
+        found = [batch.tolist() for batch in loader]
     assert found == [[each for each in batch if each not in gone] for batch in whole]
 
 
@@ -205,14 +198,6 @@ class Raising:
         if index == self.bad:
             raise ValueError(f"sample {index}")
         return index
-
-
-def test_error_of_a_sample_leaves_the_others():
-    order = list(Dataset.range(20).shuffle(block=5, blocks=2))
-    dataset = Dataset(Raising(order[3])).shuffle(block=5, blocks=2)
-    with mpqueue.Loader(dataset.batch(4), seed=0, workers=0, on_error="skip") as loader:
-        found = [each for batch in loader for each in batch.tolist()]
-    assert found == [each for each in order if each != order[3]]
 
 
 class Grouped(Raising):
@@ -266,9 +251,10 @@ def test_groups_of_any_number_of_row_groups():
     assert found == found[:1] * 4
 
 
-def test_damaged_sample_of_a_group_leaves_the_others():
-    order = list(Dataset(Grouped()).shuffle(block="group", blocks=2))
-    dataset = Dataset(Grouped(order[3])).shuffle(block="group", blocks=2)
+@pytest.mark.parametrize(("made", "block"), [(Raising, 5), (Grouped, "group")])
+def test_damaged_sample_leaves_the_others(made, block):
+    order = list(Dataset(made(None)).shuffle(block=block, blocks=2))
+    dataset = Dataset(made(order[3])).shuffle(block=block, blocks=2)
     with mpqueue.Loader(dataset.batch(4), seed=0, workers=0, on_error="skip") as loader:
         found = [each for batch in loader for each in batch.tolist()]
     assert found == [each for each in order if each != order[3]]
@@ -425,8 +411,7 @@ def test_numbers_that_few_groups_draw_do_not_depend_on_workers(workers):
 def test_numbers_drawn_for_a_group_do_not_depend_on_excluded_samples():
     dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(2)
     whole = all_of(dataset, workers=0)
-    with mpqueue.Loader(dataset, seed=5, workers=0, exclude=[whole[0][0] // 1000]) as loader:
-        assert [batch.tolist() for batch in loader] == [whole[0][1:], *whole[1:]]
+    assert batches_of(dataset, seed=5, workers=0, exclude=[whole[0][0] // 1000]) == [whole[0][1:], *whole[1:]]
 
 
 def test_streams_draw_the_numbers_of_groups_for_single_samples():

@@ -13,6 +13,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_processes
 from helpers.footprint import DEADLOCK_S
 from helpers.forked_calls import fork_of, status_of, status_of_fork
 from helpers.wrapped_functions import wrap
@@ -120,12 +121,6 @@ def test_partly_removed_cache_serves_the_rest(folder):
     old.values(range(5), lambda missing: [item(number) for number in missing])
 
 
-def in_child(context, target, *arguments):
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
 def use_until(folder, key, bound, pipe):
     cache = filled(folder, key, 40, bound)
     pipe.send("started")
@@ -138,7 +133,8 @@ def use_until(folder, key, bound, pipe):
 def used_by_another_process(folder, key, bound=BOUND):
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = in_child(context, use_until, folder, key, bound, theirs)
+    process = context.Process(target=use_until, args=(folder, key, bound, theirs))
+    process.start()
     assert ours.poll(DEADLOCK_S)
     assert ours.recv() == "started"
     yield process
@@ -257,8 +253,7 @@ def test_writer_killed_in_a_segment_loses_one_element(tmp_path, when):
     assert kept(cache) == list(range(60))
 
 
-def write_all(folder, key, begin, order):
-    assert begin.wait(DEADLOCK_S)
+def write_all(folder, key, order):
     cache = FolderCache(folder, key, BOUND)
     for number in order:
         assert repr(cache.values([number], lambda numbers: [item(each) for each in numbers])) == repr([item(number)])
@@ -266,17 +261,8 @@ def write_all(folder, key, begin, order):
 
 def test_processes_that_fill_several_caches_at_once_stay_below_the_bound(tmp_path):
     fill_in_child(tmp_path, "old")
-    context = multiprocessing.get_context("fork")
-    begin = context.Event()
-    jobs = [
-        (key, order) for key in ("a", "b") for order in (range(80), range(79, -1, -1), [*range(40, 80), *range(40)])
-    ]
-    processes = [in_child(context, write_all, str(tmp_path), key, begin, order) for key, order in jobs]
-    begin.set()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-        process.close()
+    orders = [range(80), range(79, -1, -1), [*range(40, 80), *range(40)]]
+    in_processes(write_all, [(str(tmp_path), key, order) for key in ("a", "b") for order in orders])
     assert data_bytes(tmp_path) <= BOUND
     for key in ("a", "b"):
         assert len(kept(FolderCache(str(tmp_path), key, BOUND))) > 5
@@ -415,9 +401,6 @@ def test_cache_without_its_segments_is_filled_again(tmp_path):
 class Items:
     """The elements of `item`, for a cache; and the elements of a cached method, for a loader."""
 
-    def __init__(self, folder):
-        self.folder = str(folder)
-
     def __len__(self):
         return 1000
 
@@ -426,7 +409,7 @@ class Items:
 
 
 def as_stage(folder, name):
-    return Dataset(Items(folder)).cache(folder, name=name, max_bytes=BOUND)
+    return Dataset(Items()).cache(folder, name=name, max_bytes=BOUND)
 
 
 def as_method(folder, name):
@@ -438,7 +421,7 @@ def as_method(folder, name):
         def __getitem__(self, number):
             return self.decoded(number)
 
-    return Decoded(folder)
+    return Decoded()
 
 
 def as_function(folder, name):

@@ -208,10 +208,8 @@ def test_torch_loader_computes_without_storing(workers, tmp_path):
     pytest.importorskip("torch")
     from mpqueue.torch import DataLoader
 
-    expected = list(BEFORE["late draws"]().cache())
-    loader = DataLoader(
-        BEFORE["late draws"]().cache(tmp_path), batch_size=4, num_workers=workers, collate_fn=list, shuffle=False
-    )
+    expected, dataset = list(BEFORE["late draws"]().cache()), BEFORE["late draws"]().cache(tmp_path)
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=list, shuffle=False)
     iterator = iter(loader)
     next(iterator)
     before = num_stored(tmp_path)

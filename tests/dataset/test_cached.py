@@ -6,7 +6,6 @@ import gc
 import importlib
 import inspect
 import math
-import multiprocessing
 import os
 import pathlib
 import pickle
@@ -20,31 +19,16 @@ import weakref
 import cloudpickle
 import numpy as np
 import pytest
-from helpers.concurrent_calls import in_threads
+from helpers.concurrent_calls import in_processes, in_threads
+from helpers.counted_calls import Calls
 from helpers.deadlock import DEADLOCK_S
 from helpers.forked_calls import status_of_fork
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.caching.caches import folder_usage
 from mpqueue.dataset.description.fingerprint import fingerprint_of
-
-
-class Calls(type(pathlib.Path())):
-    """A count of calls in a file, shared by all processes. A path is plain data, which a function may close over."""
-
-    def add(self):
-        fd = os.open(self, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, b".")
-        os.close(fd)
-
-    def take(self):
-        """Return the number of calls since the last call of this method."""
-        if not os.path.exists(self):
-            return 0
-        count = os.path.getsize(self)
-        os.unlink(self)
-        return count
 
 
 @pytest.fixture
@@ -167,10 +151,8 @@ class Flags(enum.IntFlag):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [
-        (np.float32(0.5), np.float64(0.5)), (np.uint8(200), 200), (Flags(8), Flags(16)), (np.bytes_(b"a"), b"a"),
-    ],
-)  # fmt: skip
+    [(np.float32(0.5), np.float64(0.5)), (np.uint8(200), 200), (Flags(8), Flags(16)), (np.bytes_(b"a"), b"a")],
+)
 def test_arguments_of_other_types_are_told_apart(tmp_path, one, other):
     @mpqueue.cached(tmp_path / "kept")
     def described(value):
@@ -214,22 +196,15 @@ def test_different_attributes_have_different_results(tmp_path, calls):
 def test_change_of_an_attribute_is_noticed_by_the_next_call(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)(size=3, files=["a", ["b"]], table={"a": {"b": 1}})
 
-    def appended():
-        images.files.append("c")
-
-    def replaced():
-        images.files = ["a"]
-
-    def nested():
-        images.table["a"]["b"] = 2
-
-    def added():
-        images.new = 1
-
-    def resized():
-        images.size = 4
-
-    for change in (lambda: None, appended, nested, replaced, added, resized):
+    changes = [
+        lambda: None,
+        lambda: images.files.append("c"),
+        lambda: images.table["a"].update(b=2),
+        lambda: setattr(images, "files", ["a"]),
+        lambda: setattr(images, "new", 1),
+        lambda: setattr(images, "size", 4),
+    ]
+    for change in changes:
         change()
         for _ in range(2):
             images.decoded(1)
@@ -359,22 +334,17 @@ def test_change_of_a_helper_or_a_global_needs_another_version(tmp_path):
 
 def test_global_that_the_function_counts_with_makes_no_other_cache(tmp_path):
     numbers = [0]
-    code = MODULE.replace("CALLS.append(number)", "CALLS[0] += 1")
-    thing = loaded(code, tmp_path, numbers)()
-    for _ in range(3):
-        for number in range(5):
-            thing.value(number)
+    thing = loaded(MODULE.replace("CALLS.append(number)", "CALLS[0] += 1"), tmp_path, numbers)()
+    for number in [*range(5)] * 3:
+        thing.value(number)
     assert numbers == [5]
     assert len(list((tmp_path / "kept").glob("*.index"))) == 1
 
 
 def test_same_source_in_two_modules_has_two_results(tmp_path):
     """Because their functions and globals may differ."""
-    values = [
-        loaded(code, tmp_path, [], name=name)().value(3)
-        for name, code in (("one", MODULE), ("other", MODULE.replace("LIMIT = 3", "LIMIT = 4")))
-    ]
-    assert values[1] == values[0] + 1
+    one = loaded(MODULE, tmp_path, [], name="one")().value(3)
+    assert loaded(MODULE.replace("LIMIT = 3", "LIMIT = 4"), tmp_path, [], name="other")().value(3) == one + 1
 
 
 @pytest.mark.parametrize("name", ["train.py", "other.py"])
@@ -443,14 +413,14 @@ def test_source_of_a_wrapped_function_counts(tmp_path, decorator):
     def value(number):
         return number + 1
 
-    first = value(1)
+    assert value(1) == 2
 
     @mpqueue.cached(tmp_path)
     @decorator
     def value(number):
         return number + 2
 
-    assert (first, value(1)) == (2, 3)
+    assert value(1) == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -460,8 +430,7 @@ def test_parts_of_the_key_are_logged_once_in_a_process(tmp_path, calls, caplog, 
     for size in (1, 2):
         kind(size=size).decoded(1)
         kind(size=size).decoded(2)
-        with mpqueue.Loader(kind(size=size), batch_size=8, workers=workers) as loader:
-            assert len(list(loader)) == 5
+        assert len(batches_of(kind(size=size), batch_size=8, workers=workers)) == 5
     (text,) = [record.getMessage() for record in caplog.records if "cached: " in record.getMessage()]
     for part in ("Images.decoded", "attributes of Images: size", "variable 'calls'", "version=3", "not noticed"):
         assert part in text
@@ -508,10 +477,9 @@ def test_the_function_key_counts(tmp_path):
 
         return Set
 
-    kind = keyed(lambda self: self.one)
-    assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 2)]
-    kind = keyed(lambda self: self.other)
-    assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), (0, 1, 3)]
+    for key, second in ((lambda self: self.one, (0, 1, 2)), (lambda self: self.other, (0, 1, 3))):
+        kind = keyed(key)
+        assert [kind(1, 2).value(0), kind(1, 3).value(0)] == [(0, 1, 2), second]
 
 
 def test_plain_data_in_closures_may_change_in_place(tmp_path):
@@ -642,35 +610,20 @@ def test_draw_of_another_thread_is_no_error(tmp_path):
         thread.join()
 
 
-def draw_python(self):
-    return random.random()
+DRAWS = {
+    "python": lambda self: random.random(),
+    "numpy": lambda self: np.random.rand(),
+    "torch": lambda self: float(importlib.import_module("torch").rand(1)),
+    "mpqueue": lambda self: mpqueue.rng().random(),
+    "held": lambda self: self.rng.random(),
+}
 
 
-def draw_numpy(self):
-    return np.random.rand()
-
-
-def draw_torch(self):
-    import torch
-
-    return float(torch.rand(1))
-
-
-def draw_mpqueue(self):
-    return mpqueue.rng().random()
-
-
-def draw_held(self):
-    return self.rng.random()
-
-
-DRAWS = [draw_python, draw_numpy, draw_torch, draw_mpqueue, draw_held]
-
-
-@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize("is_first", [False, True])
-def test_draws_are_an_error(tmp_path, draw, is_first):
-    if draw is draw_torch:
+def test_draws_are_an_error(tmp_path, name, is_first):
+    draw = DRAWS[name]
+    if name == "torch":
         pytest.importorskip("torch")
 
     class Draws:
@@ -793,15 +746,8 @@ def take_some(kind, numbers):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_of_two_jobs_call_it_once(shared, calls, method):
-    context = multiprocessing.get_context(method)
     for numbers in ([range(20), range(20, 40)], [range(10, 30), range(40)]):
-        processes = [context.Process(target=take_some, args=(shared, each)) for each in numbers]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-            assert process.exitcode == 0
-            process.close()
+        in_processes(take_some, [(shared, each) for each in numbers], method)
     assert calls.take() == 40
 
 
@@ -824,10 +770,10 @@ def test_loaders_call_it_once(tmp_path, calls, options):
 
 def test_statistics_find_it_behind_the_stages_of_a_dataset(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)(root="a")
-    mapped = mpqueue.Dataset.range(40).map(images.decoded)
+    mapped = Dataset.range(40).map(images.decoded)
     for source, options in (
-        (mpqueue.Dataset(images).shuffle(block=5, blocks=2), {"batch_size": 8}),
-        (mpqueue.Dataset(images).shuffle(), {"batch_size": 8}),
+        (Dataset(images).shuffle(block=5, blocks=2), {"batch_size": 8}),
+        (Dataset(images).shuffle(), {"batch_size": 8}),
         (mapped, {"batch_size": 8}),
         (mapped.filter(np.any).shuffle(buffer=4).batch(8), {"lanes": 2}),
     ):
@@ -874,13 +820,8 @@ def test_threads_call_it_and_get_private_results(tmp_path, calls):
 def test_child_forked_from_a_thread_uses_the_same_cache(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)()
     images.decoded(1)
-    statuses = []
-
-    def fork():
-        statuses.append(status_of_fork(lambda: [images.decoded(number) for number in range(3)] and 0))
-
-    in_threads(fork)
-    assert statuses == [0]
+    fork = functools.partial(status_of_fork, lambda: [images.decoded(number) for number in range(3)] and 0)
+    assert in_threads(fork) == [0]
     images.decoded(2)
     assert calls.take() == 3
 

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import gc
-import multiprocessing
 import os
 import pathlib
 import pickle
@@ -15,7 +14,8 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.concurrent_calls import in_threads
+from helpers.concurrent_calls import in_processes, in_threads
+from helpers.counted_calls import Calls
 from helpers.file_formats import write_tar
 from helpers.footprint import DEADLOCK_S
 from helpers.forked_calls import status_of_fork
@@ -30,25 +30,12 @@ from mpqueue.dataset.description.fingerprint import fingerprint_of
 pytestmark = pytest.mark.sample(2)
 
 
-class Counted:
-    """A function that makes a sample of a number, and counts its calls in a file shared by all processes."""
-
-    def __init__(self, path):
-        self.path = str(path)
+class Counted(Calls):
+    """A function that makes a sample of a number, and counts its calls."""
 
     def __call__(self, number):
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, b".")
-        os.close(fd)
+        self.add()
         return {"number": number, "pixels": np.full((3, 4), number, np.float32), "drawn": mpqueue.rng().random()}
-
-    def take(self):
-        """Return the number of calls since the last call of this method."""
-        if not os.path.exists(self.path):
-            return 0
-        count = os.path.getsize(self.path)
-        os.unlink(self.path)
-        return count
 
 
 @pytest.fixture
@@ -229,6 +216,17 @@ def is_right(found, numbers):
     return repr(found) == repr(texts(numbers))
 
 
+def cache_in(folder, key="k", max_bytes=None):
+    return FolderCache(str(folder), key, max_bytes)
+
+
+def not_stored(folder, numbers):
+    """Return the numbers of the elements that a cache in a folder computes, after a check of all its elements."""
+    asked = Asked()
+    assert is_right(cache_in(folder).values(numbers, asked), numbers)
+    return asked.numbers
+
+
 def paths_of(folder):
     (data,) = folder.glob("*.data")
     (index,) = folder.glob("*.index")
@@ -237,35 +235,32 @@ def paths_of(folder):
 
 def test_truncated_files_still_serve_complete_elements(tmp_path):
     numbers = [0, 1]
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, texts), numbers)
+    assert not_stored(tmp_path, numbers) == numbers
     whole = {path: path.read_bytes() for path in paths_of(tmp_path)}
     for path, content in whole.items():
         for cut in {*range(0, len(content), 1 if path.name.endswith(".index") else 3), len(content)}:
             path.write_bytes(content[:cut])
-            asked = Asked()
-            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
+            computed = not_stored(tmp_path, numbers)
             if path.name.endswith(".index"):
-                assert asked.numbers == numbers[cut // 32 :]
+                assert computed == numbers[cut // 32 :]
             else:
-                assert asked.numbers == numbers[len(numbers) - len(asked.numbers) :]
-                assert bool(asked.numbers) == (cut < len(content))
-            again = Asked()  # the recomputed elements are stored again
-            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, again), numbers)
-            assert again.numbers == []
+                assert computed == numbers[len(numbers) - len(computed) :]
+                assert bool(computed) == (cut < len(content))
+            assert not_stored(tmp_path, numbers) == []  # the recomputed elements are stored again
             for each, before in whole.items():
                 each.write_bytes(before)
 
 
 def test_changed_bytes_are_never_served(tmp_path):
     numbers = [0, 1]
-    FolderCache(str(tmp_path), "k", None).values(numbers, texts)
+    not_stored(tmp_path, numbers)
     for path in paths_of(tmp_path):
         content = path.read_bytes()
         for at in range(len(content)):
             damaged = bytearray(content)
             damaged[at] ^= 0x41
             path.write_bytes(damaged)
-            assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, texts), numbers)
+            not_stored(tmp_path, numbers)
         path.write_bytes(content)
 
 
@@ -274,9 +269,9 @@ def die():
 
 
 STEPS = [
-    ("writev", "before"), ("writev", "after"), *(("writev", written) for written in (0, 1, 63, 64, 65, 100)),
-    ("pwrite", "before"), ("pwrite", "after"), *(("pwrite", written) for written in (1, 8, 16, 27, 28, 31)),
-]  # fmt: skip
+    *(("writev", when) for when in ("before", "after", 0, 1, 63, 64, 65, 100)),
+    *(("pwrite", when) for when in ("before", "after", 1, 8, 16, 27, 28, 31)),
+]
 
 
 @pytest.mark.parametrize(("step", "when"), STEPS)
@@ -298,43 +293,25 @@ def test_writer_killed_at_any_step_keeps_complete_elements(tmp_path, step, when)
 
     def run():
         setattr(record_files.os, step, fatal)
-        cache = FolderCache(str(tmp_path), "k", None)
+        cache = cache_in(tmp_path)
         for number in range(5):
             cache.values([number], texts)
 
     assert status_of_fork(run) == -signal.SIGKILL
-    asked = Asked()
     numbers = list(range(5))
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
-    kept = 3 if (step, when) in {("pwrite", "after")} else 2
-    assert asked.numbers == numbers[kept:]
-    again = Asked()
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, again), numbers)
-    assert again.numbers == []
+    kept = 3 if (step, when) == ("pwrite", "after") else 2
+    assert not_stored(tmp_path, numbers) == numbers[kept:]
+    assert not_stored(tmp_path, numbers) == []
 
 
 def test_concurrent_writes_of_processes_leave_complete_elements(tmp_path):
-    context = multiprocessing.get_context("fork")
-    begin = context.Event()
-
     def write(numbers):
-        assert begin.wait(DEADLOCK_S)
-        cache = FolderCache(str(tmp_path), "k", None)
+        cache = cache_in(tmp_path)
         for number in numbers:
             assert is_right(cache.values([number], texts), [number])
 
-    orders = [range(200), range(199, -1, -1), [*range(100, 200), *range(100)]]
-    processes = [context.Process(target=write, args=(order,)) for order in orders]
-    for process in processes:
-        process.start()
-    begin.set()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-        process.close()
-    asked = Asked()
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(range(200), asked), range(200))
-    assert asked.numbers == []
+    in_processes(write, [(range(200),), (range(199, -1, -1),), ([*range(100, 200), *range(100)],)])
+    assert not_stored(tmp_path, range(200)) == []
 
 
 def test_concurrent_writes_of_threads_leave_complete_elements():
@@ -373,7 +350,7 @@ def test_elements_beyond_max_bytes_are_computed_with_one_warning(counted, caplog
 
 @pytest.mark.parametrize("is_short", [False, True])
 def test_full_disk_keeps_cached_elements_and_computes_the_rest(tmp_path, monkeypatch, caplog, is_short):
-    cache, asked, real, numbers = FolderCache(str(tmp_path), "k", None), Asked(), os.writev, list(range(6))
+    cache, asked, real, numbers = cache_in(tmp_path), Asked(), os.writev, list(range(6))
     cache.values([0, 1], asked)
 
     def full(fd, parts):
@@ -388,8 +365,8 @@ def test_full_disk_keeps_cached_elements_and_computes_the_rest(tmp_path, monkeyp
     assert len(caplog.records) == 1
     assert "no space left" in caplog.text.lower()
     monkeypatch.undo()  # the disk has space again
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
-    assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, None), numbers)
+    not_stored(tmp_path, numbers)
+    assert not_stored(tmp_path, numbers) == []
 
 
 def test_lookup_of_missing_elements_allocates_no_memory():
@@ -410,7 +387,7 @@ def test_lookup_of_missing_elements_allocates_no_memory():
 
 
 def test_read_only_folder_serves_cached_elements(tmp_path, monkeypatch, caplog):
-    FolderCache(str(tmp_path), "k", None).values([0, 1], texts)
+    not_stored(tmp_path, [0, 1])
     real = os.open
 
     def read_only(path, flags, *mode):
@@ -419,7 +396,7 @@ def test_read_only_folder_serves_cached_elements(tmp_path, monkeypatch, caplog):
         return real(path, flags, *mode)
 
     monkeypatch.setattr(caches.os, "open", read_only)
-    cache, asked = FolderCache(str(tmp_path), "k", None), Asked()
+    cache, asked = cache_in(tmp_path), Asked()
     assert is_right(cache.values([0, 1], asked), [0, 1])
     assert not caplog.records
     for _ in range(2):
@@ -457,11 +434,11 @@ def give_away(path):
 
 STRANGE = {
     "another user's": (give_away, "uid 12345"),
-    "its group may write": (lambda path: path.chmod(0o664), "other users may write to .* \\(mode 0664\\): .*chmod go-w"),
-    "all may write": (lambda path: path.chmod(0o646), "other users may write to .* \\(mode 0646\\)"),
+    "its group may write": (lambda path: path.chmod(0o664), r"other users may write to .* \(mode 0664\): .*chmod go-w"),
+    "all may write": (lambda path: path.chmod(0o646), r"other users may write to .* \(mode 0646\)"),
     "a link": (link, "symbolic link"),
     "a pipe": (pipe, "not a regular file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("which", ["data", "index"])
@@ -535,17 +512,13 @@ def always(number):
 
 
 @pytest.mark.parametrize(
-    ("stream", "options"),
-    [
-        (False, {"backend": "thread", "workers": 1, "batch_size": 2}),
-        (False, {"backend": "thread", "workers": 1, "batch_size": 2, "threads": 2}),
-        (True, {"backend": "thread", "workers": 1}),
-    ],
+    ("stream", "options"), [(False, {"batch_size": 2}), (False, {"batch_size": 2, "threads": 2}), (True, {})]
 )
 def test_threads_that_outlive_their_loader_do_not_write_into_the_folder(tmp_path, stream, options):
     held, folder = Held(3), tmp_path / "cache"
     numbers = Dataset.range(8).filter(always) if stream else Dataset.range(8)
-    with mpqueue.Loader(numbers.map(held).cache(folder, name="k"), **options) as loader:
+    cached = numbers.map(held).cache(folder, name="k")
+    with mpqueue.Loader(cached, workers=1, backend="thread", **options) as loader:
         next(iter(loader))
         assert held.has_begun.wait(DEADLOCK_S)
         assert list(folder.iterdir())
@@ -595,8 +568,7 @@ class Telling:
 
 @pytest.mark.parametrize(("owner", "name"), [(FolderCache, "_open"), (record_files.RecordFiles, "_publish")])
 def test_stop_waits_for_a_thread_that_writes_into_the_folder(tmp_path, monkeypatch, owner, name):
-    writes, may_go_on, order = threading.Event(), threading.Event(), []
-    method = getattr(owner, name)
+    writes, may_go_on, order, method = threading.Event(), threading.Event(), [], getattr(owner, name)
 
     def held(*arguments):
         writes.set()
@@ -641,7 +613,7 @@ class ReleasesWhilePickled:
 
 
 def test_value_is_stored_though_another_loader_releases_the_cache_meanwhile(tmp_path):
-    cache = FolderCache(str(tmp_path), "k", None)
+    cache = cache_in(tmp_path)
     assert cache.put(1, ReleasesWhilePickled(cache)) == "value"
     assert cache.get(1) == "value"
     assert cache.counts()[1] == 1
@@ -702,10 +674,8 @@ print(fingerprint_of(Dataset([str(i) for i in range(9)]).map(Parse()).map(lambda
 
 
 def test_key_is_the_same_in_another_run():
-    command, runs = [sys.executable, "-c", RUN], set()
-    for seed in ("1", "2"):
-        runs.add(subprocess.check_output(command, env=os.environ | {"PYTHONHASHSEED": seed}))
-    (key,) = runs
+    command = [sys.executable, "-c", RUN]
+    (key,) = {subprocess.check_output(command, env=os.environ | {"PYTHONHASHSEED": seed}) for seed in ("1", "2")}
     assert len(key.strip()) == 32
 
 
@@ -778,7 +748,7 @@ def test_cache_after_shuffle_warns(caplog):
 
 def test_folder_without_free_inodes_is_as_a_full_disk(tmp_path, monkeypatch, caplog):
     """New files cannot be created. Existing ones are used, and other elements are computed, with one warning."""
-    FolderCache(str(tmp_path), "k", None).values([0], texts)
+    not_stored(tmp_path, [0])
     real = os.open
 
     def full(path, flags, *mode):
@@ -789,7 +759,7 @@ def test_folder_without_free_inodes_is_as_a_full_disk(tmp_path, monkeypatch, cap
     monkeypatch.setattr(caches.os, "open", full)
     for name, found in (("k", [0]), ("other", [])):
         caplog.clear()
-        cache, asked = FolderCache(str(tmp_path), name, 1 << 20), Asked()
+        cache, asked = cache_in(tmp_path, name, 1 << 20), Asked()
         for _ in range(2):
             assert is_right(cache.values([0, 1], asked), [0, 1])
         assert asked.numbers == [number for number in [0, 1] if number not in found] * 2
@@ -801,7 +771,7 @@ def test_folder_without_free_inodes_is_as_a_full_disk(tmp_path, monkeypatch, cap
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
 
     monkeypatch.setattr(caches.os, "makedirs", make)
-    assert is_right(FolderCache(str(tmp_path / "new"), "k", None).values([0, 1], texts), [0, 1])
+    not_stored(tmp_path / "new", [0, 1])
 
 
 def test_folder_without_locks_is_as_a_full_disk(tmp_path, monkeypatch, caplog):
@@ -809,7 +779,7 @@ def test_folder_without_locks_is_as_a_full_disk(tmp_path, monkeypatch, caplog):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    cache, asked = FolderCache(str(tmp_path), "k", None), Asked()
+    cache, asked = cache_in(tmp_path), Asked()
     for _ in range(2):
         assert is_right(cache.values([0, 1], asked), [0, 1])
     assert asked.numbers == [0, 1, 0, 1]

@@ -52,11 +52,9 @@ CHAINS = {
 # Options of the loader, and the most calls per sample. A block of 256 makes about 5 calls per stage and 30 for the
 # batch, and the batch makes as many again. Seeding per sample and stage would take ten calls. Without workers, each
 # batch is timed on a busy machine and followed by a snapshot.
-IN_A_WORKER, IN_A_THREAD, IN_THE_CALLER = (
-    ({"workers": 1}, 0.5),
-    ({"workers": 1, "backend": "thread"}, 0.5),
-    ({"workers": 0}, 2),
-)
+IN_A_WORKER = {"workers": 1}, 0.5
+IN_A_THREAD = {"workers": 1, "backend": "thread"}, 0.5
+IN_THE_CALLER = {"workers": 0}, 2
 
 
 @pytest.mark.parametrize(

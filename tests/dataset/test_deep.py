@@ -5,15 +5,12 @@ import pickle
 import threading
 from itertools import islice
 
-import numpy as np
 import pytest
 from helpers.call_counts import calls_of
-from helpers.stage_inputs import opened_at
+from helpers.loader_runs import batches_of, begun
+from helpers.pipelines import opened
 
-import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.worker.runners.lanes import LaneRun
 
 pytestmark = pytest.mark.sample(1)
 
@@ -89,13 +86,9 @@ def test_indexed_dataset_of_thousands_of_stages_works(name):
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     dataset = chain(Dataset.range(9).filter(keep), name)
     assert_works(dataset)
-    source = DatasetLanes(dataset.root)
-    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, position: None)
-    lane = source.open_lane(run)
-    values = [lane.next() for _ in range(2)]
-    assert len(values) == 2
-    state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-    again = opened_at(source, run, state)
+    lane = opened(dataset, seed=1)
+    lane.next(), lane.next()
+    again = opened(dataset, seed=1, state=json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save())))))
     assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
     # A row for each opened stage; unread inputs have no row.
     assert len(lane.counts()) == dataset.root.facts.size - (STAGES if name == "concatenate" else 0)
@@ -112,34 +105,21 @@ def test_stages_of_all_kinds_in_sequence_work():
 def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
     """Each stage must pull only once from the one before it at the end: otherwise 100 stages would take forever."""
     dataset = chain(Dataset.range(9), "flat_map")
-    with mpqueue.Loader(dataset, workers=1) as loader:
-        samples = iter(loader)
-        head = [next(samples) for _ in range(4)]
-        state = json.dumps(loader.state_dict())
-        rest = list(samples)
-    assert sorted(head + rest) == list(range(9))
-    assert len(state) < 120 * STAGES  # a stage does not repeat the states of earlier stages
-    with mpqueue.Loader(dataset, workers=2) as loader:
-        loader.load_state_dict(json.loads(state))
-        assert list(loader) == rest
+    whole = batches_of(dataset, workers=1)
+    head, state = begun(dataset, 4, workers=1)
+    assert sorted(whole) == list(range(9))
+    assert len(json.dumps(state)) < 120 * STAGES  # a stage does not repeat the states of earlier stages
+    assert head + batches_of(dataset, workers=2, state=state) == whole
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
 def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
-    dataset = Dataset.range(60)
-    if stream:
-        dataset = dataset.filter(keep)
+    dataset = chain(Dataset.range(60).filter(keep) if stream else Dataset.range(60), "map")
     options = {"batch_size": 4, "workers": 2, "seed": 1} | ({"lanes": 2} if stream else {})
-    dataset = chain(dataset, "map")
-    with mpqueue.Loader(dataset, **options) as loader:
-        batches = iter(loader)
-        head = [next(batches) for _ in range(5)]
-        state = json.loads(json.dumps(loader.state_dict()))
-        rest = list(batches)
-    assert np.sort(np.concatenate(head + rest)).tolist() == [STAGES + number for number in range(60)]
-    with mpqueue.Loader(dataset, **options) as loader:
-        loader.load_state_dict(state)
-        assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in rest]
+    whole = batches_of(dataset, **options)
+    head, state = begun(dataset, 5, **options)
+    assert sorted(number for batch in whole for number in batch) == [STAGES + number for number in range(60)]
+    assert head + batches_of(dataset, state=state, **options) == whole
 
 
 @pytest.mark.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"])
@@ -187,13 +167,9 @@ def test_stage_with_many_paths_is_visited_once(tmp_path):
 
 def test_stream_with_many_paths_is_computed_and_resumed():
     dataset = doubled(Dataset.range(40).filter(keep)).map(increased).batch(4)
-    with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
-        batches = iter(loader)
-        head = [next(batches).tolist() for _ in range(3)]
-        state = json.loads(json.dumps(loader.state_dict()))
-        rest = [next(batches).tolist() for _ in range(30)]
+    options = {"workers": 1, "lanes": 2, "seed": 1}
+    whole, _ = begun(dataset, 33, **options)
+    head, state = begun(dataset, 3, **options)
     assert len(json.dumps(state)) < 50_000
-    assert {number for batch in head + rest for number in batch} == set(range(1, 41))
-    with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
-        loader.load_state_dict(state)
-        assert [batch.tolist() for batch in islice(loader, 30)] == rest
+    assert {number for batch in whole for number in batch} == set(range(1, 41))
+    assert head + begun(dataset, 30, state=state, **options)[0] == whole

@@ -5,32 +5,20 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
+from helpers.drawing_sources import pair
 
-import mpqueue
 from mpqueue import Dataset
 
 
-class Located:
+class Located(Computed):
     """A source with locations."""
 
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        return f"line {index}"
+    def __init__(self, function="line {}".format):
+        super().__init__(function, 5)
 
     def locate(self, index):
         return f"text.txt:{index}"
-
-
-class Drawing:
-    """A source that draws random numbers."""
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().random()
 
 
 def numbers():
@@ -84,7 +72,7 @@ def test_get_takes_the_ids_that_a_map_receives(by_json):
 def test_get_draws_the_random_numbers_of_the_first_epoch_and_restores_those_of_the_caller():
     np.random.seed(3)
     before = np.random.get_state()[1].tolist()
-    dataset = Dataset.concatenate(Dataset.range(3), Dataset(Drawing()))
+    dataset = Dataset.concatenate(Dataset.range(3), Dataset(Computed(pair, 5)))
     assert dataset.get((1, 2)) == dataset[5]
     assert np.random.get_state()[1].tolist() == before
 
@@ -147,9 +135,8 @@ def test_locate_of_a_source_without_files_raises(source):
 
 
 def test_error_of_the_source_is_raised_by_get():
-    class Broken(Located):
-        def __getitem__(self, index):
-            raise OSError(f"cannot read {index}")
+    def broken(index):
+        raise OSError(f"cannot read {index}")
 
     with pytest.raises(OSError, match="cannot read 3"):
-        Dataset(Broken()).shuffle().get(3)
+        Dataset(Located(broken)).shuffle().get(3)

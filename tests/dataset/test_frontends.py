@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.loader_runs import batches_of, plain
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 
 import mpqueue
@@ -14,19 +15,11 @@ DATASET = (
 )
 
 
-def plain(batches):
-    return [{name: column.tolist() for name, column in batch.items()} for batch in batches]
-
-
-def expected(seed=3, num_epochs=2):
-    with mpqueue.Loader(DATASET, workers=0, seed=seed) as loader:
-        return [plain(loader) for _ in range(num_epochs)]
-
-
 def test_one_unordered_worker_keeps_the_order():
+    expected = batches_of(DATASET, epochs=2, seed=3, workers=0)
     with mpqueue.Loader(DATASET, seed=3, workers=1, ordered=False) as loader:
         assert len(loader) == 13
-        assert [plain(loader) for _ in range(2)] == expected()
+        assert [plain(batch) for _ in range(2) for batch in loader] == expected
 
 
 def test_options_of_a_loader_are_stages():
@@ -41,18 +34,15 @@ def test_options_of_a_loader_are_stages():
         ({"shuffle": True}, samples.shuffle()),
     ]
     for options, described in pairs:
-        with (
-            mpqueue.Loader(samples, workers=1, seed=1, **options) as by_options,
-            mpqueue.Loader(described, workers=0, seed=1) as by_stages,
-        ):
+        by_stages = mpqueue.Loader(described, workers=0, seed=1)
+        with mpqueue.Loader(samples, workers=1, seed=1, **options) as by_options:
             assert len(by_options) == len(by_stages) == len(described)
             for _ in range(2):
                 assert list(map(list, map(np.atleast_1d, by_options))) == list(map(list, map(np.atleast_1d, by_stages)))
 
 
 def test_sampler_selects_the_elements():
-    with mpqueue.Loader(Dataset.range(10).map(str), batch_size=2, sampler=[7, 1, 5], workers=1) as loader:
-        assert list(loader) == [["7", "1"], ["5"]]
+    assert batches_of(Dataset.range(10).map(str), batch_size=2, sampler=[7, 1, 5], workers=1) == [["7", "1"], ["5"]]
 
 
 def test_torch_loaders_accept_a_dataset_of_samples():

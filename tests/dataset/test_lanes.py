@@ -6,7 +6,9 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.pipelines import Failed, opened, reopened, rest_of
+from helpers.signal_handlers import handling, raising
 from model.functions import Shards, _Stateful
 
 import mpqueue
@@ -38,16 +40,12 @@ def test_notes_of_an_error_name_stage_sample_and_lane():
 
 
 def test_error_of_the_source_names_sample_and_lane():
-    class Broken:
-        def __len__(self):
-            return 6
+    def broken(index):
+        if index == 3:
+            raise OSError("cannot read")
+        return index
 
-        def __getitem__(self, index):
-            if index == 3:
-                raise OSError("cannot read")
-            return index
-
-    lane = opened(mpqueue.Dataset(Broken()).filter(always), 1, 2)
+    lane = opened(mpqueue.Dataset(Computed(broken, 6)).filter(always), 1, 2)
     assert lane.next() == 1
     with pytest.raises(OSError, match="cannot read") as caught:
         lane.next()
@@ -223,28 +221,20 @@ def test_slow_rereading_of_a_source_without_state_warns(monkeypatch, caplog):
     assert "state_dict() and load_state_dict()" in record.getMessage()
 
 
-def test_interrupted_lane_must_be_opened_again(monkeypatch):
+def test_interrupted_lane_must_be_opened_again():
     class Interrupt(Exception):
         pass
-
-    def handler(number, frame):
-        raise Interrupt
 
     def interrupted(value):
         if value == 2:
             signal.raise_signal(signal.SIGUSR1)
         return value
 
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        dataset = mpqueue.Dataset.range(5).filter(always).map(interrupted).batch(4)
-        lane = opened(dataset, skip=lambda entry: None)
-        with pytest.raises(Interrupt):
-            lane.next()
-        with pytest.raises(RuntimeError, match="was interrupted"):
-            lane.next()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    lane = opened(mpqueue.Dataset.range(5).filter(always).map(interrupted).batch(4), skip=lambda entry: None)
+    with handling(raising(Interrupt), signal.SIGUSR1), pytest.raises(Interrupt):
+        lane.next()
+    with pytest.raises(RuntimeError, match="was interrupted"):
+        lane.next()
 
 
 # -- Endless epochs, random numbers, counts

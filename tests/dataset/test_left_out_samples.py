@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from helpers.computed_source import Computed
-from helpers.server_directories import servers_directory  # noqa: F401
+from helpers.faults import burns
 
 import mpqueue
 from mpqueue import Dataset
@@ -33,25 +33,18 @@ def samples_of(value):
     return found if isinstance(found, list) else [found]
 
 
-class Broken:
-    """A source with samples that raise if they are left out; so a request for an excluded one fails."""
+def broken(index):
+    if index in {4, 9}:
+        raise OSError(f"sample {index} is broken")
+    return index
 
-    def __init__(self, out):
-        self.out = set(out)
 
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        if index in self.out:
-            raise OSError(f"sample {index} is broken")
-        return index
+BROKEN = Dataset(Computed(broken, 24)).batch(3).map(same)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_samples_are_counted_logged_and_named_once(workers, caplog):
-    data = Dataset(Broken([4, 9])).batch(3).map(same)
-    for batched in (data, data.map(as_list).batch(2, collate=list)):
+    for batched in (BROKEN, BROKEN.map(as_list).batch(2, collate=list)):
         caplog.clear()
         with mpqueue.Loader(batched, workers=workers, on_error="skip") as loader:
             named = []
@@ -71,47 +64,22 @@ def test_skipped_samples_are_counted_logged_and_named_once(workers, caplog):
                 list(loader)
 
 
-def needs_two(samples):
-    if samples == [3]:
-        raise ValueError("3 is alone")
-    return samples
-
-
-def raises_if_11_is_alone(samples):
-    if samples == [11]:
-        raise ValueError("11 is alone")
-    return samples
-
-
-HOLDS = {
-    "cache": lambda pairs: pairs.batch(2, collate=list).cache(),
-    "buffer": lambda pairs: pairs.batch(2, collate=list).shuffle(buffer=9),
-    "enumerate": lambda pairs: pairs.batch(2, collate=list).enumerate().map(lambda pair: pair[1]).shuffle(buffer=9),
-    "mix": lambda pairs: Dataset.mix([pairs.batch(2, collate=list)]).shuffle(buffer=9),
-    "passes": lambda pairs: pairs.batch(2, collate=list).repeat(2).shuffle(buffer=9),
-    "bucket": lambda pairs: pairs.bucket(len, [9], [2, 2], collate=list).shuffle(buffer=9),
-}
-
-
 def test_sample_of_an_earlier_pass_that_raised_is_in_no_batch():
     """Its element is held while later passes over the source begin."""
     streamed = Dataset.range(4).filter(lambda _: True).batch(1)
-    source = Dataset.mix([Dataset(Broken([4, 9])).batch(3).map(same), streamed], stop="never").batch(60, collate=list)
+    source = Dataset.mix([BROKEN, streamed], stop="never").batch(60, collate=list)
     with mpqueue.Loader(source, lanes=1, seed=1, workers=0, on_error="skip", epoch_batches=2) as loader:
         for batch in loader:
             assert [number for _, number in loader.last.samples] == samples_of(batch)
 
 
 def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_path):
-    marker = tmp_path / "crashed"
-
     def crash_once(number):
-        if number == 7 and not marker.exists():
-            marker.touch()
+        if number == 7 and burns(tmp_path / "fuse"):
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
     data = Dataset(Computed(crash_once, 12)).batch(3).map(same)
     with mpqueue.Loader(data, workers=1, start_method="fork", exclude=[4, 8], restarts=1) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2], [3, 5], [6, 7], [9, 10, 11]]
-    assert marker.exists()
+        assert loader.statistics().deaths == 1

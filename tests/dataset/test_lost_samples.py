@@ -8,14 +8,14 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.computed_source import AtOnce, Computed
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.plan.states.compact import restored
-from mpqueue.worker.runners import lane_runner
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("always_saved")]
 
 FATAL = {7, 29}
 HANGING = "FOLDER_OF_HANGING_PROCESSES"  # environment variable: a sample records its number there instead of killing
@@ -35,21 +35,6 @@ def fatal(number):
             os.kill(os.getpid(), signal.SIGKILL)
         raise Broken
     return number
-
-
-class Numbers:
-    """A source with fatal samples."""
-
-    def __len__(self):
-        return 60
-
-    def __getitem__(self, position):
-        return fatal(position)
-
-
-class AtOnce(Numbers):
-    def __getitems__(self, positions):
-        return [fatal(position) for position in positions]
 
 
 def items(number):
@@ -81,17 +66,10 @@ PIPELINES = {
     "collate": lambda: numbers.shuffle(buffer=4).batch(3, collate=joined),
     "buckets": lambda: numbers.shuffle(buffer=4).bucket(length_of, [3], [3, 2], collate=lambda some: np.array(some)),
     "passes": lambda: numbers.take(24).map(fatal).shuffle(buffer=4).repeat(2).batch(2),
-    "a source": lambda: mpqueue.Dataset(Numbers()).shuffle().shuffle(buffer=4).batch(3),
-    "a source of many": lambda: mpqueue.Dataset(AtOnce()).shuffle(buffer=4).batch(3),
+    "a source": lambda: mpqueue.Dataset(Computed(fatal, 60)).shuffle().shuffle(buffer=4).batch(3),
+    "a source of many": lambda: mpqueue.Dataset(AtOnce(fatal, 60)).shuffle(buffer=4).batch(3),
     "elements": lambda: mpqueue.Dataset.zip(numbers.map(fatal).filter(bool), numbers).map(lambda pair: pair[0]),
 }
-
-
-@pytest.fixture(autouse=True)
-def _always_saved(monkeypatch):
-    """Take a snapshot after each element; forked workers inherit this."""
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
 
 def loader(dataset, **options):

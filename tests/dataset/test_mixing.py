@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 import mpqueue
 from mpqueue.dataset.mix.arithmetic import Shares
 
-WEIGHTS = st.lists(
-    st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3])),
-    min_size=1,
-    max_size=6,
-)
+WEIGHT = st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3]))
+WEIGHTS = st.lists(WEIGHT, min_size=1, max_size=6)
 
 
 @given(WEIGHTS, st.integers(0, 5000))

@@ -1,9 +1,12 @@
 """Random numbers of stages depend on the seed, the epoch, the stage, and the sample's index before it."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -11,28 +14,16 @@ from mpqueue import Dataset
 pytestmark = pytest.mark.sample(1)
 
 
-class Noisy:
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return index, random.random(), np.random.rand(), mpqueue.rng().random()
-
-
 def draw(sample):
     return (*sample, random.random(), np.random.rand(), mpqueue.rng().random())
 
 
-def flat(loader):
-    return [sample for batch in loader for sample in batch]
+DATASET = Dataset(Computed(lambda index: draw((index,)), 12)).shuffle().map(draw).map(draw)
 
 
-DATASET = Dataset(Noisy()).shuffle().map(draw).map(draw)
-
-
-def epochs(dataset, num_epochs=2, **options):
+def epochs(dataset, **options):
     with mpqueue.Loader(dataset, seed=5, **options) as loader:
-        return [flat(loader) for _ in range(num_epochs)]
+        return [[sample for batch in loader for sample in batch] for _ in range(2)]
 
 
 def now_and_then(sample):
@@ -116,31 +107,19 @@ def test_same_dataset_in_two_branches_draws_different_numbers():
     assert len({number for pair in Dataset.zip(drawn, drawn) for number in pair}) == 6
 
 
-class Nested:
-    """Source code that reads a dataset: its own random numbers continue afterwards."""
-
-    def __init__(self, asks):
-        self.asks = asks
-
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        before = random.random(), mpqueue.rng().random()
-        inner = DATASET[index] if self.asks else None
-        return [before, random.random(), np.random.rand(), mpqueue.rng().random(), inner]
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nested_dataset_access_does_not_change_the_sources_numbers(workers):
-    asking, plain = (list(_items(Nested(asks), workers)) for asks in (True, False))
+    """Source code may read a dataset: its own random numbers continue afterwards."""
+
+    def sample(index, *, asks):
+        before = random.random(), mpqueue.rng().random()
+        inner = DATASET[index] if asks else None
+        return [before, random.random(), np.random.rand(), mpqueue.rng().random(), inner]
+
+    sources = [Computed(partial(sample, asks=asks), 6) for asks in (True, False)]
+    asking, plain = (batches_of(source, workers=workers, seed=2) for source in sources)
     assert [item[:4] for item in asking] == [item[:4] for item in plain]
     assert len({item[4][1] for item in asking}) == 6
-
-
-def _items(source, workers):
-    with mpqueue.Loader(source, workers=workers, seed=2) as loader:
-        return list(loader)
 
 
 def test_generator_held_by_a_source_is_seeded_at_any_depth():

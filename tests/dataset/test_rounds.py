@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from helpers.injected_exceptions import Strike, Struck
+from helpers.loader_runs import batches_of
 from model.functions import Drawing, Kept
 
 import mpqueue
@@ -45,8 +46,7 @@ def test_torch_iterable_dataset_selects_its_share_by_lane(kind):
     wanted = list(dataset)
     assert sorted(wanted) == list(range(0, 50, 2))
     if kind is not None:
-        with mpqueue.Loader(dataset, seed=0, **kind) as loader:
-            assert list(loader) == wanted
+        assert batches_of(dataset, seed=0, **kind) == wanted
 
 
 STREAM = mpqueue.Dataset.range(90).map(Drawing(1)).filter(Kept(2)).flat_map(lambda pair: [pair, pair]).shuffle(buffer=3)

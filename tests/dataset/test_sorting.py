@@ -12,10 +12,9 @@ from mpqueue import Dataset
 
 pytestmark = pytest.mark.sample(2)
 
-KEYS = st.one_of(
-    st.lists(st.integers(-5, 5)), st.lists(st.floats(allow_nan=False)), st.lists(st.text(max_size=2)),
-    st.lists(st.one_of(st.integers(), st.floats(allow_nan=False))), st.lists(st.tuples(st.integers(0, 2), st.text(max_size=1))),
-)  # fmt: skip
+FLOATS = st.floats(allow_nan=False)
+KINDS = [st.integers(-5, 5), FLOATS, st.text(max_size=2), st.integers() | FLOATS]
+KEYS = st.one_of(*map(st.lists, [*KINDS, st.tuples(st.integers(0, 2), st.text(max_size=1))]))
 
 
 def first(pair):

@@ -5,7 +5,7 @@ import pickle
 from bisect import bisect_right
 
 import pytest
-from helpers.pipelines import made
+from helpers.pipelines import Failed, made, rest_of
 from helpers.stage_inputs import saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,6 @@ from mpqueue.dataset.running.build import DatasetLanes, open_stages
 from mpqueue.dataset.running.source import Readers
 from mpqueue.plan.ids.history import Changes
 from mpqueue.worker.runners.lanes import LaneRun
-from mpqueue.worker.runners.runner import StreamEnd
 
 STOPS = ["first", "all", "never"]
 MOST = 3000  # elements of an endless mix that are compared
@@ -121,16 +120,6 @@ def open_lane(root, lane, num_lanes, *, epoch=0, seed=3, state=None, number=0, w
     return DatasetLanes(root, Changes((), tuple(weights))).open_lane(run)
 
 
-def elements_in(lane, most):
-    found = []
-    for _ in range(most):
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            break
-    return found
-
-
 @pytest.mark.slow
 @settings(max_examples=60)
 @given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.booleans(), st.data())
@@ -150,11 +139,11 @@ def test_lane_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, is_in
         expected.append(one.value())
     opened = open_lane(root, lane, num_lanes, epoch=epoch, state={"weights": numbers}, weights=weights)
     stop_at = data.draw(st.integers(0, len(expected)))
-    assert elements_in(opened, stop_at) == expected[:stop_at]
+    assert rest_of(opened, stop_at) == expected[:stop_at]
     state = json.loads(json.dumps(pickle.loads(pickle.dumps(opened.save()))))
     again = open_lane(root, lane, num_lanes, epoch=epoch, state=state, number=stop_at, weights=weights)
-    assert elements_in(again, 900 - stop_at) == expected[stop_at:]
-    assert elements_in(opened, 900 - stop_at) == expected[stop_at:]
+    assert rest_of(again, 900 - stop_at) == expected[stop_at:]
+    assert rest_of(opened, 900 - stop_at) == expected[stop_at:]
 
 
 def raise_first(number):
@@ -164,36 +153,24 @@ def raise_first(number):
     return number
 
 
-def outcomes_in(lane, most):
-    """Return the elements of a lane. Elements that raise are replaced by their numbers, as strings."""
-    found = []
-    for _ in range(most):
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            break
-        except ValueError as error:
-            found.append(str(error))
-    return found
-
-
 @pytest.mark.parametrize("stop", STOPS)
 def test_lane_resumes_after_an_element_that_raised(stop):
     """A part may begin again, and be the last one to do so, with elements that raise."""
     root = mixed([4, 3], [(0, [1, 1])], stop, (), lambda dataset: stream(dataset).map(raise_first))
     for lane, num_lanes in ((0, 1), (0, 2), (1, 2)):
-        whole = outcomes_in(open_lane(root, lane, num_lanes), 40)
+        whole = rest_of(open_lane(root, lane, num_lanes), 40)
         opened = open_lane(root, lane, num_lanes)
         for position in range(len(whole)):
             again = open_lane(root, lane, num_lanes, state=pickle.loads(pickle.dumps(opened.save())))
-            assert outcomes_in(again, 40 - position) == whole[position:]
-            assert outcomes_in(opened, 1) == whole[position : position + 1]
+            assert rest_of(again, 40 - position) == whole[position:]
+            assert rest_of(opened, 1) == whole[position : position + 1]
 
 
 def test_sample_that_raised_is_picked_again_with_the_new_weights():
     root = mixed([6, 4], [(0, [1, 0])], "never", (), lambda dataset: stream(dataset).map(raise_first))
     opened = open_lane(root, 0, 1, state={"weights": [1]}, weights=[(0, 1)])
-    assert outcomes_in(opened, 4) == ["0", "100000", "100001", 100_002]
+    raised = [Failed("ValueError", str(number)) for number in (0, 100_000, 100_001)]
+    assert rest_of(opened, 4) == [*raised, 100_002]
 
 
 def test_new_weights_do_not_continue_a_mix_that_has_ended():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -47,15 +48,10 @@ def drawn(window):
 
 def test_window_of_a_stream_keeps_the_random_numbers_of_its_first_element():
     dataset = Dataset.range(60).filter(lambda _: True).window(3, 1).map(drawn)
-    found = {}
-    for excluded in ([], [20, 33]):
-        with mpqueue.Loader(dataset, lanes=3, workers=0, seed=1, exclude=excluded) as loader:
-            found[str(excluded)] = {window[0]: (window, number) for window, number in loader}
-    whole, rest = found.values()
-    assert {first: number for first, (_, number) in rest.items()} == {
-        first: number for first, (_, number) in whole.items() if first not in {20, 33}
-    }
-    assert any(rest[first][0] != whole[first][0] for first in rest)
+    whole, rest = (batches_of(dataset, lanes=3, workers=0, seed=1, exclude=excluded) for excluded in ([], [20, 33]))
+    numbers = {window[0]: number for window, number in whole if window[0] not in {20, 33}}
+    assert {window[0]: number for window, number in rest} == numbers
+    assert any(window not in [other for other, _ in whole] for window, _ in rest)
 
 
 def test_stream_resumes_in_the_middle_of_overlapping_windows():
@@ -67,6 +63,4 @@ def test_stream_resumes_in_the_middle_of_overlapping_windows():
         state = json.dumps(loader.state_dict())
         rest = list(batches)
     assert list(ids) == seen[-1]
-    with mpqueue.Loader(dataset, lanes=3, workers=0) as loader:
-        loader.load_state_dict(json.loads(state))
-        assert list(loader) == rest
+    assert batches_of(dataset, lanes=3, workers=0, state=json.loads(state)) == rest

@@ -1,7 +1,7 @@
-"""A separate cache for each test, and separate file systems for each test that requests them."""
+"""A separate cache for each test, and file systems and a web server for each test that requests them."""
 
 import pytest
-from helpers.range_server import forget_file_systems
+from helpers.range_server import forget_file_systems, range_server
 
 from mpqueue.files.access import ranges
 
@@ -18,3 +18,18 @@ def own_file_systems(monkeypatch):
     monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
     yield
     forget_file_systems()
+
+
+@pytest.fixture
+def web():
+    with range_server() as served:
+        yield served
+
+
+@pytest.fixture
+def memory():
+    """Return a file system in memory, which is empty after the test."""
+    filesystem = pytest.importorskip("fsspec").filesystem("memory")
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]

@@ -157,9 +157,8 @@ def test_copy_imports_pyarrow_on_first_read(path, tmp_path):
         "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb')); n = len(source); before = 'pyarrow' in sys.modules; "
         "source[0]; print(n, before, 'pyarrow' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "source")], capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-c", code, str(tmp_path / "source")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["1000", "False", "True"], done.stderr
 
 

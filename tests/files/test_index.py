@@ -34,11 +34,7 @@ def scan(path):
         data = file.read()
     if data == b"bad":
         raise FileError(path, 0, "it is bad")
-    return {
-        "bytes": np.frombuffer(data, np.uint8),
-        "sizes": np.array([len(data)], np.int64),
-        "none": np.empty(0, "<i4"),
-    }
+    return {"bytes": np.frombuffer(data, np.uint8), "sizes": np.array([len(data)]), "none": np.empty(0, "<i4")}
 
 
 def scan_noting(log, path):
@@ -87,10 +83,8 @@ def test_index_is_created_once(paths, cache, tmp_path):
 
 
 def test_other_files_formats_and_versions_have_other_indexes(paths, cache):
-    indexes = [Index("bytes", 1, paths, scan, cache)]
-    indexes.append(Index("other", 1, paths, scan, cache))
-    indexes.append(Index("bytes", 2, paths, scan, cache))
-    indexes.append(Index("bytes", 1, paths[:2], scan, cache))
+    described = [("bytes", 1, paths), ("other", 1, paths), ("bytes", 2, paths), ("bytes", 1, paths[:2])]
+    indexes = [Index(*each, scan, cache) for each in described]
     os.utime(paths[0], ns=(10**18, 10**18))
     indexes.append(Index("bytes", 1, paths, scan, cache))
     assert len({index.path for index in indexes}) == 5

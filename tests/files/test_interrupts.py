@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 from helpers.file_formats import write_array_record, write_tar
+from helpers.signal_handlers import handling
 from helpers.table_files import table, write_parquet
 from PIL import Image
 
@@ -27,8 +28,6 @@ def interrupt_in(monkeypatch):
     def strike(*_):
         raise TimeLimit("the time limit")
 
-    before = signal.signal(signal.SIGALRM, strike)
-
     def interrupt(owner, name):
         function = getattr(owner, name)
 
@@ -39,8 +38,8 @@ def interrupt_in(monkeypatch):
 
         monkeypatch.setattr(owner, name, interrupted)
 
-    yield interrupt
-    signal.signal(signal.SIGALRM, before)
+    with handling(strike, signal.SIGALRM):
+        yield interrupt
 
 
 def remote_lines(folder):

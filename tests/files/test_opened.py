@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.forked_calls import exit_at_once, status_of
+from helpers.table_files import rewrite
 
 from mpqueue.errors import FileError
 from mpqueue.files.access.opened import IndexedFile, OpenFiles
@@ -30,22 +31,13 @@ def open_files():
     return {fd: os.readlink(link) for fd, link in links.items() if os.path.islink(link)}
 
 
-def rewrite(path, data):
-    """Write a file again, with another modification time even if the clock of its file system is coarse."""
-    path.write_bytes(data)
-    os.utime(path, ns=(10**18, 10**18))
-
-
 def test_pieces_are_returned_in_the_requested_order(three):
     """Adjacent, overlapping, repeated, distant, large and empty pieces."""
     contents = [path.read_bytes() for path in three]
+    near = [(2, 50, 10), (0, 10, 5), (0, 15, 5), (0, 12, 8), (0, 10, 5), (0, 0, 0), (0, 20, 2), (0, 5_000, 100)]
     pieces = [
-        FileRange(file, offset, length)
-        for file, offset, length in [
-            (2, 50, 10), (0, 10, 5), (0, 15, 5), (0, 12, 8), (0, 10, 5), (1, 99_000, 1000), (0, 60_000, 10), (0, 0, 0),
-            (0, 30, 50_000), (0, 5_000, 100), (0, 20, 2), (2, 0, 100_000),
-        ]
-    ]  # fmt: skip
+        FileRange(*piece) for piece in [*near, (1, 99_000, 1000), (0, 60_000, 10), (0, 30, 50_000), (2, 0, 100_000)]
+    ]
     expected = [contents[file][offset : offset + length] for file, offset, length in pieces]
     assert OpenFiles(files_of(three)).read_all(pieces) == expected
     assert OpenFiles(files_of(three)).read_all([]) == []

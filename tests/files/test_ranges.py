@@ -3,11 +3,9 @@
 import os
 import threading
 
-import fsspec
 import fsspec.asyn
 import pytest
 from helpers.forked_calls import status_of_fork
-from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
 from mpqueue.files.access import ranges
@@ -24,19 +22,15 @@ pytestmark = pytest.mark.usefixtures("own_file_systems")
 
 
 @pytest.fixture
-def web():
-    with range_server() as served:
-        served.files["a.bin"] = DATA
-        yield served
+def web(web):
+    web.files["a.bin"] = DATA
+    return web
 
 
 @pytest.fixture
-def memory():
-    filesystem = fsspec.filesystem("memory")
-    filesystem.pipe("/data/a.bin", DATA)
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
+def memory(memory):
+    memory.pipe("/data/a.bin", DATA)
+    return memory
 
 
 def opened(*names):
@@ -56,7 +50,8 @@ def test_bytes_of_urls_are_read_by_position(web, memory):
 def test_adjacent_pieces_are_one_request_and_others_concurrent(web, tmp_path):
     (tmp_path / "b.bin").write_bytes(DATA[::-1])
     files = opened(web.url("a.bin"), str(tmp_path / "b.bin"))
-    pieces = [FileRange(0, 500_000, 10), FileRange(1, 5, 7), FileRange(0, 70, 30), FileRange(0, 0, 10), FileRange(0, 90, 100), FileRange(0, 60_000, 1), FileRange(1, 0, 3), FileRange(0, 500_100, 10)]  # fmt: skip
+    apart = [(0, 500_000, 10), (1, 5, 7), (0, 70, 30), (0, 0, 10), (0, 90, 100), (0, 60_000, 1), (1, 0, 3)]
+    pieces = [FileRange(*piece) for piece in [*apart, (0, 500_100, 10)]]
     web.requests.clear()
     contents = [DATA, DATA[::-1]]
     assert files.read_all(pieces) == [contents[f][start : start + n] for f, start, n in pieces]
@@ -69,9 +64,8 @@ def test_requests_are_concurrent(web):
     together = threading.Barrier(8)
     seen = []
     web.files = Waiting(web.files, lambda: seen.append(together.wait(60)))
-    assert files.read_all([FileRange(0, 100_000 * i, 5) for i in range(8)]) == [
-        DATA[100_000 * i :][:5] for i in range(8)
-    ]
+    starts = range(0, 800_000, 100_000)
+    assert files.read_all([FileRange(0, start, 5) for start in starts]) == [DATA[start:][:5] for start in starts]
     assert sorted(seen) == list(range(8))
 
 

@@ -11,6 +11,7 @@ import tarfile
 
 import pytest
 from helpers.file_formats import write_tar
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -83,12 +84,10 @@ def test_index_access_names_the_compression_and_the_command(tmp_path, ending, ki
 
 def test_each_virtual_shard_reads_whole_archives(shards):
     stream = mpqueue.Dataset(TarStream(shards)).map(lambda sample: int(sample["cls"])).batch(6)
-    with mpqueue.Loader(stream, workers=2, lanes=4, seed=1) as loader:
-        found = [batch.tolist() for batch in loader]
+    found = batches_of(stream, workers=2, lanes=4, seed=1)
     # Shard 0 has the archives 0 and 4, and each of the others has one.
     assert found == [list(range(6 * at, 6 * at + 6)) for at in range(5)]
-    with mpqueue.Loader(stream, workers=0, lanes=4) as loader:
-        assert [batch.tolist() for batch in loader] == found
+    assert batches_of(stream, workers=0, lanes=4) == found
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -151,9 +150,7 @@ def test_wrong_checksum_of_the_content_raises(tmp_path):
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, is_remote):
-    memory = pytest.importorskip("fsspec").filesystem("memory")
-
+def test_local_or_remote_archive_is_read_until_it_changes(tmp_path, memory, is_remote):
     def written(number):
         path = archive(tmp_path / "a.tar.gz", number)
         memory.pipe("/stream/a.tar.gz", path.read_bytes())

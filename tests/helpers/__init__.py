@@ -7,14 +7,15 @@ A module that runs in other processes needs no framework. The modules, by name::
     batch_trees.py          trees of arrays and of other values that batches may contain, and a comparison of two trees
     call_counts.py          counts of calls and instructions, which do not depend on the load
     commands.py             the command ``mpqueue`` in the test's process
-    computed_source.py      a source whose items a function computes
-    concurrent_calls.py     calls at the same time, each in its own thread
+    computed_source.py      sources whose items a function computes
+    concurrent_calls.py     calls at the same time, each in its own thread or process
     consumer_processes.py   a consumer in a separate process that executes the commands of a test one at a time
     consumer_requests.py    messages of a consumer, in a form that tests can write and compare
     control_groups.py       the kernel's description of the control groups of this process, replaced by files of a test
     coordinator_parts.py    the parts inside coordinators and their servers, for tests that must end or address them
     coroutines.py           steps of coroutines in an event loop, in an order that does not depend on time
     costs.py                counts of tests with processes and of long tests, for bounds in ``scripts/test``
+    counted_calls.py        counts of calls in a file, shared by all processes
     damaged_bytes.py        damaged bytes, for tests of decoders
     deadlock.py             a limit for waits that return at once unless a deadlock exists
     declared_hangs.py       workers that declare that they hang
@@ -42,6 +43,7 @@ A module that runs in other processes needs no framework. The modules, by name::
     kept_batches.py         the last batches of a loop, which must not change while other batches pass
     keras_environment.py    programs that import Keras without its optional packages
     keras_fits.py           fits of a small model with the real Keras, and records of the batches that Keras received
+    loader_runs.py          runs of a loader, for tests that need only its batches and its states
     logged_lanes.py         a source of lanes that logs each computed element
     mapped_values.py        a source that follows a number in a mapped file
     memory_groups.py        memory control groups for trainers in tests

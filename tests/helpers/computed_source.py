@@ -1,4 +1,4 @@
-"""A source of items that a function computes."""
+"""Sources of items that a function computes."""
 
 
 class Computed:
@@ -12,3 +12,10 @@ class Computed:
 
     def __getitem__(self, index):
         return self.function(index)
+
+
+class AtOnce(Computed):
+    """The same source, which also returns the items of several indices at once."""
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]

@@ -1,5 +1,6 @@
-"""Calls at the same time, each in its own thread."""
+"""Calls at the same time, each in its own thread or process."""
 
+import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,3 +17,22 @@ def in_threads(*calls):
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(begin, calls, timeout=DEADLOCK_S))
+
+
+def in_processes(call, cases, method="fork"):
+    """Call a function with each tuple of arguments at the same time, each in its own process."""
+    context = multiprocessing.get_context(method)
+    begin = context.Event()
+    processes = [context.Process(target=_call_later, args=(begin, call, *arguments)) for arguments in cases]
+    for process in processes:
+        process.start()
+    begin.set()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+        process.close()
+
+
+def _call_later(begin, call, *arguments):
+    assert begin.wait(DEADLOCK_S)
+    call(*arguments)

@@ -27,6 +27,11 @@ def drawing(index: int) -> dict[str, Any]:
     return {"index": index, "numbers": np.array(numbers)}
 
 
+def pair(index: int) -> tuple[int, int]:
+    """Return a sample of its index and a random number."""
+    return index, int(mpqueue.rng().integers(1 << 40))
+
+
 def has_even_index(sample: dict[str, Any]) -> bool:
     """Return whether the index of a sample is even."""
     return sample["index"] % 2 == 0

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mpqueue
+from helpers.loader_runs import plain
 from mpqueue import Dataset, Loader
 from mpqueue.plan.states.saved_states import sealed
 
@@ -60,14 +61,16 @@ class Changing(Batches):
 class OwnGenerator:
     """A sampler with a generator."""
 
-    def __init__(self, generator):
-        self.generator = generator
+    length = 40
+
+    def __init__(self, generator, length=40):
+        self.generator, self.length = generator, length
 
     def __len__(self):
-        return 40
+        return self.length
 
     def __iter__(self):
-        order = list(range(40))
+        order = list(range(self.length))
         self.generator.shuffle(order)
         return iter(order)
 
@@ -289,15 +292,6 @@ CASES = {
     "function": Case(finite(function), worlds=(1,)),
     "function_of_samples": Case(finite(function, batch_size=4), worlds=(1,)),
 }  # fmt: skip
-
-
-def plain(value):
-    """Return a batch as lists, numbers and strings."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def take(loader, count, batches=None):

@@ -76,29 +76,23 @@ def test_every_kind_of_batch_is_delivered_unchanged(options):
                 assert same(plain(got), plain(expected)), name
 
 
-class Sized:
-    """A source with a different shape for each batch; its content depends on the index."""
-
-    def __init__(self, count, largest=70_000_000):
-        self.sizes = [64, largest, 100, 3_000_000, 64, 5_000_000, *range(65, 65 + count)]
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def __getitem__(self, index):
-        return np.full(self.sizes[index], index % 251, np.uint8)
+def sized(count, largest=70_000_000):
+    """Return a source with a different shape for each batch, and the sizes; the content depends on the index."""
+    sizes = [64, largest, 100, 3_000_000, 64, 5_000_000, *range(65, 65 + count)]
+    return Computed(lambda index: np.full(sizes[index], index % 251, np.uint8), len(sizes)), sizes
 
 
 def test_batches_from_64_bytes_to_70_megabytes_go_through_one_ring():
-    with Loader(Sized(200), workers=2) as loader:
+    source, sizes = sized(200)
+    with Loader(source, workers=2) as loader:
         for index, batch in enumerate(loader):
-            assert batch.size == loader.source.sizes[index]
+            assert batch.size == sizes[index]
             assert (batch == index % 251).all()
         assert index == len(loader) - 1
 
 
 def test_memory_of_large_batches_is_returned_after_small_ones():
-    with Loader(Sized(250, largest=20_000_000), workers=1) as loader:
+    with Loader(sized(250, largest=20_000_000)[0], workers=1) as loader:
         reserved = []
         for batch in loader:
             del batch
@@ -107,22 +101,15 @@ def test_memory_of_large_batches_is_returned_after_small_ones():
     assert reserved[-1] < 4_000_000
 
 
-class Reusing:
-    """A source that writes every batch into the same buffers, as efficient NumPy code does."""
-
-    def __init__(self):
-        self.buffer = np.zeros((32, 8))
-
-    def __len__(self):
-        return 40
-
-    def __getitem__(self, index):
-        self.buffer[...] = index
-        return self.buffer, self.buffer[0]
-
-
 def test_batches_of_source_with_reused_buffer_remain_unchanged():
-    with Loader(Reusing(), workers=2) as loader:
+    """As in efficient NumPy code."""
+    buffer = np.zeros((32, 8))
+
+    def batch(index):
+        buffer[...] = index
+        return buffer, buffer[0]
+
+    with Loader(Computed(batch, 40), workers=2) as loader:
         kept = list(loader)
     assert [float(batch[0][3, 3]) for batch in kept] == [float(index) for index in range(40)]
     assert all((images == row).all() for images, row in kept)
@@ -177,23 +164,16 @@ def test_copy_true_of_an_enqueuer_leaves_the_object_of_the_source(processes):
     assert not source.rows.any()
 
 
-class Keeping:
-    """A source that keeps an array allocated in the slot, and writes to it for every batch."""
-
-    kept = None
-
-    def __len__(self):
-        return 60
-
-    def __getitem__(self, index):
-        if self.kept is None:
-            self.kept = mpqueue.empty((100,), np.int64)
-        self.kept[...] = index
-        return self.kept
-
-
 def test_source_that_keeps_array_of_slot_cannot_change_its_batches():
-    with Loader(Keeping(), workers=2) as loader:
+    in_slot = None
+
+    def batch(index):
+        nonlocal in_slot
+        in_slot = mpqueue.empty((100,), np.int64) if in_slot is None else in_slot
+        in_slot[...] = index
+        return in_slot
+
+    with Loader(Computed(batch, 60), workers=2) as loader:
         kept = list(loader)
     assert [int(batch[50]) for batch in kept] == list(range(60))
     assert all((batch == batch[0]).all() for batch in kept)
@@ -210,7 +190,7 @@ def test_empty_and_stack_use_numpy_outside_of_workers():
 
 
 def test_batch_above_max_batch_bytes_raises():
-    enqueuer = OrderedEnqueuer(Sized(10), True, max_batch_bytes=1_000_000)
+    enqueuer = OrderedEnqueuer(sized(10)[0], True, max_batch_bytes=1_000_000)
     enqueuer.start(2)
     batches = enqueuer.get()
     assert next(batches).size == 64

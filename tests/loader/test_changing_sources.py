@@ -235,9 +235,8 @@ class Noted(Levels):
         self.path = str(path)
 
     def __getitem__(self, index):
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, f"{self.level}{index} ".encode())
-        os.close(fd)
+        with open(self.path, "a") as file:
+            file.write(f"{self.level}{index} ")
         return super().__getitem__(index)
 
     def noted(self):

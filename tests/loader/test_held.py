@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.concurrent_calls import in_threads
 from helpers.repeated_signals import Repeated, Repeating
+from helpers.saved_states import OwnGenerator
 from helpers.signal_handlers import handling
 
 import mpqueue
@@ -26,33 +28,12 @@ pytestmark = pytest.mark.sample(2)
 ARRAYS = [np.full(2, index) for index in range(23)]
 
 
-class Shuffled:
-    """A sampler that draws from its own generator."""
-
-    def __init__(self, length):
-        self.length, self.generator = length, np.random.default_rng(7)
-
-    def __len__(self):
-        return self.length
-
-    def __iter__(self):
-        return iter(self.generator.permutation(self.length).tolist())
+def itself(batch):
+    return batch
 
 
-class Still:
-    """A device to which batches are moved at once."""
-
-    def start(self, batch):
-        return batch
-
-    def finish(self, moving):
-        return moving
-
-    def is_done(self, moving):
-        return True
-
-    def release(self, moving):
-        pass
+# A device to which batches are moved at once.
+STILL = SimpleNamespace(start=itself, finish=itself, is_done=lambda _: True, release=lambda _: None)
 
 
 class Changing(mpqueue.Sequence):
@@ -90,7 +71,7 @@ def stream(length=60):
 
 
 def ahead(loader, number):
-    return Ahead.of(loader, Still(), number)
+    return Ahead.of(loader, STILL, number)
 
 
 def rest(batches):
@@ -102,7 +83,7 @@ ORDERS = {
     "shuffled": (lambda: ARRAYS, {"batch_size": 2, "shuffle": True, "workers": 2, "backend": "thread"}),
     "processes": (lambda: ARRAYS, {"batch_size": 2, "shuffle": True, "workers": 1}),
     "unordered": (lambda: ARRAYS, {"ordered": False, "workers": 1, "backend": "thread"}),
-    "sampler": (lambda: ARRAYS, {"batch_size": 2, "sampler": Shuffled}),
+    "sampler": (lambda: ARRAYS, {"batch_size": 2, "sampler": OwnGenerator}),
     "lanes": (stream, {"lanes": 4}),
     "endless": (stream, {"lanes": 4, "epoch_batches": 7}),
     "empty lanes": (lambda: stream(9), {"lanes": 8}),
@@ -120,7 +101,8 @@ def fails_at_seven(number):
 
 def opened(order, **more):
     source, options = ORDERS[order]
-    options = {**options, "sampler": Shuffled(len(ARRAYS))} if "sampler" in options else options
+    if "sampler" in options:
+        options = options | {"sampler": OwnGenerator(np.random.default_rng(7), len(ARRAYS))}
     return Loader(source(), **{"seed": 3, "workers": 0, **options, **more})
 
 
@@ -222,22 +204,16 @@ def test_last_batch_that_keras_took_ahead_is_used_at_the_next_request():
         assert source.ends == 1
 
 
-class Raising(mpqueue.Sequence):
-    """A source with one sample that raises."""
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        if index == 2:
-            raise ValueError("cannot read 2")
-        return index
+def fails_at_two(index):
+    if index == 2:
+        raise ValueError("cannot read 2")
+    return index
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_loop_after_a_change_begins_the_next_epoch_though_an_error_was_held(count):
     """A later loop does not continue at the error, if the change has dropped it before the user got it."""
-    with Loader(Raising(), workers=0) as loader:
+    with Loader(Computed(fails_at_two, 12), workers=0) as loader:
         batches = ahead(loader, 3)
         assert next(batches) == 0
         loader.exclude([2])  # batch 1 and the error of sample 2 are held

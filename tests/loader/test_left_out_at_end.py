@@ -110,7 +110,7 @@ def test_places_do_not_depend_on_threads_and_workers(name, options):
         ({"batch_size": 5, "drop_last": True}, [[0, 1, 4]]),
     ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("backend", BACKENDS, ids=IDS)
 def test_elements_of_generator_functions(options, of_lane, backend):
     whole = [

@@ -2,8 +2,10 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.engine_parts import waiting_in
 from helpers.waits import until
 
@@ -14,25 +16,15 @@ LENGTH = 6
 KINDS = {"process": {"workers": 2}, "thread": {"workers": 2, "backend": "thread"}, "inline": {"workers": 0}}
 
 
-class Held:
-    """A source with an item 2 that waits for an event."""
+def held():
+    """Return a source with an item 2 that waits for an event, and the event."""
+    go_on = threading.Event()
 
-    def __init__(self):
-        self.go_on = threading.Event()
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        assert index != 2 or self.go_on.wait(60)
+    def item(index):
+        assert index != 2 or go_on.wait(60)
         return index
 
-
-def stream_of(held):
-    def numbers():
-        yield from (held[index] for index in range(LENGTH))
-
-    return numbers
+    return Computed(item, LENGTH), go_on
 
 
 @pytest.fixture
@@ -50,8 +42,8 @@ def asleep():
 
 @pytest.mark.parametrize(("is_stream", "progress"), [(False, True), (True, False)])
 def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress, asleep):
-    held = Held()
-    source = stream_of(held) if is_stream else held
+    items, go_on = held()
+    source = partial(map, items.function, range(LENGTH)) if is_stream else items
     workers = 1 if is_stream else 2
     with Loader(source, batch_size=None, workers=workers, backend="thread", progress=progress) as loader:
         first = iter(loader)
@@ -60,7 +52,7 @@ def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress, aslee
         second = iter(loader)
         with pytest.raises(RuntimeError, match="was invalidated by a later iterator of the same Loader"):
             asking.result(60)
-        held.go_on.set()
+        go_on.set()
         assert list(second) == list(range(LENGTH))
         assert list(loader) == list(range(LENGTH))
 
@@ -69,9 +61,9 @@ def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress, aslee
 @pytest.mark.parametrize("num_taken", [0, 2])
 def test_invalidated_loop_takes_no_batch(kind, num_taken):
     """Its thread has checked for a later iterator, and acquires the lock after that iterator was created."""
-    held = Held()
-    held.go_on.set()
-    source = [*range(LENGTH)] if kind == "process" else held
+    items, go_on = held()
+    go_on.set()
+    source = [*range(LENGTH)] if kind == "process" else items
     with Loader(source, batch_size=None, **KINDS[kind]) as loader:
         first = iter(loader)
         assert [next(first) for _ in range(num_taken)] == list(range(num_taken))
@@ -83,11 +75,11 @@ def test_invalidated_loop_takes_no_batch(kind, num_taken):
 
 
 def test_stop_ends_waiting_loop_silently(asleep):
-    held = Held()
-    with Loader(held, batch_size=None, **KINDS["thread"]) as loader:
+    items, go_on = held()
+    with Loader(items, batch_size=None, **KINDS["thread"]) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
         asking = asleep(first)
         loader.stop()
         assert isinstance(asking.exception(60), StopIteration)
-        held.go_on.set()
+        go_on.set()

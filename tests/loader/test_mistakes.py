@@ -11,6 +11,7 @@ import pytest
 from helpers.commands import status_at_exit
 from helpers.docstrings import public_names
 from helpers.faults import Numbers
+from helpers.loader_runs import batches_of
 from helpers.package_structure import ROOT
 from helpers.saved_states import saved_with
 
@@ -77,8 +78,7 @@ def test_series_is_indexed_by_labels():
         with pytest.raises(TypeError, match=r"a pandas Series with its own index.*reset_index\(drop=True\)"):
             Loader(pandas.Series([1, 2, 3], index=index), batch_size=2)
     for series in (pandas.Series([1, 2, 3]), pandas.Series([1, 2, 3], index=[0, 1, 2])):
-        with Loader(series, batch_size=3, workers=0) as loader:
-            assert [batch.tolist() for batch in loader] == [[1, 2, 3]]
+        assert batches_of(series, batch_size=3, workers=0) == [[1, 2, 3]]
 
 
 def _table_of(library, name):
@@ -158,10 +158,8 @@ def test_wrong_call_raises_with_remedy(call, kind, text):
 
 
 def test_sampler_that_returns_less_than_dropped_batch_raises():
-    with (
-        Loader(NINE, batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0) as loader,
-        pytest.raises(ValueError, match="returned no full batch for epoch 0, and drop_last=True drops a short batch"),
-    ):
+    loader = Loader(NINE, batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0)
+    with pytest.raises(ValueError, match="returned no full batch for epoch 0, and drop_last=True drops a short batch"):
         next(iter(loader))
 
 
@@ -175,9 +173,9 @@ def test_tensor_without_numpy_dtype_raises_with_remedy():
         def __array__(self, *_, **__):
             raise TypeError("Got unsupported ScalarType BFloat16")
 
-    with (
-        Loader([{"x": Bfloat16()}] * 3, batch_size=2, workers=0) as loader,
-        pytest.raises(TypeError, match=r"sample\['x'\] of index 0, a Bfloat16 of dtype torch\.bfloat16.*`\.float\(\)`"),
+    loader = Loader([{"x": Bfloat16()}] * 3, batch_size=2, workers=0)
+    with pytest.raises(
+        TypeError, match=r"sample\['x'\] of index 0, a Bfloat16 of dtype torch\.bfloat16.*`\.float\(\)`"
     ):
         next(iter(loader))
 
@@ -203,7 +201,7 @@ def test_invalid_values_in_state_raise_and_change_nothing(keys, text):
         assert int(next(batches)[0]) == 1  # the workers keep running
 
 
-@pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
+@FRONTENDS
 def test_length_too_large_for_shuffle_raises(make):
     """`sys.maxsize` means "endless" in some programs; NumPy creates an empty array for it."""
     source = make(Numbers(sys.maxsize), shuffle=True)
@@ -298,20 +296,10 @@ def raising():
 
 
 # The classes of the package that users never see: those without a public name.
-PRIVATE = re.compile(
-    r"\b(?:"
-    + "|".join(
-        sorted(
-            {
-                name
-                for path in (ROOT / "mpqueue").rglob("*.py")
-                for name in re.findall(r"^class (_?[A-Z]\w*[a-z][A-Z]\w*)", path.read_text("utf-8"), re.M)
-            }
-            - {name.rpartition(".")[2] for name in public_names()}
-        )
-    )
-    + r")\b|batch -1\b|-4611686018427387904"
-)
+CLASS = re.compile(r"^class (_?[A-Z]\w*[a-z][A-Z]\w*)", re.M)
+CLASSES = {name for path in (ROOT / "mpqueue").rglob("*.py") for name in CLASS.findall(path.read_text("utf-8"))}
+HIDDEN = "|".join(sorted(CLASSES - {name.rpartition(".")[2] for name in public_names()}))
+PRIVATE = re.compile(rf"\b(?:{HIDDEN})\b|batch -1\b|-4611686018427387904")
 
 
 STREAM = Dataset(raising).filter(bool)

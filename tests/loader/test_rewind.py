@@ -7,7 +7,8 @@ import random
 
 import numpy as np
 import pytest
-from helpers.drawing_sources import Drawing, copied, indices
+from helpers.computed_source import Computed
+from helpers.drawing_sources import Drawing, copied, drawing, indices
 from helpers.engine_parts import sampler_of
 from helpers.numbered_batches import iter_after
 
@@ -36,17 +37,15 @@ def epochs(loader, count=2):
     return {(epoch, number): copied(batch) for epoch in range(count) for number, batch in enumerate(loader)}
 
 
-class Damaged(Drawing):
-    """A source with samples that raise."""
+def damaged(indices):
+    """Return a source with samples that raise."""
 
-    def __init__(self, damaged):
-        super().__init__()
-        self.damaged = damaged
-
-    def __getitem__(self, index):
-        if index in self.damaged:
+    def sample(index):
+        if index in indices:
             raise OSError("this file is damaged")
-        return super().__getitem__(index)
+        return drawing(index)
+
+    return Computed(sample, 103)
 
 
 class TestLast:
@@ -96,7 +95,7 @@ class TestExplainAndCompute:
             assert indices(next(batches)) == tuple(range(8, 16))
 
     def test_skipped_samples_are_missing_in_a_computed_batch(self):
-        loader = loader_of(Damaged(range(12)), on_error="skip")
+        loader = loader_of(damaged(range(12)), on_error="skip")
         assert indices(loader.compute(0, 1)) == (12, 13, 14, 15)
         with pytest.raises(LookupError, match="is empty"):
             loader.compute(0, 0)
@@ -166,7 +165,7 @@ class TestExplainAndCompute:
 
 class TestSeek:
     def test_nothing_before_the_place_is_computed(self):
-        loader = loader_of(Damaged(range(80)))
+        loader = loader_of(damaged(range(80)))
         loader.seek(7, 10)
         assert indices(next(iter(loader))) == tuple(range(80, 88))
 
@@ -181,7 +180,7 @@ class TestSeek:
 
 class TestExclude:
     def test_samples_are_not_asked_or_counted(self):
-        with loader_of(Damaged(range(6)), exclude=range(6), on_error="skip") as loader:
+        with loader_of(damaged(range(6)), exclude=range(6), on_error="skip") as loader:
             assert [indices(batch) for batch in itertools.islice(loader, 2)] == [(6, 7), tuple(range(8, 16))]
             assert loader.statistics().skipped == 0
             assert loader.last.skipped == ()

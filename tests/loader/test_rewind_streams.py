@@ -47,7 +47,7 @@ STREAMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "items": (lambda: Dataset.range(40).map(drawing).flat_map(repeated).batch(3), {}),
     "an endless stream": (lambda: Dataset.range(50).map(drawing).shuffle(buffer=7).batch(4), {"epoch_batches": 9}),
     "a generator": (lambda: Dataset(generated).batch(4), {}),
-}  # fmt: skip
+}
 
 
 def loader_of(name, **options):

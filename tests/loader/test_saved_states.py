@@ -7,18 +7,9 @@ import random
 import pytest
 from helpers.saved_states import CASES, NUM_AFTER, NUM_BEFORE, play, take
 
-from mpqueue.worker.runners import lane_runner
-
-pytestmark = pytest.mark.sample(2)
+pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("always_saved")]
 
 OF_LOADERS = [(name, world) for name, case in CASES.items() for world in case.worlds]
-
-
-@pytest.fixture(autouse=True)
-def _snapshots_everywhere(monkeypatch):
-    """Lanes take a snapshot after each element, in this process and in its forks."""
-    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
-    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
 
 def by_json(state):

@@ -90,9 +90,11 @@ def test_state_with_weights_does_not_change_a_loop_without_a_mixture():
         assert list(batches) == list(range(1, 8))
 
 
+SHORT = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1})
+
+
 def test_length_is_that_of_the_current_epoch():
-    source = Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1})
-    loader = mpqueue.Loader(source, workers=0, seed=1)
+    loader = mpqueue.Loader(SHORT, workers=0, seed=1)
     first = len(loader), len(list(loader))
     loader.set_weights({"a": 7, "b": 1})
     assert first == (17, 17)
@@ -100,10 +102,7 @@ def test_length_is_that_of_the_current_epoch():
 
 
 def test_parts_of_last_batch_are_counted_in_an_epoch_of_another_length():
-    source = (
-        Dataset.mix({"a": Dataset.range(20), "b": Dataset.range(8)}, weights={"a": 1, "b": 1}).batch(5).map(np.copy)
-    )
-    loader = mpqueue.Loader(source, workers=0, seed=1)
+    loader = mpqueue.Loader(SHORT.batch(5).map(np.copy), workers=0, seed=1)
     batches = iter(loader)
     next(batches)
     loader.set_weights({"a": 7, "b": 1})

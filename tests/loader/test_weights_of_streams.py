@@ -46,10 +46,8 @@ PARTS = {"indexed parts": lambda part: part, "streams": lambda part: part.filter
 
 
 def loader_of(pipeline, parts="indexed parts", **options):
-    make = PARTS[parts]
-    mix = Dataset.mix(
-        {"web": make(Dataset.range(5000)), "code": make(Dataset.range(9000, 14000))}, {"web": 3, "code": 1}
-    )
+    web, code = (PARTS[parts](Dataset.range(first, first + 5000)) for first in (0, 9000))
+    mix = Dataset.mix({"web": web, "code": code}, {"web": 3, "code": 1})
     given = {"lanes": 4, "seed": 3, "workers": 0, "backend": "thread", "epoch_batches": 40}
     return mpqueue.Loader(PIPELINES[pipeline](mix), **(given | options))
 

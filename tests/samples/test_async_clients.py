@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.coroutines import give_way
+from helpers.loader_runs import batches_of
 from helpers.range_server import range_server
 
 from mpqueue import Loader
@@ -18,27 +19,31 @@ def rows_of(source, **options):
         return np.concatenate([np.array(batch) for batch in loader])
 
 
-class Answers:
-    """Rows of a server, over one session for each worker."""
+class Rows:
+    """Rows of a place, through a client that each worker opens."""
 
-    session = None
+    client = None
 
-    def __init__(self, url):
-        self.url = url
+    def __init__(self, point):
+        self.point = point
 
     def __len__(self):
         return len(NUMBERS)
 
+
+class Answers(Rows):
+    """Rows of a server, over one session for each worker."""
+
     async def __getitem__(self, index):
         import aiohttp
 
-        if self.session is None:
-            self.session = aiohttp.ClientSession()
-        async with self.session.get(f"{self.url}/{index}") as answer:
+        if self.client is None:
+            self.client = aiohttp.ClientSession()
+        async with self.client.get(f"{self.point}/{index}") as answer:
             return np.frombuffer(await answer.read(), np.int32)
 
     async def aclose(self):
-        await self.session.close()
+        await self.client.close()
 
 
 def test_aiohttp_session_of_each_worker(capfd):
@@ -49,23 +54,15 @@ def test_aiohttp_session_of_each_worker(capfd):
     assert "Unclosed" not in capfd.readouterr().err
 
 
-class Chunks:
+class Chunks(Rows):
     """Rows of a zarr array, which is opened in the worker."""
-
-    array = None
-
-    def __init__(self, path):
-        self.path = path
-
-    def __len__(self):
-        return len(NUMBERS)
 
     async def __getitem__(self, index):
         from zarr.api.asynchronous import open_array
 
-        if self.array is None:
-            self.array = await open_array(store=self.path, mode="r")
-        return (await self.array.getitem(slice(index, index + 1)))[0]
+        if self.client is None:
+            self.client = await open_array(store=self.point, mode="r")
+        return (await self.client.getitem(slice(index, index + 1)))[0]
 
 
 def test_zarr_reads_chunks(tmp_path):
@@ -80,23 +77,15 @@ def test_zarr_reads_chunks(tmp_path):
     assert (rows_of(Chunks(str(tmp_path / "rows.zarr"))) == NUMBERS).all()
 
 
-class Objects:
+class Objects(Rows):
     """Rows of an object store."""
-
-    store = None
-
-    def __init__(self, path):
-        self.path = path
-
-    def __len__(self):
-        return len(NUMBERS)
 
     async def __getitem__(self, index):
         from obstore.store import LocalStore
 
-        if self.store is None:
-            self.store = LocalStore(self.path)
-        found = await self.store.get_async(str(index))
+        if self.client is None:
+            self.client = LocalStore(self.point)
+        found = await self.client.get_async(str(index))
         return np.frombuffer(bytes(await found.bytes_async()), np.int32)
 
 
@@ -127,5 +116,4 @@ def _use_uvloop():
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="the policies of event loops are deprecated")
 def test_loop_of_the_policy_that_worker_init_sets_runs_the_coroutines():
     pytest.importorskip("uvloop")
-    with Loader(Loops(), batch_size=4, workers=1, worker_init=_use_uvloop) as loader:
-        assert list(loader) == [["uvloop"] * 4]
+    assert batches_of(Loops(), batch_size=4, workers=1, worker_init=_use_uvloop) == [["uvloop"] * 4]

@@ -4,13 +4,17 @@ import itertools
 import json
 import os
 import signal
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
+from helpers.drawing_sources import pair
+from helpers.faults import burns
 from helpers.injected_exceptions import batches_despite, each_strike
+from helpers.loader_runs import plain
 
-import mpqueue
 from mpqueue import Balance, Dataset, Loader
 from mpqueue.errors import WorkerDied
 
@@ -29,23 +33,12 @@ BALANCES = {
 balances = pytest.mark.parametrize("balance", BALANCES.values(), ids=BALANCES)
 
 
-class Samples:
-    """Samples that are their index and a random number of their place."""
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().integers(1 << 40)
+SAMPLES = Computed(pair, LENGTH)
 
 
 def loader(rank=0, world=1, **options):
     options = {"batch_size": SIZE, "workers": 0, "seed": 3, "shuffle": True, "shard": (rank, world)} | options
-    return Loader(options.pop("source", Samples()), **options)
-
-
-def plain(batch):
-    return [column.tolist() for column in batch]
+    return Loader(options.pop("source", SAMPLES), **options)
 
 
 def taken(rank, world, states=(), stop=None, **options):
@@ -70,7 +63,7 @@ def costs_of(batches):
 def rounds_of(batches):
     """Return the samples of each round, as pairs of an index and a random number."""
     return [
-        {pair for batch in of_round for pair in zip(*batch, strict=True)} for of_round in zip(*batches, strict=True)
+        {sample for batch in of_round for sample in zip(*batch, strict=True)} for of_round in zip(*batches, strict=True)
     ]
 
 
@@ -79,9 +72,8 @@ def rounds_of(batches):
 def test_division_keeps_the_samples_of_each_window(balance, world):
     expected, found = (of_all(world, balance=given)[0] for given in (None, balance))
     assert {len(of_rank) for of_rank in found} == {len(expected[0])}
-    assert [[len(batch[0]) for batch in of_rank] for of_rank in found] == [
-        [len(batch[0]) for batch in of_rank] for of_rank in expected
-    ]
+    sizes, planned = ([[len(batch[0]) for batch in of_rank] for of_rank in ranks] for ranks in (found, expected))
+    assert sizes == planned
     # With the random numbers of their places.
     for first in range(0, len(expected[0]), balance.window):
         window = slice(first, first + balance.window)
@@ -171,17 +163,14 @@ def test_borders_are_counted_from_where_the_ranks_began():
 
 
 def test_samples_of_ranks_that_parted_are_continued_only_by_the_same_ranks():
-    class Raising(Samples):
-        def __getitem__(self, index):
-            if index == self.bad:
-                raise ZeroDivisionError
-            return super().__getitem__(index)
+    def sample(index):
+        if index == bad:
+            raise ZeroDivisionError
+        return pair(index)
 
     balance = Balance(COSTS, steps=3)
     whole, _ = of_all(2, balance=balance)
-    source = Raising()
-    source.bad = whole[0][1][0][0]
-    states = []
+    source, bad, states = Computed(sample, LENGTH), whole[0][1][0][0], []
     for rank in range(2):
         with loader(rank, 2, balance=balance, source=source) as batches:
             epoch = iter(batches)
@@ -191,7 +180,7 @@ def test_samples_of_ranks_that_parted_are_continued_only_by_the_same_ranks():
                     next(epoch)
                 next(epoch)
             states.append(batches.state_dict())
-    source.bad = -1
+    bad = -1
     with loader(0, 3, balance=balance) as batches, pytest.raises(ValueError, match="into the same rank of 2"):
         batches.load_state_dict(states)
     for rank, start in ((0, 3), (1, 1)):
@@ -201,20 +190,14 @@ def test_samples_of_ranks_that_parted_are_continued_only_by_the_same_ranks():
                 assert [plain(batch) for batch in batches] == whole[rank][start:]
 
 
-class KillsOnce(Samples):
-    def __init__(self, folder):
-        self.mark = folder / "killed"
-
-    def __getitem__(self, index):
-        if index == 50 and not self.mark.exists():
-            self.mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
-
-
 def test_killed_worker_changes_nothing(tmp_path):
+    def kills_once(index):
+        if index == 50 and burns(tmp_path / "fuse"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pair(index)
+
     expected, _ = taken(0, 2, balance=Balance(COSTS, steps=2))
-    found, _ = taken(0, 2, balance=Balance(COSTS, steps=2), source=KillsOnce(tmp_path), workers=2)
+    found, _ = taken(0, 2, balance=Balance(COSTS, steps=2), source=Computed(kills_once, LENGTH), workers=2)
     assert found == expected
 
 
@@ -268,30 +251,33 @@ def test_excluded_samples_do_not_count():
 
 
 def test_planned_cost_includes_samples_that_raise():
-    class Raising(Samples):
-        def __getitem__(self, index):
-            if index % 10 == 0:
-                raise ValueError
-            return super().__getitem__(index)
+    def sample(index):
+        if index % 10 == 0:
+            raise ValueError
+        return pair(index)
 
-    with loader(0, 2, balance=Balance(COSTS), source=Raising(), on_error="skip") as batches:
+    with loader(0, 2, balance=Balance(COSTS), source=Computed(sample, LENGTH), on_error="skip") as batches:
         for _ in batches:
             last = batches.last
             assert last.cost == COSTS[[*last.samples, *last.skipped]].sum()
 
 
+DATASET = Dataset(SAMPLES)
+ZIPPED = DATASET.zip(Dataset(SAMPLES))
+
+
 @pytest.mark.parametrize(
-    ("made", "cost"),
+    ("dataset", "cost"),
     [
-        (lambda: Dataset(Samples()).shuffle().map(lambda pair: pair), COSTS),
-        (lambda: Dataset(Samples()).concatenate(Dataset(Samples())), lambda key: COSTS[key[1]]),
-        (lambda: Dataset(Samples()).zip(Dataset(Samples())), lambda keys: COSTS[keys[0][1]]),
-        (lambda: Dataset.mix([Dataset(Samples()), Dataset(Samples())], weights=[1, 2]), lambda key: COSTS[key[1]]),
+        (DATASET.shuffle().map(tuple), COSTS),
+        (DATASET.concatenate(Dataset(SAMPLES)), lambda key: COSTS[key[1]]),
+        (ZIPPED, lambda keys: COSTS[keys[0][1]]),
+        (Dataset.mix([DATASET, Dataset(SAMPLES)], weights=[1, 2]), lambda key: COSTS[key[1]]),
     ],
     ids=["map", "concatenate", "zip", "mix"],
 )
-def test_datasets_are_divided_by_the_ids_of_their_samples(made, cost):
-    balance, options = Balance(cost, steps=2), {"source": made(), "collate": list}
+def test_datasets_are_divided_by_the_ids_of_their_samples(dataset, cost):
+    balance, options = Balance(cost, steps=2), {"source": dataset, "collate": list}
     expected, found = [], []
     for given, into in ((None, expected), (balance, found)):
         for rank in range(2):
@@ -328,10 +314,7 @@ def test_interrupt_anywhere_loses_and_repeats_nothing(cost):
 # Errors
 
 
-def error_of(make):
-    with pytest.raises((TypeError, ValueError)) as caught:
-        make()
-    return str(caught.value)
+balanced = partial(loader, balance=Balance(COSTS))
 
 
 @pytest.mark.parametrize(
@@ -350,31 +333,21 @@ def error_of(make):
         (lambda: loader(balance=COSTS), "must be a mpqueue.Balance"),
         (lambda: loader(balance=Balance(COSTS[:-1])), "each of the 203 samples"),
         (lambda: loader(balance=Balance("length")), "has no columns"),
-        (lambda: loader(balance=Balance(COSTS), batch_size=None), "pass batch_size"),
-        (
-            lambda: loader(balance=Balance(COSTS), shuffle=False, sampler=[1, 2]),
-            "a sampler returns the order of one rank",
-        ),
-        (
-            lambda: loader(balance=Balance(COSTS), batch_size=None, shuffle=False, batch_sampler=[[1]]),
-            "a batch_sampler returns",
-        ),
-        (lambda: loader(balance=Balance(COSTS), ordered=False), "ordered=True"),
-        (lambda: loader(balance=Balance(COSTS), source=lambda: iter([1]), shuffle=False), "Dataset.pack"),
-        (lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).batch(2), batch_size=None), "batch_size"),
-        (lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).batch(2).map(str)), "pass a function"),
-        (
-            lambda: loader(balance=Balance(COSTS), source=Dataset(Samples()).zip(Dataset(Samples()))),
-            "pass a function of the id",
-        ),
-        (
-            lambda: loader(balance=Balance("x"), source=Dataset(Samples()).zip(Dataset(Samples()))),
-            "has 2 sources: pass a function",
-        ),
+        (partial(balanced, batch_size=None), "pass batch_size"),
+        (partial(balanced, shuffle=False, sampler=[1, 2]), "a sampler returns the order of one rank"),
+        (partial(balanced, batch_size=None, shuffle=False, batch_sampler=[[1]]), "a batch_sampler returns"),
+        (partial(balanced, ordered=False), "ordered=True"),
+        (partial(balanced, source=lambda: iter([1]), shuffle=False), "Dataset.pack"),
+        (partial(balanced, source=DATASET.batch(2), batch_size=None), "batch_size"),
+        (partial(balanced, source=DATASET.batch(2).map(str)), "pass a function"),
+        (partial(balanced, source=ZIPPED), "pass a function of the id"),
+        (lambda: loader(balance=Balance("x"), source=ZIPPED), "has 2 sources: pass a function"),
     ],
 )
 def test_invalid_balance_is_refused(make, words):
-    assert words in error_of(make)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -412,14 +385,13 @@ def test_state_of_another_balance_is_refused():
 
 
 def test_worker_that_dies_fails_one_batch():
-    class Kills(Samples):
-        def __getitem__(self, index):
-            if index == 9:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().__getitem__(index)
+    def kills(index):
+        if index == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pair(index)
 
     expected, _ = taken(0, 2, balance=Balance(COSTS))
-    with loader(0, 2, balance=Balance(COSTS), source=Kills(), workers=1, restarts=0) as batches:
+    with loader(0, 2, balance=Balance(COSTS), source=Computed(kills, LENGTH), workers=1, restarts=0) as batches:
         found, epoch = [], iter(batches)
         while len(found) < len(expected):
             try:

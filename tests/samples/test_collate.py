@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from helpers.batch_trees import same
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue.samples.collate import Collation
@@ -158,8 +159,7 @@ def test_error_names_indices_of_source():
 
 @pytest.mark.parametrize(("collate", "expected"), [(lambda samples: sum(samples), [3, 3]), (list, [[1, 2], [3]])])
 def test_custom_collate_receives_samples_and_may_be_a_class(collate, expected):
-    with mpqueue.Loader([1, 2, 3], batch_size=2, collate=collate, workers=1) as loader:
-        assert list(loader) == expected
+    assert batches_of([1, 2, 3], batch_size=2, collate=collate, workers=1) == expected
 
 
 def test_tensors_are_stacked_as_arrays():

@@ -13,14 +13,16 @@ import time
 
 import numpy as np
 import pytest
-from helpers.coroutines import end_out_of_order, give_way, until_cancelled
+from helpers.computed_source import AtOnce, Computed
+from helpers.coroutines import Awaited, end_out_of_order, give_way, until_cancelled
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.injected_exceptions import Struck, each_strike
+from helpers.loader_runs import batches_of, plain
 from helpers.waits import until
 
 import mpqueue
-from mpqueue import Loader
+from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, WorkerDied, WorkerRaised
 from mpqueue.worker.concurrency import event_loop
 
@@ -47,24 +49,15 @@ class Samples:
         await end_out_of_order(index)
 
 
-class AtOnce(Samples):
+class SamplesAtOnce(Samples):
     """The same samples, a batch in each call."""
 
     async def __getitems__(self, indices):
         return [(index, mpqueue.rng().random(3), 0) for index in indices]
 
 
-class Plain:
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().random(3), 0
-
-
-class PlainAtOnce(Plain):
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
+def plain_sample(index):
+    return index, mpqueue.rng().random(3), 0
 
 
 class Batches(mpqueue.Sequence):
@@ -76,18 +69,11 @@ class Batches(mpqueue.Sequence):
         return np.full(3, index), mpqueue.rng().random(3)
 
 
-class PlainBatches(mpqueue.Sequence):
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return np.full(3, index), mpqueue.rng().random(3)
+def plain_batch(index):
+    return np.full(3, index), mpqueue.rng().random(3)
 
 
-def plain(value):
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value
+PLAIN = Computed(plain_sample, 24)
 
 
 def taken(loader, columns=2):
@@ -98,14 +84,14 @@ def taken(loader, columns=2):
 @pytest.mark.parametrize(
     ("source", "same", "options"),
     [
-        (Samples, Plain, {"batch_size": SIZE, "shuffle": True}),
-        (Samples, Plain, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
-        (AtOnce, PlainAtOnce, {"batch_size": SIZE}),
-        (Batches, PlainBatches, {"shuffle": True}),
+        (Samples, PLAIN, {"batch_size": SIZE, "shuffle": True}),
+        (Samples, PLAIN, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}),
+        (SamplesAtOnce, AtOnce(plain_sample, 24), {"batch_size": SIZE}),
+        (Batches, Computed(plain_batch, 12), {"shuffle": True}),
     ],
 )
 def test_batches_equal_those_of_a_plain_source(source, same, options, workers, backend):
-    with Loader(same(), workers=0, seed=7, **options) as loader:
+    with Loader(same, workers=0, seed=7, **options) as loader:
         expected = [taken(loader) for _ in range(2)]
     with Loader(source(), workers=workers, backend=backend, seed=7, concurrency=5, **options) as loader:
         assert [taken(loader) for _ in range(2)] == expected
@@ -169,6 +155,11 @@ class Raises(Samples):
         await give_way()
         if index == 6:
             await self.raised()
+
+
+class RaisesAtOnce(Raises):
+    async def __getitems__(self, indices):
+        return [await self[index] for index in indices]
 
 
 async def value_error():
@@ -252,14 +243,8 @@ def test_stopping_the_loop_loses_nothing(workers, backend):
 
 
 @backends
-@pytest.mark.parametrize("source", [Raises, type("RaisesAtOnce", (Raises,), {"__getitems__": AtOnce.__getitems__})])
+@pytest.mark.parametrize("source", [Raises, RaisesAtOnce])
 def test_sample_that_raises_is_skipped(source, workers, backend):
-    if source is not Raises:
-
-        async def getitems(self, indices):
-            return [await self[index] for index in indices]
-
-        source.__getitems__ = getitems
     options = {"batch_size": SIZE, "on_error": "skip"}
     with Loader(source(value_error), workers=workers, backend=backend, **options) as loader:
         assert outcomes(loader) == [whole(0), [4, 5, 7], *[whole(number) for number in range(2, 6)]]
@@ -294,21 +279,10 @@ class Kills(Samples):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Yielding:
-    """The numbers from 0 to 11; each sample yields to others first."""
-
-    def __len__(self):
-        return 12
-
-    async def __getitem__(self, index):
-        await give_way()
-        return index
-
-
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}])
 def test_interrupt_anywhere_loses_and_repeats_nothing(options):
     for after, strike in each_strike(17, least=1000):
-        with Loader(Yielding(), batch_size=2, concurrency=4, shuffle=False, **options) as loader:
+        with Loader(Awaited(int, 12), batch_size=2, concurrency=4, shuffle=False, **options) as loader:
             batches, found = None, []
             with strike:
                 while len(found) < 12:
@@ -387,9 +361,8 @@ class Blocks(Samples):
 
 @backends
 def test_call_that_blocks_the_loop_is_told_once(workers, backend, caplog):
-    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(
-        Blocks(), batch_size=SIZE, workers=workers, backend=backend, concurrency=4
-    ) as loader:  # fmt: skip
+    options = {"workers": workers, "backend": backend, "concurrency": 4}
+    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Blocks(), batch_size=SIZE, **options) as loader:
         assert outcomes(loader) == [whole(number) for number in range(6)]
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
@@ -453,14 +426,13 @@ def test_source_is_closed_before_another_state_of_it_is_loaded(tmp_path):
 
 def test_source_stays_picklable_without_workers(tmp_path):
     source = ClosesItself(str(tmp_path / "closed"))
-    with Loader(source, batch_size=SIZE, workers=0) as loader:
-        list(loader)
+    batches_of(source, batch_size=SIZE, workers=0)
     del source.left
     assert isinstance(pickle.loads(pickle.dumps(source)), ClosesItself)
 
 
-@pytest.mark.parametrize(("workers", "backend"), [(2, "process"), (2, "thread")])
-def test_worker_init_may_be_a_coroutine_function(workers, backend, tmp_path):
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_worker_init_may_be_a_coroutine_function(backend, tmp_path):
     source = Client(str(tmp_path / "closed"))
 
     with Gate() as gate:
@@ -470,9 +442,9 @@ def test_worker_init_may_be_a_coroutine_function(workers, backend, tmp_path):
             source.session = Session(source.path)
             await asyncio.to_thread(pass_gate, gate)  # until both workers are here: one could compute all batches
 
-        with Loader(source, batch_size=SIZE, workers=workers, backend=backend, worker_init=init) as loader:
+        with Loader(source, batch_size=SIZE, workers=2, backend=backend, worker_init=init) as loader:
             batches = iter(loader)
-            for arrival in [gate.arrival() for _ in range(workers)]:
+            for arrival in [gate.arrival(), gate.arrival()]:
                 arrival.let_go()
             list(batches)
     assert (tmp_path / "0").exists()
@@ -481,17 +453,15 @@ def test_worker_init_may_be_a_coroutine_function(workers, backend, tmp_path):
 
 def test_loader_works_inside_a_running_loop():
     async def main():
-        with Loader(Samples(), batch_size=SIZE, workers=0) as loader:
-            return outcomes(loader)
+        return batches_of(Samples(), batch_size=SIZE, workers=0)
 
-    assert asyncio.run(main()) == [whole(number) for number in range(6)]
+    assert [indices for indices, *_ in asyncio.run(main())] == [whole(number) for number in range(6)]
 
 
-def test_questions_return_values(tmp_path):
+def test_questions_return_values():
     with Loader(Samples(), batch_size=SIZE, workers=1, seed=2) as loader:
         batches = taken(loader)
-        again = loader.compute(0, 1)
-        assert plain(again[:2]) == batches[1]
+        assert plain(loader.compute(0, 1)[:2]) == batches[1]
 
 
 def test_loop_ends_with_its_last_user():
@@ -526,10 +496,9 @@ class Iterable:
 @pytest.mark.parametrize("function", [numbers, Iterable])
 @pytest.mark.parametrize("options", [{}, {"batch_size": 3}])
 def test_asynchronous_generator_is_a_stream(function, options, workers, backend):
-    with Loader(plain_numbers, workers=0, lanes=4, seed=1, **options) as loader:
-        expected = [plain(batch) for _ in range(2) for batch in loader]
-    with Loader(function, workers=workers, backend=backend, lanes=4, seed=1, **options) as loader:
-        assert [plain(batch) for _ in range(2) for batch in loader] == expected
+    options = options | {"lanes": 4, "seed": 1, "epochs": 2}
+    found = batches_of(function, workers=workers, backend=backend, **options)
+    assert found == batches_of(plain_numbers, workers=0, **options)
 
 
 async def doubled(number):
@@ -537,8 +506,16 @@ async def doubled(number):
     return 2 * number, mpqueue.rng().random()
 
 
+def plain_doubled(number):
+    return 2 * number, mpqueue.rng().random()
+
+
 async def is_odd(pair):
     await give_way()
+    return plain_is_odd(pair)
+
+
+def plain_is_odd(pair):
     return pair[0] % 4 == 2
 
 
@@ -553,38 +530,21 @@ def plain_several(number):
         yield number, item, mpqueue.rng().random()
 
 
+TWENTY = Dataset(range(20))
+STAGES = {
+    "map": (TWENTY.map(doubled, concurrency=3), TWENTY.map(plain_doubled)),
+    "filter": (TWENTY.map(doubled).filter(is_odd, concurrency=2), TWENTY.map(plain_doubled).filter(plain_is_odd)),
+    "flat_map": (TWENTY.flat_map(several), TWENTY.flat_map(plain_several)),
+    "generator": (Dataset(numbers).map(tuple), Dataset(plain_numbers).map(tuple)),
+}
+
+
 @backends
-@pytest.mark.parametrize(
-    ("made", "same"),
-    [
-        (
-            lambda: mpqueue.Dataset(range(20)).map(doubled, concurrency=3),
-            lambda: mpqueue.Dataset(range(20)).map(lambda number: (2 * number, mpqueue.rng().random())),
-        ),
-        (
-            lambda: mpqueue.Dataset(range(20)).map(doubled).filter(is_odd, concurrency=2),
-            lambda: (
-                mpqueue.Dataset(range(20))
-                .map(lambda number: (2 * number, mpqueue.rng().random()))
-                .filter(lambda pair: pair[0] % 4 == 2)
-            ),
-        ),
-        (
-            lambda: mpqueue.Dataset(range(20)).flat_map(several),
-            lambda: mpqueue.Dataset(range(20)).flat_map(plain_several),
-        ),
-        (
-            lambda: mpqueue.Dataset(numbers).map(lambda pair: pair),
-            lambda: mpqueue.Dataset(plain_numbers).map(lambda pair: pair),
-        ),
-    ],
-    ids=["map", "filter", "flat_map", "generator"],
-)
-def test_stages_of_a_dataset(made, same, workers, backend):
-    with Loader(same(), workers=0, seed=1) as loader:
-        expected = [plain(batch) for _ in range(2) for batch in loader]
-    with Loader(made(), workers=workers, backend=backend, seed=1) as loader:
-        assert [plain(batch) for _ in range(2) for batch in loader] == expected
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_of_a_dataset(name, workers, backend):
+    dataset, same = STAGES[name]
+    found = batches_of(dataset, workers=workers, backend=backend, seed=1, epochs=2)
+    assert found == batches_of(same, workers=0, seed=1, epochs=2)
 
 
 async def whole_number(number):
@@ -598,25 +558,24 @@ def test_elements_of_coroutines_are_cached(workers, backend, tmp_path):
         (tmp_path / f"{number} was computed").touch(exist_ok=False)  # a second time is an error
         return await whole_number(number)
 
-    cached = mpqueue.Dataset(range(20)).map(once, concurrency=4).cache(tmp_path / "cache")
+    cached = Dataset(range(20)).map(once, concurrency=4).cache(tmp_path / "cache")
     for _ in range(2):
-        with Loader(cached, workers=workers, backend=backend) as loader:
-            assert [int(batch) for _ in range(2) for batch in loader] == 2 * list(range(0, 40, 2))
+        assert batches_of(cached, epochs=2, workers=workers, backend=backend) == 2 * list(range(0, 40, 2))
     assert [int(value) for value in cached] == list(range(0, 40, 2))
 
 
 def test_element_of_a_dataset_is_a_value():
-    assert mpqueue.Dataset(range(5)).map(doubled)[3][0] == 6
+    assert TWENTY.map(doubled)[3][0] == 6
 
 
 def test_element_that_waits_for_its_own_loop_is_an_error():
-    inner = mpqueue.Dataset(range(5)).map(doubled)
+    inner = TWENTY.map(doubled)
 
     async def outer(number):
         return inner[number]
 
     with pytest.raises(RuntimeError, match="waits for samples that the same event loop must compute"):
-        _ = mpqueue.Dataset(range(5)).map(outer)[0]
+        TWENTY.map(outer)[0]
 
 
 async def coroutine(*_):
@@ -627,23 +586,23 @@ async def coroutine(*_):
     ("make", "kind", "text"),
     [
         (lambda: Loader(Samples(), batch_size=2, threads=2), ValueError, "concurrency=n"),
-        (lambda: Loader(Plain(), batch_size=2, concurrency=2), ValueError, "async def __getitem__"),
+        (lambda: Loader(PLAIN, batch_size=2, concurrency=2), ValueError, "async def __getitem__"),
         (lambda: Loader(plain_numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(numbers, concurrency=2), ValueError, r"map\(function, concurrency=n\)"),
         (lambda: Loader(Samples(), batch_size=2, concurrency=0), ValueError, "1 or more"),
         (lambda: Loader(Samples(), batch_size=2, loop_factory=1), TypeError, "set_event_loop_policy"),
-        (lambda: Loader(Plain(), batch_size=2, collate=coroutine), TypeError, "plain function"),
+        (lambda: Loader(PLAIN, batch_size=2, collate=coroutine), TypeError, "plain function"),
         (lambda: Loader(numbers()), TypeError, "the asynchronous generator function itself"),
-        (lambda: mpqueue.Dataset(Samples()), TypeError, r"map\(source.__getitem__\)"),
-        (lambda: mpqueue.Dataset(range(4)).map(coroutine, threads=2), ValueError, "concurrency=n"),
-        (lambda: mpqueue.Dataset(range(4)).map(bool, concurrency=2), ValueError, "threads=n"),
-        (lambda: mpqueue.Dataset(range(4)).filter(bool, concurrency=2), ValueError, "threads=n"),
-        (lambda: mpqueue.Dataset(range(4)).flat_map(coroutine), TypeError, r"map\(function\)\.flat_map\(list\)"),
-        (lambda: mpqueue.Dataset(range(4)).take_while(coroutine), TypeError, "plain function"),
-        (lambda: mpqueue.Dataset(range(4)).scan(0, coroutine), TypeError, "plain function"),
-        (lambda: mpqueue.Dataset(range(4)).sort(coroutine), TypeError, "plain function"),
-        (lambda: mpqueue.Dataset(range(4)).bucket(coroutine, [2], [2, 2]), TypeError, "plain function"),
-        (lambda: mpqueue.Dataset(range(4)).batch(2, collate=coroutine), TypeError, "plain function"),
+        (lambda: Dataset(Samples()), TypeError, r"map\(source.__getitem__\)"),
+        (lambda: Dataset(range(4)).map(coroutine, threads=2), ValueError, "concurrency=n"),
+        (lambda: Dataset(range(4)).map(bool, concurrency=2), ValueError, "threads=n"),
+        (lambda: Dataset(range(4)).filter(bool, concurrency=2), ValueError, "threads=n"),
+        (lambda: Dataset(range(4)).flat_map(coroutine), TypeError, r"map\(function\)\.flat_map\(list\)"),
+        (lambda: Dataset(range(4)).take_while(coroutine), TypeError, "plain function"),
+        (lambda: Dataset(range(4)).scan(0, coroutine), TypeError, "plain function"),
+        (lambda: Dataset(range(4)).sort(coroutine), TypeError, "plain function"),
+        (lambda: Dataset(range(4)).bucket(coroutine, [2], [2, 2]), TypeError, "plain function"),
+        (lambda: Dataset(range(4)).batch(2, collate=coroutine), TypeError, "plain function"),
     ],
 )
 def test_invalid_combinations_are_refused(make, kind, text):
@@ -695,11 +654,10 @@ def test_shared_generators_are_told_once(caplog):
         async def at_work(self, index):
             np.random.random()
 
-    with Loader(Draws(), batch_size=SIZE, workers=1, seed=1) as loader:
-        list(loader)
+    batches_of(Draws(), batch_size=SIZE, workers=1, seed=1)
     # A worker process logs on its own standard error, as for threads.
-    with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Draws(), batch_size=SIZE, workers=0, seed=1) as loader:
-        list(loader)
+    with caplog.at_level(logging.WARNING, "mpqueue"):
+        batches_of(Draws(), batch_size=SIZE, workers=0, seed=1)
     assert sum("concurrency=64" in record.getMessage() for record in caplog.records) == 1
 
 

@@ -3,28 +3,12 @@
 import json
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.numbered_batches import iter_after
-from hypothesis import settings
 
 import mpqueue
 
-FEW = settings(max_examples=40, deadline=None, derandomize=True)
 SEED = 5
-
-
-class Damaged:
-    """Samples, some of which raise."""
-
-    def __init__(self, length, damaged=()):
-        self.length, self.damaged = length, frozenset(damaged)
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        if index in self.damaged:
-            raise OSError(index)
-        return index
 
 
 class Sampler:
@@ -52,8 +36,13 @@ KINDS = {
 
 
 def loader_of(kind, length, size, rank, world, damaged=(), **options):
+    def sample(index):
+        if index in damaged:
+            raise OSError(index)
+        return index
+
     options = {"workers": 0, "seed": SEED} | KINDS[kind](length, size) | options
-    return mpqueue.Loader(Damaged(length, damaged), shard=(rank, world), **options)
+    return mpqueue.Loader(Computed(sample, length), shard=(rank, world), **options)
 
 
 def ids(batch):

@@ -7,13 +7,15 @@ from itertools import chain, islice
 
 import numpy as np
 import pytest
-from helpers.coroutines import give_way
+from helpers.computed_source import Computed
+from helpers.coroutines import Awaited
+from helpers.drawing_sources import pair
 from helpers.injected_exceptions import batches_despite, each_strike
+from helpers.loader_runs import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mpqueue
-from mpqueue import Balance, Loader
+from mpqueue import Balance, Loader, Server
 
 pytestmark = pytest.mark.sample(2)
 
@@ -22,29 +24,21 @@ COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
 BALANCE = Balance(COSTS, max_cost=MOST, tokens=lambda index: 2 * COSTS[index])
 
 
-class Samples:
-    """Samples that are their index and a random number of their place."""
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return index, mpqueue.rng().integers(1 << 40)
+SAMPLES = Computed(pair, LENGTH)
 
 
 def loader(rank=0, world=WORLD, **options):
     options = {"batch_size": STEP, "workers": 0, "seed": 3, "shuffle": True, "balance": BALANCE} | options
-    return Loader(options.pop("source", Samples()), shard=(rank, world), **options)
-
-
-def plain(step):
-    assert type(step) is list
-    return [[column.tolist() for column in batch] for batch in step]
+    return Loader(options.pop("source", SAMPLES), shard=(rank, world), **options)
 
 
 def taken(batches, stop=None):
     """Return steps, each with its `BatchInfo`."""
-    return [(plain(step), batches.last) for step in islice(batches, stop)]
+    found = []
+    for step in islice(batches, stop):
+        assert type(step) is list
+        found.append((plain(step), batches.last))
+    return found
 
 
 def indices_of(step):
@@ -74,9 +68,9 @@ def test_ranks_have_equally_many_micro_batches_that_fit(whole):
 
 def test_a_step_has_the_samples_of_the_plain_order(whole):
     with loader(0, 1, balance=None) as batches:
-        expected = [[column.tolist() for column in batch] for batch in batches]
+        expected = [plain(batch) for batch in batches]
     for (indices, numbers), *ranks in zip(expected, *whole, strict=True):
-        found = [pair for step, _ in ranks for part in step for pair in zip(*part, strict=True)]
+        found = [sample for step, _ in ranks for part in step for sample in zip(*part, strict=True)]
         assert sorted(found) == sorted(zip(indices, numbers, strict=True))  # with the random numbers of their places
 
 
@@ -94,13 +88,8 @@ def test_steps_do_not_depend_on_the_workers(options, whole):
 
 
 def test_coroutines_and_asynchronous_loops_return_the_same(whole):
-    class Awaited(Samples):
-        async def __getitem__(self, index):
-            await give_way()
-            return super().__getitem__(index)
-
     async def main():
-        with loader(1, source=Awaited(), workers=1, concurrency=9) as batches:
+        with loader(1, source=Awaited(pair, LENGTH), workers=1, concurrency=9) as batches:
             return [plain(step) async for step in batches]
 
     assert asyncio.run(main()) == [step for step, _ in whole[1]]
@@ -278,15 +267,13 @@ def test_each_sample_comes_once_or_all_ranks_raise_the_same_error(case):
 
 
 def test_error_replaces_a_step():
-    class Raising(Samples):
-        def __getitem__(self, index):
-            if index == self.bad:
-                raise ZeroDivisionError
-            return super().__getitem__(index)
+    def sample(index):
+        if index == bad:
+            raise ZeroDivisionError
+        return pair(index)
 
-    source = Raising()
-    source.bad = loader().explain(0, 1).samples[0]
-    with loader(source=source) as batches:
+    bad = loader().explain(0, 1).samples[0]
+    with loader(source=Computed(sample, LENGTH)) as batches:
         epoch, found, num_raised = iter(batches), [], 0
         while True:
             try:
@@ -317,7 +304,7 @@ def test_interrupt_anywhere_loses_and_repeats_nothing(whole):
         (lambda: Balance(COSTS, max_cost=5, group=2), "excludes steps"),
         (lambda: Balance(COSTS, max_cost=5, accumulate=2), "excludes steps"),
         (
-            lambda: mpqueue.Server("s", Samples(), mode="split", world=2, batch_size=4, workers=1, balance=BALANCE),
+            lambda: Server("s", SAMPLES, mode="split", world=2, batch_size=4, balance=BALANCE),
             "a server has no micro-batches",
         ),
     ],

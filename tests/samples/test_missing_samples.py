@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -38,11 +39,6 @@ class PhotosAtOnce(Photos):
         return [self[index] for index in indices]
 
 
-def batches(source, **options):
-    with mpqueue.Loader(source, **options) as loader:
-        return list(loader)
-
-
 @pytest.mark.parametrize(
     ("kind", "missing", "options"),
     [
@@ -55,14 +51,14 @@ def test_none_sample_is_type_error_with_source_and_index(missing, kind, options)
     method = "__getitems__" if kind is PhotosAtOnce else "__getitem__"
     text = rf"index {min(missing)} of {kind.__name__} is None: did `{method}` forget to return\?"
     with pytest.raises(TypeError, match=text):
-        batches(kind(missing), batch_size=3, **options)
+        batches_of(kind(missing), batch_size=3, **options)
 
 
 @pytest.mark.parametrize("missing", [0, 2])
 @pytest.mark.parametrize("make", SAMPLES)
 def test_none_sample_raises_among_samples_of_any_type(make, missing):
     with pytest.raises(TypeError, match=rf"index {missing} of Photos is None: did `__getitem__` forget to return\?"):
-        batches(Photos({missing}, make), batch_size=3, workers=0)
+        batches_of(Photos({missing}, make), batch_size=3, workers=0)
 
 
 @pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
@@ -76,19 +72,17 @@ def test_only_none_element_is_skipped_with_on_error_skip():
     def numbers():
         yield from [0, None, 2, 3, 4, None]
 
-    found = batches(numbers, batch_size=3, workers=0, on_error="skip")
-    assert [batch.tolist() for batch in found] == [[0, 2], [3, 4]]
+    assert batches_of(numbers, batch_size=3, workers=0, on_error="skip") == [[0, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("value", [{"x": None, "y": 1}, (None, 1), [None, 1]], ids=["dict", "tuple", "list"])
 def test_none_in_field_is_kept(value):
-    (batch,) = batches([value] * 3, batch_size=3, workers=0)
+    (batch,) = batches_of([value] * 3, batch_size=3, workers=0)
     assert (batch["x"] if isinstance(value, dict) else batch[0]) is None
 
 
 def test_collate_function_receives_none_samples():
-    found = batches(Photos({1}), batch_size=3, workers=0, collate=list)
-    assert found[0] == [0, None, 2]
+    assert batches_of(Photos({1}), batch_size=3, workers=0, collate=list)[0] == [0, None, 2]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +97,7 @@ def test_collate_function_receives_none_samples():
 )
 def test_none_element_of_dataset_names_source_or_stage(dataset, text):
     with pytest.raises(TypeError, match=text):
-        batches(dataset, batch_size=3, workers=0)
+        batches_of(dataset, batch_size=3, workers=0)
     with pytest.raises(TypeError, match=text):
         list(dataset.batch(3))
 
@@ -119,4 +113,4 @@ def test_none_element_of_generator_names_function():
         yield from [0, None, 2]
 
     with pytest.raises(TypeError, match=r"element 1 of .*numbers is None: did the code that creates it forget to "):
-        batches(numbers, batch_size=3, workers=0)
+        batches_of(numbers, batch_size=3, workers=0)

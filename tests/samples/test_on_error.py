@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
+from helpers.computed_source import AtOnce, Computed
 from helpers.forked_calls import exit_at_once
+from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -19,26 +20,19 @@ BACKENDS = [(0, "process"), (2, "process"), (2, "thread")]
 backends = pytest.mark.parametrize(("workers", "backend"), BACKENDS)
 
 
-class Broken:
-    """A source with every fourth sample broken, and two in a row."""
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        if index % 4 == 1 or index in (6, 7):
-            raise ValueError(f"sample {index} is broken")
-        return index, np.full(2000, index)
+def broken(index):
+    """Raise for every fourth sample, and for two in a row."""
+    if index % 4 == 1 or index in (6, 7):
+        raise ValueError(f"sample {index} is broken")
+    return index, np.full(2000, index)
 
 
-class BrokenAtOnce(Broken):
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
+BROKEN, BROKEN_AT_ONCE = Computed(broken, 10), AtOnce(broken, 10)
 
 
 @pytest.mark.parametrize(
     ("workers", "backend", "source"),
-    [(0, "process", Broken()), (2, "process", Broken()), (2, "process", BrokenAtOnce()), (2, "thread", BrokenAtOnce())],
+    [(0, "process", BROKEN), (2, "process", BROKEN), (2, "process", BROKEN_AT_ONCE), (2, "thread", BROKEN_AT_ONCE)],
 )
 def test_broken_samples_are_skipped(source, workers, backend, caplog):
     with mpqueue.Loader(source, batch_size=2, on_error="skip", workers=workers, backend=backend) as loader:
@@ -63,8 +57,7 @@ def test_error_of_each_line_is_logged_with_its_traceback(caplog):
             raise ValueError("one")
         raise ValueError("two")
 
-    with mpqueue.Loader(Computed(raises, 6), batch_size=3, on_error="skip", workers=0) as loader:
-        assert list(loader) == []
+    assert batches_of(Computed(raises, 6), batch_size=3, on_error="skip", workers=0) == []
     logged = [record.getMessage() for record in caplog.records]
     assert ["Traceback" in text for text in logged] == [True, True, False, False, False, False]
 
@@ -72,9 +65,9 @@ def test_error_of_each_line_is_logged_with_its_traceback(caplog):
 @backends
 def test_more_than_max_errors_raise(workers, backend):
     options = {"batch_size": 2, "on_error": "skip", "workers": workers, "backend": backend}
-    with mpqueue.Loader(Broken(), max_errors=5, **options) as loader:
+    with mpqueue.Loader(BROKEN, max_errors=5, **options) as loader:
         assert [len(list(loader)) for _ in range(2)] == [4, 4]
-    with mpqueue.Loader(Broken(), max_errors=2, **options) as loader:
+    with mpqueue.Loader(BROKEN, max_errors=2, **options) as loader:
         stream = iter(loader)
         assert [next(stream)[0].tolist() for _ in range(3)] == [[0], [2, 3], [4]]
         with pytest.raises(TooManyErrors, match="max_errors=2") as caught:
@@ -84,7 +77,7 @@ def test_more_than_max_errors_raise(workers, backend):
 
 
 def test_undelivered_errors_are_not_counted():
-    with mpqueue.Loader(Broken(), batch_size=2, on_error="skip", workers=1) as loader:
+    with mpqueue.Loader(BROKEN, batch_size=2, on_error="skip", workers=1) as loader:
         next(iter(loader))
         assert loader.statistics().skipped == 1
 
@@ -103,8 +96,7 @@ def test_all_exceptions_of_source_are_skipped(kind):
             raise kind("no")
         return index
 
-    with mpqueue.Loader(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
+    assert batches_of(Computed(raises, 10), batch_size=5, on_error="skip", workers=1) == [[0, 1, 2, 4], [5, 6, 7, 8, 9]]
 
 
 def raising(make):
@@ -118,23 +110,9 @@ def raising(make):
     return compute
 
 
-class Asynchronous:
-    def __init__(self, compute):
-        self.compute = compute
-
-    def __len__(self):
-        return 12
-
+class Asynchronous(Computed):
     async def __getitem__(self, index):
-        return self.compute(index)
-
-
-class AtOnce(Asynchronous):
-    def __getitem__(self, index):
-        return self.compute(index)
-
-    def __getitems__(self, indices):
-        return [self.compute(index) for index in indices]
+        return self.function(index)
 
 
 def is_true(_):
@@ -144,9 +122,9 @@ def is_true(_):
 # For a function of a number: a source of the numbers from 0 to 11, and options of its loader.
 SOURCES = {
     "samples": lambda f: (Computed(f, 12), {}),
-    "samples at once": lambda f: (AtOnce(f), {}),
+    "samples at once": lambda f: (AtOnce(f, 12), {}),
     "samples in threads": lambda f: (Computed(f, 12), {"threads": 2}),
-    "coroutines": lambda f: (Asynchronous(f), {}),
+    "coroutines": lambda f: (Asynchronous(f, 12), {}),
     "generator": lambda f: (partial(map, f, range(12)), {"lanes": 1}),
     "dataset": lambda f: (Dataset.range(12).map(f).batch(4), {"batch_size": None}),
     "stream": lambda f: (Dataset.range(12).map(f).filter(is_true).batch(4), {"batch_size": None, "lanes": 1}),
@@ -194,12 +172,12 @@ def test_exception_that_is_not_an_exception_is_raised(name, kind, workers, backe
 
 @backends
 def test_error_of_sample_replaces_its_batch(workers, backend):
-    with mpqueue.Loader(Broken(), batch_size=4, workers=workers, backend=backend, drop_last=True) as loader:
+    with mpqueue.Loader(BROKEN, batch_size=4, workers=workers, backend=backend, drop_last=True) as loader:
         stream = iter(loader)
-        for broken, batch in ((1, 0), (5, 1)):
-            with pytest.raises(ValueError, match=f"sample {broken} is broken") as caught:
+        for index, batch in ((1, 0), (5, 1)):
+            with pytest.raises(ValueError, match=f"sample {index} is broken") as caught:
                 next(stream)
-            assert f"the sample of index {broken}, at place {broken} of the epoch" in caught.value.__notes__
+            assert f"the sample of index {index}, at place {index} of the epoch" in caught.value.__notes__
             assert any(note.startswith(f"raised for batch {batch} of epoch 0") for note in caught.value.__notes__)
         assert list(stream) == []
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.coroutines import Awaited
 from helpers.unpickled_batches import copies_nothing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,34 +206,24 @@ def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message):
 @pytest.mark.parametrize(
     ("collate", "message"),
     [
-        ({"b": "ragged"}, r"collate chooses the field 'b', and sample of index 10 has \['a', 'n', 's'\]"),
-        ({"n": "ragged"}, r"collate chooses sample\['n'\] of index 10, a int, which is no array with a first axis"),
-        ({"s": "ragged"}, r"collate chooses sample\['s'\] of index 10, a str, which is no array with a first axis"),
-        (
-            {"a": {"x": "ragged"}},
-            r"collate chooses sample\['a'\] of index 10, a ndarray, which is without the fields \['x'\]",
-        ),
+        ({"b": "ragged"}, r"the field 'b', and sample of index 10 has \['a', 'n', 's'\]"),
+        ({"n": "ragged"}, r"sample\['n'\] of index 10, a int, which is no array with a first axis"),
+        ({"s": "ragged"}, r"sample\['s'\] of index 10, a str, which is no array with a first axis"),
+        ({"a": {"x": "ragged"}}, r"sample\['a'\] of index 10, a ndarray, which is without the fields \['x'\]"),
     ],
     ids=str,
 )
 def test_choice_that_does_not_fit_the_samples_raises(collate, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"collate chooses {message}"):
         join(*[{"a": np.ones(2), "n": 1, "s": "x"}] * 2, collate=collate)
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda n: tuple(range(n)),
-        lambda n: ["x"] * n,
-        lambda n: [[1]] * n,
-        lambda n: [1, None][:n],
-        lambda n: [np.ones(2)] * n,
-    ],
+    "items", [(0, 1, 2), ["x"] * 3, [[1]] * 3, [1, None], [np.ones(2)] * 3], ids=lambda items: str(items[-1])
 )
 @pytest.mark.parametrize("lengths", [(2, 2), (2, 3)])
-def test_other_sequences_in_a_field_that_is_chosen_by_name_raise(make, lengths):
-    samples = [{"a": np.ones(3)}, *({"a": make(length)} for length in lengths)]
+def test_other_sequences_in_a_field_that_is_chosen_by_name_raise(items, lengths):
+    samples = [{"a": np.ones(3)}, *({"a": items[:length]} for length in lengths)]
     with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 1[01], a .*no list of numbers"):
         join(*samples[1:], collate={"a": "ragged"})
     with pytest.raises(ValueError, match=r"collate chooses sample\['a'\] of index 11, a .*no list of numbers"):
@@ -273,26 +264,24 @@ def test_other_errors_of_the_default_do_not_name_it():
         assert "ragged" not in str(caught.value)
 
 
+ONE = Dataset([[1]])
+BAD_CHOICES = [
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate="padded"), '^collate must be "ragged", or a mapping'),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate=""), '^collate must be "ragged"'),
+    (lambda: ONE.batch(1, collate="padded"), 'batch: collate must be "ragged", or a mapping'),
+    (lambda: ONE.batch(1, collate=""), 'batch: collate must be "ragged"'),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate={"a": 3}), r"collate\['a'\] must be"),
+    (lambda: mpqueue.Loader([[1]], batch_size=1, collate={}), "collate must be"),
+    (lambda: mpqueue.Loader([[1]], collate="ragged"), "collate makes batches of samples: pass batch_size"),
+    (lambda: ONE.bucket(len, [2], [1, 1], collate="pad"), "bucket: collate must be"),
+    (lambda: ONE.batch(1, collate="ragged").batch(1, collate="ragged"), "batch takes single samples, and stage 1"),
+]
+
+
 def test_bad_choices_raise_before_workers_start():
-    wrong = {
-        "padded": 'collate must be "ragged", or a mapping',
-        "": 'collate must be "ragged"',
-    }
-    for collate, message in wrong.items():
+    for make, message in BAD_CHOICES:
         with pytest.raises(ValueError, match=message):
-            mpqueue.Loader([[1]], batch_size=1, collate=collate)
-        with pytest.raises(ValueError, match="batch: " + message):
-            Dataset([[1]]).batch(1, collate=collate)
-    with pytest.raises(ValueError, match=r"collate\['a'\] must be"):
-        mpqueue.Loader([[1]], batch_size=1, collate={"a": 3})
-    with pytest.raises(ValueError, match="collate must be"):
-        mpqueue.Loader([[1]], batch_size=1, collate={})
-    with pytest.raises(ValueError, match="collate makes batches of samples: pass batch_size"):
-        mpqueue.Loader([[1]], collate="ragged")
-    with pytest.raises(ValueError, match="bucket: collate must be"):
-        Dataset([[1]]).bucket(len, [2], [1, 1], collate="pad")
-    with pytest.raises(ValueError, match="batch takes single samples, and stage 1"):
-        Dataset([[1]]).batch(1, collate="ragged").batch(1, collate="ragged")
+            make()
 
 
 class Texts(NamedTuple):
@@ -317,28 +306,30 @@ def texts_of(batches):
     return [(list(map(len, batch["tokens"].to_list())), batch["index"].tolist()) for batch in batches]
 
 
-EXPECTED = [([index % 7 for index in range(first, min(first + 4, 17))], list(range(first, min(first + 4, 17))))
-            for first in range(0, 17, 4)]  # fmt: skip
+PARTS = [list(range(17))[first : first + 4] for first in range(0, 17, 4)]
+EXPECTED = [([index % 7 for index in part], part) for part in PARTS]
 CHOICE = {"tokens": "ragged"}
+TEXTS = Texts()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"workers": 0}, {"workers": 2}, {"workers": 1, "start_method": "spawn"}, {"workers": 1, "start_method": "fork"},
-        {"workers": 2, "backend": "thread"}, {"workers": 1, "threads": 3}, {"workers": 1, "max_queue_size": 3},
-    ],
-    ids=str,
-)  # fmt: skip
+def loader_of(source=TEXTS, **options):
+    return mpqueue.Loader(source, **{"batch_size": 4, "collate": CHOICE, "workers": 1} | options)
+
+
+BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
+OF_ONE_WORKER = [{"start_method": "spawn"}, {"start_method": "fork"}, {"threads": 3}, {"max_queue_size": 3}]
+
+
+@pytest.mark.parametrize("options", [*BACKENDS, *OF_ONE_WORKER], ids=str)
 def test_every_backend_returns_the_same_batches(options):
     for source in (Texts(), Dataset(Texts())):
-        with mpqueue.Loader(source, batch_size=4, collate=CHOICE, **options) as loader:
+        with loader_of(source, **options) as loader:
             assert texts_of(loader) == EXPECTED
 
 
 @pytest.mark.parametrize("size", [1, 2000])
 def test_values_and_offsets_are_written_into_the_slot_and_nothing_is_pickled(size, monkeypatch):
-    with mpqueue.Loader(Texts(size=size), batch_size=4, collate="ragged", **copies_nothing(monkeypatch)) as loader:
+    with loader_of(Texts(size=size), collate="ragged", **copies_nothing(monkeypatch)) as loader:
         for batch in loader:
             lengths = [index % 7 * size for index in batch["index"]]
             assert batch["tokens"].values.tolist() == np.repeat(batch["index"], lengths).tolist()
@@ -353,49 +344,49 @@ def test_larger_batches_than_the_first_one_grow_the_slot():
 
 
 def test_the_limit_of_a_batch_counts_its_values():
-    with mpqueue.Loader(
-        [np.ones(9000)] * 2, batch_size=2, collate="ragged", workers=1, max_batch_bytes=100_000
-    ) as loader, pytest.raises(mpqueue.errors.BatchTooLarge):  # fmt: skip
-        next(iter(loader))
+    samples = [np.ones(9000)] * 2
+    with mpqueue.Loader(samples, batch_size=2, collate="ragged", workers=1, max_batch_bytes=100_000) as loader:
+        with pytest.raises(mpqueue.errors.BatchTooLarge):
+            next(iter(loader))
 
 
-def test_resume_continues_with_the_same_batches():
-    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=2) as loader:
+@pytest.mark.parametrize(
+    ("workers", "later"),
+    [(2, {"collate": "ragged"}), (0, {"workers": 0})],  # the choice is the form of a batch, not its samples
+    ids=["the same choice", "another choice"],
+)
+def test_resume_continues_with_the_same_batches(workers, later):
+    with loader_of(collate="ragged", workers=workers) as loader:
         batches = iter(loader)
         first = texts_of([next(batches), next(batches)])
         state = loader.state_dict()
-    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=1) as loader:
+    with loader_of(**later) as loader:
         loader.load_state_dict(state)
         assert first + texts_of(loader) == EXPECTED
 
 
-def test_a_state_is_resumed_with_another_choice():
-    """The choice is the form of a batch, not its samples."""
-    with mpqueue.Loader(Texts(), batch_size=4, collate="ragged", workers=0) as loader:
-        next(iter(loader))
-        state = loader.state_dict()
-    with mpqueue.Loader(
-        Texts(), batch_size=4, collate={"tokens": "ragged", "index": None} and CHOICE, workers=0
-    ) as loader:
-        loader.load_state_dict(state)
-        assert texts_of(loader) == EXPECTED[1:]
-
-
 def test_excluded_samples_leave_their_batches():
-    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=1, exclude=[1, 4, 5, 6, 7]) as loader:
+    with loader_of(exclude=[1, 4, 5, 6, 7]) as loader:
         assert texts_of(loader)[:2] == [([0, 2, 3], [0, 2, 3]), ([1, 2, 3, 4], [8, 9, 10, 11])]
 
 
-@pytest.mark.parametrize("source", [Texts(bad=5, none=6), Dataset(Texts(bad=5, none=6)), Dataset(Texts(bad=5, none=6)).shuffle(buffer=1)], ids=["source", "dataset", "stream"])  # fmt: skip
-def test_skipped_samples_leave_their_batches(source):
-    options = {} if not isinstance(source, Dataset) or source.root.is_indexed else {"lanes": 1}
-    with mpqueue.Loader(source, batch_size=4, collate=CHOICE, workers=1, on_error="skip", **options) as loader:
+BROKEN = Texts(bad=5, none=6)
+DATASET = Dataset(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(BROKEN, {}), (DATASET, {}), (DATASET.shuffle(buffer=1), {"lanes": 1})],
+    ids=["source", "dataset", "stream"],
+)
+def test_skipped_samples_leave_their_batches(source, options):
+    with loader_of(source, on_error="skip", **options) as loader:
         found = [index for _, indices in texts_of(loader) for index in indices]
     assert sorted(found) == [index for index in range(17) if index not in (5, 6)]
 
 
 def test_a_sample_that_is_none_is_named():
-    with mpqueue.Loader(Texts(none=6), batch_size=4, collate="ragged", workers=1) as loader:
+    with loader_of(Texts(none=6), collate="ragged") as loader:
         batches = iter(loader)
         next(batches)
         with pytest.raises(TypeError, match="sample of index 6 of Texts is None"):
@@ -406,9 +397,7 @@ def test_ranks_with_a_balance_and_micro_batches_have_ragged_parts():
     seen = []
     for rank in range(2):
         balance = mpqueue.Balance(cost=lambda index: 1 + index % 7, max_cost=16)
-        with mpqueue.Loader(
-            Texts(), batch_size=6, collate=CHOICE, workers=1, shard=(rank, 2), balance=balance
-        ) as loader:  # fmt: skip
+        with loader_of(batch_size=6, shard=(rank, 2), balance=balance) as loader:
             for lengths, indices in (part for step in loader for part in texts_of(step)):
                 assert lengths == [index % 7 for index in indices]
                 assert sum(1 + length for length in lengths) <= 16
@@ -446,19 +435,11 @@ def test_a_stage_shows_its_choice():
 
 
 def test_an_asynchronous_source_and_a_generator_have_ragged_batches():
-    class Awaited:
-        def __len__(self):
-            return 5
-
-        async def __getitem__(self, index):
-            return np.arange(index)
-
     def generated():
-        for index in range(5):
-            yield np.arange(index)
+        yield from map(np.arange, range(5))
 
-    for source, options in ((Awaited(), {}), (generated, {"lanes": 1})):
-        with mpqueue.Loader(source, batch_size=3, collate="ragged", workers=1, **options) as loader:
+    for source, options in ((Awaited(np.arange, 5), {}), (generated, {"lanes": 1})):
+        with loader_of(source, batch_size=3, collate="ragged", **options) as loader:
             assert [batch.offsets.tolist() for batch in loader] == [[0, 0, 1, 3], [0, 3, 7]]
 
 
@@ -482,7 +463,7 @@ def test_a_dataset_itself_and_an_enqueuer_return_ragged_batches():
 
 
 def test_a_batch_is_computed_again_and_its_samples_are_named():
-    with mpqueue.Loader(Texts(), batch_size=4, collate=CHOICE, workers=1) as loader:
+    with loader_of() as loader:
         list(loader)
         assert texts_of([loader.compute(0, 2)]) == [EXPECTED[2]]
         assert loader.explain(0, 2).samples == tuple(EXPECTED[2][1])

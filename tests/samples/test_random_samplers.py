@@ -3,10 +3,10 @@
 import itertools
 import json
 import random
-import warnings
 
 import numpy as np
 import pytest
+from helpers.loader_runs import batches_of, begun
 from helpers.numbered_batches import iter_after
 from helpers.saved_states import saved_with
 
@@ -128,9 +128,7 @@ def test_state_resumes_order_of_epoch(name, at):
 @pytest.mark.parametrize("name", ["Python's global generator", "NumPy's global generator", "torch's, without one"])
 def test_random_numbers_of_trainer_are_unchanged(name):
     options = options_of(SAMPLERS[name](1))
-    with mpqueue.Loader(range(LENGTH), workers=0, **options) as loader:
-        next(iter(loader))
-        state = loader.state_dict()
+    _, state = begun(range(LENGTH), 1, workers=0, **options)
     torch = pytest.importorskip("torch")
 
     def numbers():
@@ -144,9 +142,7 @@ def test_random_numbers_of_trainer_are_unchanged(name):
     seed()
     expected = numbers()
     seed()
-    with mpqueue.Loader(range(LENGTH), workers=0, **options) as loader:
-        loader.load_state_dict(state)
-        next(iter(loader))
+    begun(range(LENGTH), 1, state=state, workers=0, **options)
     assert numbers() == expected
 
 
@@ -157,14 +153,11 @@ def test_resume_with_other_number_of_ranks_keeps_order(name):
         random.seed(3), np.random.seed(3)  # ranks have the same order when they begin
         if "torch" in name:
             pytest.importorskip("torch").manual_seed(3)
-        with mpqueue.Loader(range(LENGTH), shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1))) as loader:
-            stream = iter(loader)
-            pieces += [next(stream).tolist(), next(stream).tolist()]
-            state = loader.state_dict()
+        found, state = begun(range(LENGTH), 2, shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1)))
+        pieces += found
     for rank in range(4):
-        with mpqueue.Loader(range(LENGTH), shard=(rank, 4), workers=0, **options_of(SAMPLERS[name](2))) as loader:
-            loader.load_state_dict(state)
-            pieces += [batch.tolist() for batch in loader]
+        options = options_of(SAMPLERS[name](2))
+        pieces += batches_of(range(LENGTH), state=state, shard=(rank, 4), workers=0, **options)
     seen = list(itertools.chain(*pieces))
     assert len(seen) == LENGTH
     assert sorted(seen) == list(range(LENGTH)) or "weights" in name
@@ -225,9 +218,7 @@ def test_interrupt_in_sampler_keeps_order():
 
 
 def state_of(sampler, at=2):
-    with mpqueue.Loader(range(LENGTH), sampler=sampler, batch_size=SIZE, workers=0) as loader:
-        iter_after(loader, at)
-        return loader.state_dict()
+    return begun(range(LENGTH), at, sampler=sampler, batch_size=SIZE, workers=0)[1]
 
 
 def test_changed_sampler_output_warns_with_remedy():
@@ -251,20 +242,13 @@ def test_changed_order_of_ranks_warns():
 
 def test_keys_without_stable_repr_are_not_compared():
     source = {object(): number for number in range(4)}
-    with mpqueue.Loader(source, sampler=list(source), batch_size=2, workers=0) as loader:
-        next(iter(loader))
-        state = loader.state_dict()
-    other = {object(): number for number in range(4)}
-    with mpqueue.Loader(other, sampler=list(other), batch_size=2, workers=0) as loader, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        loader.load_state_dict(state)
-        assert [batch.tolist() for batch in loader] == [[2, 3]]
+    _, state = begun(source, 1, sampler=list(source), batch_size=2, workers=0)
+    other = {object(): number for number in range(4)}  # a warning would be an error
+    assert batches_of(other, sampler=list(other), state=state, batch_size=2, workers=0) == [[2, 3]]
 
 
 def test_state_without_fingerprint_loads():
     state = state_of(list(range(LENGTH)))
     del state["drawn"]
-    state = saved_with(state)
-    with mpqueue.Loader(range(LENGTH), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
-        loader.load_state_dict(state)
-        assert next(iter(loader)).tolist() == [6, 7, 8]
+    options = {"sampler": list(range(LENGTH)), "batch_size": SIZE, "workers": 0}
+    assert begun(range(LENGTH), 1, state=saved_with(state), **options)[0] == [[6, 7, 8]]

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from helpers.loader_runs import batches_of
 from helpers.numbered_batches import iter_after
 
 import mpqueue
@@ -47,10 +48,9 @@ def test_endless_sampler_is_drawn_lazily():
 
 def test_keys_can_be_any_objects_and_source_needs_no_length():
     source = {"a": np.ones(3), ("b", 1): np.zeros(3), 2**70: np.ones(3)}
-    with mpqueue.Loader(source, batch_sampler=[["a", ("b", 1)], [2**70]], workers=1) as loader:
-        first, second = loader
-    assert first.tolist() == [[1, 1, 1], [0, 0, 0]]
-    assert second.tolist() == [[1, 1, 1]]
+    first, second = batches_of(source, batch_sampler=[["a", ("b", 1)], [2**70]], workers=1)
+    assert first == [[1, 1, 1], [0, 0, 0]]
+    assert second == [[1, 1, 1]]
 
 
 def test_source_without_length_works_with_several_workers():
@@ -58,16 +58,12 @@ def test_source_without_length_works_with_several_workers():
         def __getitem__(self, index):
             return index**2
 
-    with mpqueue.Loader(Squares(), sampler=[3, 1, 2], batch_size=2, workers=2) as loader:
-        assert [batch.tolist() for batch in loader] == [[9, 1], [4]]
+    assert batches_of(Squares(), sampler=[3, 1, 2], batch_size=2, workers=2) == [[9, 1], [4]]
 
 
 def test_long_list_of_indices_is_sent():
     many = list(range(100)) * 200
-    with mpqueue.Loader(INDICES, batch_sampler=[many, [1]], workers=1) as loader:
-        first, second = loader
-    assert first.tolist() == many
-    assert second.tolist() == [1]
+    assert batches_of(INDICES, batch_sampler=[many, [1]], workers=1) == [many, [1]]
 
 
 class Failing:

@@ -1,5 +1,9 @@
 """Rows of scipy's sparse matrices and arrays, stacked to CSR in the slot."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from helpers.unpickled_batches import copies_nothing
@@ -75,8 +79,11 @@ def test_a_row_with_room_after_its_elements_and_repeated_elements_is_summed():
     assert batch.toarray()[1].tolist() == [0] * 4 + [3] + [0] * 25
 
 
+EMPTY = sparse.csr_matrix((1, 4))
+
+
 def test_rows_without_elements_alone_are_a_batch():
-    batch = join(sparse.csr_matrix((1, 4)), sparse.csr_matrix((1, 4)))
+    batch = join(EMPTY, EMPTY)
     assert (batch.shape, batch.nnz) == ((2, 4), 0)
 
 
@@ -90,21 +97,12 @@ def test_matrices_of_several_rows_stay_a_list():
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ((sparse.csr_matrix((1, 4)), sparse.csr_matrix((1, 5))), "index 10 has 4 columns, but index 11 has 5 columns"),
-        (
-            (sparse.csr_matrix((1, 4), dtype="f4"), sparse.csr_matrix((1, 4))),
-            "index 10 has dtype float32, but index 11 has",
-        ),
-        (
-            (sparse.csr_matrix((1, 4)), sparse.csr_array((1, 4))),
-            "index 10 is of .*csr_matrix.*, but index 11 is of .*csr_arr",
-        ),
-        ((sparse.csr_matrix((1, 4)), np.zeros((1, 4))), "index 10 is of .*csr_matrix.*, but index 11 is of .*ndarray"),
-        ((np.zeros((1, 4)), sparse.csr_matrix((1, 4))), "index 10 is of .*ndarray.*, but index 11 is of .*csr_matrix"),
-        (
-            ({"x": sparse.csr_matrix((1, 4))}, {"x": None}),
-            r"sample\['x'\] of index 10 is of .*, but index 11 is of .*None",
-        ),
+        ((EMPTY, sparse.csr_matrix((1, 5))), "index 10 has 4 columns, but index 11 has 5 columns"),
+        ((EMPTY.astype("f4"), EMPTY), "index 10 has dtype float32, but index 11 has"),
+        ((EMPTY, sparse.csr_array((1, 4))), "index 10 is of .*csr_matrix.*, but index 11 is of .*csr_arr"),
+        ((EMPTY, np.zeros((1, 4))), "index 10 is of .*csr_matrix.*, but index 11 is of .*ndarray"),
+        ((np.zeros((1, 4)), EMPTY), "index 10 is of .*ndarray.*, but index 11 is of .*csr_matrix"),
+        (({"x": EMPTY}, {"x": None}), r"sample\['x'\] of index 10 is of .*, but index 11 is of .*None"),
     ],
     ids=str,
 )
@@ -166,16 +164,11 @@ def test_batches_outlive_their_loader():
 
 
 def test_scipy_is_not_imported_for_other_samples():
-    import subprocess
-    import sys
-
     code = "import sys, mpqueue; assert len(list(mpqueue.Loader([[1], [2]], batch_size=1, workers=0))) == 2; assert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_server_sends_sparse_batches():
-    import os
-
     name = f"sparse-{os.getpid()}"
     with mpqueue.Server(name, CELLS, batch_size=4, workers=1), mpqueue.attach(name) as consumer:
         assert dense_of(consumer) == EXPECTED

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.loader_runs import batches_of
 
 import mpqueue
 
@@ -36,12 +37,8 @@ def test_short_last_batch_of_worker_is_dropped():
 
 def test_random_numbers_of_elements_do_not_depend_on_batch_size():
     def draws(batch_size):
-        with mpqueue.Loader(drawing, batch_size=batch_size, workers=2, seed=4) as loader:
-            return {
-                number: draw
-                for batch in loader
-                for number, draw in zip(*(part.tolist() for part in batch), strict=True)
-            }
+        batches = batches_of(drawing, batch_size=batch_size, workers=2, seed=4)
+        return {number: draw for batch in batches for number, draw in zip(*batch, strict=True)}
 
     assert draws(1) == draws(4)
     assert len(set(draws(4).values())) == 20
@@ -85,8 +82,7 @@ def test_error_ends_generator_and_counts_as_skipped():
 
 
 def test_threads_that_share_iterator_take_whole_batches():
-    with mpqueue.Loader(iter(range(40)), batch_size=4, workers=3, backend="thread") as loader:
-        batches = [batch.tolist() for batch in loader]
+    batches = batches_of(iter(range(40)), batch_size=4, workers=3, backend="thread")
     assert sorted(batches) == [list(range(first, first + 4)) for first in range(0, 40, 4)]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.footprint import DEADLOCK_S
+from helpers.loader_runs import batches_of, plain
 
 import mpqueue
-from mpqueue import Loader
+from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised
 from mpqueue.worker.concurrency.helper_threads import THREAD_NAME, Helpers
 
@@ -23,7 +24,7 @@ class Samples:
     """A source with samples of a number and an array that is large enough for its own row."""
 
     def __init__(self, length=16):
-        self.length = length
+        self.length, self.barriers = length, {}
 
     def __len__(self):
         return self.length
@@ -34,6 +35,10 @@ class Samples:
 
     def at_work(self, index):
         pass
+
+    def meet(self, name, parties):
+        """Wait until this number of threads has called this with the same name."""
+        self.barriers.setdefault(name, threading.Barrier(parties)).wait(DEADLOCK_S)
 
 
 def indices(batches):
@@ -52,12 +57,8 @@ def by(size, length=16):
 class Meeting(Samples):
     """A source with samples that wait until four of them run at once."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.barriers = {}
-
     def at_work(self, index):
-        self.barriers.setdefault(index // 4, threading.Barrier(4)).wait(DEADLOCK_S)
+        self.meet(index // 4, 4)
 
 
 @backends
@@ -74,12 +75,6 @@ class Draws(Samples):
         return index, mpqueue.rng().random(3), info.num_workers, info.seed, own
 
 
-def plain(value):
-    if isinstance(value, Loader | list | tuple):
-        return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
 class Failing(Samples):
     """A source with samples that raise when the whole first batch is running."""
 
@@ -87,11 +82,11 @@ class Failing(Samples):
 
     def __init__(self, error):
         super().__init__()
-        self.error, self.barriers = error, {}
+        self.error = error
 
     def at_work(self, index):
         if index < 8:
-            self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
+            self.meet(0, 8)
         if index in self.bad:
             raise self.error
 
@@ -165,12 +160,8 @@ class Parts(Samples):
 
     thread_safe = True
 
-    def __init__(self):
-        super().__init__()
-        self.barriers = {}
-
     def __getitems__(self, asked):
-        self.barriers.setdefault(asked[0] // 8, threading.Barrier(4)).wait(DEADLOCK_S)
+        self.meet(asked[0] // 8, 4)
         return [(index, np.full(2000, index)) for index in asked]
 
 
@@ -200,13 +191,13 @@ def numbers():
         (Samples(), {"threads": True}, TypeError, "threads must be an integer, got True"),
         (Samples(), {"threads": 2, "batch_size": None}, ValueError, "threads=2 .* pass batch_size"),
         (Unsafe(), {"threads": 2}, ValueError, "threads=2 needs .*Unsafe.thread_safe is False: use more workers"),
-        (mpqueue.Dataset(Unsafe()).shuffle(), {"threads": 2}, ValueError, "threads=2 needs .*Unsafe.thread_safe is False"),
+        (Dataset(Unsafe()).shuffle(), {"threads": 2}, ValueError, "threads=2 needs .*Unsafe.thread_safe is False"),
         (Unsaid(), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
-        (mpqueue.Dataset(Unsaid()), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
+        (Dataset(Unsaid()), {"threads": 2}, ValueError, "Unsaid has __getitems__.*thread_safe = True"),
         (numbers, {"threads": 2}, ValueError, "threads=2 .* is a stream.*map"),
-        (mpqueue.Dataset.range(9).filter(bool), {"threads": 2}, ValueError, r"a stream.*map\(function, threads=n\)"),
+        (Dataset.range(9).filter(bool), {"threads": 2}, ValueError, r"a stream.*map\(function, threads=n\)"),
     ],
-)  # fmt: skip
+)
 def test_invalid_threads_raise_before_workers_start(source, options, kind, text):
     with pytest.raises(kind, match=text):
         Loader(source, **{"batch_size": 2, **options})
@@ -284,8 +275,7 @@ class Forks(Samples):
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_child_forked_in_thread_exits_with_its_sample(backend):
-    with Loader(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 7, 1, 0, 7, 1]]
+    assert batches_of(Forks(6), batch_size=6, workers=1, backend=backend, threads=2) == [[0, 7, 1, 0, 7, 1]]
 
 
 class Shared(Samples):
@@ -302,8 +292,7 @@ def test_draws_from_shared_generators_warn_once(caplog, seed):
     assert len(messages) == (seed is not None)
     assert all("Python's random and numpy.random drew numbers" in text for text in messages)
     caplog.clear()
-    with Loader(Draws(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
-        list(loader)
+    batches_of(Draws(), batch_size=4, workers=0, seed=seed, threads=2)
     assert not caplog.records
 
 
