@@ -13,10 +13,13 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from golden.outcomes import Background
 from helpers.coordinator_parts import address_of, listener_of
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import StruckLimit
 from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
+from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
@@ -68,9 +71,7 @@ def join_a_thread(coord):
     """Check that members and callbacks belong to this process."""
     called = []
     coord.add_stop_callback(lambda: called.append(1))
-    thread = threading.Thread(target=coord.wait_for_stop)
-    coord.register_thread(thread)
-    thread.start()
+    thread = registered_thread(coord)
     coord.join(stop_grace_period_secs=DEADLOCK_S)
     return called, thread.is_alive()
 
@@ -159,10 +160,16 @@ def test_local_callbacks_run_at_remote_stop(coord, forked):
     assert called.is_set()
 
 
-def test_remote_stop_ends_local_join(coord, forked):
+def registered_thread(coord):
+    """Start a thread that waits for the stop, and register it."""
     thread = threading.Thread(target=coord.wait_for_stop)
     coord.register_thread(thread)
     thread.start()
+    return thread
+
+
+def test_remote_stop_ends_local_join(coord, forked):
+    registered_thread(coord)
     forked.ask(request_stop, ValueError("boom"))
     with pytest.raises(ValueError, match="boom"):
         coord.join()
@@ -232,21 +239,17 @@ def test_owner_that_exited_before_first_use_is_a_stop():
 
 def test_closed_server_does_not_send_a_running_state():
     """Its thread handles a report while another process connects and the server is closed."""
-    entered, released = threading.Event(), threading.Event()
+    entered, released, states = threading.Event(), threading.Event(), []
     server = StopServer(lambda report: entered.set() or released.wait(DEADLOCK_S))
     server.serve()
-    reporting = StopClient(server.address, lambda stopping: None)
-    reporter = threading.Thread(target=reporting.report, args=[b"a report"])
-    reporter.start()
+    reporting = Background(StopClient(server.address, lambda stopping: None).report, b"a report")
     assert entered.wait(DEADLOCK_S)
-    states = []
-    late = threading.Thread(target=StopClient, args=[server.address, states.append])
-    late.start()
+    late = Background(StopClient, server.address, states.append)
     assert select.select([listener_of(server)], [], [], DEADLOCK_S)[0]  # it waits to be accepted
     server.close()
     released.set()
-    for thread in (reporter, late):
-        thread.join(DEADLOCK_S)
+    for call in (reporting, late):
+        call.thread.join(DEADLOCK_S)
     assert states == [True]
 
 
@@ -291,8 +294,7 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
     del coordinator
     gc.collect()
     server.join(DEADLOCK_S)  # the address is free when the thread has finished
-    proxy = cloudpickle.loads(pickled)
-    received = []
+    proxy, received = cloudpickle.loads(pickled), []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -304,10 +306,9 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
                 while piece := connection.recv(1000):
                     received.append(piece)
 
-        thread = threading.Thread(target=impostor)
-        thread.start()
+        listening = Background(impostor)
         assert proxy.should_stop()
-        thread.join(DEADLOCK_S)
+        listening.finish()
     assert sum(map(len, received)) == 48  # a challenge and a proof
     assert "another process listens at its address" in caplog.text
 
@@ -347,24 +348,14 @@ def test_report_without_token_is_not_unpickled(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class OutOfTime(TimeoutError):
-    """The exception of the user's time limit."""
-
-
 def stop_late(coord):
-    connect = stop_channel.connect
-
-    def stop(_number, _frame):
-        raise OutOfTime
-
-    def interrupted(_address):
-        signal.raise_signal(signal.SIGUSR1)
-
-    signal.signal(signal.SIGUSR1, stop)
-    stop_channel.connect = interrupted
-    with pytest.raises(OutOfTime):
+    with (
+        handling(raising(StruckLimit), signal.SIGUSR1),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(StruckLimit),
+    ):
+        patch.setattr(stop_channel, "connect", lambda _address: signal.raise_signal(signal.SIGUSR1))
         coord.should_stop()
-    stop_channel.connect = connect
     return coord.should_stop()
 
 
