@@ -4,12 +4,11 @@
 """
 
 import ast
-import functools
 import inspect
 import types
-from pathlib import Path
 
 import pytest
+from helpers.unread_parameters import body_of, names_read_by
 
 import mpqueue.compat.v1 as tf
 import mpqueue.python_io
@@ -47,33 +46,6 @@ HINTS = {
     "tf.Variable.expected_shape": "TensorFlow ignores it, too",
     "tf.gather.validate_indices": "TensorFlow ignores it, too: invalid indices are always an error",
 }
-
-
-@functools.cache
-def functions_of(file):
-    """Return the functions of a file, by the number of their first line; of several in a line, the outer one."""
-    functions = {}
-    for node in ast.walk(ast.parse(Path(file).read_text())):
-        if isinstance(node, ast.FunctionDef | ast.Lambda):
-            decorators = getattr(node, "decorator_list", [])
-            functions.setdefault((decorators or [node])[0].lineno, node)
-    return functions
-
-
-def body_of(function):
-    """Return the statements of a function, without its docstring."""
-    body = functions_of(function.__code__.co_filename)[function.__code__.co_firstlineno].body
-    body = body if isinstance(body, list) else [body]
-    return [each for each in body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))]
-
-
-@functools.cache
-def names_read_by(function):
-    """Return the names that the body of a function reads; ``del name`` does not count."""
-    if isinstance(function, functools.partial):
-        function = function.func
-    nodes = [node for statement in body_of(inspect.unwrap(function)) for node in ast.walk(statement)]
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
 def is_abstract(function):
@@ -130,8 +102,7 @@ def plain_parameters_without_use(function):
     code = function.__code__
     if code.co_filename.startswith("<") or is_abstract(function):  # generated, such as the constructor of a dataclass
         return []
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return [each for each in names if each not in names_read_by(function) | {"self", "cls"}]
+    return [each for each in inspect.getargs(code).args if each not in names_read_by(function)]
 
 
 MODULES = {"train": mpqueue.train, "python_io": mpqueue.python_io, "tf": tf}
