@@ -1,10 +1,9 @@
 """Producers, batches and runners in graphs, beyond the golden cases."""
 
-import contextlib
-
 import numpy as np
 import pytest
 from tf1.compat.conftest import running, waiting_in
+from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue.compat.v1 as tf
 
@@ -13,11 +12,7 @@ def all_of(session, node, coord=None):
     """Return all values of a node until the end of input."""
     session.run(tf.local_variables_initializer())
     tf.train.start_queue_runners(session, coord)
-    results = []
-    with contextlib.suppress(tf.errors.OutOfRangeError):
-        while True:
-            results.append(session.run(node))
-    return results
+    return all_until_the_end(session.make_callable(node))
 
 
 def test_seeded_order_is_equal_in_sessions_and_differs_in_epochs(graph):

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
+from tf1.helpers.input_ends import all_until_the_end
 
 from mpqueue import FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
@@ -49,12 +50,8 @@ def started(queue, *ops):
 
 
 def drain(queue):
-    """Return all numbers, which are in the first column of two."""
-    got = []
-    with contextlib.suppress(OutOfRangeError):
-        while True:
-            got.append(queue.dequeue(timeout=60).tolist())
-    return got
+    """Return all elements of a queue."""
+    return all_until_the_end(lambda: queue.dequeue(timeout=60).tolist())
 
 
 def numbers_of(queue):
