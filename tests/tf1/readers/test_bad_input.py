@@ -13,6 +13,7 @@ import zlib
 
 import pytest
 from helpers.sweeps import part_of
+from helpers.tfrecords import PACKED, framed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf1.helpers.fake_queues import FakeQueue
@@ -34,10 +35,6 @@ READERS = {
 }
 fuzz = settings(derandomize=True, deadline=None, max_examples=part_of(60, 4))
 payloads = st.lists(st.binary(max_size=60), max_size=6)
-
-
-def framed(records):
-    return b"".join(before + record + after for record in records for before, after in [frame(record)])
 
 
 def outcome(make_reader, content):
@@ -71,18 +68,16 @@ def test_random_bytes(kind, content):
 @fuzz
 @given(records=payloads, noise=st.binary(max_size=60))
 def test_noise_after_records_raises_data_loss_or_ends_the_file(kind, records, noise):
-    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
     with tempfile.NamedTemporaryFile() as file:
-        file.write(pack(framed(records) + noise))
+        file.write(PACKED[kind](framed(*records) + noise))
         file.flush()
         got, message = [], None
         try:
             got.extend(mpqueue.python_io.tf_record_iterator(file.name, kind))
         except errors.DataLossError as error:
             message = str(error)
-    assert (
-        file.name in message if message else len(noise) < 12
-    )  # less than a header ends the file silently, as in TensorFlow
+    # Less than a header ends the file silently, as in TensorFlow.
+    assert file.name in message if message else len(noise) < 12
     assert got == records
 
 
@@ -90,22 +85,20 @@ def test_noise_after_records_raises_data_loss_or_ends_the_file(kind, records, no
 @fuzz
 @given(st.binary(max_size=400))
 def test_random_bytes_in_compressed_files(kind, content):
-    outcome(READERS[kind], zlib.compress(content) if "ZLIB" in kind else gzip.compress(content))
+    outcome(READERS[kind], PACKED[kind[-4:]](content))
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 @fuzz
 @given(payloads, st.data())
 def test_damaged_compressed_file_yields_valid_records_then_data_loss_or_end(kind, records, data):
-    packed = bytearray(gzip.compress(framed(records)) if kind == "GZIP" else zlib.compress(framed(records)))
+    packed = bytearray(PACKED[kind](framed(*records)))
     damage = data.draw(st.sampled_from(["cut", "flip", "drop"]))
     place = data.draw(st.integers(0, len(packed) - 1))
-    if damage == "cut":
-        del packed[place:]
-    elif damage == "flip":
+    if damage == "flip":
         packed[place] ^= 1 << data.draw(st.integers(0, 7))
     else:
-        del packed[place]
+        del packed[place : None if damage == "cut" else place + 1]
     values, _ = outcome(READERS[f"records, {kind}"], bytes(packed))
     assert values == records[: len(values)]
 
@@ -113,16 +106,13 @@ def test_damaged_compressed_file_yields_valid_records_then_data_loss_or_end(kind
 @fuzz
 @given(payloads, st.integers(0, 2**64 - 1), st.binary(max_size=50))
 def test_huge_length_with_valid_checksum_allocates_no_memory(records, length, rest):
-    claim = struct.pack("<Q", length) + frame(struct.pack("<Q", length))[1]
-    tracemalloc.start()
-    try:
-        values, error = outcome(READERS["records"], framed(records) + claim + rest)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert values == records
-    assert isinstance(error, errors.DataLossError)
-    assert peak < 2 * MEBIBYTE
+    def read():
+        claim = struct.pack("<Q", length) + frame(struct.pack("<Q", length))[1]
+        values, error = outcome(READERS["records"], framed(*records) + claim + rest)
+        assert values == records
+        assert isinstance(error, errors.DataLossError)
+
+    assert peak_of(read) < 2 * MEBIBYTE
 
 
 @fuzz
@@ -173,9 +163,8 @@ def bombs(tmp_path_factory):
     """Create files of 50 KB that decompress to 50 MB: of zeros, and of one record."""
     folder = tmp_path_factory.mktemp("bombs")
     zeros = bytes(50 * MEBIBYTE)
-    before, after = frame(zeros)
     for kind, bits in (("GZIP", 31), ("ZLIB", 15)):
-        for name, content in (("zeros", zeros), ("record", before + zeros + after)):
+        for name, content in (("zeros", zeros), ("record", framed(zeros))):
             packer = zlib.compressobj(1, zlib.DEFLATED, bits)
             (folder / f"{name}.{kind}").write_bytes(packer.compress(content) + packer.flush())
     return folder

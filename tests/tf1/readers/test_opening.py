@@ -9,6 +9,9 @@ import tempfile
 
 import pytest
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import StruckLimit
+from helpers.signal_handlers import handling, raising
+from helpers.wrapped_functions import wrap
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
@@ -205,25 +208,13 @@ def test_forked_child_continues_without_affecting_its_parent(tmp_path):
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
 
 
-class OutOfTime(TimeoutError):
-    """The exception of the user's time limit."""
-
-
 def test_exception_of_a_signal_handler_is_not_an_error_of_the_file(tmp_path, monkeypatch):
-    path, pread = tmp_path / "lines", os.pread
-    path.write_bytes(b"one\ntwo\n")
+    (tmp_path / "lines").write_bytes(b"one\ntwo\n")
 
-    def stop(_number, _frame):
-        raise OutOfTime
-
-    def read_late(*args):
+    def read_late(pread, *args):
         signal.raise_signal(signal.SIGUSR1)
         return pread(*args)
 
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        monkeypatch.setattr(os, "pread", read_late)
-        with pytest.raises(OutOfTime):
-            mpqueue.train.read_file(path)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    wrap(monkeypatch, os, "pread", read_late)
+    with handling(raising(StruckLimit), signal.SIGUSR1), pytest.raises(StruckLimit):
+        mpqueue.train.read_file(tmp_path / "lines")

@@ -13,6 +13,7 @@ import zlib
 import pytest
 from helpers.finalizers import end_interrupted
 from helpers.forked_calls import status_of_fork
+from helpers.tfrecords import PACKED, framed
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
@@ -25,10 +26,6 @@ from mpqueue.tf1.readers.tfrecord import frame
 BIG_BYTES = 32 * 1024
 SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]
 SIZES += [BIG_BYTES + 1] * 9 + [7, BIG_BYTES, BIG_BYTES + 1, 3 * BIG_BYTES, BIG_BYTES + 1, *[5000] * 60, 2 * BIG_BYTES]
-
-
-def framed(*payloads):
-    return b"".join(before + payload + after for payload in payloads for before, after in [frame(payload)])
 
 
 def write(path, content):
@@ -92,9 +89,8 @@ def test_flipped_bit_raises_data_loss_with_file_and_offset_after_valid_records(t
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_file_truncated_in_record_raises_data_loss_and_in_header_ends(tmp_path, kind, size):
     whole = framed(b"good", b"x" * size)
-    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
     for cut in (20, 21, 31, 32, 33, 32 + size - 1, 32 + size, len(whole) - 1, len(whole)):
-        got, end = read_all(write(tmp_path / "r", pack(whole[:cut])), options=kind)
+        got, end = read_all(write(tmp_path / "r", PACKED[kind](whole[:cut])), options=kind)
         is_whole, is_clean = cut == len(whole), cut < 32 or cut == len(whole)
         assert [offset for offset, _ in got] == [0, 20][: 1 + is_whole]
         assert isinstance(end, errors.OutOfRangeError if is_clean else errors.DataLossError), (cut, end)
@@ -144,14 +140,10 @@ def test_record_appended_later_is_read(tmp_path):
     assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
 
 
-def _check(length):
-    """Return the check of eight bytes, which follows them when they are a record's payload."""
-    return frame(length)[1]
-
-
 def test_default_limit_is_one_gibibyte(tmp_path):
     length = struct.pack("<Q", 2**30 + 1)
-    _, end = read_all(write(tmp_path / "r", length + _check(length)))
+    check_of_length = frame(length)[1]
+    _, end = read_all(write(tmp_path / "r", length + check_of_length))
     assert "max_record_bytes is 1073741824" in str(end)
     with pytest.raises(errors.DataLossError, match="max_record_bytes"):
         next(python_io.tf_record_iterator(tmp_path / "r"))
