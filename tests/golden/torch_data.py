@@ -172,13 +172,7 @@ class Listed(Dataset):
         return len(self.items)
 
 
-CLASSES = {
-    "Numbers": Numbers,
-    "NoLength": NoLength,
-    "Batched": Batched,
-    "Stream": Stream,
-    "SizedStream": SizedStream,
-}
+CLASSES = {kind.__name__: kind for kind in (Numbers, NoLength, Batched, Stream, SizedStream)}
 
 
 def make_dataset(case, log, decode):
@@ -290,7 +284,5 @@ def fail(worker):
 
 FUNCTIONS = {
     function.__name__: function
-    for function in (
-        as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail,
-    )
-}  # fmt: skip
+    for function in (as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail)
+}

@@ -5,6 +5,7 @@ import threading
 import cloudpickle
 import numpy as np
 import pytest
+from golden.outcomes import Background
 
 from mpqueue import FIFOQueue, Source
 from mpqueue.errors import OutOfRangeError
@@ -114,15 +115,11 @@ def test_threads_can_share_the_source_of_a_generator():
         yield 2
 
     source = Source(examples().__next__)
-    got = []
-    threads = [threading.Thread(target=lambda: got.append(source())) for _ in range(2)]
-    threads[0].start()
+    first = Background(source)
     assert inside.wait(DEADLOCK_S)
-    threads[1].start()
+    second = Background(source)
     go_on.set()
-    for thread in threads:
-        thread.join(DEADLOCK_S)
-    assert sorted(got) == [1, 2]
+    assert [first.finish(), second.finish()] == [1, 2]
 
 
 def test_an_enqueue_op_enqueues_one_example_per_call():
