@@ -69,7 +69,7 @@ def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(session, kin
             session.run(batch)
 
 
-WITH_COORDINATOR = "use tf.Session with tf.train.Coordinator"
+WITHOUT_SUPERVISION = "MonitoredTrainingSession", "SessionRunHook", "StopAtStepHook", "Scaffold", "Supervisor"
 NOT_TRAINING = "feeds models and does not train them"
 
 
@@ -78,20 +78,13 @@ NOT_TRAINING = "feeds models and does not train them"
     [
         (".train", "Server", "mpqueue.Server carries batches"),
         (".train", "ClusterSpec", "mpqueue.Server carries batches"),
-        (".train", "MonitoredTrainingSession", WITH_COORDINATOR),
-        (".train", "SessionRunHook", WITH_COORDINATOR),
-        (".train", "StopAtStepHook", WITH_COORDINATOR),
-        (".train", "Scaffold", WITH_COORDINATOR),
-        (".train", "Supervisor", WITH_COORDINATOR),
+        *((".train", name, "use tf.Session with tf.train.Coordinator") for name in WITHOUT_SUPERVISION),
         ("", "get_variable", "keep the tf.Variable itself"),
         ("", "variable_scope", "use tf.name_scope for names"),
         ("", "random_normal_initializer", "pass the initial value to tf.Variable"),
         (".initializers", "random_normal", "did you mean tf.random_normal"),
-        (".train", "AdamOptimizer", NOT_TRAINING),
-        (".train", "Saver", NOT_TRAINING),
-        (".train", "exponential_decay", NOT_TRAINING),
-        ("", "nn", NOT_TRAINING),
-        ("", "contrib", NOT_TRAINING),
+        *((".train", name, NOT_TRAINING) for name in ("AdamOptimizer", "Saver", "exponential_decay")),
+        *(("", name, NOT_TRAINING) for name in ("nn", "contrib")),
         ("", "data", r"tf\.data is not offered: use tf\.train\.string_input_producer .* mpqueue\.Loader"),
     ],
 )

@@ -16,35 +16,17 @@ import mpqueue.train
 from mpqueue.tf1.compat.ops.registry import TABLE
 from mpqueue.tf1.compat.ops.signature import Signature
 
-NAMES = "a name in the graph; it changes no value"
-DEVICES = "a device; mpqueue computes on the CPU"
-LOCKS = "how concurrent updates are made; mpqueue's are always atomic"
-TRAINING = "for training operations, which mpqueue does not have"
-SUMMARIES = "for summaries, which mpqueue does not write"
-SPEED = "how the same result is computed"
-
-# Parameters that change no result, with the reason. A key is a parameter, or a function and its parameter.
+# Parameters that change no result: a parameter, or a function and its parameter.
 HINTS = {
-    "name": NAMES,
-    "summary_name": SUMMARIES,
-    "tf.summary.merge.inputs": SUMMARIES,
-    "tf.summary.FileWriter.graph": SUMMARIES,
-    "tf.Graph.colocate_with.op": DEVICES,
-    "tf.Graph.colocate_with.ignore_existing": DEVICES,
-    "caching_device": DEVICES,
-    "layout": DEVICES,
-    "use_locking": LOCKS,
-    "use_resource": LOCKS,
-    "aggregation": TRAINING,
-    "constraint": TRAINING,
-    "grad_a": TRAINING,
-    "grad_b": TRAINING,
-    "synchronization": TRAINING,
-    "a_is_sparse": SPEED,
-    "b_is_sparse": SPEED,
-    "optimize": SPEED,
-    "tf.Variable.expected_shape": "TensorFlow ignores it, too",
-    "tf.gather.validate_indices": "TensorFlow ignores it, too: invalid indices are always an error",
+    "name",  # in the graph
+    *("summary_name", "tf.summary.merge.inputs", "tf.summary.FileWriter.graph"),  # mpqueue writes no summaries
+    # A device: mpqueue computes on the CPU.
+    *("tf.Graph.colocate_with.op", "tf.Graph.colocate_with.ignore_existing", "caching_device", "layout"),
+    *("use_locking", "use_resource"),  # how concurrent updates are made: mpqueue's are always atomic
+    *("aggregation", "constraint", "grad_a", "grad_b", "synchronization"),  # for training operations
+    *("a_is_sparse", "b_is_sparse", "optimize"),  # how the same result is computed
+    "tf.Variable.expected_shape",  # TensorFlow ignores it, too
+    "tf.gather.validate_indices",  # TensorFlow ignores it, too: invalid indices are always an error
 }
 
 
@@ -123,7 +105,7 @@ def test_each_parameter_is_used_or_refused_or_a_hint():
     rest = [f"{path}.{each}" for path, each in without_use if hint_of(path, each) is None]
     assert rest == []
     # The members of the list that exist.
-    assert HINTS.keys() == {hint_of(*each) for each in without_use} - {None}
+    assert HINTS == {hint_of(*each) for each in without_use} - {None}
     assert len(PUBLIC) > 900
 
 
