@@ -89,11 +89,10 @@ def test_ctrl_c_ends_a_run_and_returns_its_elements(session):
         waiting_in(session, queue)
         os.kill(os.getpid(), signal.SIGINT)
 
-    presser = threading.Thread(target=press)
-    presser.start()
+    pressing = Background(press)
     with nudged(), pytest.raises(KeyboardInterrupt):
         session.run(queue.dequeue_many(3))
-    presser.join()
+    pressing.finish()
     # The blocked operation returns the elements it had taken.
     assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
 

@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from golden.outcomes import Background
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.alarms import nudged
 from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError
-
-DEADLOCK_S = 60
 
 
 class Gate:

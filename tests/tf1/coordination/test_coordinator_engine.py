@@ -1,16 +1,15 @@
 """One coordinator for threads, enqueuers, loaders and their workers."""
 
 import os
-import threading
 from multiprocessing.connection import Client, Listener
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.forked_calls import status_of_fork
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
-DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
@@ -40,26 +39,18 @@ def held_at(address):
     return wait
 
 
-def consume(batches, done):
-    for _ in batches:
-        pass
-    done.set()
-
-
 @pytest.mark.parametrize("use_multiprocessing", [False, True])
 def test_stop_ends_blocked_get(coord, use_multiprocessing):
     with Listener(f"\0gate-{os.getpid()}", "AF_UNIX") as listener:
         enqueuer = OrderedEnqueuer(Numbers(held_at(listener.address)), use_multiprocessing)
         enqueuer.start(workers=1)
         coord.register_thread(enqueuer)
-        done = threading.Event()
-        consumer = threading.Thread(target=consume, args=(enqueuer.get(), done))
-        consumer.start()
+        consumer = Background(list, enqueuer.get())
         with listener.accept() as gate:
             assert gate.recv() == 0
             coord.request_stop()
-            assert done.wait(DEADLOCK_S)
-        coord.join([consumer])
+            consumer.finish()
+        coord.join([consumer.thread])
     assert not enqueuer.is_running()
     assert not enqueuer.is_alive()
 
@@ -82,13 +73,11 @@ def test_join_waits_until_enqueuer_is_stopped(coord):
     enqueuer = GeneratorEnqueuer(iter(range(3)))
     enqueuer.start()
     coord.register_thread(enqueuer)
-    joining = threading.Thread(target=coord.join)
-    joining.start()
+    joining = Background(coord.join)
     assert list(enqueuer.get()) == [0, 1, 2]
-    assert joining.is_alive()
+    assert joining.thread.is_alive()
     enqueuer.stop()
-    joining.join(DEADLOCK_S)
-    assert not joining.is_alive()
+    joining.finish()
 
 
 def test_enqueuer_that_was_never_started_counts_as_finished(coord):

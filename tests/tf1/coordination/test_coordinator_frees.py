@@ -4,13 +4,11 @@ import multiprocessing
 import threading
 
 import pytest
-from helpers.queue_processes import in_line
+from helpers.queue_processes import DEADLOCK_S, in_line
 
 import mpqueue
 from mpqueue.errors import CancelledError
 from mpqueue.train import QueueRunner
-
-DEADLOCK_S = 60
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from golden.outcomes import Background
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.coordinator_parts import address_of, listener_of
 from helpers.forked_calls import status_of_fork
 from helpers.injected_exceptions import StruckLimit
@@ -28,7 +28,6 @@ from mpqueue.tf1.coordination import stop_channel
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport import credentials
 
-DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 

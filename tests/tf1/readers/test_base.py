@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from golden.outcomes import Background
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
 from helpers.injected_exceptions import Struck, each_strike
 from tf1.helpers.fake_queues import FakeQueue
@@ -14,8 +14,6 @@ from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue
 from mpqueue import errors
-
-DEADLOCK_S = 60
 
 
 class SquareReader(mpqueue.ReaderBase):

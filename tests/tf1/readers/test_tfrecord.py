@@ -183,12 +183,10 @@ def test_writer_accepts_only_str_and_bytes(tmp_path):
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_flushed_records_can_be_read_while_writer_is_open(tmp_path, kind):
     writer = python_io.TFRecordWriter(tmp_path / "r", options=kind)
-    writer.write(b"one")
-    writer.flush()
-    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one"]
-    writer.write(b"two")
-    writer.close()
-    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one", b"two"]
+    for count, end in enumerate((writer.flush, writer.close), 1):
+        writer.write(b"%d" % count)
+        end()
+        assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"1", b"2"][:count]
 
 
 def test_closed_writer_raises_and_close_is_idempotent(tmp_path):
@@ -202,10 +200,16 @@ def test_closed_writer_raises_and_close_is_idempotent(tmp_path):
             call()
 
 
-def test_deleted_writer_writes_its_records(tmp_path):
-    writer = python_io.TFRecordWriter(tmp_path / "r")
-    writer.write(b"kept")
-    del writer
+@pytest.fixture
+def writers(tmp_path):
+    """Return a list with the only reference to a writer, which has one record."""
+    writers = [python_io.TFRecordWriter(tmp_path / "r")]
+    writers[0].write(b"kept")
+    return writers
+
+
+def test_deleted_writer_writes_its_records(tmp_path, writers):
+    writers.clear()
     gc.collect()
     assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
@@ -269,16 +273,12 @@ def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path,
     assert list(python_io.tf_record_iterator(path)) == [b"kept"]
 
 
-def test_interrupt_while_a_writer_is_collected_is_raised_after_its_records_are_written(tmp_path, monkeypatch):
-    writers = [python_io.TFRecordWriter(tmp_path / "r")]
-    writers[0].write(b"a record")
+def test_interrupt_while_a_writer_is_collected_is_raised_after_its_records_are_written(tmp_path, monkeypatch, writers):
     end_interrupted(monkeypatch, writing._Output, "_write_out", writers.clear)
-    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
 
-def test_writer_in_a_forked_child_leaves_the_records_of_the_parent_to_it(tmp_path):
-    writers = [python_io.TFRecordWriter(tmp_path / "r")]
-    writers[0].write(b"a record")
+def test_writer_in_a_forked_child_leaves_the_records_of_the_parent_to_it(tmp_path, writers):
     assert status_of_fork(writers.clear) == 0
     writers.clear()
-    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]

@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
-from golden.outcomes import Background
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
 from helpers.finalizers import end_interrupted
 from helpers.signal_handlers import raising
@@ -15,8 +15,6 @@ from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
 from mpqueue import errors, train
-
-DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,10 @@ import threading
 import cloudpickle
 import numpy as np
 import pytest
-from golden.outcomes import Background
+from golden.outcomes import DEADLOCK_S, Background
 
 from mpqueue import FIFOQueue, Source
 from mpqueue.errors import OutOfRangeError
-
-DEADLOCK_S = 60
 
 
 class Counter:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
-from helpers.queue_processes import Other, shared
+from helpers.queue_processes import DEADLOCK_S, Other, shared
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
@@ -19,7 +19,6 @@ from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 LARGE = 4 * LEAST_BYTES
-DEADLOCK_S = 60
 
 
 def holds_of(queue):

@@ -1,12 +1,12 @@
 """Shortage of shared memory: an enqueue waits while others can free memory, and fails at once otherwise."""
 
-import threading
 from collections import deque
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers.gates import Gate, pass_gate
-from helpers.queue_processes import Other, in_line, shared
+from helpers.queue_processes import DEADLOCK_S, Other, in_line, shared
 from helpers.signal_handlers import raising
 from helpers.waits import until
 from helpers.wrapped_functions import recorded
@@ -23,7 +23,6 @@ from mpqueue.tf1.queues.shortage import Shortage
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 MB = 1 << 20
-DEADLOCK_S = 60
 
 
 @pytest.fixture
@@ -173,18 +172,16 @@ def test_timeout_ends_wait_for_memory(memory_of_4_mb):
 
 
 def test_closed_session_ends_wait_for_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
+    queue, gone = FIFOQueue(100, "uint8"), FIFOQueue(1, "bool", [[]])
 
     def run(queue, gone):
         session = mpqueue.Session()
-        closer = threading.Thread(target=lambda: [gone.dequeue(), session.close()])
-        closer.start()
+        closing = Background(lambda: [gone.dequeue(), session.close()])
         try:
             session.run(lambda: put_all(queue, range(20)))
         finally:
-            closer.join(DEADLOCK_S)
+            closing.finish()
 
-    gone = FIFOQueue(1, "bool", [[]])
     with Other(queue, gone) as other:
         other.begin(run)
         short(queue)
@@ -227,16 +224,14 @@ def test_killed_waiting_producer_releases_its_memory(memory_of_4_mb):
 
 def test_producer_fails_if_consumer_waits_for_more_than_fits(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    batches = []
-    taker = threading.Thread(target=lambda: batches.append(queue.dequeue_up_to(10)))
-    taker.start()
+    taking = Background(queue.dequeue_up_to, 10)
     with Other(queue) as other:
         in_line(queue)
         with pytest.raises(SharedMemoryFull, match="Dequeue more"):
             other.ask(put_all, range(10))
         queue.close()
-        taker.join(DEADLOCK_S)
-        assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
+        batch = taking.finish()
+        assert batch[:, 0].tolist() == list(range(len(batch)))
 
 
 @pytest.mark.parametrize("is_remote", [True, False])
