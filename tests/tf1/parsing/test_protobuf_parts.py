@@ -6,14 +6,7 @@ import pytest
 from helpers.example_encoding import block, example_of, int64_list
 
 from mpqueue.examples import protobuf_wire as wire
-from mpqueue.examples.protobuf_wire import (
-    BYTES_LIST,
-    Malformed,
-    entries,
-    read_bytes,
-    read_floats,
-    read_ints,
-)
+from mpqueue.examples.protobuf_wire import BYTES_LIST, Malformed, entries, read_bytes, read_floats, read_ints
 
 
 def outcome(function, *arguments):

@@ -153,11 +153,7 @@ def test_names_of_a_source_must_match_the_queue(names):
 
 @pytest.mark.parametrize(
     ("dtypes", "shapes", "error"),
-    [
-        ("float32", (2,), ValueError),
-        ("int32", (3,), ValueError),
-        ("int32", (2, 2), ValueError),
-    ],
+    [("float32", (2,), ValueError), ("int32", (3,), ValueError), ("int32", (2, 2), ValueError)],
 )
 def test_dtypes_and_shapes_are_checked_when_the_op_is_created(dtypes, shapes, error):
     queue = FIFOQueue(10, np.int32, (2,))

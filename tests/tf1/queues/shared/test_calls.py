@@ -13,12 +13,7 @@ from helpers.queue_processes import Other, in_line, shared
 from tf1.helpers.blocking_calls import blocked
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
-from mpqueue.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    InvalidArgumentError,
-    OutOfRangeError,
-)
+from mpqueue.errors import CancelledError, DeadlineExceededError, InvalidArgumentError, OutOfRangeError
 from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.description import Description, Signature
