@@ -31,9 +31,7 @@ PASSED_IN_A_WAIT = {"mpqueue/telemetry/recorder.py"}  # also for timed batches: 
 
 # The packages of the backends may compare their names. In the other modules, "thread" or "process" is an unrelated
 # option.
-WHERE_BACKENDS_ARE_NAMED = (
-    "mpqueue.backends.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
-)  # fmt: skip
+WHERE_BACKENDS_ARE_NAMED = ("mpqueue.backends.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes")
 
 # Modules without processes, descriptors and threads, which a test can drive in microseconds.
 PURE = [
