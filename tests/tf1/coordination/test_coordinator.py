@@ -236,10 +236,25 @@ def test_traceback_contains_origin_of_exception(coord):
     assert "culprit" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
-@pytest.mark.parametrize("wrong", ["boom", ValueError, ("boom",), 3])
-def test_report_of_wrong_type_raises_type_error(coord, wrong):
-    with pytest.raises(TypeError, match="exception"):
-        coord.request_stop(wrong)
+NOT_MEMBERS = [None, 3, object()]
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "words"),
+    [
+        *(("request_stop", wrong, "exception") for wrong in ("boom", ValueError, ("boom",), 3)),
+        *(("register_thread", wrong, "is_alive") for wrong in NOT_MEMBERS),
+        *(("join", [wrong], "is_alive") for wrong in NOT_MEMBERS),
+        *(
+            ("join", wrong, "threads must be a list of threads or None, got")
+            for wrong in (3, threading.Thread(target=print))
+        ),
+        ("add_stop_callback", 3, "callback must be a callable without arguments, got 3"),
+    ],
+)
+def test_argument_of_wrong_type_raises_type_error(coord, method, wrong, words):
+    with pytest.raises(TypeError, match=words):
+        getattr(coord, method)(wrong)
     assert not coord.should_stop()
 
 
@@ -249,14 +264,6 @@ def test_invalid_clean_types_raise_type_error(wrong):
         Coordinator(wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, 3, object()])
-def test_member_without_join_raises_type_error(coord, wrong):
-    with pytest.raises(TypeError, match="is_alive"):
-        coord.register_thread(wrong)
-    with pytest.raises(TypeError, match="is_alive"):
-        coord.join([wrong])
-
-
 def test_error_while_joining_a_member_is_raised(coord):
     class Broken(Gate):
         def join(self, timeout=None):
@@ -264,14 +271,3 @@ def test_error_while_joining_a_member_is_raised(coord):
 
     with pytest.raises(OSError, match="no such process"):
         coord.join([Broken()])
-
-
-@pytest.mark.parametrize("threads", [3, threading.Thread(target=print)])
-def test_invalid_threads_argument_is_rejected(threads):
-    with pytest.raises(TypeError, match="threads must be a list of threads or None, got"):
-        Coordinator().join(threads)
-
-
-def test_stop_callback_that_is_not_callable_is_rejected():
-    with pytest.raises(TypeError, match="callback must be a callable without arguments, got 3"):
-        Coordinator().add_stop_callback(3)

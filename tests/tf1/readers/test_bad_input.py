@@ -8,8 +8,8 @@ import gzip
 import os
 import struct
 import tempfile
-import tracemalloc
 import zlib
+from functools import partial
 
 import pytest
 from helpers.sweeps import part_of
@@ -17,6 +17,7 @@ from helpers.tfrecords import PACKED, framed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf1.helpers.fake_queues import FakeQueue
+from tf1.helpers.traced_memory import traced
 
 import mpqueue
 from mpqueue import errors, python_io
@@ -150,12 +151,9 @@ def test_random_patterns(folder, parts):
 
 
 def peak_of(call):
-    tracemalloc.start()
-    try:
+    with traced() as memory:
         call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        return memory()[1]
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +240,11 @@ def test_invalid_queue_is_rejected(queue):
         (lambda: mpqueue.FixedLengthRecordReader(1.5), "record_bytes"),
         (lambda: mpqueue.FixedLengthRecordReader(8, hop_bytes=2.0), "hop_bytes"),
         (lambda: mpqueue.TextLineReader().read_up_to(mpqueue.FIFOQueue(1, "string", [()]), 1.5), "num_records"),
+        *(
+            (partial(make, max_record_bytes=value), "max_record_bytes")
+            for make in (mpqueue.TextLineReader, mpqueue.WholeFileReader, mpqueue.TFRecordReader)
+            for value in ("10", 2.5)
+        ),
     ],
 )
 def test_non_integer_arguments_are_rejected_before_reading(make, what):

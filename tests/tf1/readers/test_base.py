@@ -226,10 +226,3 @@ def test_invalid_timeout_of_a_read_is_rejected_without_using_the_queue(timeout, 
 def test_state_that_is_not_bytes_raises_type_error(state):
     with pytest.raises(TypeError, match="state must be"):
         mpqueue.IdentityReader().restore_state(state)
-
-
-@pytest.mark.parametrize("make", [mpqueue.TextLineReader, mpqueue.WholeFileReader, mpqueue.TFRecordReader])
-def test_non_integer_max_record_bytes_raises_type_error(make):
-    for value in ("10", 2.5):
-        with pytest.raises(TypeError, match="max_record_bytes must be an integer"):
-            make(max_record_bytes=value)

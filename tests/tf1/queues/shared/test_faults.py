@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import threading
-import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +22,7 @@ from helpers.queue_processes import Other, in_line, shared
 from helpers.signal_handlers import handling, raising
 from helpers.wrapped_functions import wrap
 from tf1.helpers.blocking_calls import Gate as ScopeGate
+from tf1.helpers.traced_memory import traced
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (
@@ -221,11 +221,10 @@ def test_queue_deleted_by_owner_cancels_calls():
 def test_small_elements_use_little_more_shared_memory_than_their_bytes():
     with shared(FIFOQueue(50_000, "float32", [[16]])) as (queue, other):
         other.ask(lambda q: q.enqueue(np.zeros(16, np.float32)))
-        tracemalloc.start()
-        other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
-        assert queue.size() == 49_001
-        private = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
+        with traced() as memory:
+            other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
+            assert queue.size() == 49_001
+            private, _ = memory()
         assert queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes < 1.2 * 49_001 * 64
         assert private < 60 * 49_001
 
