@@ -115,29 +115,27 @@ def test_truncated_compressed_file_raises_data_loss_after_complete_records(tmp_p
     assert isinstance(read_all(write(tmp_path / "r", b""), options=kind)[1], errors.OutOfRangeError)
 
 
-def test_growing_compressed_file_is_read_further(tmp_path):
-    whole = gzip.compress(framed(b"first")) + gzip.compress(framed(b"second"))
-    first = len(gzip.compress(framed(b"first")))
-    path = write(tmp_path / "r", whole[: first + 15])
-    reader, queue = mpqueue.TFRecordReader(options="GZIP"), FakeQueue(bytes(path))
-    assert reader.read(queue)[1] == b"first"
-    with pytest.raises(errors.DataLossError, match=r"the GZIP stream is incomplete .*The file was truncated"):
+FIRST, SECOND = b"first", b"x" * 3 * BLOCK_BYTES
+MEMBERS = [gzip.compress(framed(FIRST)), gzip.compress(framed(SECOND))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "cut", "words"),
+    [
+        ("", framed(FIRST, SECOND), -5, "file is truncated"),
+        ("GZIP", b"".join(MEMBERS), len(MEMBERS[0]) + 15, r"the GZIP stream is incomplete .*The file was truncated"),
+    ],
+    ids=["records", "GZIP members"],
+)
+def test_growing_file_is_read_further(tmp_path, kind, whole, cut, words):
+    """A truncated record is checked again at each read, because a writer may be writing it."""
+    path = write(tmp_path / "r", whole[:cut])
+    reader, queue = mpqueue.TFRecordReader(options=kind), FakeQueue(bytes(path))
+    assert reader.read(queue)[1] == FIRST
+    with pytest.raises(errors.DataLossError, match=words):
         reader.read(queue)
     path.write_bytes(whole)
-    assert reader.read(queue)[1] == b"second"
-
-
-def test_record_appended_later_is_read(tmp_path):
-    """A truncated record is checked again at each read, because a writer may be writing it."""
-    whole = framed(b"first", b"x" * 3 * BLOCK_BYTES)
-    path = write(tmp_path / "r", whole[:-5])
-    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(path))
-    assert reader.read(queue)[1] == b"first"
-    with pytest.raises(errors.DataLossError, match="file is truncated"):
-        reader.read(queue)
-    with path.open("ab") as file:
-        file.write(whole[-5:])
-    assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
+    assert reader.read(queue)[1] == SECOND
 
 
 def test_default_limit_is_one_gibibyte(tmp_path):
