@@ -40,14 +40,6 @@ class Unpicklable(Exception):
         super().__init__(text, threading.Lock())
 
 
-def should_stop(coord):
-    return coord.should_stop()
-
-
-def wait_for_stop(coord, timeout=None):
-    return coord.wait_for_stop(timeout)
-
-
 def request_stop(coord, *args):
     coord.request_stop(*args)
     return coord.should_stop()
@@ -94,24 +86,24 @@ def forked(coord):
 
 
 def test_other_process_sees_the_state(coord, forked):
-    assert forked.ask(should_stop) is False
-    assert forked.ask(wait_for_stop, 0.05) is False
+    assert forked.ask(Coordinator.should_stop) is False
+    assert forked.ask(Coordinator.wait_for_stop, 0.05) is False
     coord.request_stop()
-    assert forked.ask(wait_for_stop, DEADLOCK_S) is True
-    assert forked.ask(should_stop) is True
+    assert forked.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
+    assert forked.ask(Coordinator.should_stop) is True
     coord.clear_stop()
     coord.request_stop()
-    assert forked.ask(wait_for_stop, DEADLOCK_S) is True
+    assert forked.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
 
 
 def test_stop_before_first_use_is_seen(coord, forked):
     coord.request_stop()
-    assert forked.ask(should_stop) is True
+    assert forked.ask(Coordinator.should_stop) is True
 
 
 def test_local_stop_ends_remote_wait(coord, forked):
-    forked.ask(should_stop)
-    forked.begin(wait_for_stop)
+    forked.ask(Coordinator.should_stop)
+    forked.begin(Coordinator.wait_for_stop)
     coord.request_stop()
     assert forked.end() is True
 
@@ -204,11 +196,11 @@ def test_following_an_idle_coordinator_takes_no_cpu_time(forked):
 
 def test_killed_process_is_removed_and_others_continue(coord):
     with Other(coord) as doomed, Other(coord) as other:
-        doomed.ask(should_stop)
-        other.ask(should_stop)
+        doomed.ask(Coordinator.should_stop)
+        other.ask(Coordinator.should_stop)
         doomed.kill()
         coord.request_stop()
-        assert other.ask(wait_for_stop, DEADLOCK_S) is True
+        assert other.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
 
 
 _kept = []
@@ -265,7 +257,7 @@ def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     before, threads = descriptors(), threading.active_count()
     coord = Coordinator()
     with Other(coord) as other:
-        other.ask(should_stop)
+        other.ask(Coordinator.should_stop)
     server = next(thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server")
     gone = weakref.ref(coord)
     del coord, other
@@ -282,7 +274,7 @@ def test_coordinator_deleted_during_a_fork_is_handled(coord):
     server.close()
     server.serve()
     with Other(coord) as other:
-        assert other.ask(should_stop) is False
+        assert other.ask(Coordinator.should_stop) is False
 
 
 def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
@@ -363,4 +355,4 @@ def test_exception_of_a_signal_handler_does_not_stop_a_process_that_connects():
     with Other(coord) as other:
         assert not other.ask(stop_late)
         coord.request_stop()
-        assert other.ask(wait_for_stop, DEADLOCK_S)
+        assert other.ask(Coordinator.wait_for_stop, DEADLOCK_S)

@@ -10,7 +10,6 @@ import pytest
 from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
 from helpers.finalizers import end_interrupted
-from helpers.signal_handlers import raising
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
@@ -154,8 +153,15 @@ def test_loops_do_not_start_each_others_input(numbered_files):
 )
 def test_source_error_is_raised_after_preceding_batches(kind, arguments):
     error = kind(*arguments)
-    examples = iter([*(lambda number=number: number for number in range(1, 5)), raising(error)])
-    batches = train.batch([mpqueue.Source(lambda: next(examples)(), "int32", [()])], 2)
+    examples = iter([1, 2, 3, 4, 5])
+
+    def draw():
+        number = next(examples)
+        if number == 5:
+            raise error
+        return number
+
+    batches = train.batch([mpqueue.Source(draw, "int32", [()])], 2)
     got = []
     with pytest.raises(type(error), match=str(error)):
         got.extend(batch.tolist() for batch in batches)
