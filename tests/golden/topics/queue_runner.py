@@ -128,6 +128,7 @@ class Script:
 
     def do(self, step, where):
         got = outcome(lambda: getattr(self, f"do_{step['do']}")(step))
+        got = "ok" if got is None else got
         assert got == step["expect"], f"{where}: {got!r}, expected {step['expect']!r}"
 
     def end(self):
@@ -158,7 +159,6 @@ class Script:
     def do_start(self, step):
         for thread in self.groups[step["id"]]:
             thread.start()
-        return "ok"
 
     def do_wait_threads(self, step):
         group = self.groups[step["id"]]
@@ -166,7 +166,6 @@ class Script:
 
     def do_sleep(self, step):
         time.sleep(step["secs"])
-        return "ok"
 
     def do_dequeue(self, step):
         return int(self.queue.dequeue(timeout=DEADLOCK_S))
@@ -190,18 +189,15 @@ class Script:
 
     def do_close_queue(self, step):
         self.queue.close(cancel_pending_enqueues=step.get("cancel", False))
-        return "ok"
 
     def do_should_stop(self, step):
         return settled(self.coord.should_stop, step["expect"])
 
     def do_request_stop(self, step):
         self.coord.request_stop()
-        return "ok"
 
     def do_join(self, step):
         self.coord.join(stop_grace_period_secs=DEADLOCK_S)
-        return "ok"
 
     def do_exceptions_raised(self, step):
         def names():
