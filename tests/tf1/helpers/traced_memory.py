@@ -12,3 +12,11 @@ def traced():
         yield tracemalloc.get_traced_memory
     finally:
         tracemalloc.stop()
+
+
+@contextlib.contextmanager
+def less_than(num_bytes):
+    """Check that fewer bytes are allocated at any time of the block."""
+    with traced() as memory:
+        yield
+        assert memory()[1] < num_bytes

@@ -17,7 +17,7 @@ from helpers.tfrecords import PACKED, framed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf1.helpers.fake_queues import FakeQueue
-from tf1.helpers.traced_memory import traced
+from tf1.helpers.traced_memory import less_than
 
 import mpqueue
 from mpqueue import errors, python_io
@@ -107,13 +107,11 @@ def test_damaged_compressed_file_yields_valid_records_then_data_loss_or_end(kind
 @fuzz
 @given(payloads, st.integers(0, 2**64 - 1), st.binary(max_size=50))
 def test_huge_length_with_valid_checksum_allocates_no_memory(records, length, rest):
-    def read():
+    with less_than(2 * MEBIBYTE):
         claim = struct.pack("<Q", length) + frame(struct.pack("<Q", length))[1]
         values, error = outcome(READERS["records"], framed(*records) + claim + rest)
         assert values == records
         assert isinstance(error, errors.DataLossError)
-
-    assert peak_of(read) < 2 * MEBIBYTE
 
 
 @fuzz
@@ -150,12 +148,6 @@ def test_random_patterns(folder, parts):
     mpqueue.matching_files(folder + b"".join(parts))
 
 
-def peak_of(call):
-    with traced() as memory:
-        call()
-        return memory()[1]
-
-
 @pytest.fixture(scope="module")
 def bombs(tmp_path_factory):
     """Create files of 50 KB that decompress to 50 MB: of zeros, and of one record."""
@@ -170,7 +162,7 @@ def bombs(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 def test_decompression_bomb_uses_memory_only_for_read_bytes(bombs, kind):
-    def read():
+    with less_than(3 * MEBIBYTE):
         reader = mpqueue.FixedLengthRecordReader(1000, encoding=kind)
         queue = FakeQueue(bytes(bombs / f"zeros.{kind}"))
         for _ in range(10_000):
@@ -178,39 +170,31 @@ def test_decompression_bomb_uses_memory_only_for_read_bytes(bombs, kind):
         with pytest.raises(errors.DataLossError):
             next(python_io.tf_record_iterator(bombs / f"zeros.{kind}", kind))
 
-    assert peak_of(read) < 3 * MEBIBYTE
-
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 def test_record_that_is_a_bomb_raises_data_loss_before_decompression(bombs, kind):
-    def read():
+    with less_than(3 * MEBIBYTE):
         reader = mpqueue.TFRecordReader(options=kind, max_record_bytes=MEBIBYTE)
         with pytest.raises(errors.DataLossError, match="record has 52428800 bytes, but max_record_bytes is 1048576"):
             reader.read(FakeQueue(bytes(bombs / f"record.{kind}")))
-
-    assert peak_of(read) < 3 * MEBIBYTE
 
 
 def test_length_below_the_limit_uses_memory_only_for_existing_bytes(tmp_path):
     length = struct.pack("<Q", 2**29)
     (tmp_path / "r").write_bytes(length + frame(length)[1] + bytes(1000))
 
-    def read():
+    with less_than(40 * MEBIBYTE):
         with pytest.raises(errors.DataLossError, match="expected 536870916 bytes after the header, got 1000"):
             mpqueue.TFRecordReader().read(FakeQueue(bytes(tmp_path / "r")))
-
-    assert peak_of(read) < 40 * MEBIBYTE
 
 
 def test_line_without_end_uses_memory_only_up_to_the_limit(tmp_path):
     with open(tmp_path / "t", "wb") as file:
         file.truncate(2**40)
 
-    def read():
+    with less_than(4 * MEBIBYTE):
         with pytest.raises(errors.DataLossError, match=r"line 1 has .* max_record_bytes is 1048576"):
             mpqueue.TextLineReader(max_record_bytes=MEBIBYTE).read(FakeQueue(bytes(tmp_path / "t")))
-
-    assert peak_of(read) < 4 * MEBIBYTE
 
 
 def test_many_empty_gzip_members_are_skipped(tmp_path):
