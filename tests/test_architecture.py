@@ -21,6 +21,7 @@ PACKAGE = package_structure.read(package_structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = package_structure.read(package_structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
 DOCS = package_structure.ROOT / "docs"
+ARCHITECTURE = DOCS / "internals/architecture.md"
 
 
 # Upper limits for the path of a batch, in the trainer and the worker. Lower them if you shorten the path.
@@ -135,11 +136,8 @@ def test_a_transformation_of_a_dataset_does_not_import_another():
 
 def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     """Each line of the diagram imports only its neighbours: the plan none, the engine only the plans' cursors."""
-    block = re.search(
-        r"## From a source to a batch\n\n```text\n(.*?)```",
-        (DOCS / "internals/architecture.md").read_text("utf-8"),
-        re.S,
-    )[1]
+    page = ARCHITECTURE.read_text("utf-8")
+    block = re.search(r"## From a source to a batch\n\n```text\n(.*?)```", page, re.S)[1]
     lines = [re.findall(r"(\w+)/", line[:46]) for line in block.splitlines() if not line.startswith(" ")]
     frontends, plan, engine, backends, worker = lines
     assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["backends"], ["worker"])
@@ -253,13 +251,11 @@ def test_a_pure_module_does_not_import_process_modules(name):
 
 
 CHANGES, MOST_FILES_OF_A_CHANGE = ("An exclusion", "New weights of a mixture", "A resume on other ranks"), 12
+BATCHES = [
+    f"A batch {which}" for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
+]
 WALKS = [
-    *(
-        (DOCS / "internals/architecture.md", f"A batch {which}")
-        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
-    ),
-    (DOCS / "internals/architecture.md", "A state of a loader"),
-    *((DOCS / "internals/architecture.md", heading) for heading in CHANGES),
+    *((ARCHITECTURE, heading) for heading in (*BATCHES, "A state of a loader", *CHANGES)),
     (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
@@ -281,7 +277,7 @@ def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
 def test_the_path_of_a_state_goes_down_only():
     """Each step calls a module that it imports, itself or by others; none calls back."""
     names = names_of_files()
-    steps = package_structure.walk(DOCS / "internals/architecture.md", "A state of a loader")
+    steps = package_structure.walk(ARCHITECTURE, "A state of a loader")
     edges, below = package_structure.graph(PACKAGE), set(PACKAGE)
     for name in (names[step.file] for step in steps):
         if name == "mpqueue.plan.states.states":  # called by the loader, not by the place before it
@@ -295,7 +291,7 @@ def test_the_path_of_a_state_goes_down_only():
 def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
     """No step imports a module of an earlier one."""
     names, edges = names_of_files(), package_structure.graph(PACKAGE)
-    files = [names[step.file] for step in package_structure.walk(DOCS / "internals/architecture.md", heading)]
+    files = [names[step.file] for step in package_structure.walk(ARCHITECTURE, heading)]
     assert [*dict.fromkeys(files)] == files
     assert len(files) <= MOST_FILES_OF_A_CHANGE
     for number, name in enumerate(files):

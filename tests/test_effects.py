@@ -136,8 +136,6 @@ def test_named_tests_exist():
 
 # -- Attributes that are assigned later
 
-
-# An instance of each public class that a program changes; a function is called for a new one.
 # An instance of each public class that a program changes; a function is called for a new one.
 MADE = {
     "mpqueue.Balance": partial(Balance, [1, 2]),

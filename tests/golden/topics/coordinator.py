@@ -7,7 +7,7 @@ import time
 from helpers.waits import until
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, Background, error_class
+from golden.outcomes import DEADLOCK_S, Background, ended, error_class
 from mpqueue import errors
 
 DIFFERENCES = {  # the reason, and the outcomes of steps
@@ -63,9 +63,7 @@ class Script:
         if self.coord is not None:
             self.coord.clear_stop()
             self.coord.request_stop()
-        for thread in self.threads.values():
-            thread.join(DEADLOCK_S)
-            assert not thread.is_alive()
+        assert ended(*self.threads.values())
 
     def do_new(self, step):
         types = step.get("clean_stop_exception_types")

@@ -1,5 +1,6 @@
 """QueueRunner scripts: sources with a fixed end, run by a runner, looked at from outside."""
 
+import itertools
 import threading
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 from helpers import waits
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, error_class
+from golden.outcomes import DEADLOCK_S, ended, error_class
 from mpqueue import errors, train
 from mpqueue.train import QueueRunner
 
@@ -138,10 +139,8 @@ class Script:
             self.coord.clear_stop()
             self.coord.request_stop()
         self.session.close()
-        for thread in (thread for group in self.groups.values() for thread in group):
-            if thread.ident is not None:
-                thread.join(DEADLOCK_S)
-            assert not thread.is_alive(), thread
+        threads = itertools.chain(*self.groups.values())
+        assert ended(*(thread for thread in threads if thread.ident is not None))
 
     def do_create_threads(self, step):
         options = {name: step[name] for name in ("daemon", "start") if name in step}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from golden.outcomes import ended
 from tf1.compat.conftest import running, waiting_in
 from tf1.helpers.input_ends import all_until_the_end
 
@@ -86,9 +87,7 @@ def test_closing_the_session_ends_its_runners(graph):
     with tf.Session(graph=graph) as session:
         threads = runner.create_threads(session, start=True)
         waiting_in(session, queue)
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
+    assert ended(*threads)
     assert runner.exceptions_raised == []
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from golden.outcomes import DEADLOCK_S, Background
+from golden.outcomes import DEADLOCK_S, Background, ended
 from helpers.alarms import nudged
 from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
@@ -45,11 +45,6 @@ def in_thread(call, *args):
     thread = threading.Thread(target=call, args=args, daemon=True)
     thread.start()
     return thread
-
-
-def ended(thread):
-    thread.join(DEADLOCK_S)
-    return not thread.is_alive()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, ended
 from helpers.signal_handlers import raising
 from tf1.helpers.input_ends import all_until_the_end
 
@@ -12,8 +13,6 @@ import mpqueue
 from mpqueue import Coordinator, FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, OutOfRangeError
 from mpqueue.train import QueueRunner, QueueRunnerDef
-
-DEADLOCK_S = 60
 
 
 @pytest.fixture
@@ -31,12 +30,6 @@ def numbers(count):
     return Source(iter(range(count)).__next__, np.int32, ())
 
 
-def ended(threads):
-    for thread in threads:
-        thread.join(DEADLOCK_S)
-    return not any(thread.is_alive() for thread in threads)
-
-
 def drain(queue):
     return all_until_the_end(lambda: int(queue.dequeue(timeout=DEADLOCK_S)))
 
@@ -47,7 +40,7 @@ def test_closing_the_session_ends_the_threads_of_a_full_queue(quiet):
     with Session() as session:
         threads = runner.create_threads(session, start=True)
         assert queue.dequeue(timeout=DEADLOCK_S) == 1
-    assert ended(threads)
+    assert ended(*threads)
     (error,) = runner.exceptions_raised
     assert isinstance(error, CancelledError)
 
@@ -139,13 +132,13 @@ def test_queue_closes_unless_the_last_op_fails(queue, quiet, last_fails):
     end, failure = OutOfRangeError(None, None, "the end"), ValueError("boom")
 
     def last():
-        assert ended(threads[:1])
+        assert ended(threads[0])
         raise failure if last_fails else end
 
     threads = QueueRunner(queue, [raising(end if last_fails else failure), last]).create_threads()
     for thread in threads:
         thread.start()
-    assert ended(threads)
+    assert ended(*threads)
     assert queue.is_closed() is not last_fails
 
 
@@ -154,7 +147,7 @@ def test_an_error_of_the_close_op_is_logged_and_not_reported(queue, caplog):
     coord = Coordinator()
     runner = QueueRunner(queue, [queue.enqueue_op(numbers(1))], close_op=raising(ValueError("boom")))
     threads = runner.create_threads(coord=coord, start=True)
-    assert ended(threads[:1])
+    assert ended(threads[0])
     assert not coord.should_stop()
     assert "boom" in caplog.text
     coord.request_stop()

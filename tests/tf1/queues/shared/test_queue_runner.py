@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from golden.outcomes import ended
 from helpers.gates import Gate, pass_gate
 from tf1.helpers.input_ends import all_until_the_end
 
@@ -76,9 +77,7 @@ def test_closing_session_ends_op():
     threads = runner.create_threads(sess=session, start=True)
     queue.dequeue()
     session.close()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    assert ended(*threads)
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -174,4 +173,4 @@ def test_other_ops_run_in_threads():
     queue, source = FIFOQueue(10, "int64", [[]]), Source(iter([1, 2, 3]).__next__)
     threads = QueueRunner(queue, [lambda: queue.enqueue(source())], workers="process").create_threads(start=True)
     assert drain(queue) == [1, 2, 3]
-    [thread.join() for thread in threads]
+    assert ended(*threads)
