@@ -156,10 +156,10 @@ class InProcessBackend:
         tally.time(*times, beside_ns=stages.beside_ns)
         if stages.is_looked_at:
             tally.blocked.add(stages.blocked_ns)
-        timeline, place = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.source_index)
-        if timeline is None or not timeline.batch(worker, place, began_ns, times):
+        timeline, position = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.source_index)
+        if timeline is None or not timeline.batch(worker, position, began_ns, times):
             return None
-        return partial(timeline.take, place)
+        return partial(timeline.take, position)
 
 
 def _copied(value: Any) -> Any:

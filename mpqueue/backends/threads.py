@@ -407,7 +407,7 @@ class ThreadBackend(InProcessBackend):
     def _answer(self, worker: int, work_item: WorkItem, outcome: Result) -> None:
         """Enter an outcome, if it is still needed."""
         task, ledger = self._working.get(worker), self._ledger
-        # The task was given up after its timeout, or the backend was stopped: a late outcome has no place in the
+        # The task was given up after its timeout, or the backend was stopped: a late outcome has no position in the
         # stream.
         if task is None or task.work_item is not work_item or self._stopped.is_set():
             return

@@ -27,15 +27,15 @@ def source_of(name: str) -> Any:
         NotFound: The module, file or factory does not exist.
         Exception: The error of the module or the factory.
     """
-    place, _, path = name.rpartition(":")
-    if not place or not path:
+    position, _, path = name.rpartition(":")
+    if not position or not path:
         raise NotFound(f"{name!r} is not the name of a factory: expected MODULE:FACTORY or FILE.py:FACTORY")
     # As with `python -m`. A console script has the folder of the script as its first entry.
     sys.path.insert(0, os.getcwd())
-    factory: Any = _file(place) if place.endswith(".py") else _module(place)
+    factory: Any = _file(position) if position.endswith(".py") else _module(position)
     for part in path.split("."):
         if not hasattr(factory, part):
-            raise NotFound(f"{place} has no {path!r}, only {', '.join(_names_in(factory)) or 'private names'}")
+            raise NotFound(f"{position} has no {path!r}, only {', '.join(_names_in(factory)) or 'private names'}")
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
@@ -44,7 +44,7 @@ def source_of(name: str) -> Any:
     misfit = misfit_of(factory)
     if misfit is not None:
         raise NotFound(
-            f"{path} of {place} is called without arguments, but {misfit.name}{misfit.signature} needs some "
+            f"{path} of {position} is called without arguments, but {misfit.name}{misfit.signature} needs some "
             f"({misfit.reason}): name a function without arguments that returns {path}(...)"
         )
     return factory()

@@ -28,7 +28,7 @@ from mpqueue.dataset.lanes.state_codes import code_of
 from mpqueue.dataset.mix.weights import check_part_names, check_schedule
 from mpqueue.dataset.running.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.running.build import DatasetLanes
-from mpqueue.dataset.running.local_iteration import LaneRounds, PlaceRounds
+from mpqueue.dataset.running.local_iteration import LaneRounds, PositionRounds
 from mpqueue.dataset.running.source import Readers, compute_aside, compute_indices
 from mpqueue.dataset.source_nodes import source_node
 from mpqueue.dataset.stage_requirements import cache_of, collate_of, require_finite, require_one_order
@@ -78,7 +78,7 @@ class Dataset(Generic[Item_co]):
     of elements is unknown before they are computed. So is a dataset whose source is a stream.
 
     Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) depend on the seed, the
-    epoch, the element's place before that stage, and the number of the stage. Functions can be lambdas and local
+    epoch, the element's position before that stage, and the number of the stage. Functions can be lambdas and local
     functions: they are sent to worker processes by value.
 
     ``iter(dataset)`` and ``dataset[i]`` compute elements in this process. They are the elements of the first epoch of a
@@ -488,10 +488,10 @@ class Dataset(Generic[Item_co]):
     ) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
 
-        A full shuffle reads each sample from another place. By blocks of neighbours, a file is read block by block, and
-        the dataset keeps its length and its index. A source with ``get_blocks(blocks)``, a list of ranges, also reads
-        whole blocks. It returns their samples one after another, as an array, another object that is indexed by a list
-        of places, or a dict of these with a column for each key of a sample.
+        A full shuffle reads each sample from another position. By blocks of neighbours, a file is read block by block,
+        and the dataset keeps its length and its index. A source with ``get_blocks(blocks)``, a list of ranges, also
+        reads whole blocks. It returns their samples one after another, as an array, another object that is indexed by a
+        list of positions, or a dict of these with a column for each key of a sample.
 
         Args:
             buffer: If None, the whole dataset is permuted, without using memory; it must be indexed. Otherwise the
@@ -853,7 +853,7 @@ class Dataset(Generic[Item_co]):
                 f"the source ({found.node.line()}) has no method locate(index): only samples of files have a location, "
                 "as those of mpqueue.files"
             )
-        return method(found.place)
+        return method(found.position)
 
     # -- Elements
 
@@ -905,7 +905,7 @@ class Dataset(Generic[Item_co]):
         """
         if stream_stage(self._root) is not None:
             return LaneRounds(DatasetLanes(self._root))
-        return PlaceRounds(lambda place: compute_aside(self._readers, [place])[0], self._readers.length())
+        return PositionRounds(lambda position: compute_aside(self._readers, [position])[0], self._readers.length())
 
     def __getattr__(self, name: str) -> NoReturn:
         remedy = EQUIVALENTS.get(name)

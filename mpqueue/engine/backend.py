@@ -115,7 +115,7 @@ class Backend(Protocol):
         """Discard all work items and outcomes, whatever state an interrupt has left, and accept new ones.
 
         Args:
-            anew: The ledger is already at the new starting place, and the discarded work is not needed.
+            anew: The ledger is already at the new starting position, and the discarded work is not needed.
 
         Raises:
             RuntimeError: The discarded work is needed, but the source cannot compute it again.

@@ -44,7 +44,7 @@ class Dealing:
         Args:
             first_units: Consider only the first element of each lane, unless it may wait for room.
         """
-        # Called before each wait: in the meantime another thread may take a batch, stop, or go to another place.
+        # Called before each wait: in the meantime another thread may take a batch, stop, or go to another position.
         guard, ledger = self.guard, self._ledger
         while not guard.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
             if first_units:

@@ -7,7 +7,7 @@ An epoch of the source that has its own end (`on_epoch_end`) is open after that,
 
 from mpqueue.engine.backend import Backend, EndOfStream, Stopped
 from mpqueue.engine.guard import Guard, locked, starting
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 
 
 class Epochs:
@@ -47,9 +47,9 @@ class Epochs:
 
     @locked
     def begin(self, epoch: int) -> None:
-        """Begin the epoch at the current place of an endless stream; batches computed ahead remain valid.
+        """Begin the epoch at the current point of an endless stream; batches computed ahead remain valid.
 
-        The place does not change if they are invalid; then call `restart_at`.
+        The point does not change if they are invalid; then call `restart_at`.
         """
         guard, ledger = self.guard, self._ledger
         # A loop that was left early has computed batches of this epoch before it was requested.
@@ -85,26 +85,26 @@ class Epochs:
 
     @starting
     @locked
-    def restart_at(self, place: Place, *, refresh: bool = False) -> None:
-        """Drop the work in flight and go to another place in the order; ``refresh``: the source may have changed."""
+    def restart_at(self, point: ResumePoint, *, refresh: bool = False) -> None:
+        """Drop the work in flight and go to another point in the order; ``refresh``: the source may have changed."""
         guard, ledger, backend = self.guard, self._ledger, self.guard.backend
         if guard.is_stopped:
             raise guard.expected(Stopped())
-        if place.epoch < ledger.progress.epoch:
+        if point.epoch < ledger.progress.epoch:
             guard.end.forget()
-        ledger.counts.move(place)
+        ledger.counts.move(point)
         self.finish()
         ledger.resume()
         # The backend's records of its work items cannot be trusted then: `reset` discards them all.
         if guard.is_inconsistent:
-            ledger.go_to(place)
+            ledger.go_to(point)
             backend.reset(anew=True)
         else:
             backend.cancel()
         if refresh:
             backend.refresh()
         if not guard.is_inconsistent:
-            ledger.go_to(place)
+            ledger.go_to(point)
         backend.pump()
         guard.is_inconsistent = False
         ledger.needs_attention = True  # settles the times of this start
@@ -200,16 +200,16 @@ class Epochs:
             guard.backend.pump()
 
     def recover(self) -> None:
-        """Drop the work in flight, and restart at the user's place; repeated until it succeeds.
+        """Drop the work in flight, and restart at the user's point; repeated until it succeeds.
 
         Raises:
             RuntimeError: Elements of an iterator, which cannot be computed again, may be lost.
             Exception: New workers cannot be started.
         """
-        guard, ledger, place = self.guard, self._ledger, self._ledger.progress.place()
-        if place.epoch < ledger.progress.epoch:
+        guard, ledger, point = self.guard, self._ledger, self._ledger.progress.point()
+        if point.epoch < ledger.progress.epoch:
             guard.end.forget()
-        ledger.counts.move(place)
+        ledger.counts.move(point)
         try:
             guard.backend.reset()
         except BaseException as error:
@@ -219,6 +219,6 @@ class Epochs:
         if guard.end.is_due:
             ledger.stand_before(ledger.progress.epoch)
         else:
-            ledger.go_to(place)
+            ledger.go_to(point)
             guard.backend.pump()
         guard.is_inconsistent = False

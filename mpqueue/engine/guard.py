@@ -36,7 +36,7 @@ class Guard:
         backend: The backend, from the start on.
         lock: Held around every call of the backend except `start` and `wake`.
         is_inconsistent: An interrupt may have left a change half done: the next `step` drops the work in flight and
-            restarts at the user's place.
+            restarts at the user's position.
         own: The exception in flight, if it was raised on purpose.
         has_failed: The last exception was raised on purpose.
     """
@@ -82,7 +82,7 @@ class Guard:
             raise failure
 
     def restart_soon(self) -> None:
-        """Make the next `step` drop the work in flight, and the held batches, and restart at the user's place."""
+        """Make the next `step` drop the work in flight, and the held batches, and restart at the user's position."""
         self.is_inconsistent = self.ledger.needs_attention = True
 
     def timeout_s(self) -> float | None:

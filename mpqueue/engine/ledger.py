@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from mpqueue.engine.outcomes import Outcome, Result
 from mpqueue.engine.progress.counts import BatchCounts
 from mpqueue.engine.progress.progress import Progress
-from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, ResumePoint, WorkItem
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.exception_texts import raised_ahead
 
@@ -34,7 +34,7 @@ class Ledger:
     Attributes:
         credit: Maximum number of outstanding work items.
         allowance: Maximum number of outstanding work items of the order now; 0 during a pause.
-        progress: The place up to which batches are counted.
+        progress: The point up to which batches are counted.
         counts: The counted batches.
         lanes: The known snapshots and ends of the lanes. The backend adds the snapshots.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
@@ -190,11 +190,11 @@ class Ledger:
         self.progress.enter(epoch)
         self.cursor.forget(epoch - 1)
 
-    def go_to(self, place: Place) -> None:
-        """Forget all work items and deal from another place."""
-        self.counts.move(place)
+    def go_to(self, point: ResumePoint) -> None:
+        """Forget all work items and deal from another point."""
+        self.counts.move(point)
         self.forget_work_items()
-        self.cursor.go_to(place)
+        self.cursor.go_to(point)
 
     def stand_before(self, epoch: int) -> None:
         """Forget all work items and wait for the next epoch to be opened."""

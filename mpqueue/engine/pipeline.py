@@ -23,11 +23,11 @@ The backend owns the descriptor: do not read or close it.
 
 # NOTE [ Interrupts ]
 A signal handler may raise in any line of the main thread (Ctrl-C, `sys.exit`, a timeout by SIGALRM). If its exception
-leaves a call, the run is at the last batch that a call has returned (`Progress.place`): the next `step` drops the
+leaves a call, the run is at the last batch that a call has returned (`Progress.point`): the next `step` drops the
 work in flight and computes it again. So no line has to be safe against an exception. Three rules:
 
 1. An exception that we raise on purpose is named by `Guard.expected`. After other exceptions, the guard
-   `is_inconsistent`, and the next `step` restarts the run at its user's place. An exception in `wait` does not change
+   `is_inconsistent`, and the next `step` restarts the run at its user's point. An exception in `wait` does not change
    the run.
 2. A batch counts when its user gets it. Code that works on a batch before its user gets it holds the batch, and counts
    it as returned by assignments, as its last statements (`mpqueue.engine.progress.deliveries`). CPython (3.11 to 3.13)
@@ -87,7 +87,7 @@ class Pipeline:
         recorder: Records how long the consumer waits; the backend has the same recorder.
 
     Attributes:
-        progress: The place up to which batches are counted.
+        progress: The point up to which batches are counted.
         guard: The lock around the ledger and the backend.
         epochs: Opens and ends epochs, and goes to other places in the order.
         dealing: Stops and continues the dealing of work items.

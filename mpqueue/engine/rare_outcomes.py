@@ -1,6 +1,6 @@
 """`RareOutcomes`: what happens to an outcome that is not a complete batch.
 
-The end of a lane is recorded. An error of the source is skipped, or raised in the batch's place.
+The end of a lane is recorded. An error of the source is skipped, or raised in the batch's position.
 """
 
 from mpqueue.engine.epochs import Epochs

@@ -4,7 +4,7 @@ There are two implementations with the same result. The *rows* read one record a
 raise all errors. The *columns* read a batch at once with NumPy. They leave each record that they do not support to the
 rows. The modules, bottom up::
 
-    vectorized.py          numbers at many places of one buffer, read together
+    vectorized.py          numbers at many offsets of one buffer, read together
     record_frame.py        the frame of a record in a TFRecord file
     protobuf_wire.py       the wire format of one serialized Example
     arguments.py           strings and dtype names in arguments

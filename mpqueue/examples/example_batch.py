@@ -20,7 +20,7 @@ from mpqueue.examples.example_columns import ExampleColumn
 from mpqueue.examples.example_entries import Entries, blocks_at, find
 from mpqueue.examples.example_plan import ExamplePlan
 from mpqueue.examples.protobuf_wire import BYTES_LIST, FLOAT_LIST, INT64_LIST, Malformed, read_bytes
-from mpqueue.examples.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Places, decode_varints, words_of
+from mpqueue.examples.vectorized import MARGIN, MAX_VARINT_BYTES, Mask, Offsets, decode_varints, words_of
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.values.conversion import text_array
 
@@ -36,12 +36,12 @@ class Lists(NamedTuple):
         good: True where the Feature has the form that writers produce.
     """
 
-    counts: Places
+    counts: Offsets
     values: Any
     good: Mask
 
 
-def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, ExampleColumn]) -> Places:
+def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, ExampleColumn]) -> Offsets:
     """Read the supported records into the columns.
 
     Args:
@@ -110,7 +110,7 @@ def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[List
     ]
 
 
-def _floats(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
+def _floats(text: bytes, runs: Offsets, ends: Offsets, good: Mask) -> Lists:
     """Read float lists, each a run of float32."""
     lengths = ends - runs
     good &= lengths % 4 == 0
@@ -123,7 +123,7 @@ def _floats(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     return Lists(counts, numbers[_ranges(runs, counts, 4)], good)
 
 
-def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
+def _ints(text: bytes, runs: Offsets, ends: Offsets, good: Mask) -> Lists:
     """Read int64 lists, each a run of varints."""
     letters = np.frombuffer(text, np.uint8)
     # A run with an incomplete last number would absorb the first bytes of the next run once they are joined.
@@ -146,13 +146,13 @@ def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     return Lists(counts, decode_varints(letters, starts, number_ends - starts), good)
 
 
-def _ranges(starts: Places, counts: Places, step: int) -> Places:
+def _ranges(starts: Offsets, counts: Offsets, step: int) -> Offsets:
     """Return the positions ``start, start + step, ...`` of several ranges, one range after another."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - step * before, counts) + step * np.arange(int(counts.sum()))
 
 
-def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: Mask) -> Lists:
+def _strings(text: bytes, starts: Offsets, ends: Offsets, runs: Offsets, good: Mask) -> Lists:
     """Read bytes lists. Lists with a single value are runs; for all others, ``runs`` is 0."""
     # The common case, one string each: slice without parsing the lists.
     if runs.all():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.examples.features import FeatureKind, Spec
-from mpqueue.examples.vectorized import Places
+from mpqueue.examples.vectorized import Offsets
 from mpqueue.values.sparse import SparseTensorValue
 
 
@@ -19,7 +19,7 @@ class FixedColumn:
         if spec.default is not None:
             self._values[:] = spec.default
 
-    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
+    def put(self, records: Offsets, counts: Offsets, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
         """Store the values of some records, in ascending order, with ``counts`` of them each. The array may be kept."""
         values = values.reshape(len(records), self._spec.size)
         # All records at once, in order: the array itself is the column, without a copy.
@@ -43,9 +43,9 @@ class ListColumn:
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
         self._counts = np.zeros(num_records, np.int64)
-        self._pieces: list[tuple[Places, NDArray[Any]]] = []
+        self._pieces: list[tuple[Offsets, NDArray[Any]]] = []
 
-    def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:
+    def put(self, records: Offsets, counts: Offsets, values: NDArray[Any]) -> None:
         """See `FixedColumn.put`."""
         self._counts[records] = counts
         self._pieces.append((np.repeat(records, counts), values))
@@ -54,14 +54,14 @@ class ListColumn:
         """Return a sparse tensor, or an array of shape [records, longest list, *shape]."""
         values = self._in_order()
         rows = np.repeat(np.arange(len(self._counts)), self._counts)
-        places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
+        offsets = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
         longest = int(self._counts.max(initial=0))
         if self._spec.kind is FeatureKind.VARLEN:
             shape = np.array([len(self._counts), longest], np.int64)
-            return SparseTensorValue(np.stack([rows, places], axis=1), values, shape)
+            return SparseTensorValue(np.stack([rows, offsets], axis=1), values, shape)
         padded = np.empty((len(self._counts), longest), self._spec.numpy_dtype)
         padded[:] = self._spec.default
-        padded[rows, places] = values
+        padded[rows, offsets] = values
         return padded.reshape(len(self._counts), longest // self._spec.size, *self._spec.shape)
 
     def apart(self) -> list[NDArray[Any]]:

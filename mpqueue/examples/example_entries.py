@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpqueue.examples.example_plan import ExamplePlan
-from mpqueue.examples.vectorized import Mask, Places, Words, words_of
+from mpqueue.examples.vectorized import Mask, Offsets, Words, words_of
 
 _U64 = np.uint64
 _BYTE, _TOP_BIT = _U64(0xFF), _U64(0x80)
@@ -38,29 +38,29 @@ class Entries(NamedTuple):
         ends: The position after the last byte.
     """
 
-    numbers: Places
-    records: Places
-    starts: Places
-    ends: Places
+    numbers: Offsets
+    records: Offsets
+    starts: Offsets
+    ends: Offsets
 
 
-def blocks_at(words: Words, places: Places, tags: Words | np.uint64) -> tuple[Places, Places, Mask]:
+def blocks_at(words: Words, offsets: Offsets, tags: Words | np.uint64) -> tuple[Offsets, Offsets, Mask]:
     """Return start and end of each message that begins with a tag and a length, and a mask of the valid ones."""
-    heads = words[places]
+    heads = words[offsets]
     good = (heads & _BYTE) == tags
     heads >>= _U64(8)
     # The common case: all lengths are below 128, so each is a single byte, and `_lengths` is not needed.
     if not (heads & _TOP_BIT).any():
-        starts = places + 2
+        starts = offsets + 2
         heads &= _BYTE
         return starts, starts + heads.view(np.int64), good
     lengths, sizes, short = _lengths(heads)
-    starts = places + 1 + sizes
+    starts = offsets + 1 + sizes
     good &= short
     return starts, starts + lengths, good
 
 
-def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
+def _lengths(heads: Words) -> tuple[Offsets, Offsets, Mask]:
     """Return value and size of the length at the start of each word, and a mask of the sizes of at most four bytes."""
     # Remains 1 only as long as each byte so far has its top bit set.
     continues = (heads >> _U64(7)) & _U64(1)
@@ -76,7 +76,7 @@ def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
     return values.view(np.int64), sizes.view(np.int64), continues == 0
 
 
-def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[Entries, Mask]:
+def find(text: bytes, starts: Offsets, ends: Offsets, plan: ExamplePlan) -> tuple[Entries, Mask]:
     """Find features.
 
     Args:
@@ -115,19 +115,19 @@ def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[
     return Entries(numbers[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
 
 
-def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: ExamplePlan) -> Entries | None:
+def _find_alike(text: bytes, words: Words, starts: Offsets, ends: Offsets, plan: ExamplePlan) -> Entries | None:
     """Find the features of records with the same keys in the same order; return None if they differ."""
-    places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
+    offsets, stops, good = blocks_at(words, starts, _FIRST_FIELD)
     if not (good & (stops == ends)).all():
         return None
-    positions: dict[int, tuple[Places, Places]] = {}
-    while (places < ends).all():  # so no position is past the margin
-        first = int(places[0])
+    positions: dict[int, tuple[Offsets, Offsets]] = {}
+    while (offsets < ends).all():  # so no position is past the margin
+        first = int(offsets[0])
         key_length = text[first + 3]
         size = key_length + 6  # tag, length; tag, length, key; tag, length
         if key_length >= _LONG or first + size > ends[0]:
             return None
-        rows = np.ndarray((len(text) - size + 1,), f"V{size}", text, strides=(1,))[places].view(np.uint8)
+        rows = np.ndarray((len(text) - size + 1,), f"V{size}", text, strides=(1,))[offsets].view(np.uint8)
         rows = rows.reshape(len(starts), size)
         lengths, value_lengths = rows[:, 1].astype(np.int64), rows[:, -1].astype(np.int64)
         # Only the two lengths may differ between records. Set to those of the first record, a single comparison of
@@ -137,13 +137,13 @@ def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: E
             return None
         if lengths.max() >= _LONG or (lengths != value_lengths + (size - 2)).any():
             return None
-        values, places = places + size, places + 2 + lengths
+        values, offsets = offsets + size, offsets + 2 + lengths
         number = plan.keys.numbers.get(text[first + 4 : first + 4 + key_length])
         if number in positions:
             return None
         if number is not None:
-            positions[number] = values, places
-    if not positions or (places != ends).any():
+            positions[number] = values, offsets
+    if not positions or (offsets != ends).any():
         return None
     numbers = sorted(positions)
     value_starts, value_ends = (np.concatenate(parts) for parts in zip(*map(positions.get, numbers), strict=True))
@@ -152,27 +152,27 @@ def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: E
     )
 
 
-def _walk(words: Words, starts: Places, ends: Places, refused: Mask) -> tuple[Places, Places, Places]:
+def _walk(words: Words, starts: Offsets, ends: Offsets, refused: Mask) -> tuple[Offsets, Offsets, Offsets]:
     """Return the record, the start and the end of each entry."""
     # One message of features up to the end of the record. Several, which would have to be merged, are left to the rows.
-    places, stops, good = blocks_at(words, starts, _FIRST_FIELD)
+    offsets, stops, good = blocks_at(words, starts, _FIRST_FIELD)
     good &= stops == ends
     refused[~good] = True
-    records = np.flatnonzero(good & (places < ends))
-    places, ends = places[records], ends[records]
-    rounds: list[tuple[Places, Places, Places]] = []
+    records = np.flatnonzero(good & (offsets < ends))
+    offsets, ends = offsets[records], ends[records]
+    rounds: list[tuple[Offsets, Offsets, Offsets]] = []
     # A round costs nearly the same for few records as for hundreds, so the last and longest ones are left to the rows.
     while len(records) > _FEW or (len(records) and not rounds):
-        firsts, places, good = blocks_at(words, places, _FIRST_FIELD)
-        rounds.append((records, firsts, places))
-        good &= places <= ends
-        has_more = good & (places < ends)
+        firsts, offsets, good = blocks_at(words, offsets, _FIRST_FIELD)
+        rounds.append((records, firsts, offsets))
+        good &= offsets <= ends
+        has_more = good & (offsets < ends)
         if not has_more.all():
             refused[records[~good]] = True
             alive = np.flatnonzero(has_more)
-            records, places, ends = records[alive], places[alive], ends[alive]
+            records, offsets, ends = records[alive], offsets[alive], ends[alive]
     refused[records] = True
     if not rounds:
-        return records, places, ends
+        return records, offsets, ends
     all_records, all_firsts, all_ends = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
     return all_records, all_firsts, all_ends

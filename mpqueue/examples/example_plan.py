@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqueue.examples.features import FeatureKind, Spec, checked
-from mpqueue.examples.vectorized import Places, Words
+from mpqueue.examples.vectorized import Offsets, Words
 
 _U64 = np.uint64
 _MIX = _U64(0x9E3779B97F4A7C15)
@@ -115,28 +115,28 @@ class KeyTable:
             for offset in range(8, len(key) - 8, 8)
         ]
 
-    def find(self, words: Words, places: Places, lengths: Places) -> NDArray[np.int64]:
+    def find(self, words: Words, offsets: Offsets, lengths: Offsets) -> NDArray[np.int64]:
         """Return the number of the key at each position, -1 for unknown keys.
 
         Args:
             words: The memory, followed by a margin.
-            places: The position of the first byte of each key.
+            offsets: The position of the first byte of each key.
             lengths: The length of each key in bytes.
         """
         low = _LOW_BYTES[np.minimum(lengths, 8)]
-        firsts = words[places] & low
-        lasts = words[places + np.maximum(lengths - 8, 0)] & low
+        firsts = words[offsets] & low
+        lasts = words[offsets + np.maximum(lengths - 8, 0)] & low
         at = np.searchsorted(self._marks, _mixed(lengths, firsts, lasts))
         # There is no key after the last mark. The last key is used instead, and the comparison below rejects it.
         numbers = self._numbers[np.minimum(at, len(self._numbers) - 1)]
-        same = np.ones(len(places), bool)
+        same = np.ones(len(offsets), bool)
         for actual, expected in zip((lengths, firsts, lasts), self._parts, strict=True):
             same &= actual == expected[numbers]
         # Only keys of more than sixteen bytes have a middle. Shorter ones consist of the first and the last eight
         # bytes.
         for number, offset, word in self._middles:
             chosen = np.flatnonzero(same & (numbers == number))
-            same[chosen] = words[places[chosen] + offset] == word
+            same[chosen] = words[offsets[chosen] + offset] == word
         numbers[~same] = -1
         return numbers
 

@@ -34,25 +34,25 @@ class Malformed(ValueError):
     """Bytes that are not a serialized Example. Args: the reason, with the position in the record."""
 
 
-def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
+def varint(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Return the varint at a position, and the position after it."""
-    if place + 2 < end:  # a fast path for up to three bytes, in a third of the time
-        first, second, third = data[place : place + 3]
+    if offset + 2 < end:  # a fast path for up to three bytes, in a third of the time
+        first, second, third = data[offset : offset + 3]
         if first < 0x80:
-            return first, place + 1
+            return first, offset + 1
         if second < 0x80:
-            return first & 0x7F | second << 7, place + 2
+            return first & 0x7F | second << 7, offset + 2
         if third < 0x80:
-            return first & 0x7F | (second & 0x7F) << 7 | third << 14, place + 3
+            return first & 0x7F | (second & 0x7F) << 7 | third << 14, offset + 3
     value = 0
     for count in range(MAX_VARINT_BYTES):
-        if place + count >= end:
-            raise Malformed(f"ends within a number at byte {place}")
-        byte = data[place + count]
+        if offset + count >= end:
+            raise Malformed(f"ends within a number at byte {offset}")
+        byte = data[offset + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
-            return value, place + count + 1
-    raise Malformed(f"has a number of more than {MAX_VARINT_BYTES} bytes at byte {place}")
+            return value, offset + count + 1
+    raise Malformed(f"has a number of more than {MAX_VARINT_BYTES} bytes at byte {offset}")
 
 
 def to_varint(value: int) -> bytes:
@@ -72,27 +72,27 @@ def to_int64(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
+def _length(data: bytes, offset: int, end: int) -> tuple[int, int]:
     # TensorFlow uses the lower 32 bits of a length and ignores the others.
-    value, place = varint(data, place, end)
-    return value & 0xFFFFFFFF, place
+    value, offset = varint(data, offset, end)
+    return value & 0xFFFFFFFF, offset
 
 
-def _block(data: bytes, place: int, end: int) -> tuple[int, int]:
+def _block(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Return start and end of a nested message; one with too large a length ends with its parent."""
-    if place < end and data[place] < 0x80:
-        length, place = data[place], place + 1
+    if offset < end and data[offset] < 0x80:
+        length, offset = data[offset], offset + 1
     else:
-        length, place = _length(data, place, end)
-    return place, min(place + length, end)
+        length, offset = _length(data, offset, end)
+    return offset, min(offset + length, end)
 
 
-def _string(data: bytes, place: int, end: int) -> tuple[int, int]:
+def _string(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Return start and end of a string, which must be complete."""
-    length, place = _length(data, place, end)
-    if length > end - place:
-        raise Malformed(f"has a length of {length:,} bytes at byte {place}, where only {end - place:,} bytes remain")
-    return place, place + length
+    length, offset = _length(data, offset, end)
+    if length > end - offset:
+        raise Malformed(f"has a length of {length:,} bytes at byte {offset}, where only {end - offset:,} bytes remain")
+    return offset, offset + length
 
 
 def entries(data: bytes) -> list[tuple[bytes, int, int]]:
@@ -102,77 +102,77 @@ def entries(data: bytes) -> list[tuple[bytes, int, int]]:
         Malformed: The bytes are not a serialized Example.
     """
     features: list[tuple[bytes, int, int]] = []
-    place, size = 0, len(data)
-    while place < size:
-        if data[place] == _FIRST_FIELD:
-            place, end = _block(data, place + 1, size)
-            _features(data, place, end, features)
-            place = end
+    offset, size = 0, len(data)
+    while offset < size:
+        if data[offset] == _FIRST_FIELD:
+            offset, end = _block(data, offset + 1, size)
+            _features(data, offset, end, features)
+            offset = end
         else:
-            place = _skip(data, place, size)
+            offset = _skip(data, offset, size)
     return features
 
 
-def _skip(data: bytes, place: int, size: int) -> int:
+def _skip(data: bytes, offset: int, size: int) -> int:
     """Return the position after an unknown field."""
-    tag, place = varint(data, place, size)
+    tag, offset = varint(data, offset, size)
     kind = tag & 7
     if kind == _VARINT:
-        return varint(data, place, size)[1]
+        return varint(data, offset, size)[1]
     if kind == _LENGTH:
-        length, place = _length(data, place, size)
+        length, offset = _length(data, offset, size)
         # TensorFlow treats a length from 2**31 on as negative, and skips nothing.
-        return place if length >= 1 << 31 else min(place + length, size)
+        return offset if length >= 1 << 31 else min(offset + length, size)
     width = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(kind)
     if width is None:
-        raise Malformed(f"has a field of wire type {kind} before byte {place}")
-    if place + width > size:
-        raise Malformed(f"ends within a number at byte {place}")
-    return place + width
+        raise Malformed(f"has a field of wire type {kind} before byte {offset}")
+    if offset + width > size:
+        raise Malformed(f"ends within a number at byte {offset}")
+    return offset + width
 
 
-def _features(data: bytes, place: int, end: int, features: list[tuple[bytes, int, int]]) -> None:
+def _features(data: bytes, offset: int, end: int, features: list[tuple[bytes, int, int]]) -> None:
     """Append the entries between two positions."""
-    while place < end:
-        if data[place] != _FIRST_FIELD:
-            raise Malformed(f"has a field that is not a feature entry at byte {place}")
-        entry = _usual_entry(data, place, end)
+    while offset < end:
+        if data[offset] != _FIRST_FIELD:
+            raise Malformed(f"has a field that is not a feature entry at byte {offset}")
+        entry = _usual_entry(data, offset, end)
         if entry is None:
-            start, stop = _block(data, place + 1, end)
+            start, stop = _block(data, offset + 1, end)
             entry = _any_entry(data, start, stop)
-            place = stop
+            offset = stop
         else:
-            place = entry[2]
+            offset = entry[2]
         features.append(entry)
 
 
-def _usual_entry(data: bytes, place: int, end: int) -> tuple[bytes, int, int] | None:
+def _usual_entry(data: bytes, offset: int, end: int) -> tuple[bytes, int, int] | None:
     """Return an entry of the usual form: key before value, all lengths below 128. This halves the time of a record."""
-    if place + 6 > end:
+    if offset + 6 > end:
         return None
-    stop, value = place + 2 + data[place + 1], place + 4 + data[place + 3]
-    if stop > end or value + 2 > stop or data[place + 2] != _FIRST_FIELD or data[value] != _SECOND_FIELD:
+    stop, value = offset + 2 + data[offset + 1], offset + 4 + data[offset + 3]
+    if stop > end or value + 2 > stop or data[offset + 2] != _FIRST_FIELD or data[value] != _SECOND_FIELD:
         return None
-    if data[place + 1] >= 0x80 or value + 2 + data[value + 1] != stop:  # the inner lengths are smaller
+    if data[offset + 1] >= 0x80 or value + 2 + data[value + 1] != stop:  # the inner lengths are smaller
         return None
-    return data[place + 4 : value], value + 2, stop
+    return data[offset + 4 : value], value + 2, stop
 
 
-def _any_entry(data: bytes, place: int, stop: int) -> tuple[bytes, int, int]:
-    key, start, end = b"", place, place
+def _any_entry(data: bytes, offset: int, stop: int) -> tuple[bytes, int, int]:
+    key, start, end = b"", offset, offset
     # Exactly two fields, in either order. A repeated field leaves the other one empty, as in TensorFlow.
     for _ in range(2):
-        tag, place = _length(data, place, stop)
-        first, last = _string(data, place, stop)
+        tag, offset = _length(data, offset, stop)
+        first, last = _string(data, offset, stop)
         if tag == _FIRST_FIELD:
             key = data[first:last]
         elif tag == _SECOND_FIELD:
             start, end = first, last
         else:
-            raise Malformed(f"has field {tag >> 3} of wire type {tag & 7} in an entry, before byte {place}")
-        place = last
-    if place != stop:
-        raise Malformed(f"has an entry with more than a key and a value at byte {place}")
+            raise Malformed(f"has field {tag >> 3} of wire type {tag & 7} in an entry, before byte {offset}")
+        offset = last
+    if offset != stop:
+        raise Malformed(f"has an entry with more than a key and a value at byte {offset}")
     return key, start, end
 
 
@@ -193,11 +193,11 @@ def run_of(data: bytes, start: int, end: int, tag: int) -> tuple[int, int] | Non
     Raises:
         Malformed: The Feature is malformed or empty.
     """
-    place, stop = _block(data, start + 1, end)
-    if data[start] != tag or stop != end or place == stop or data[place] != _FIRST_FIELD:
+    offset, stop = _block(data, start + 1, end)
+    if data[start] != tag or stop != end or offset == stop or data[offset] != _FIRST_FIELD:
         return None
-    length, place = _length(data, place + 1, stop)
-    return (place, end) if place + length == end else None
+    length, offset = _length(data, offset + 1, stop)
+    return (offset, end) if offset + length == end else None
 
 
 def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
@@ -208,12 +208,12 @@ def read_bytes(data: bytes, start: int, end: int) -> list[bytes]:
     """
     if run := _usual_run(data, start, end):
         return [data[run:end]]
-    place, stop = _block(data, start + 1, end)
+    offset, stop = _block(data, start + 1, end)
     values = []
-    while place < stop:
-        _expect(data, place, _FIRST_FIELD)
-        first, place = _string(data, place + 1, stop)
-        values.append(data[first:place])
+    while offset < stop:
+        _expect(data, offset, _FIRST_FIELD)
+        first, offset = _string(data, offset + 1, stop)
+        values.append(data[first:offset])
     return values
 
 
@@ -226,17 +226,19 @@ def read_floats(data: bytes, start: int, end: int) -> bytes:
     if run := _usual_run(data, start, end):
         # TensorFlow reads complete numbers, and ignores the remaining bytes.
         return data[run : end - (end - run) % 4]
-    place, stop = _block(data, start + 1, end)
-    if place < stop and data[place] == _FIRST_FIELD:
-        length, place = _length(data, place + 1, stop)
+    offset, stop = _block(data, start + 1, end)
+    if offset < stop and data[offset] == _FIRST_FIELD:
+        length, offset = _length(data, offset + 1, stop)
         length -= length % 4
-        if length > stop - place:
-            raise Malformed(f"has {length:,} bytes of floats at byte {place}, where only {stop - place:,} bytes remain")
-        return data[place : place + length]
+        if length > stop - offset:
+            raise Malformed(
+                f"has {length:,} bytes of floats at byte {offset}, where only {stop - offset:,} bytes remain"
+            )
+        return data[offset : offset + length]
     # Not packed: a tag before each number, five bytes in total. No other fields are allowed.
-    fields = np.frombuffer(data, np.uint8, stop - place, place)
+    fields = np.frombuffer(data, np.uint8, stop - offset, offset)
     if len(fields) % 5 or (fields[::5] != _UNPACKED_FLOAT).any():
-        raise Malformed(f"has a malformed float list at byte {place}")
+        raise Malformed(f"has a malformed float list at byte {offset}")
     memory: bytes = fields.reshape(len(fields) // 5, 5)[:, 1:].tobytes()
     return memory
 
@@ -249,36 +251,36 @@ def read_ints(data: bytes, start: int, end: int) -> list[int]:
     """
     if run := _usual_run(data, start, end):
         return _packed_ints(data, run, end)
-    place, stop = _block(data, start + 1, end)
-    if place < stop and data[place] == _FIRST_FIELD:
-        place, stop = _block(data, place + 1, stop)
-        return _packed_ints(data, place, stop)
+    offset, stop = _block(data, start + 1, end)
+    if offset < stop and data[offset] == _FIRST_FIELD:
+        offset, stop = _block(data, offset + 1, stop)
+        return _packed_ints(data, offset, stop)
     values = []
-    while place < stop:
-        _expect(data, place, _UNPACKED_INT)
-        value, place = varint(data, place + 1, stop)
+    while offset < stop:
+        _expect(data, offset, _UNPACKED_INT)
+        value, offset = varint(data, offset + 1, stop)
         values.append(to_int64(value))
     return values
 
 
-def _packed_ints(data: bytes, place: int, stop: int) -> list[int]:
-    if data[place:stop].isascii():  # one byte per number
-        return [*data[place:stop]]
+def _packed_ints(data: bytes, offset: int, stop: int) -> list[int]:
+    if data[offset:stop].isascii():  # one byte per number
+        return [*data[offset:stop]]
     # For shorter runs, the NumPy calls alone take longer than the loop.
-    if stop - place > _LONG_RUN:
-        run = np.frombuffer(data, np.uint8, stop - place, place)
+    if stop - offset > _LONG_RUN:
+        run = np.frombuffer(data, np.uint8, stop - offset, offset)
         parts = split_varints(run)
         if parts is None:
-            raise Malformed(f"has an int64 list with an incomplete or too long number at byte {place}")
+            raise Malformed(f"has an int64 list with an incomplete or too long number at byte {offset}")
         numbers: list[int] = decode_varints(run, *parts).tolist()
         return numbers
     values = []
-    while place < stop:
-        value, place = varint(data, place, stop)
+    while offset < stop:
+        value, offset = varint(data, offset, stop)
         values.append(to_int64(value))
     return values
 
 
-def _expect(data: bytes, place: int, tag: int) -> None:
-    if data[place] != tag:
-        raise Malformed(f"has byte {data[place]:#04x} at byte {place}, expected the tag of the next value of a list")
+def _expect(data: bytes, offset: int, tag: int) -> None:
+    if data[offset] != tag:
+        raise Malformed(f"has byte {data[offset]:#04x} at byte {offset}, expected the tag of the next value of a list")

@@ -14,7 +14,7 @@ MARGIN = b"\0" * 256
 MAX_VARINT_BYTES = 10
 
 Words = NDArray[np.uint64]
-Places = NDArray[np.int64]  # positions of bytes in a buffer
+Offsets = NDArray[np.int64]  # positions of bytes in a buffer
 Mask = NDArray[np.bool_]
 
 

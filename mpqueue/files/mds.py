@@ -58,7 +58,7 @@ class _Shard(NamedTuple):
 def scan(path: str) -> Arrays:
     """Return the positions of the samples of a shard.
 
-    Returns: ``rows``: the number of samples; ``places``: the start of each sample in the decompressed shard, and the
+    Returns: ``rows``: the number of samples; ``positions``: the start of each sample in the decompressed shard, and the
         end of the last one.
 
     Raises:
@@ -80,14 +80,14 @@ def scan(path: str) -> Arrays:
             raise FileError(
                 path, 0, f"it ends before the offsets of its {count_text(number, 'sample')} and may be truncated"
             )
-        places = np.frombuffer(data, "<u4")
-        if places[0] < 4 + len(data) or (places[1:] < places[:-1]).any():
+        positions = np.frombuffer(data, "<u4")
+        if positions[0] < 4 + len(data) or (positions[1:] < positions[:-1]).any():
             raise FileError(path, 4, "the offsets of its samples decrease; it may not be an MDS shard")
-        if plain is file and places[-1] != (size := window.size):
+        if plain is file and positions[-1] != (size := window.size):
             raise FileError(
-                path, size, f"it has {size:,} bytes, but its samples end at {places[-1]:,}; it may be truncated"
+                path, size, f"it has {size:,} bytes, but its samples end at {positions[-1]:,}; it may be truncated"
             )
-    return {"rows": np.array([number], np.int64), "places": places}
+    return {"rows": np.array([number], np.int64), "places": positions}
 
 
 def _decompressed(path: str, file: Any) -> Any:
@@ -201,22 +201,24 @@ class MDS(GroupedFiles):
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
         if self._raw_bytes[group] is not None:
             return super()._rows(group, rows)
-        places = self._places(group)
-        pairs = [(int(places[row]), int(places[row + 1])) for row in rows]
+        positions = self._positions(group)
+        pairs = [(int(positions[row]), int(positions[row + 1])) for row in rows]
         read = self._opened.read_all([FileRange(group, start, stop - start) for start, stop in pairs])
         return [self._decoded_sample(group, start, data) for (start, _), data in zip(pairs, read, strict=True)]
 
     def _all_rows(self, group: int) -> Sequence[Any]:
         if self._raw_bytes[group] is not None:
             return super()._all_rows(group)
-        return _Samples(self, group, self._opened.read(group, 0, self._index.files[group].size), 0, self._places(group))
+        return _Samples(
+            self, group, self._opened.read(group, 0, self._index.files[group].size), 0, self._positions(group)
+        )
 
     def _block(self, group: int, start: int, stop: int) -> Sequence[Any]:
         if self._raw_bytes[group] is not None:
             return super()._block(group, start, stop)
-        places = self._places(group)[start : stop + 1]
-        first, last = int(places[0]), int(places[-1])
-        return _Samples(self, group, self._opened.read(group, first, last - first), first, places)
+        positions = self._positions(group)[start : stop + 1]
+        first, last = int(positions[0]), int(positions[-1])
+        return _Samples(self, group, self._opened.read(group, first, last - first), first, positions)
 
     def _decode(self, group: int) -> tuple[Sequence[Any], int]:
         size = self._raw_bytes[group]
@@ -230,21 +232,21 @@ class MDS(GroupedFiles):
             if isinstance(error, ImportError) or is_of_handler(error):
                 raise
             raise ValueError(f"it cannot be decompressed: {error}") from error
-        if len(data) != size or self._places(group)[-1] != size:
+        if len(data) != size or self._positions(group)[-1] != size:
             raise ValueError(
                 f"it must have {size:,} decompressed bytes, as in index.json, got {len(data):,} or more, with samples "
-                f"up to {self._places(group)[-1]:,}"
+                f"up to {self._positions(group)[-1]:,}"
             )
-        return _Samples(self, group, data, 0, self._places(group)), size
+        return _Samples(self, group, data, 0, self._positions(group)), size
 
-    def _places(self, group: int) -> Array:
+    def _positions(self, group: int) -> Array:
         start, stop = self._index.starts("places")[group : group + 2]
         return self._index["places"][start:stop]
 
     def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:
         if self._raw_bytes[group] is not None:
             return None, None
-        start, stop = self._places(group)[row : row + 2].tolist()
+        start, stop = self._positions(group)[row : row + 2].tolist()
         return start, stop
 
     def _decoded_sample(self, group: int, offset: int, data: bytes) -> dict[str, Any]:
@@ -299,24 +301,26 @@ class _Samples(Sequence[Any]):
         group: The number of the shard.
         data: A part of the shard, which has these samples.
         first: The offset of this part in the shard.
-        places: The offset of each sample in the shard, and the end of the last one.
+        positions: The offset of each sample in the shard, and the end of the last one.
     """
 
-    def __init__(self, source: MDS, group: int, data: bytes, first: int, places: Array) -> None:
-        self._source, self._group, self._data, self._first, self._places = source, group, data, first, places
+    def __init__(self, source: MDS, group: int, data: bytes, first: int, positions: Array) -> None:
+        self._source, self._group, self._data, self._first, self._positions = source, group, data, first, positions
 
     def __len__(self) -> int:
-        return len(self._places) - 1
+        return len(self._positions) - 1
 
     def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
-        start, stop = self._places[number : number + 2].tolist()
+        start, stop = self._positions[number : number + 2].tolist()
         return self._source._decoded_sample(self._group, start, self._data[start - self._first : stop - self._first])
 
     def part(self, start: int, stop: int) -> "_Samples":
         """Return neighbours with their own memory."""
-        places = self._places[start : stop + 1]
-        first, last = int(places[0]), int(places[-1])
-        return _Samples(self._source, self._group, self._data[first - self._first : last - self._first], first, places)
+        positions = self._positions[start : stop + 1]
+        first, last = int(positions[0]), int(positions[-1])
+        return _Samples(
+            self._source, self._group, self._data[first - self._first : last - self._first], first, positions
+        )
 
 
 def _listed(columns: Iterable[tuple[str, str]]) -> str:

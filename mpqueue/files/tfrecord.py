@@ -114,7 +114,7 @@ class TFRecord(UnpackedSource):
             try:
                 parse_one(record, features.by_key, None)
             except InvalidArgumentError as error:
-                raise self._error(self._ranges(*self._place(index))[0], str(error)) from error
+                raise self._error(self._ranges(*self._position(index))[0], str(error)) from error
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
         offset, length = int(self._index["offsets"][number]), int(self._index["lengths"][number])

@@ -132,15 +132,15 @@ def programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
         shape = (len(offsets) - 1, length, *values.shape[1:])
         if not len(values):
             return jnp.full(shape, padding, values.dtype)
-        places = jnp.arange(length)
-        is_filled = places < jnp.diff(offsets)[:, None]
-        found = jnp.take(values, offsets[:-1, None] + places, axis=0, mode="clip")
+        positions = jnp.arange(length)
+        is_filled = positions < jnp.diff(offsets)[:, None]
+        found = jnp.take(values, offsets[:-1, None] + positions, axis=0, mode="clip")
         return jnp.where(
             is_filled.reshape(*shape[:2], *[1] * (values.ndim - 1)), found, jnp.asarray(padding, values.dtype)
         )
 
     def fill(data: Any, indices: Any, indptr: Any, columns: int) -> Any:
-        # Places after the last element belong to the row after the last one, and are dropped.
+        # Positions after the last element belong to the row after the last one, and are dropped.
         rows = jnp.searchsorted(indptr, jnp.arange(len(data)), side="right") - 1
         out = jnp.zeros((len(indptr) - 1, columns), data.dtype)
         at = out.at[rows, indices]
@@ -195,10 +195,10 @@ class DeviceIterator(Iterator[Batch_co]):
         return self._ahead.__next__()  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place after the last returned batch, for `load_state_dict`.
+        """Return the position after the last returned batch, for `load_state_dict`.
 
         Returns:
-            The state of `mpqueue.Loader.state_dict` at this place. Batches transferred ahead do not count.
+            The state of `mpqueue.Loader.state_dict` at this position. Batches transferred ahead do not count.
 
         Raises:
             TypeError: The batches are not from a `mpqueue.Loader`.
@@ -208,7 +208,7 @@ class DeviceIterator(Iterator[Batch_co]):
 
     @property
     def last(self) -> BatchInfo | MaybeNone:
-        """The place and the samples of the batch that was returned last; see `mpqueue.Loader.last`.
+        """The position and the samples of the batch that was returned last; see `mpqueue.Loader.last`.
 
         Batches transferred ahead do not count. None before the first batch of the run, and after `load_state_dict`.
 
@@ -256,18 +256,18 @@ class _Mover:
         """Start the transfer of a batch."""
         tree = self._jax.tree_util
         leaves, structure = tree.tree_flatten(batch, self._is_leaf)
-        places = [place for place, leaf in enumerate(leaves) if self._is_array(leaf)]
-        views = [leaves[place] for place in places]
+        positions = [position for position, leaf in enumerate(leaves) if self._is_array(leaf)]
+        views = [leaves[position] for position in positions]
         targets = self._targets(batch, len(leaves))
-        arrays = self._put(views, [targets[place] for place in places])
-        for place, array in zip(places, arrays, strict=True):
-            leaves[place] = array
-        for place, leaf in enumerate(leaves):
+        arrays = self._put(views, [targets[position] for position in positions])
+        for position, array in zip(positions, arrays, strict=True):
+            leaves[position] = array
+        for position, leaf in enumerate(leaves):
             if self._is_leaf is not None and self._is_leaf(leaf):
                 fields, make = packed_fields(leaf)
-                target, is_one = targets[place], self._is_one(targets[place])
+                target, is_one = targets[position], self._is_one(targets[position])
                 put = self._jax.device_put(fields, target if is_one else None)
-                leaves[place] = make(put) if is_one else self._put([make(put)], [target])[0]
+                leaves[position] = make(put) if is_one else self._put([make(put)], [target])[0]
                 views += fields
                 arrays += put
         return _Transfer(tree.tree_unflatten(structure, leaves), arrays, views)

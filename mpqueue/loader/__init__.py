@@ -4,7 +4,7 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     progress.py         the progress bar of an epoch
     session.py          one stream of batches and its workers
-    run.py              a consumer's progress in a plan: its place, its counts and its state
+    run.py              a consumer's progress in a plan: its position, its counts and its state
     epoch_iterator.py   the iterator of one pass
     passes.py           begins and ends the passes of a run
     replay.py           a batch that is computed again by the calling thread

@@ -53,21 +53,21 @@ class Plain(Taken):
         read_place: Returns the iterable's position; called before each request.
 
     Attributes:
-        place: The position before the latest request.
+        point: The position before the latest request.
         is_over: The iterable has no more batches.
     """
 
-    def __init__(self, batches: Iterable[Any], read_place: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, batches: Iterable[Any], read_point: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
-        self._read_place = read_place
-        places = map(self._note_place, repeat(None))  # not a generator, which an error would end
-        self._batches = map(list, zip(places, rest_of(iter(batches)), strict=False))
+        self._read_point = read_point
+        points = map(self._note_point, repeat(None))  # not a generator, which an error would end
+        self._batches = map(list, zip(points, rest_of(iter(batches)), strict=False))
         self._arrived: deque[list[Any]] = deque()
-        self.is_over, self.place = False, None
+        self.is_over, self.point = False, None
 
-    def _note_place(self, _: None) -> Any:
-        self.place = self._read_place()
-        return self.place
+    def _note_point(self, _: None) -> Any:
+        self.point = self._read_point()
+        return self.point
 
     def take(self) -> bool:
         """Take the next batch; see `Taken.take`."""
@@ -78,7 +78,7 @@ class Plain(Taken):
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            arrived.append([self.place, Failed(error)])
+            arrived.append([self.point, Failed(error)])
         if arrived:
             self.entries, self._arrived = (*self.entries, *arrived), none
             return True

@@ -35,7 +35,7 @@ class EpochIterator(Iterator[Any]):
     ) -> None:  # fmt: skip
         self._run, self.pipeline, self._take = run, pipeline, take
         self._end_epoch, self._note_failure = end_epoch, note_failure
-        self._started, self._epoch = run.iterator, run.place.epoch
+        self._started, self._epoch = run.iterator, run.point.epoch
         self._number = self._started  # -1: the epoch is over
         self._is_unfinished = False
         self._next = take  # the path of every batch
@@ -43,7 +43,7 @@ class EpochIterator(Iterator[Any]):
 
     @property
     def is_current(self) -> bool:
-        """True if no later iterator was created, and no other place was loaded; also after the end of the epoch."""
+        """True if no later iterator was created, and no other point was loaded; also after the end of the epoch."""
         return self._started == self._run.iterator
 
     def replace(self) -> None:

@@ -226,14 +226,14 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def is_resumed(self) -> bool:
-        """True if a state was loaded, or a place was sought."""
+        """True if a state was loaded, or a point was sought."""
         return self._run.is_resumed
 
-    # -- Batches by their place
+    # -- Batches by their point
 
     @property
     def last(self) -> "BatchInfo | MaybeNone":
-        """The place and the samples of the batch that was returned last; None before the first one, and after a load.
+        """The point and the samples of the batch that was returned last; None before the first one, and after a load.
 
         The samples are computed by this property. Batches that a framework has taken ahead do not count.
         """
@@ -257,7 +257,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             LookupError: The batch does not exist, or is unknown: the number of ranks was different, the order is from a
                 random sampler in an earlier epoch, or the source has changed since.
         """
-        found: BatchInfo = self._by_place("explain").explain(epoch, batch, rank)
+        found: BatchInfo = self._by_point("explain").explain(epoch, batch, rank)
         return found
 
     def compute(self, epoch: int, batch: int) -> Batch_co:
@@ -273,10 +273,10 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             LookupError: All samples are excluded, or the batch does not exist or is unknown, as in `explain`.
             Exception: The exception of the source for a sample.
         """
-        computed: Batch_co = self._by_place("compute").compute(epoch, batch)
+        computed: Batch_co = self._by_point("compute").compute(epoch, batch)
         return computed
 
-    def _by_place(self, method: str) -> "IndexQuestions":
+    def _by_point(self, method: str) -> "IndexQuestions":
         """Return the answers about any batch, which only a source with an index has."""
         from mpqueue.loader.questions import IndexQuestions, check_index
 
@@ -298,7 +298,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         return StreamQuestions(self._run)
 
     def seek(self, epoch: int, batch: int) -> None:
-        """Continue at any place: the next ``for`` loop returns this batch first. Running iterators end.
+        """Continue at any point: the next ``for`` loop returns this batch first. Running iterators end.
 
         Args:
             epoch: The epoch.
@@ -309,10 +309,10 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
             ValueError: An argument is negative, or the source is a stream: use `load_state_dict`.
             LookupError: The epoch has no such batch, or it was returned with another number of ranks.
         """
-        questions = self._by_place("seek")
-        place = questions.place_of(epoch, batch)
+        questions = self._by_point("seek")
+        point = questions.point_of(epoch, batch)
         self.stop()
-        self._passes.seek(place, questions.here(), epoch, batch)
+        self._passes.seek(point, questions.here(), epoch, batch)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples in the rest of this epoch and in all later ones. They do not count as skipped.
@@ -372,7 +372,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
         if last is not None:
             # After the change, its lane returns other elements.
             run.last_known = last.work_item, self._answers().info_of(last)
-        self._passes.change(change.plan, change.place, refresh=refresh)
+        self._passes.change(change.plan, change.point, refresh=refresh)
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> None:
         """Change the weights of the mixture in the rest of this epoch and in all later ones.

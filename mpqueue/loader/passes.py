@@ -21,7 +21,7 @@ from mpqueue.plan.ids.history import At
 from mpqueue.plan.options.backend_kinds import kind_of
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.rules import warn_of_idle
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.signals.locks import RLock
@@ -82,7 +82,7 @@ class Passes:
         # Answers about the epoch must not depend on later changes of the source. An error of its length is raised by
         # the pipeline.
         try:
-            run.plan.order.note_length(run.place.epoch)
+            run.plan.order.note_length(run.point.epoch)
         except BaseException as error:
             if not pipeline.guard.is_of_source(error):
                 raise
@@ -118,7 +118,7 @@ class Passes:
     def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> Pipeline:
         """Move the workers to the start of the pass, with the current source; ``holds``: see `begin`."""
         run, pipeline = self._run, self._session.pipeline
-        place, has_index = run.place, run.plan.has_index
+        point, has_index = run.point, run.plan.has_index
         if pipeline is None or pipeline.is_stopped:
             # A stopped pipeline that was not released must end before a new one starts.
             self._session.stop()
@@ -127,19 +127,19 @@ class Passes:
         else:
             self._bound(pipeline)
             # Not in the middle of an epoch: its returned batches would no longer count.
-            if self._is_endless and not place.position and pipeline.progress.place().counts == place.counts:
-                pipeline.epochs.begin(place.epoch)
+            if self._is_endless and not point.position and pipeline.progress.point().counts == point.counts:
+                pipeline.epochs.begin(point.epoch)
             # A stream that ends does not compute batches ahead, except after a change of the plan between two epochs.
             is_reopened = not (has_index or self._is_endless)
-            is_elsewhere = not goes_on and (is_reopened or not pipeline.progress.place().is_same_as(place))
+            is_elsewhere = not goes_on and (is_reopened or not pipeline.progress.point().is_same_as(point))
             is_inconsistent = not has_index and not goes_on and pipeline.guard.is_inconsistent
             # Otherwise the workers keep the batches that they have computed ahead.
             if is_elsewhere or is_inconsistent or (is_outdated and self._may_refresh(pipeline)):
                 with contextlib.suppress(Stopped):  # by another thread: the loop ends before its first batch
-                    pipeline.epochs.restart_at(place, refresh=is_outdated)
+                    pipeline.epochs.restart_at(point, refresh=is_outdated)
         pipeline.ledger.holds = holds
         if self._is_endless or has_index:
-            pipeline.epochs.hand_out(place.epoch)
+            pipeline.epochs.hand_out(point.epoch)
         run.use_counts_of(pipeline)
         return pipeline
 
@@ -153,18 +153,18 @@ class Passes:
 
     def _bound(self, pipeline: Pipeline) -> None:
         """Do not compute a second epoch before it is requested: a validation loop may have only one."""
-        epoch = self._run.place.epoch
+        epoch = self._run.point.epoch
         pipeline.epochs.bound(epoch, goes_on=epoch != self._run.first_epoch)
 
     def _open(self) -> Pipeline:
         run = self._run
-        plan, job, place = run.plan, run.job, run.place
+        plan, job, point = run.plan, run.job, run.point
         if not self._has_warned_of_idle:
             self._has_warned_of_idle = True
             warn_of_idle(plan.order.lanes, plan.order.ranks, job.workers)
         run.cursor = cursor = plan.cursor(job.workers, run.backend, run.draws)
-        cursor.last_epoch = place.epoch
-        return self._session.start(job, cursor, run.backend, self._max_queue_size, place)
+        cursor.last_epoch = point.epoch
+        return self._session.start(job, cursor, run.backend, self._max_queue_size, point)
 
     # -- The end
 
@@ -202,7 +202,7 @@ class Passes:
         """The order of the run, of a source without an index."""
         return cast("StreamOrder", self._run.plan.order)
 
-    def _no_batches(self, where: Place) -> str | None:
+    def _no_batches(self, where: ResumePoint) -> str | None:
         # An interrupted call is repeated. After the end was recorded, `where` is the start of the next epoch.
         if self._has_warned_of_no_batches or not self._run.is_counting:
             return None
@@ -251,12 +251,12 @@ class Passes:
                 "call this method before the length changes, or between two loops"
             )
 
-    def change(self, plan: Plan, place: Place, *, refresh: bool) -> None:
+    def change(self, plan: Plan, point: ResumePoint, *, refresh: bool) -> None:
         """Continue the running loop with another plan; drop the batches computed ahead.
 
         Args:
             plan: The plan.
-            place: The position of the run, where the change begins.
+            point: The position of the run, where the change begins.
             refresh: Send the source to the workers again.
         """
         pipeline, run = self._session.pipeline, self._run
@@ -264,10 +264,10 @@ class Passes:
         run.forget_held_failure()
         if pipeline is None or pipeline.is_stopped:
             run.settle()
-            run.place = place
+            run.point = point
         else:
             with contextlib.suppress(Stopped):
-                pipeline.epochs.restart_at(place, refresh=refresh)
+                pipeline.epochs.restart_at(point, refresh=refresh)
 
     def load(self, states: Sequence[Any]) -> None:
         """Continue the run of other states, see `mpqueue.Loader.load_state_dict`."""
@@ -278,17 +278,17 @@ class Passes:
         # A worker process has a different copy of the iterator then.
         self._is_spent = self._is_spent and not (run.job.workers and kind_of(run.backend).copies_source)
 
-    def seek(self, place: Place, before: At, epoch: int, batch: int) -> None:
-        """Continue at another place of the same run, without workers.
+    def seek(self, point: ResumePoint, before: At, epoch: int, batch: int) -> None:
+        """Continue at another point of the same run, without workers.
 
         Args:
-            place: The place.
-            before: The place until now, as the history names it.
-            epoch: The epoch of the place, as the history names it.
+            point: The point.
+            before: The point until now, as the history names it.
+            epoch: The epoch of the point, as the history names it.
             batch: The number of its batch.
         """
         run = self._run
         with self.lock:
             run.use(run.plan.with_history(run.plan.history.with_seek(before, epoch, batch)))
             run.cursor = None
-            run.seek(place)
+            run.seek(point)

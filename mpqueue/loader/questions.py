@@ -1,4 +1,4 @@
-"""The samples of any batch of a loader, and that batch again: answers about the places of its run.
+"""The samples of any batch of a loader, and that batch again: answers about the points of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. An `IndexQuestions` reads
 the run without changing it. A stream answers for its last batch, see `mpqueue.loader.stream_questions`.
@@ -18,9 +18,9 @@ from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.checks import integer
 from mpqueue.plan.order.orders import IndexOrder, Order
 from mpqueue.plan.order.plans import Plan
-from mpqueue.plan.position.cursors import Place, RankStart, WorkItem
+from mpqueue.plan.position.cursors import RankStart, ResumePoint, WorkItem
 
-# The remedy where a stream has no batch at any place, for an error.
+# The remedy where a stream has no batch at any point, for an error.
 GO_BACK = (
     "to go back to a batch, call {0}.load_state_dict(state) with a state saved before it, take batches with next up to "
     "it, and read {0}.last"
@@ -28,7 +28,7 @@ GO_BACK = (
 
 
 class BatchLookup:
-    """A place of a run, where its plan can change; subclasses answer questions about other places.
+    """A point of a run, where its plan can change; subclasses answer questions about other points.
 
     Args:
         run: The run.
@@ -41,12 +41,12 @@ class BatchLookup:
         self._run, self._job, self._order, self._history = run, run.job, run.plan.order, run.plan.history
 
     def here(self) -> At:
-        """Return the place, as the history names it."""
+        """Return the point, as the history names it."""
         where = self._run.where()
         return At(where.epoch, where.position, self._order.ranks.shard.world)
 
-    def changing(self, kind: str) -> Place:  # noqa: ARG002 - of a stream
-        """Return the place, where the lanes of a stream begin one more change of a kind of `Changes`."""
+    def changing(self, kind: str) -> ResumePoint:  # noqa: ARG002 - of a stream
+        """Return the point, where the lanes of a stream begin one more change of a kind of `Changes`."""
         return self._run.where()
 
     @staticmethod
@@ -62,7 +62,7 @@ class BatchLookup:
 
 
 class IndexQuestions(BatchLookup):
-    """Answers about the places of a run with an index."""
+    """Answers about the points of a run with an index."""
 
     _order: IndexOrder
 
@@ -94,17 +94,17 @@ class IndexQuestions(BatchLookup):
 
         return computed(self._job, self._work_at(self._order, epoch, batch))
 
-    def place_of(self, epoch: int, batch: int) -> Place:
-        """Return the place before a batch of this rank.
+    def point_of(self, epoch: int, batch: int) -> ResumePoint:
+        """Return the point before a batch of this rank.
 
         Raises:
             LookupError: As for `Loader.seek`.
         """
-        epoch, batch = checked_place(epoch, batch)
-        return self._order.place_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
+        epoch, batch = checked_point(epoch, batch)
+        return self._order.point_at(epoch, batch, self._base_at(epoch, batch), self._run.draws)
 
     def _work_at(self, order: IndexOrder, epoch: int, batch: int) -> WorkItem:
-        epoch, batch = checked_place(epoch, batch)
+        epoch, batch = checked_point(epoch, batch)
         self._check_unchanged(epoch)
         return order.work_at(epoch, batch, self._history, self._base_at(epoch, batch), self._run.draws)
 
@@ -138,11 +138,11 @@ class PlanChange(NamedTuple):
 
     Attributes:
         plan: The plan with the other history.
-        place: The place where it begins.
+        point: The point where it begins.
     """
 
     plan: Plan
-    place: Place
+    point: ResumePoint
 
 
 def check_index(plan: Plan, method: str) -> None:
@@ -178,9 +178,9 @@ def weighed(plan: Plan, questions: BatchLookup, weights: Any, at: int | None) ->
     Raises:
         ValueError: The sample ``at`` was returned already, or the source is a stream.
     """
-    place = questions.changing("weights")
-    history = plan.history.with_weights(questions.here(), weights, plan.order.first_sample(place, at))
-    return PlanChange(plan.with_history(history), place)
+    point = questions.changing("weights")
+    history = plan.history.with_weights(questions.here(), weights, plan.order.first_sample(point, at))
+    return PlanChange(plan.with_history(history), point)
 
 
 def _take(values: list[Any], value: Any) -> bool:
@@ -191,7 +191,7 @@ def _take(values: list[Any], value: Any) -> bool:
     return True
 
 
-def checked_place(epoch: Any, batch: Any) -> tuple[int, int]:
+def checked_point(epoch: Any, batch: Any) -> tuple[int, int]:
     """Return the epoch and the number of a batch as Python integers.
 
     Raises:

@@ -1,6 +1,6 @@
 """A batch of a run, computed again by the calling thread, next to the run.
 
-The batch is computed as a loader without workers computes it, with the seed of the run. The loop, its place, the random
+The batch is computed as a loader without workers computes it, with the seed of the run. The loop, its point, the random
 generators of this process and the caches of datasets remain as they are.
 """
 
@@ -14,7 +14,7 @@ from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import Skips
-from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, ResumePoint, WorkItem
 from mpqueue.system.signals.contexts import context_manager
 from mpqueue.telemetry.recorder import Recorder
 from mpqueue.worker import context
@@ -57,7 +57,7 @@ def computed(job: Job, work_item: WorkItem) -> Any:
         LookupError: The batch is empty: its samples are excluded, or raised and were left out.
         Exception: The error of the source.
     """
-    with opened(job, OneWorkItem(work_item), Place(work_item.epoch, work_item.position)) as pipeline:
+    with opened(job, OneWorkItem(work_item), ResumePoint(work_item.epoch, work_item.position)) as pipeline:
         try:
             return pipeline.next()
         except EndOfStream:
@@ -72,14 +72,14 @@ def empty_batch(epoch: int, position: int) -> LookupError:
 
 
 @context_manager
-def opened(job: Job, cursor: Cursor, place: Place) -> Iterator[Pipeline]:
-    """Yield a pipeline that computes batches in the calling thread, from a place on."""
+def opened(job: Job, cursor: Cursor, point: ResumePoint) -> Iterator[Pipeline]:
+    """Yield a pipeline that computes batches in the calling thread, from a point on."""
     # With the seed, so that the batch has the numbers that worker processes drew, and the caller's generators are
     # restored.
     plan = job.plan.with_seed(job.plan.seed, given=True)
     job = replace(job, plan=plan, recorder=Recorder(None))
     ledger = Ledger(cursor, 1)
-    ledger.go_to(place)
+    ledger.go_to(point)
     pipeline = Pipeline(ledger, skips=QuietSkips() if plan.skips else None, recorder=job.recorder)
     pipeline.start(InlineBackend(ledger, job))
     try:

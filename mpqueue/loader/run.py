@@ -1,6 +1,6 @@
 """`Run`: a consumer's progress in a plan: the epoch, the batches in it, and where the next ``for`` continues.
 
-A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its place. The
+A run lasts longer than the workers. While a pipeline delivers batches, it counts them, and the run reads its point. The
 run does not refer to the session of the workers, so that answers about batches (`mpqueue.loader.questions`) do not
 keep workers running. `mpqueue.loader.passes` begins and ends the passes of a run.
 """
@@ -14,7 +14,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, Place, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, ResumePoint, WorkItem
 
 if TYPE_CHECKING:
     from mpqueue.plan.ids.batch_info import BatchInfo
@@ -27,7 +27,7 @@ class ReturnedBatches:
 
     Attributes:
         pipeline: The pipeline that counts; None between two loops.
-        kept_last: The last batch before this pipeline; None: none since a place was loaded.
+        kept_last: The last batch before this pipeline; None: none since a point was loaded.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class ReturnedBatches:
         """Number of batches."""
         return self._steps if self.pipeline is None else self._steps_before + self.pipeline.ledger.counts.num_returned
 
-    def parts_at(self, where: Place) -> dict[str | int, int]:
+    def parts_at(self, where: ResumePoint) -> dict[str | int, int]:
         """Return the number of samples of each part of a mixture.
 
         Args:
@@ -56,18 +56,18 @@ class ReturnedBatches:
 
     @property
     def last(self) -> DeliveredBatch | None:
-        """The last batch; None: none since a place was loaded."""
+        """The last batch; None: none since a point was loaded."""
         returned = None if self.pipeline is None else self.pipeline.ledger.counts.last()
         return self.kept_last if returned is None else returned._replace(step=self.steps - 1)
 
     def count_by(self, pipeline: Pipeline) -> None:
         """Add the counts of this pipeline."""
         self._steps_before = self._steps - pipeline.ledger.counts.num_returned
-        self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.place()), -1)
+        self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.point()), -1)
         self.pipeline = pipeline
 
-    def keep(self, where: Place) -> None:
-        """Keep the counts at this place, for the time after the pipeline."""
+    def keep(self, where: ResumePoint) -> None:
+        """Keep the counts at this point, for the time after the pipeline."""
         self._steps, self.kept_last, self._parts = self.steps, self.last, self.parts_at(where)
 
     def set(self, steps: int, parts: Mapping[str | int, int]) -> None:
@@ -87,13 +87,13 @@ class Run:
         job: The job, with the current plan.
         backend: The backend of the workers.
         draws: The draws from a sampler; None: the plan has no sampler.
-        cursor: The order since the latest start of the workers; None: none since the run was moved to another place.
-        place: The start of the loop, or of the next one; outdated while a pipeline counts.
+        cursor: The order since the latest start of the workers; None: none since the run was moved to another point.
+        point: The start of the loop, or of the next one; outdated while a pipeline counts.
         iterator: Number of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         returned: The batches that the loops have returned.
-        is_resumed: The loops continue another run, or at a place that was sought.
+        is_resumed: The loops continue another run, or at a point that was sought.
         last_known: Of a stream that was changed after its last batch: the work item of this batch, and its samples by
             the plan before the change.
     """
@@ -102,7 +102,7 @@ class Run:
         self.job, self.backend, self.draws = job, backend, draws
         self._is_endless = job.plan.ends_by_count
         self.cursor: Cursor | None = None
-        self.place = Place()
+        self.point = ResumePoint()
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
@@ -129,9 +129,9 @@ class Run:
         if self.cursor is not None:
             self.cursor.edit = plan.edit()
 
-    def where(self) -> Place:
-        """Return the current place of the loops."""
-        return self.place if self.returned.pipeline is None else self.returned.pipeline.progress.place()
+    def where(self) -> ResumePoint:
+        """Return the current point of the loops."""
+        return self.point if self.returned.pipeline is None else self.returned.pipeline.progress.point()
 
     @property
     def is_holding(self) -> bool:
@@ -145,7 +145,7 @@ class Run:
         return self.returned.pipeline is not None
 
     def settle(self) -> None:
-        """Keep the current place, and stop counting by the pipeline. Batches that are held are dropped."""
+        """Keep the current point, and stop counting by the pipeline. Batches that are held are dropped."""
         if self.returned.pipeline is not None:
             ledger = self.returned.pipeline.ledger
             self._goes_on = self._goes_on_at == (self.returned.pipeline, ledger.counts.num_taken)
@@ -165,9 +165,9 @@ class Run:
         self.settle()
         self.iterator += 1
 
-    def _stop_counting(self, where: Place, place: Place) -> None:
+    def _stop_counting(self, where: ResumePoint, point: ResumePoint) -> None:
         self.returned.keep(where)
-        self.place, self.returned.pipeline = place, None  # at once: an interrupt would strike between two statements
+        self.point, self.returned.pipeline = point, None  # at once: an interrupt would strike between two statements
 
     def begin(self, *, stays: bool = False) -> bool:
         """Move to the start of the next loop; return whether it continues the epoch of the last one.
@@ -178,24 +178,24 @@ class Run:
             stays: Continue in any case.
         """
         self.settle()
-        goes_on, place = self._goes_on or stays, self.place
+        goes_on, point = self._goes_on or stays, self.point
         if not goes_on:
-            self.place = self._next_start(place)
+            self.point = self._next_start(point)
         elif self._is_endless and not self._goes_on:
-            self.place = place._replace(position=0)  # continue the stream, with the batches of a whole epoch
-        # After the place: code that keeps an undelivered batch of the previous loop keeps the place before it until the
+            self.point = point._replace(position=0)  # continue the stream, with the batches of a whole epoch
+        # After the point: code that keeps an undelivered batch of the previous loop keeps the point before it until the
         # next loop starts. An interrupt in the other order would make a state count that batch.
         self.iterator += 1
-        self.first_epoch = self.place.epoch if self.first_epoch is None else self.first_epoch
-        self.epoch = self.place.epoch
+        self.first_epoch = self.point.epoch if self.first_epoch is None else self.first_epoch
+        self.epoch = self.point.epoch
         return goes_on
 
-    def _next_start(self, place: Place) -> Place:
+    def _next_start(self, point: ResumePoint) -> ResumePoint:
         """Return the start of the next epoch, if the last loop was left early."""
         if self._is_endless:
-            return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
-        is_on_its_way = place.position or place.ahead or any(place.counts)
-        return Place(place.epoch + 1, base=place.base) if is_on_its_way else place
+            return point._replace(epoch=point.epoch + 1, position=0) if point.position else point
+        is_on_its_way = point.position or point.ahead or any(point.counts)
+        return ResumePoint(point.epoch + 1, base=point.base) if is_on_its_way else point
 
     def use_counts_of(self, pipeline: Pipeline) -> None:
         """Use the counts of this pipeline."""
@@ -217,14 +217,14 @@ class Run:
             self.give_up()
 
     def give_up(self) -> None:
-        """Record that the stream cannot continue at its place: the next loop begins a new epoch."""
+        """Record that the stream cannot continue at its point: the next loop begins a new epoch."""
         self._goes_on_at = (None, 0)
 
     def end_stream(self) -> None:
         """Record that the epoch of a stream is over; may be repeated."""
         if self.returned.pipeline is not None:
             where = self.where()
-            self._stop_counting(where, Place(where.epoch + 1, base=where.base))
+            self._stop_counting(where, ResumePoint(where.epoch + 1, base=where.base))
             self._goes_on = False
 
     # -- States
@@ -252,7 +252,7 @@ class Run:
         from mpqueue.plan.states.saved_states import earliest, has_source, history_in
 
         source, of_plan = self.plan.source, self._states()
-        of_plan.place(states)
+        of_plan.point(states)
         states = of_plan.here(states)
         if has_source(earliest(states)) and not source.can_resume:
             raise ValueError(
@@ -282,23 +282,23 @@ class Run:
         self.use(self.plan.with_seed(seed_in(first)).with_history(history_in(states)))
         # Only now: the state of the source, and weights that were changed, determine how many batches an epoch has.
         plan, of_plan = self.plan, self._states()
-        self._move_to(of_plan.begun_at(first, of_plan.place(states), self.draws))
+        self._move_to(of_plan.begun_at(first, of_plan.point(states), self.draws))
         # Afterwards, because it keeps the steps that this run has counted so far.
         parts = parts_in(all_states, plan.source.part_names, plan.order.ranks.shard)
         self.returned.set(steps_in(first), parts)
 
-    def seek(self, place: Place) -> None:
-        """Make the next loop continue at a place of this run."""
-        base = self.place.base
+    def seek(self, point: ResumePoint) -> None:
+        """Make the next loop continue at a point of this run."""
+        base = self.point.base
         # Loops that begin before the base will return its epoch as a whole.
-        self._move_to(place._replace(base=base if place.epoch >= base.epoch else FROM_BEGINNING))
+        self._move_to(point._replace(base=base if point.epoch >= base.epoch else FROM_BEGINNING))
 
-    def _move_to(self, place: Place) -> None:
+    def _move_to(self, point: ResumePoint) -> None:
         self.settle()
         self.is_resumed = True
-        self.place, self._goes_on, self.first_epoch = place, True, None
+        self.point, self._goes_on, self.first_epoch = point, True, None
         self.iterator += 1  # running iterators end
-        self.epoch, self.returned.kept_last = place.epoch, None
+        self.epoch, self.returned.kept_last = point.epoch, None
 
 
 def _sums(counts: Mapping[str | int, int], more: Mapping[str | int, int], times: int) -> dict[str | int, int]:

@@ -23,7 +23,7 @@ from mpqueue.engine.stopping import Ended, checked_wait
 from mpqueue.errors import MPQueueError
 from mpqueue.plan.options.backend_kinds import LOCAL_MAKER, BackendName, kind_of
 from mpqueue.plan.order.rules import check_inline
-from mpqueue.plan.position.cursors import Cursor, Place
+from mpqueue.plan.position.cursors import Cursor, ResumePoint
 from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
 from mpqueue.system.signals.collected import WhenCollected
@@ -89,7 +89,7 @@ class Session:
         cursor: Cursor,
         backend: BackendName,
         max_queue_size: int,
-        place: Place,
+        point: ResumePoint,
         *,
         allowance: int | None = None,
     ) -> Pipeline:
@@ -100,28 +100,34 @@ class Session:
             cursor: Its order.
             backend: The backend that runs it.
             max_queue_size: Number of batches computed ahead, including those being computed.
-            place: The place to begin.
+            point: The point to begin.
             allowance: Number of batches that may be dealt at first; None for ``max_queue_size``.
 
         Raises:
             TypeError: The source cannot be sent to processes, but an explicit start method requires it.
-            ValueError: The source has no batches, or does not have that place; or an option has no effect without
+            ValueError: The source has no batches, or does not have that point; or an option has no effect without
                 workers.
             OSError: There are not enough processes, descriptors or memory.
             Exception: The exception that unpickling the source raised.
         """
         with self.starts.part("launch"):
-            return self._launch(job, cursor, backend, max_queue_size, place, allowance)
+            return self._launch(job, cursor, backend, max_queue_size, point, allowance)
 
     def _launch(
-        self, job: Job, cursor: Cursor, backend: BackendName, max_queue_size: int, place: Place, allowance: int | None
+        self,
+        job: Job,
+        cursor: Cursor,
+        backend: BackendName,
+        max_queue_size: int,
+        point: ResumePoint,
+        allowance: int | None,
     ) -> Pipeline:
         if not job.workers:
             check_inline(job.options, is_asynchronous=job.coroutines is not None)
         ledger = Ledger(cursor, credit_for(backend, job, max_queue_size), ordered=job.options.ordered)
         ledger.needs_attention = True  # the first step settles the times of this start
-        # Before any worker starts: this raises if the source has no batches, or does not have this place.
-        ledger.go_to(place)
+        # Before any worker starts: this raises if the source has no batches, or does not have this point.
+        ledger.go_to(point)
         # Before the source is sent: otherwise each worker's copy would draw a different order.
         job.plan.source.parts.draw_order()
         if allowance is not None:
@@ -143,7 +149,7 @@ class Session:
             if self._kind:
                 live.add(self, self._kind)
         workers = count_text(job.workers, "worker")
-        debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {place} on")
+        debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {point} on")
         return pipeline
 
     def _connect(self, job: Job, ledger: Ledger) -> Pipeline:
@@ -246,7 +252,7 @@ def _collect(pipeline: Pipeline) -> "Statistics":
     counted, batches = pipeline.backend.statistics(), pipeline.ledger.counts.num_batches
     skipped = 0 if pipeline.skips is None else pipeline.skips.total
     times = replace(counted.times, wait=pipeline.recorder.waited(batches))
-    parts = at_most(pipeline.ledger.counts.parts.at(pipeline.progress.place()))
+    parts = at_most(pipeline.ledger.counts.parts.at(pipeline.progress.point()))
     return replace(counted, batches=batches, skipped=skipped, times=times, parts=parts)
 
 

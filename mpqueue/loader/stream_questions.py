@@ -1,4 +1,4 @@
-"""The samples of the batch that a stream has returned last, and its place without excluded samples.
+"""The samples of the batch that a stream has returned last, and its point without excluded samples.
 
 To find the ids, the calling thread runs the lane of the batch again, with the user's functions. It starts from the
 newest snapshot that is not after the batch.
@@ -18,7 +18,7 @@ from mpqueue.loader.replay import OneWorkItem, opened
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Place, WorkItem
+from mpqueue.plan.position.cursors import ResumePoint, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart, ends_at_change, with_change
 from mpqueue.plan.position.stream_cursor import StreamCursor
 
@@ -28,7 +28,7 @@ class LaneCursor(OneWorkItem, StreamCursor):
 
 
 class StreamQuestions(BatchLookup):
-    """Answers about the places of a stream."""
+    """Answers about the points of a stream."""
 
     _order: StreamOrder
 
@@ -51,7 +51,7 @@ class StreamQuestions(BatchLookup):
         """Return the lanes of this rank."""
         return self._order.share(self._job.workers, self._run.backend)
 
-    def changing(self, kind: str) -> Place:
+    def changing(self, kind: str) -> ResumePoint:
         """Return the position of the loops, where the lanes begin one more change."""
         where, number = self._run.where(), len(getattr(self._history.changes, kind))
         starts = where.starts or [BEGINNING] * len(where.counts)
@@ -94,4 +94,4 @@ def _opened_lane(
     cursor = LaneCursor(work_item, share, epoch_batches=order.epoch_batches)
     counts, starts = [0] * share.num_lanes, [BEGINNING] * share.num_lanes
     counts[work_item.lane], starts[work_item.lane] = work_item.source_index, start
-    return opened(job, cursor, Place(work_item.epoch, counts=tuple(counts), starts=tuple(starts)))
+    return opened(job, cursor, ResumePoint(work_item.epoch, counts=tuple(counts), starts=tuple(starts)))

@@ -33,7 +33,7 @@ class Taken:
     """Batches that a frontend has taken from an iterable, and the user has not received yet, in order.
 
     Attributes:
-        entries: Pairs of a place and a batch; a frontend may replace the batch. For an error, the second item is a
+        entries: Pairs of a position and a batch; a frontend may replace the batch. For an error, the second item is a
             `Failed`.
     """
 

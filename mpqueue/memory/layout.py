@@ -153,7 +153,7 @@ def _is_packed(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int,
     return True
 
 
-class ArrayPlace(NamedTuple):
+class ArraySpan(NamedTuple):
     """The location of one array: offset from the slot's start, shape, dtype and memory order."""
 
     offset: int
@@ -172,7 +172,7 @@ class BatchPlan(NamedTuple):
         end: The end of the arrays; the header follows, unless there are objects or a spec.
     """
 
-    fields: tuple[ArrayPlace, ...]
+    fields: tuple[ArraySpan, ...]
     header: bytes
     end: int
 
@@ -244,7 +244,7 @@ def make_plan(
         else:
             offset = align(end)
             end = offset + nbytes
-        fields.append(ArrayPlace(offset, shape, dtype, "F" if node[3] else "C", nbytes))
+        fields.append(ArraySpan(offset, shape, dtype, "F" if node[3] else "C", nbytes))
         words += [offset, *shape]
     return BatchPlan(tuple(fields), struct.pack(f"<{len(words)}q", *words), end)
 

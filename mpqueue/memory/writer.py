@@ -33,7 +33,7 @@ from mpqueue.memory.layout import (
     MAX_PLANS,
     UNNUMBERED,
     Array,
-    ArrayPlace,
+    ArraySpan,
     BatchPlan,
     PickledObjects,
     Signature,
@@ -232,7 +232,7 @@ class _Known(NamedTuple):
 
     plan: BatchPlan
     placed: Placed
-    copied: list[ArrayPlace]
+    copied: list[ArraySpan]
     targets: dict[int, list[Array]]
 
 
@@ -380,7 +380,7 @@ class SlotWriter(GrantedSlot):
         self._segment.memory[self._offset + start : self._offset + end] = data
         return Placed(UNNUMBERED, new_spec=False, header_offset=start, nbytes=end, held=is_held)
 
-    def _place_all(self, plan: BatchPlan, copied: list[ArrayPlace], spec: int, encoded: bytes | None) -> Placed:
+    def _place_all(self, plan: BatchPlan, copied: list[ArraySpan], spec: int, encoded: bytes | None) -> Placed:
         """Write the arrays, objects and spec, if there are any, and the header."""
         header, end, writes, objects = plan.header, plan.end, [], self._objects
         if objects is not None:
@@ -413,7 +413,7 @@ class SlotWriter(GrantedSlot):
             memory[offset + start : offset + start + data.nbytes] = data
         return Placed(spec, encoded is not None, end, end + len(header), self._is_held)
 
-    def _views(self, fields: list[ArrayPlace]) -> list[Array]:
+    def _views(self, fields: list[ArraySpan]) -> list[Array]:
         memory, start = self._segment.memory, self._offset
         return [
             np.ndarray(shape, dtype, memory, start + offset, None, order) for offset, shape, dtype, order, _ in fields

@@ -21,7 +21,7 @@ from mpqueue.samples.leaves import (
     OF_LENGTHS,
     REMEDY,
     Empty,
-    LeafPlace,
+    LeafPath,
     is_masked,
     is_number_list,
     is_sparse,
@@ -101,7 +101,7 @@ class Collation:
         return value
 
     def _put(self, value: Any, path: tuple[Any, ...]) -> Any:
-        """Write the large arrays of a sample to their rows; return the sample with `_Rows` in their place."""
+        """Write the large arrays of a sample to their rows; return the sample with `_Rows` in their leaf."""
         kind = type(value)
         if kind is _ndarray:
             return value if value.nbytes < _LARGE_BYTES else self._put_row(value, path)
@@ -140,15 +140,15 @@ class Collation:
             ValueError: Two samples cannot be stacked; the message has the leaf, the two indices and the difference.
         """
         samples, self._samples = self._samples, []
-        batch = self._merge(samples, LeafPlace(indices, self._refuse_none, self._ragged))
+        batch = self._merge(samples, LeafPath(indices, self._refuse_none, self._ragged))
         self._rows.clear()
         return batch
 
-    def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
-        if place.choice is not None:
-            arrays = chosen_arrays(values, place)
+    def _merge(self, values: Sequence[Any], leaf: LeafPath) -> Any:
+        if leaf.choice is not None:
+            arrays = chosen_arrays(values, leaf)
             if arrays is not None:
-                return self._record(Ragged, None, merge_ragged(arrays, self._empty, place))
+                return self._record(Ragged, None, merge_ragged(arrays, self._empty, leaf))
         kinds = set(map(type, values))
         # The rows of one array are already the batch. If another sample has a different value there, the rows are
         # separated again.
@@ -160,70 +160,70 @@ class Collation:
             kinds = set(map(type, values))
         # Mappings of different classes may still have the same keys.
         if len(kinds) > 1:
-            place.check_none(values)
+            leaf.check_none(values)
             if all(isinstance(value, Mapping) for value in values):
-                return self._merge_mappings(values, place)
+                return self._merge_mappings(values, leaf)
             if any(map(is_sparse, values)):
-                return self._sparse(values, place)
-            return merge_unlike(values, self._empty, place)
+                return self._sparse(values, leaf)
+            return merge_unlike(values, self._empty, leaf)
         (kind,) = kinds
         if kind in NUMBERS:
             return merge_numbers(values, kind, self._empty)
         if kind is _ndarray:
             stacked = stack_alike(values, self._empty)
-            return merge_arrays(values, self._empty, place) if stacked is None else stacked
+            return merge_arrays(values, self._empty, leaf) if stacked is None else stacked
         # All values are None here, because they have the same type.
         if values[0] is None:
-            place.check_none(values)
+            leaf.check_none(values)
             return None
-        return self._merge_others(values, kind, place)
+        return self._merge_others(values, kind, leaf)
 
-    def _merge_others(self, values: Sequence[Any], kind: type, place: LeafPlace) -> Any:
+    def _merge_others(self, values: Sequence[Any], kind: type, leaf: LeafPath) -> Any:
         first = values[0]
         if is_sparse(first):  # first, because the DOK format is a mapping
-            return self._sparse(values, place)
+            return self._sparse(values, leaf)
         if issubclass(kind, Mapping):
-            return self._merge_mappings(values, place)
+            return self._merge_mappings(values, leaf)
         if kind is Ragged:
-            return self._record(Ragged, None, merge_parts(values, self._empty, place))
+            return self._record(Ragged, None, merge_parts(values, self._empty, leaf))
         if kind is SegmentObjects:
             return [item for value in values for item in value]
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            return self._record(kind, None, self._merge_items(values, kind._fields, place, ".{}"))
+            return self._record(kind, None, self._merge_items(values, kind._fields, leaf, ".{}"))
         if issubclass(kind, tuple | list):
-            merged = self._merge_items(values, range(len(first)), place)
+            merged = self._merge_items(values, range(len(first)), leaf)
             return tuple(merged) if issubclass(kind, tuple) else merged
         if dataclasses.is_dataclass(kind):
             names = tuple(field.name for field in dataclasses.fields(kind))
             rows = [[getattr(value, name) for name in names] for value in values]
-            return self._record(kind, names, self._merge_items(rows, names, place, ".{}"))
+            return self._record(kind, names, self._merge_items(rows, names, leaf, ".{}"))
         if is_masked(first):
-            return merge_masked(values, place)
+            return merge_masked(values, leaf)
         if is_stackable(first):
-            return merge_arrays(values, self._empty, place)
+            return merge_arrays(values, self._empty, leaf)
         return list(values)
 
-    def _merge_mappings(self, values: Sequence[Any], place: LeafPlace) -> dict[Any, Any]:
+    def _merge_mappings(self, values: Sequence[Any], leaf: LeafPath) -> dict[Any, Any]:
         keys = values[0].keys()
-        place.require_equal([value.keys() for value in values], lambda keys: f"has the keys {list(keys)}")
-        steps = zip(keys, place.steps(keys), strict=True)
+        leaf.require_equal([value.keys() for value in values], lambda keys: f"has the keys {list(keys)}")
+        steps = zip(keys, leaf.steps(keys), strict=True)
         return {key: self._merge([value[key] for value in values], step) for key, step in steps}
 
     def _merge_items(
-        self, values: Sequence[Any], fields: Collection[Any], place: LeafPlace, form: str = "[{!r}]"
+        self, values: Sequence[Any], fields: Collection[Any], leaf: LeafPath, form: str = "[{!r}]"
     ) -> list[Any]:  # fmt: skip
         try:
             columns = list(zip(*values, strict=True))
         except ValueError:
             remedy = OF_LENGTHS if all(map(is_number_list, values)) else REMEDY
-            place.require_equal(list(map(len, values)), "has length {}".format, remedy)
+            leaf.require_equal(list(map(len, values)), "has length {}".format, remedy)
             raise
-        return [self._merge(column, step) for step, column in zip(place.steps(fields, form), columns, strict=True)]
+        return [self._merge(column, step) for step, column in zip(leaf.steps(fields, form), columns, strict=True)]
 
-    def _sparse(self, values: Sequence[Any], place: LeafPlace) -> Any:
+    def _sparse(self, values: Sequence[Any], leaf: LeafPath) -> Any:
         from mpqueue.samples.sparse import merge_sparse  # most workers do not need it
 
-        return self._built(merge_sparse(values, self._empty, place))
+        return self._built(merge_sparse(values, self._empty, leaf))
 
     def _record(self, kind: type, names: tuple[str, ...] | None, fields: list[Any]) -> Any:
         return self._built(Recorded(kind, names, fields))

@@ -34,7 +34,7 @@ def no_sample(name: str, hint: str = "did `__getitem__` forget to return?") -> T
     )
 
 
-class LeafPlace:
+class LeafPath:
     """The path to a leaf, and the samples' indices, for error messages.
 
     Args:
@@ -64,8 +64,8 @@ class LeafPlace:
                 if value is None:
                     raise self._refuse_none(index)
 
-    def steps(self, fields: Collection[Any], form: str = "[{!r}]") -> "list[LeafPlace]":
-        """Return the places one step further down, by field.
+    def steps(self, fields: Collection[Any], form: str = "[{!r}]") -> "list[LeafPath]":
+        """Return the positions one step further down, by field.
 
         Raises:
             ValueError: ``collate`` chooses a field that does not exist.
@@ -78,7 +78,7 @@ class LeafPlace:
         below = None if by_field or choice is None else "ragged"
         parts = [True if by_field.get(field) == "ragged" else by_field.get(field, below) for field in fields]
         return [
-            LeafPlace(self._indices, self._refuse_none, part, (*self._path, form.format(field)))
+            LeafPath(self._indices, self._refuse_none, part, (*self._path, form.format(field)))
             for field, part in zip(fields, parts, strict=True)
         ]
 
@@ -145,23 +145,23 @@ def stack_alike(arrays: Sequence[Array], empty: Empty) -> Array | None:
     return out
 
 
-def merge_arrays(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
+def merge_arrays(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
     """Return the stacked arrays, in their common dtype.
 
     Raises:
         ValueError: Two arrays have different shapes.
         TypeError: NumPy cannot convert a value: a torch tensor in bfloat16, or on a GPU.
     """
-    arrays = [as_array(value, number, place) for number, value in enumerate(values)]
+    arrays = [as_array(value, number, leaf) for number, value in enumerate(values)]
     shape = arrays[0].shape
     if len({array.shape for array in arrays}) > 1:
         other = next(number for number, array in enumerate(arrays) if array.shape != shape)
-        raise place.refuse(
+        raise leaf.refuse(
             0, other, lambda number: f"has shape {arrays[number].shape}",
             OF_LENGTHS if len({(array.ndim, array.shape[1:]) for array in arrays}) == 1 else REMEDY,
         )  # fmt: skip
     dtypes = {array.dtype for array in arrays}
-    out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else common_dtype(arrays, place))
+    out = empty((len(arrays), *shape), dtypes.pop() if len(dtypes) == 1 else common_dtype(arrays, leaf))
     if shape and arrays[0].size:
         np.concatenate(arrays, out=out.reshape(len(arrays) * shape[0], *shape[1:]))
     else:
@@ -175,19 +175,19 @@ def array_of(value: Any) -> Array:
     return np.empty(0, np.int64) if type(value) is list and not value else np.asarray(value)
 
 
-def as_array(value: Any, number: int, place: LeafPlace) -> Array:
+def as_array(value: Any, number: int, leaf: LeafPath) -> Array:
     """Return a value as an array; see `merge_arrays` for the error."""
     try:
         return array_of(value)
     except TypeError as error:
         raise TypeError(
-            f"{place.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "
+            f"{leaf.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "
             f"converted to a NumPy array: {error}. Return a NumPy array: use `.float()` for a tensor in bfloat16, "
             "`.cpu()` for a tensor on a GPU. Or use mpqueue.torch.DataLoader, which returns tensors of any dtype"
         ) from error
 
 
-def common_dtype(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
+def common_dtype(arrays: Sequence[Array], leaf: LeafPath) -> np.dtype[Any]:
     """Return the common dtype of arrays.
 
     Raises:
@@ -197,7 +197,7 @@ def common_dtype(arrays: Sequence[Array], place: LeafPlace) -> np.dtype[Any]:
     if found is None:
         # Not the first with another dtype, which may have a common one with those before it.
         other = next(number for number in range(1, len(arrays)) if _common(arrays[: number + 1]) is None)
-        raise place.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}")
+        raise leaf.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}")
     return found
 
 
@@ -208,7 +208,7 @@ def _common(arrays: Sequence[Array]) -> np.dtype[Any] | None:
         return None
 
 
-def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
+def merge_unlike(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
     """Return the merged leaves of samples with different types.
 
     Raises:
@@ -220,8 +220,8 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
             array = np.array(values)
             return list(values) if array.dtype.hasobject else array
         if any(map(is_masked, values)):
-            return merge_masked(values, place)
-        return merge_arrays(values, empty, place)
+            return merge_masked(values, leaf)
+        return merge_arrays(values, empty, leaf)
     if not any(stackable) and not any(value is None or isinstance(value, dict | list | tuple) for value in values):
         return list(values)
     kinds = [type(value) for value in values]
@@ -230,7 +230,7 @@ def merge_unlike(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Any:
     def describe(number: int) -> str:
         return "is None" if values[number] is None else f"is of type {kinds[number].__name__}"
 
-    raise place.refuse(0, other, describe)
+    raise leaf.refuse(0, other, describe)
 
 
 def is_masked(value: Any) -> bool:
@@ -240,21 +240,21 @@ def is_masked(value: Any) -> bool:
     return masked is not None and isinstance(value, masked)
 
 
-def merge_masked(values: Sequence[Any], place: LeafPlace) -> Any:
+def merge_masked(values: Sequence[Any], leaf: LeafPath) -> Any:
     """Return the stacked arrays, of which some are masked.
 
     Raises:
         ValueError: Two arrays have different shapes.
     """
-    place.require_equal([tuple(np.shape(value)) for value in values], "has shape {}".format)
+    leaf.require_equal([tuple(np.shape(value)) for value in values], "has shape {}".format)
     return np.ma.stack(values)  # `np.stack` would drop the masks
 
 
-def masked_error(values: Sequence[Any], place: LeafPlace) -> ValueError:
+def masked_error(values: Sequence[Any], leaf: LeafPath) -> ValueError:
     """Return the error for the first masked array, where a batch cannot have masks."""
     first = next(number for number, value in enumerate(values) if is_masked(value))
     return ValueError(
-        f"{place.name(first)} is masked, and neither a ragged field nor a tensor can have masked values: call filled() "
+        f"{leaf.name(first)} is masked, and neither a ragged field nor a tensor can have masked values: call filled() "
         "in the source"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpqueue.memory.layout import Array
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import Empty, LeafPlace, common_dtype
+from mpqueue.samples.leaves import Empty, LeafPath, common_dtype
 from mpqueue.samples.ragged import as_arrays
 
 
@@ -22,16 +22,16 @@ class PaddedCollation(Collation):
     Follows: TensorFlow's ``padded_batch`` with its default shapes and values.
     """
 
-    def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
-        arrays = as_arrays(values, place) if place.choice is None else None
+    def _merge(self, values: Sequence[Any], leaf: LeafPath) -> Any:
+        arrays = as_arrays(values, leaf) if leaf.choice is None else None
         if arrays is None or any(array.dtype.hasobject for array in arrays):
-            return super()._merge(values, place)
+            return super()._merge(values, leaf)
         if len({array.shape for array in arrays}) == 1:
-            return super()._merge(arrays, place)
-        return _pad(arrays, self._empty, place)
+            return super()._merge(arrays, leaf)
+        return _pad(arrays, self._empty, leaf)
 
 
-def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
+def _pad(arrays: Sequence[Array], empty: Empty, leaf: LeafPath) -> Array:
     """Stack arrays with the same number of axes, padded.
 
     Raises:
@@ -40,11 +40,11 @@ def _pad(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> Array:
     num_axes = arrays[0].ndim
     other = next((number for number, array in enumerate(arrays) if array.ndim != num_axes), 0)
     if other:
-        raise place.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
+        raise leaf.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
     shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
     # An empty list has no dtype of its own, and must not widen that of the batch.
     filled = next((array for array in arrays if array.size), arrays[0])
-    dtype = common_dtype([array if array.size else filled for array in arrays], place)
+    dtype = common_dtype([array if array.size else filled for array in arrays], leaf)
     out = empty((len(arrays), *shape), dtype)
     out[...] = np.zeros((), dtype)
     for row, array in zip(out, arrays, strict=True):

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import Empty, LeafPlace, as_array, is_masked, is_number_list, is_stackable, masked_error
+from mpqueue.samples.leaves import Empty, LeafPath, as_array, is_masked, is_number_list, is_stackable, masked_error
 
 Values = TypeVar("Values")
 ONE_DTYPE = (
@@ -54,23 +54,23 @@ class SegmentObjects(list[Any]):
     """The objects of a row's segments; a batch of rows has the objects of all rows in one list."""
 
 
-def chosen_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
-    """Return the arrays of a place that ``collate`` chooses; None if it has fields, or other leaves.
+def chosen_arrays(values: Sequence[Any], leaf: LeafPath) -> list[Array] | None:
+    """Return the arrays of a position that ``collate`` chooses; None if it has fields, or other leaves.
 
     Raises:
-        ValueError: ``collate`` names this place, and it has neither arrays nor fields; or names fields of a leaf. Or
+        ValueError: ``collate`` names this leaf, and it has neither arrays nor fields; or names fields of a leaf. Or
             an array is masked.
     """
-    choice = place.choice
+    choice = leaf.choice
     if any(is_masked(value) and value.shape for value in values):
-        raise masked_error(values, place)
-    arrays = None if isinstance(choice, Mapping) else as_arrays(values, place)
+        raise masked_error(values, leaf)
+    arrays = None if isinstance(choice, Mapping) else as_arrays(values, leaf)
     if arrays is None and choice != "ragged":
         is_whole = choice is True
         what = "no array with a first axis and no list of numbers" if is_whole else f"without the fields {list(choice)}"
         for number, value in enumerate(values):
             if not _fits(value, is_whole=is_whole):
-                raise ValueError(f"collate chooses {place.name(number)}, a {type(value).__name__}, which is {what}")
+                raise ValueError(f"collate chooses {leaf.name(number)}, a {type(value).__name__}, which is {what}")
     return arrays
 
 
@@ -84,25 +84,25 @@ def _fits(value: Any, *, is_whole: bool) -> bool:
     return is_number_list(value) or bool(getattr(value, "shape", ())) or (has_fields and not is_list)
 
 
-def as_arrays(values: Sequence[Any], place: LeafPlace) -> list[Array] | None:
+def as_arrays(values: Sequence[Any], leaf: LeafPath) -> list[Array] | None:
     """Return the values as arrays; None if any value is not an array with axes, or a list of numbers."""
     for value in values:
         is_array = getattr(value, "shape", ()) and is_stackable(value) and not is_masked(value)
         if not is_array and not is_number_list(value):
             return None
-    return [as_array(value, number, place) for number, value in enumerate(values)]
+    return [as_array(value, number, leaf) for number, value in enumerate(values)]
 
 
-def merge_ragged(arrays: Sequence[Array], empty: Empty, place: LeafPlace) -> list[Array]:
+def merge_ragged(arrays: Sequence[Array], empty: Empty, leaf: LeafPath) -> list[Array]:
     """Return values and offsets of arrays.
 
     Raises:
         ValueError: Two arrays have different dtypes, or different shapes after the first axis.
     """
-    return _joined(arrays, list(map(len, arrays)), empty, place)
+    return _joined(arrays, list(map(len, arrays)), empty, leaf)
 
 
-def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) -> list[Array]:
+def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, leaf: LeafPath) -> list[Array]:
     """Return values and offsets of samples that are ragged themselves, as the rows of `pack` are.
 
     Raises:
@@ -110,20 +110,20 @@ def merge_parts(parts: Sequence[Ragged[Any]], empty: Empty, place: LeafPlace) ->
     """
     values = [part.values for part in parts]
     if any(map(is_masked, values)):
-        raise masked_error(values, place)
+        raise masked_error(values, leaf)
     offsets = [np.asarray(part.offsets) for part in parts]
     arrays = [np.asarray(part.values)[at[0] : at[-1]] for part, at in zip(parts, offsets, strict=True)]
-    return _joined(arrays, np.concatenate([np.diff(at) for at in offsets]), empty, place)
+    return _joined(arrays, np.concatenate([np.diff(at) for at in offsets]), empty, leaf)
 
 
-def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, place: LeafPlace) -> list[Array]:
+def _joined(arrays: Sequence[Array], lengths: Any, empty: Empty, leaf: LeafPath) -> list[Array]:
     inner = arrays[0].shape[1:]
-    place.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
+    leaf.require_equal([array.shape[1:] for array in arrays], lambda each: f"has shape {('n', *each)}", ONE_DTYPE)
     # An empty list has no dtype of its own. The length of the longest string is part of the dtype, and so is
     # the byte order: a pickle to a worker may change that of some arrays.
     filled = [array for array in arrays if array.size] or [arrays[0]]
     kinds = [_kind_of(array.dtype) if array.size else None for array in arrays]
-    place.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
+    leaf.require_equal(kinds, "has dtype {}".format, ONE_DTYPE)
     dtypes = {array.dtype for array in filled}
     dtype = np.result_type(*dtypes) if len(dtypes) > 1 else filled[0].dtype
     offsets = empty(len(lengths) + 1, np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpqueue.memory.layout import Array, Recorded
-from mpqueue.samples.leaves import Empty, LeafPlace, is_sparse
+from mpqueue.samples.leaves import Empty, LeafPath, is_sparse
 
 REMEDY = "Sparse rows of a batch need one class, dtype and number of columns: convert them in the source"
 
@@ -37,7 +37,7 @@ class CsrRows:
         return made
 
 
-def merge_sparse(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Recorded | list[Any]:
+def merge_sparse(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Recorded | list[Any]:
     """Return rows as a CSR matrix or array; sparse values with several rows as a list.
 
     Raises:
@@ -48,27 +48,27 @@ def merge_sparse(values: Sequence[Any], empty: Empty, place: LeafPlace) -> Recor
 
     is_array = [isinstance(value, arrays) for value in values]
     if not all(map(is_sparse, values)) or len(set(is_array)) > 1:
-        place.require_equal(list(map(type, values)), "is of {}".format, REMEDY)
+        leaf.require_equal(list(map(type, values)), "is of {}".format, REMEDY)
     if any(value.ndim > 1 and value.shape[0] != 1 for value in values):
         return list(values)
     rows = [value.tocsr() for value in values]
     ends = [int(row.indptr[-1]) for row in rows]
     parts = [(row.indices[:end], row.data[:end]) for row, end in zip(rows, ends, strict=True)]
-    fields = stack_rows(parts, [value.shape[-1] for value in values], empty, place)
+    fields = stack_rows(parts, [value.shape[-1] for value in values], empty, leaf)
     kind = sparse.csr_array if is_array[0] else sparse.csr_matrix
     return Recorded(CsrRows(kind, int(values[0].shape[-1])), None, fields)
 
 
 def stack_rows(
-    parts: Sequence[tuple[Array, Array]], columns: Sequence[int], empty: Empty, place: LeafPlace
+    parts: Sequence[tuple[Array, Array]], columns: Sequence[int], empty: Empty, leaf: LeafPath
 ) -> list[Array]:  # fmt: skip
     """Return ``data``, ``indices`` and ``indptr`` of rows, which are pairs of column indices and values.
 
     Raises:
         ValueError: The dtypes or numbers of columns differ.
     """
-    place.require_equal(columns, "has {} columns".format, REMEDY)
-    place.require_equal([data.dtype for _, data in parts], "has dtype {}".format, REMEDY)
+    leaf.require_equal(columns, "has {} columns".format, REMEDY)
+    leaf.require_equal([data.dtype for _, data in parts], "has dtype {}".format, REMEDY)
     total = sum(len(data) for _, data in parts)
     index = np.result_type(*{indices.dtype for indices, _ in parts})
     if total > np.iinfo(index).max:

@@ -4,7 +4,7 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     seeds.py              seeds and shuffled orders from (seed, epoch, index)
     picks.py              the picks of a shuffle buffer
-    permutation.py        the shuffled order of samples, computed place by place: a billion samples cost no memory
+    permutation.py        the shuffled order of samples, computed position by position: a billion samples cost no memory
     block_order.py        the order of samples that is shuffled by blocks of neighbours
     generators.py         the random generators that an object holds, and their states as plain data
     global_rng.py         seeding and states of the generators that all code of a process shares

@@ -1,4 +1,4 @@
-"""The order of an epoch that is shuffled by blocks of neighbours, computed place by place.
+"""The order of an epoch that is shuffled by blocks of neighbours, computed position by position.
 
 The blocks are permuted, a number of consecutive blocks form a group, and the elements of a group are permuted::
 
@@ -22,11 +22,11 @@ _MAX_SHUFFLED = 1 << 18
 
 
 class Part(NamedTuple):
-    """The places of a request that belong to one group.
+    """The positions of a request that belong to one group.
 
     Attributes:
         group: The number of the group.
-        numbers: The positions of the places in the request.
+        numbers: The positions of the positions in the request.
         inside: Their elements, counted from the first element of the group's first block.
     """
 
@@ -51,33 +51,33 @@ class BlockOrder:
         # The group of the latest request: (epoch, length), first place, number of elements, and number.
         self._latest: tuple[tuple[int, int], int, int, int] = (-1, -1), 0, 0, 0
 
-    def at(self, epoch: int, length: int, places: Sequence[int]) -> Indices:
-        """Return the indices at any places."""
-        groups, inside = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
-        for part in self.by_group(epoch, length, places):
+    def at(self, epoch: int, length: int, positions: Sequence[int]) -> Indices:
+        """Return the indices at any positions."""
+        groups, inside = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
+        for part in self.by_group(epoch, length, positions):
             groups[part.numbers], inside[part.numbers] = part.group, part.inside
         return self._elements(epoch, length, groups, inside)
 
-    def by_group(self, epoch: int, length: int, places: Sequence[int]) -> list[Part]:
-        """Return the places of each group. Places in one group, in ascending steps, take a few microseconds."""
-        if not len(places):
+    def by_group(self, epoch: int, length: int, positions: Sequence[int]) -> list[Part]:
+        """Return the positions of each group. Positions in one group, in ascending steps, take a few microseconds."""
+        if not len(positions):
             return []
         known, start, size, group = self._latest
-        first, last = places[0], places[-1]
+        first, last = positions[0], positions[-1]
         if known == (epoch, length) and start <= first <= last < start + size:
             order = self._order_in(epoch, group, size)
-            if is_run(places):
-                return [Part(group, slice(None), order.run_at(epoch, size, first - start, len(places)))]
-            if type(places) is range:
-                steps = range(first - start, last - start + 1, places.step)
+            if is_run(positions):
+                return [Part(group, slice(None), order.run_at(epoch, size, first - start, len(positions)))]
+            if type(positions) is range:
+                steps = range(first - start, last - start + 1, positions.step)
                 return [Part(group, slice(None), order.at(epoch, size, steps))]
-        numbers = np.asarray(places, np.int64)
+        numbers = np.asarray(positions, np.int64)
         groups, starts, sizes = self._groups_of(epoch, length, numbers)
-        places_in, parts = numbers - starts, []
+        positions_in, parts = numbers - starts, []
         for group in sorted(set(groups.tolist())):
             (found,) = np.nonzero(groups == group)
             size = int(sizes[found[0]])
-            those = places_in[found]
+            those = positions_in[found]
             run = bool((those[1:] - those[:-1] == 1).all())  # a batch: its block of indices is kept
             parts.append(Part(group, found, self._order_in(epoch, group, size).array_at(epoch, size, those, run)))
         self._latest = (epoch, length), int(starts[-1]), int(sizes[-1]), int(groups[-1])
@@ -101,20 +101,20 @@ class BlockOrder:
             self._inner[key] = SampleOrder(seed, shuffle=True, max_shuffled=_MAX_SHUFFLED)
         return self._inner[key]
 
-    def _groups_of(self, epoch: int, length: int, places: Indices) -> tuple[Indices, Indices, Indices]:
-        """Return the group of each place, its first place, and its number of elements."""
+    def _groups_of(self, epoch: int, length: int, positions: Indices) -> tuple[Indices, Indices, Indices]:
+        """Return the group of each position, its first place, and its number of elements."""
         span = self._size * self._number
         missing, short = self._short(epoch, length)
         group_of_short = short // self._number
         # Only the short block makes a group smaller. Later groups begin earlier by the missing elements.
         end = min((group_of_short + 1) * span - missing, length)
-        groups = np.where(places < end, places // span, (places + missing) // span)
+        groups = np.where(positions < end, positions // span, (positions + missing) // span)
         starts = groups * span - np.where(groups > group_of_short, missing, 0)
         ends = np.minimum((groups + 1) * span - np.where(groups >= group_of_short, missing, 0), length)
         return groups, starts, ends - starts
 
     def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:
-        """Return the elements at places in the blocks of groups, which are not permuted."""
+        """Return the elements at positions in the blocks of groups, which are not permuted."""
         missing, short = self._short(epoch, length)
         first = groups * self._number  # the position of the group's first block
         before = (short - first) * self._size  # the elements before the short block, if it is in this group
@@ -128,7 +128,7 @@ class BlockOrder:
         return np.where(is_short, num_whole, chosen) * self._size + moved % self._size
 
     def _short(self, epoch: int, length: int) -> tuple[int, int]:
-        """Return how many elements the short block lacks, and its place among the blocks; 0 without a short block."""
+        """Return how many elements the short block lacks, and its position among the blocks; 0 without a short one."""
         num_whole, rest = divmod(length, self._size)
         if not rest:
             return 0, num_whole
@@ -159,18 +159,18 @@ class UnevenOrder(BlockOrder):
         _, order, ends, of_groups = self._table
         return order, ends, of_groups
 
-    def _groups_of(self, epoch: int, length: int, places: Indices) -> tuple[Indices, Indices, Indices]:  # noqa: ARG002
+    def _groups_of(self, epoch: int, length: int, positions: Indices) -> tuple[Indices, Indices, Indices]:  # noqa: ARG002
         _, _, ends = self._of(epoch)
-        groups = np.searchsorted(ends, places, side="right")
+        groups = np.searchsorted(ends, positions, side="right")
         sizes = np.diff(ends, prepend=0)[groups]
         return groups, ends[groups] - sizes, sizes
 
     def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:  # noqa: ARG002
         order, ends, of_groups = self._of(epoch)
-        places = inside + np.concatenate([[0], of_groups])[groups]
-        blocks = np.searchsorted(ends, places, side="right")
+        positions = inside + np.concatenate([[0], of_groups])[groups]
+        blocks = np.searchsorted(ends, positions, side="right")
         found = order[blocks]
-        elements: Indices = self._first[found] + places - (ends[blocks] - self._sizes[found])
+        elements: Indices = self._first[found] + positions - (ends[blocks] - self._sizes[found])
         return elements
 
     def blocks_of(self, epoch: int, length: int, group: int) -> list[range]:  # noqa: ARG002

@@ -14,12 +14,12 @@ class EagerSeeding:
         self._of: tuple[int, int, int] | None = None
         self._watch: Watch | None = None
 
-    def seed(self, seed: int, epoch: int, place: int) -> None:
+    def seed(self, seed: int, epoch: int, position: int) -> None:
         """Seed all generators for a sample, and torch's also if the sample imports torch."""
         if self._watch is None:
             self._watch = Watch("torch", self._add_torch)
-        self._of = seed, epoch, place
-        seed_globals(seed, epoch, place)
+        self._of = seed, epoch, position
+        seed_globals(seed, epoch, position)
 
     def _add_torch(self, torch: ModuleType) -> None:
         if self._of is not None and hasattr(torch, "default_generator"):

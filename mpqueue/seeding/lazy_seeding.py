@@ -30,7 +30,7 @@ from mpqueue.system.processes.own_process import make_mark
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.user_code.imports import Watch
 
-Of = tuple[int, int, int]  # seed, epoch, and place of a batch or sample
+Of = tuple[int, int, int]  # seed, epoch, and position of a batch or sample
 T = TypeVar("T")
 
 

@@ -1,9 +1,9 @@
-"""The order of the samples of an epoch, a function of (seed, epoch) that is computed place by place.
+"""The order of the samples of an epoch, a function of (seed, epoch) that is computed position by position.
 
 Each worker computes its indices itself, so that no indices are drawn or sent before the first batch. Up to
 65,536 samples are shuffled at once, in half a millisecond. More samples are permuted by a Feistel network over the next
 power of two, with keys derived from (seed, epoch). A result that is not an index is encrypted again until it is one
-(cycle walking, less than two rounds on average). Whole blocks of places are computed at once, because NumPy's calls
+(cycle walking, less than two rounds on average). Whole blocks of positions are computed at once, because NumPy's calls
 cost more than their work for a few numbers.
 """
 
@@ -26,13 +26,13 @@ _MAX_BLOCKS = 4
 _MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 _WORD = 0xFFFFFFFFFFFFFFFF
-_MANY = 24  # from this number of places on, NumPy is faster than one place at a time
+_MANY = 24  # from this number of positions on, NumPy is faster than one place at a time
 
 
-def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
-    """Return the indices at these places of a shuffled epoch of more than one sample."""
+def permuted(seed: int, epoch: int, length: int, positions: Indices) -> Indices:
+    """Return the indices at these positions of a shuffled epoch of more than one sample."""
     bits, keys = _bits_of(length), _keys_of(seed, epoch)
-    indices = _encrypt(places.astype(np.uint64), bits, keys)
+    indices = _encrypt(positions.astype(np.uint64), bits, keys)
     # There are less than twice as many values as indices, so that on average more than half of them are indices at
     # once.
     while True:
@@ -51,14 +51,14 @@ def _keys_of(seed: int, epoch: int) -> np.ndarray[Any, Any]:
     return sequence_of(seed, epoch, _SHUFFLED).generate_state(_ROUNDS, np.uint64)
 
 
-def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
+def permuted_one(keys: Sequence[int], length: int, position: int) -> int:
     """Return the index at one place, as `permuted`: 6 µs, a tenth of the cost of NumPy's calls for one number."""
     bits = _bits_of(length)
     low, high = bits // 2, bits - bits // 2
     low_mask, high_mask = (1 << low) - 1, (1 << high) - 1
     first, second = map(int, _MULTIPLIERS)
     while True:
-        left, right = place >> low, place & low_mask
+        left, right = position >> low, position & low_mask
         for number, key in enumerate(keys):
             mixed = ((right if number % 2 == 0 else left) + key & _WORD) * first & _WORD
             mixed = (mixed ^ mixed >> 32) * second & _WORD
@@ -67,9 +67,9 @@ def permuted_one(keys: Sequence[int], length: int, place: int) -> int:
                 right ^= mixed & low_mask
             else:
                 left ^= mixed & high_mask
-        place = left << low | right
-        if place < length:
-            return place
+        position = left << low | right
+        if position < length:
+            return position
 
 
 def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -109,11 +109,13 @@ def mixed_number(seed: int, epoch: int, number: int) -> int:
     return int(mixed_numbers(seed, epoch, np.array([number]))[0])
 
 
-def is_run(places: Sequence[int]) -> bool:
-    """Return whether the places are consecutive."""
-    if type(places) is range:
-        return places.step == 1
-    return places[-1] - places[0] == len(places) - 1 and all(map(eq, places, range(places[0], places[0] + len(places))))
+def is_run(positions: Sequence[int]) -> bool:
+    """Return whether the positions are consecutive."""
+    if type(positions) is range:
+        return positions.step == 1
+    return positions[-1] - positions[0] == len(positions) - 1 and all(
+        map(eq, positions, range(positions[0], positions[0] + len(positions)))
+    )
 
 
 class SampleOrder:
@@ -131,11 +133,11 @@ class SampleOrder:
         self._of: tuple[int, int] = (-1, -1)  # epoch and length of the current order
         self._whole: Indices | None = None
         self._blocks: dict[tuple[int, ...], Indices] = {}  # see `_kept`
-        self._latest: tuple[int, int, int] | None = None  # size, offset and rank of the latest run of places
+        self._latest: tuple[int, int, int] | None = None  # size, offset and rank of the latest run of positions
         self._keys: list[int] = []
 
     def indices(self, epoch: int, length: int, first: int, count: int) -> Sequence[int]:
-        """Return ``count`` indices from place ``first`` on; after the last place, they continue with the first one."""
+        """Return ``count`` indices from position ``first`` on; after the last one, they begin again."""
         if first + count > length:
             indices: list[int] = []
             while len(indices) < count:
@@ -148,7 +150,7 @@ class SampleOrder:
         return shuffled
 
     def run_at(self, epoch: int, length: int, first: int, count: int) -> Indices:
-        """Return the indices of a shuffled order at consecutive places, which are all below the length."""
+        """Return the indices of a shuffled order at consecutive positions, which are all below the length."""
         if self._of != (epoch, length):
             self._enter(epoch, length)
         if self._whole is not None:
@@ -157,37 +159,39 @@ class SampleOrder:
             return self._of_rank(first, count)
         return self._from_blocks(first, count)
 
-    def at(self, epoch: int, length: int, places: Sequence[int]) -> Sequence[int]:
-        """Return the indices at any places."""
-        count = len(places)
+    def at(self, epoch: int, length: int, positions: Sequence[int]) -> Sequence[int]:
+        """Return the indices at any positions."""
+        count = len(positions)
         if not count or not self._shuffle:
-            return places
-        if (count >= _MANY or length <= self._max_shuffled) and is_run(places):
-            return self.indices(epoch, length, places[0], count)
+            return positions
+        if (count >= _MANY or length <= self._max_shuffled) and is_run(positions):
+            return self.indices(epoch, length, positions[0], count)
         if self._of != (epoch, length):
             self._enter(epoch, length)
         if self._whole is not None:
-            whole: list[int] = self._whole[np.asarray(places)].tolist()
+            whole: list[int] = self._whole[np.asarray(positions)].tolist()
             return whole
-        # The places of a lane: its blocks contain only its own places.
-        if type(places) is range and places.step > 1:
-            step = places.step
-            of_lane: list[int] = self._from_blocks(places.start // step, count, step, places.start % step).tolist()
+        # The positions of a lane: its blocks contain only its own positions.
+        if type(positions) is range and positions.step > 1:
+            step = positions.step
+            of_lane: list[int] = self._from_blocks(
+                positions.start // step, count, step, positions.start % step
+            ).tolist()
             return of_lane
         if count >= _MANY:
-            many: list[int] = permuted(self._seed, epoch, length, np.asarray(places)).tolist()
+            many: list[int] = permuted(self._seed, epoch, length, np.asarray(positions)).tolist()
             return many
-        return [permuted_one(self._keys, length, place) for place in places]
+        return [permuted_one(self._keys, length, position) for position in positions]
 
-    def array_at(self, epoch: int, length: int, places: Indices, is_run: bool) -> Indices:
-        """Return the indices at many places, which are consecutive if ``is_run``."""
+    def array_at(self, epoch: int, length: int, positions: Indices, is_run: bool) -> Indices:
+        """Return the indices at many positions, which are consecutive if ``is_run``."""
         if not self._shuffle:
-            return places
-        if is_run:  # from blocks, which may contain the following places, too
-            return self.run_at(epoch, length, int(places[0]), len(places))
+            return positions
+        if is_run:  # from blocks, which may contain the following positions, too
+            return self.run_at(epoch, length, int(positions[0]), len(positions))
         if self._of != (epoch, length):
             self._enter(epoch, length)
-        return permuted(self._seed, epoch, length, places) if self._whole is None else self._whole[places]
+        return permuted(self._seed, epoch, length, positions) if self._whole is None else self._whole[positions]
 
     def _enter(self, epoch: int, length: int) -> None:
         # The order is complete before it is stored, by assignments alone, and `_of` is the last one. If a signal
@@ -202,18 +206,18 @@ class SampleOrder:
         self._whole, self._keys, self._blocks, self._of = whole, keys, {}, (epoch, length)
 
     def _from_blocks(self, first: int, count: int, step: int = 1, offset: int = 0) -> Indices:
-        """Return the indices at places ``offset + step * number``, for ``count`` numbers from ``first`` on."""
+        """Return the indices at positions ``offset + step * number``, for ``count`` numbers from ``first`` on."""
         parts: list[Indices] = []
-        place, last = first, first + count
-        while place < last:
-            number, start = divmod(place, _BLOCK)
-            parts.append(self._kept((number, step, offset), self._places_in_steps)[start : start + last - place])
-            place += len(parts[-1])
+        position, last = first, first + count
+        while position < last:
+            number, start = divmod(position, _BLOCK)
+            parts.append(self._kept((number, step, offset), self._positions_in_steps)[start : start + last - position])
+            position += len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _repeats(self, first: int, count: int) -> bool:
-        """Return whether a run of places is a batch with the size and the rank of the previous run, if any."""
-        # A block of one rank is useful only if its other batches are requested, too: places without a pattern would
+        """Return whether a run of positions is a batch with the size and the rank of the previous run, if any."""
+        # A block of one rank is useful only if its other batches are requested, too: positions without a pattern would
         # waste it.
         batch, offset = divmod(first, count)
         latest, self._latest = self._latest, (count, offset, batch % self._world)
@@ -221,29 +225,29 @@ class SampleOrder:
 
     def _of_rank(self, first: int, count: int) -> Indices:
         """Return the indices of a batch of one rank, from a block that contains only batches of this rank."""
-        # With 100 ranks and 32 samples per batch, a block of consecutive places has one batch of this rank: 390 µs per
-        # batch rather than 27.
+        # With 100 ranks and 32 samples per batch, a block of consecutive positions has one batch of this rank: 390 µs
+        # per batch rather than 27.
         batch, offset = divmod(first, count)
         turn, rank = divmod(batch, self._world)
         number, start = divmod(turn, max(1, _BLOCK // count))
-        block = self._kept((number, rank, count, offset), self._places_of_rank)
+        block = self._kept((number, rank, count, offset), self._positions_of_rank)
         return block[start * count : (start + 1) * count]
 
-    def _places_in_steps(self, number: int, step: int, offset: int) -> Indices:
+    def _positions_in_steps(self, number: int, step: int, offset: int) -> Indices:
         first = offset + step * number * _BLOCK
         return np.arange(first, min(first + step * _BLOCK, self._of[1]), step)
 
-    def _places_of_rank(self, number: int, rank: int, count: int, offset: int) -> Indices:
+    def _positions_of_rank(self, number: int, rank: int, count: int, offset: int) -> Indices:
         turns = max(1, _BLOCK // count)
         batches = np.arange(number * turns, (number + 1) * turns) * self._world + rank
-        places = ((batches * count + offset)[:, None] + np.arange(count)).ravel()
-        return places[places < self._of[1]]
+        positions = ((batches * count + offset)[:, None] + np.arange(count)).ravel()
+        return positions[positions < self._of[1]]
 
-    def _kept(self, key: tuple[int, ...], places_of: Callable[..., Indices]) -> Indices:
-        """Return a cached block of indices, or compute it; its key is the arguments of ``places_of``."""
+    def _kept(self, key: tuple[int, ...], positions_of: Callable[..., Indices]) -> Indices:
+        """Return a cached block of indices, or compute it; its key is the arguments of ``positions_of``."""
         block = self._blocks.get(key)
         if block is None:
             if len(self._blocks) >= _MAX_BLOCKS:
                 self._blocks.clear()
-            block = self._blocks[key] = permuted(self._seed, *self._of, places_of(*key))
+            block = self._blocks[key] = permuted(self._seed, *self._of, positions_of(*key))
         return block

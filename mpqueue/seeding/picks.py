@@ -79,14 +79,14 @@ class Picks:
         return order
 
     def latest(self, count: int, bound: int) -> Numbers:
-        """Return the number of the last pick of each place among the first ``count`` picks, or -1 without a pick."""
+        """Return the number of the last pick of each position among the first ``count`` picks, or -1 without a pick."""
         last = np.full(bound, -1, np.int64)
         missing, end = bound, count
         while end > 0 and missing:
             first = max(0, end - max(_BLOCK, bound))
             picks = self._of_range(first, end, bound)
             latest = np.full(bound, -1, np.int64)
-            latest[picks] = np.arange(first, end)  # NumPy keeps the last one of several values for a place
+            latest[picks] = np.arange(first, end)  # NumPy keeps the last one of several values for a position
             last = np.where(last < 0, latest, last)
             missing, end = int(np.count_nonzero(last < 0)), first
         return last
@@ -128,14 +128,14 @@ class SavedBuffer(NamedTuple):
         """Return the elements, which are integers, in the order of their arrival."""
         return list(np.array(self.held, np.int64)[self._arrivals(len(self.held))].tolist())
 
-    def by_place(self, arrived: Sequence[int]) -> list[int]:
+    def by_position(self, arrived: Sequence[int]) -> list[int]:
         """Return elements in their order in the buffer: the inverse of `by_arrival`."""
         held = np.empty(len(arrived), np.int64)
         held[self._arrivals(len(arrived))] = arrived
         return list(held.tolist())
 
     def _arrivals(self, count: int) -> Numbers:
-        """Return the places of the first ``count`` elements in the buffer, in the order of their arrival."""
+        """Return the positions of the first ``count`` elements in the buffer, in the order of their arrival."""
         picks = Picks.of(self.key)
         latest = picks.latest(self.pick, self.size)
         arrived = np.where(latest < 0, np.arange(self.size), self.size + latest)

@@ -30,45 +30,45 @@ def generator(of: BatchSeed) -> "np.random.Generator":
     return np.random.Generator(np.random.PCG64(sequence_of(*of)))
 
 
-def place_of(token: Any) -> int:
-    """Return the place that the random numbers of an element of a stream are derived from.
+def position_of(token: Any) -> int:
+    """Return the position that the random numbers of an element of a stream are derived from.
 
-    An int is its own place. A tuple's place is derived from its first two parts, which are unique in a stage: no
+    An int is its own position. A tuple's position is derived from its first two parts, which are unique in a stage: no
     element is in two batches, rows or pairs of one lane and epoch.
 
-    Consecutive items of a token have places that differ by `NEXT_ITEM`, modulo 2**64. Places need not look random,
-    because generators mix their seeds.
+    Consecutive items of a token have positions that differ by `NEXT_ITEM`, modulo 2**64. Positions need not look
+    random, because generators mix their seeds.
 
     Args:
         token: An int, or a tuple of tokens.
     """
     # Not `hash`: the hash of a tuple may change in a later version of Python, where a resumed stream would then draw
     # different numbers.
-    return token if type(token) is int else _place_of(token, 0)
+    return token if type(token) is int else _position_of(token, 0)
 
 
-# Places of deeply nested tuples. The tokens of a pipeline of 5,000 stages may be nested 5,000 levels deep, and each
-# stage computes a place from a tuple that contains the previous stage's token.
+# Positions of deeply nested tuples. The tokens of a pipeline of 5,000 stages may be nested 5,000 levels deep, and each
+# stage computes a position from a tuple that contains the previous stage's token.
 _DEEP, _MOST_KEPT = 32, 10_000
 _kept: dict[int, tuple[Any, int]] = {}  # by the `id` of the tuple, which is kept so that the id is not reused
 
 
-def _place_of(token: Any, depth: int) -> int:
+def _position_of(token: Any, depth: int) -> int:
     if depth > _DEEP:
         kept = _kept.get(id(token))
         if kept is not None and kept[0] is token:
             return kept[1]
     first, second = token if len(token) == 2 else (token[0], token[1] if len(token) > 2 else 0)
     if type(first) is not int:
-        first = _place_of(first, depth + 1)
+        first = _position_of(first, depth + 1)
     if type(second) is not int:
-        second = _place_of(second, depth + 1)
-    place: int = (first * _FIRST + second * NEXT_ITEM + len(token) * _PART) & WORD
+        second = _position_of(second, depth + 1)
+    position: int = (first * _FIRST + second * NEXT_ITEM + len(token) * _PART) & WORD
     if depth > _DEEP:
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[id(token)] = token, place
-    return place
+        _kept[id(token)] = token, position
+    return position
 
 
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray[Any, Any]:

@@ -124,11 +124,11 @@ class Distribution:
 
     def num_within(self, bounds_s: Iterable[float]) -> list[int]:
         """Return the number of times up to each of these ascending bounds, as Prometheus counts them."""
-        numbers, place, total = [], 0, 0
+        numbers, position, total = [], 0, 0
         for bound_s in bounds_s:
-            while place < len(self.buckets) and bounds_ns(self.buckets[place][0])[1] <= bound_s * 1e9:
-                total += self.buckets[place][1]
-                place += 1
+            while position < len(self.buckets) and bounds_ns(self.buckets[position][0])[1] <= bound_s * 1e9:
+                total += self.buckets[position][1]
+                position += 1
             numbers.append(total)
         return numbers
 

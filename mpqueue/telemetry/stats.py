@@ -200,8 +200,8 @@ class NodeStatistics(Counted):
 class StageStatistics(Counted):
     """Counters of one stage of a `mpqueue.Dataset`, over all virtual shards and workers.
 
-    `pack` and `bucket` have additional rows without times: ``places padded`` (of ``num_in`` places), ``samples cut``
-    and ``samples left out`` (of ``num_in`` samples).
+    `pack` and `bucket` have additional rows without times: ``positions padded`` (of ``num_in`` positions), ``samples
+    cut`` and ``samples left out`` (of ``num_in`` samples).
 
     Attributes:
         name: Number of the stage, and its line in the ``repr`` of the dataset.

@@ -85,8 +85,8 @@ class RecordType:
             if data[at] not in values:
                 raise _foreign(data)
         record = self.unpack(data)
-        for place, most in self._most:
-            if record[place] > most:
+        for position, most in self._most:
+            if record[position] > most:
                 raise _foreign(data)
         return record
 

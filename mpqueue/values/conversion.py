@@ -110,8 +110,8 @@ def to_text(value: Any, label: str) -> Array:
     out = np.empty(array.shape, dtype=object)
     # Item by item: assigning a list would convert bytes to NumPy's string dtype, which drops trailing zeros.
     flat = out.reshape(-1)
-    for place, item in enumerate(items):
-        flat[place] = _as_bytes(item, label)
+    for position, item in enumerate(items):
+        flat[position] = _as_bytes(item, label)
     return out
 
 

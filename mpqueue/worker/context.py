@@ -303,7 +303,7 @@ def begin_batch(seed: int, epoch: int, index: int) -> None:
 
 
 def begin_block(
-    begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]
+    begin: Callable[[int, int, int], None], seed: int, epoch: int, samples: Sequence[Any], positions: Sequence[Any]
 ) -> SampleBlock | None:
     """Set several samples that a function is called with next, if no generator must be seeded for each of them.
 
@@ -312,7 +312,7 @@ def begin_block(
         seed: See `begin_batch`.
         epoch: See `begin_batch`.
         samples: At least one sample.
-        places: A place or token for each sample; see `mpqueue.seeding.seeds.place_of`.
+        positions: A position or token for each sample; see `mpqueue.seeding.seeds.position_of`.
 
     Returns:
         The block, or None if each sample must be set separately.
@@ -322,11 +322,11 @@ def begin_block(
             return None
         begin = begin.begin
     if begin is _process_begin:
-        return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, places)
+        return None if _process_begin_block is None else _process_begin_block(seed, epoch, samples, positions)
     # A worker thread does not seed generators that it shares with other threads.
     here = _here()
     if begin is begin_batch or (begin is here.begin and here.may_begin_blocks and here.may_begin_blocks()):
-        here.batch = block = SampleBlock(seed, epoch, samples, places)
+        here.batch = block = SampleBlock(seed, epoch, samples, positions)
         return block
     return None
 
@@ -368,11 +368,11 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
     """
     own = _of_helper()
 
-    def call(place: int, argument: Any) -> Any:
+    def call(position: int, argument: Any) -> Any:
         # The dictionary of this thread: setting the attributes one by one takes three times as long.
         mine = vars(_of_thread)
         before = mine.copy()
-        mine.update(own, batch=seeds.BatchSeed(seed, epoch, place))
+        mine.update(own, batch=seeds.BatchSeed(seed, epoch, position))
         try:
             return ask(argument)
         finally:
@@ -387,9 +387,9 @@ def in_any_task(ask: Callable[[Any], Awaitable[Any]], seed: int, epoch: int) -> 
     """Return a coroutine function that computes a sample in a separate task; see `in_any_thread`."""
     own = _IDLE | _of_helper()
 
-    async def call(place: int, argument: Any) -> Any:
+    async def call(position: int, argument: Any) -> Any:
         values = own.copy()
-        values["batch"] = seeds.BatchSeed(seed, epoch, place)
+        values["batch"] = seeds.BatchSeed(seed, epoch, position)
         _of_coroutine.set(_OfCoroutine(values))  # never reset: the task has its own copy of all context variables
         return await ask(argument)
 

@@ -242,7 +242,7 @@ def _loses_slots(kind: type[BaseException]) -> bool:
 
 
 def _slots_of(kind: type[BaseException]) -> Iterator[tuple[int, str, Any]]:
-    """Yield the place in the order of base classes, the name and the descriptor of each slot."""
+    """Yield the position in the order of base classes, the name and the descriptor of each slot."""
     for at, each in enumerate(_mro_of(kind)):
         for name, member in _attributes_of_class(each).items() if _flags_of(each) & _IS_HEAP_TYPE else ():
             if type(member) is MemberDescriptorType:

@@ -120,10 +120,10 @@ class GrantReader:
         self.backlog.extend(GRANT.iter_unpack(data))
         return bool(data)
 
-    def foresee(self, place: int) -> tuple[int, ...] | None:
+    def foresee(self, position: int) -> tuple[int, ...] | None:
         """Return the grant at this position among those not served (0 is the next one); None if it has not arrived."""
         known = [*self.backlog, *self._foreseen]
-        if place == len(known):
+        if position == len(known):
             # Without blocking: the trainer may take the grant back between a check and a read. The flag belongs to this
             # open file, and the trainer reads the pipe by a second one.
             os.set_blocking(self._fd, False)
@@ -131,7 +131,7 @@ class GrantReader:
                 self._foreseen.extend(GRANT.iter_unpack(os.read(self._fd, GRANT.size)))
             os.set_blocking(self._fd, True)
             known = [*self.backlog, *self._foreseen]
-        return known[place] if place < len(known) else None
+        return known[position] if position < len(known) else None
 
     def may_retry(self) -> bool:
         """Wait for the answer to a lack of memory; return True to try again.
@@ -305,9 +305,9 @@ class _Worker:
                 self._runner.close_lane(index)
             ended = _clock()
 
-    def _batch_ahead(self, place: int) -> tuple[int, int, BatchSamples | None] | None:
+    def _batch_ahead(self, position: int) -> tuple[int, int, BatchSamples | None] | None:
         """Return epoch, number and samples of a batch after the present one, if its grant has arrived."""
-        grant = self._grants.foresee(place)
+        grant = self._grants.foresee(position)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
             return None
         _, kind, slot, turn, index, epoch, _ = grant
@@ -441,11 +441,13 @@ class _Worker:
 
         return begin
 
-    def _begin_block(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> SampleBlock | None:
+    def _begin_block(
+        self, seed: int, epoch: int, samples: Sequence[Any], positions: Sequence[Any]
+    ) -> SampleBlock | None:
         """Start samples together, or return None if a generator must be seeded for each of them."""
         if self._watches or self._seeding.is_due or not self._kept.is_idle:
             return None
-        context.process_batch.of = block = SampleBlock(seed, epoch, samples, places)
+        context.process_batch.of = block = SampleBlock(seed, epoch, samples, positions)
         return block
 
     def _look_for_orders(self, *, is_after: bool) -> None:

@@ -16,7 +16,7 @@ LANE    as WORK, but open the lane again first,
         from the snapshot in the slot
 CLOSE   another worker has this lane now
 AHEAD   start samples of the next batch early
-RETRY   memory may be available: place it again     FULL      no memory for this batch; the worker keeps it
+RETRY   memory may be available: position it again     FULL      no memory for this batch; the worker keeps it
 FAIL    no memory: try once more, then report       LOADED    the new state is loaded, and the slot is free again
                                                     LET_GO    user code has released its arrays in that slot
                                                     MARK      this sample of this turn is being computed

@@ -10,8 +10,8 @@ the same element crashes the next worker     that sample is *lost*: the lane's s
 the lane is opened again                     the lost sample raises that error, and the samples after it follow
 ===========================================  =========================================================================
 
-So before the first crash there are no reports, and no cost. A call of the begin function with (seed, epoch, place) is
-one sample in one stage, so these three numbers are its name, in any worker and after a resume.
+So before the first crash there are no reports, and no cost. A call of the begin function with (seed, epoch, position)
+is one sample in one stage, so these three numbers are its name, in any worker and after a resume.
 
 Only elements that the trainer has not yet received are marked. A sample of a received element must not become an error,
 because the error would replace another sample. A report per sample costs more than a mark in shared memory, but also
@@ -71,7 +71,7 @@ class RetryBegin:
 
     def __init__(self, begin: Begin, marker: Marker | None, lost: Sequence[Any]) -> None:
         self.begin, self._marker = begin, marker
-        self._lost: dict[Name, str] = {(seed, epoch, place): error for seed, epoch, place, error in lost}
+        self._lost: dict[Name, str] = {(seed, epoch, position): error for seed, epoch, position, error in lost}
 
     def starting(self, begin: Begin) -> "RetryBegin":
         """Return an object for the same lane that starts samples by another function."""
@@ -89,32 +89,32 @@ class RetryBegin:
         """True if samples may be computed before they are needed."""
         return self._marker is None or self._marker.is_over
 
-    def look(self, seed: int, epoch: int, place: int) -> None:
+    def look(self, seed: int, epoch: int, position: int) -> None:
         """Check a sample before its start.
 
         Raises:
             WorkerDied: It has crashed its workers.
             BatchTimeout: It has exceeded the timeout in its workers.
         """
-        # As unsigned words, the form that a report can carry. Negative places are used for whole batches, and epochs of
-        # endless passes over endless passes need more than one word.
-        name = seed & _WORD, epoch & _WORD, place & _WORD
+        # As unsigned words, the form that a report can carry. Negative positions are used for whole batches, and epochs
+        # of endless passes over endless passes need more than one word.
+        name = seed & _WORD, epoch & _WORD, position & _WORD
         if self._lost and name in self._lost:
             raise pickle.loads(bytes.fromhex(self._lost[name]))
         if self._marker is not None and self._marker.is_on:
             self._marker.tell(name)
 
-    def __call__(self, seed: int, epoch: int, place: int) -> None:
+    def __call__(self, seed: int, epoch: int, position: int) -> None:
         """Start a sample; raises the same errors as `look`."""
-        self.look(seed, epoch, place)
-        self.begin(seed, epoch, place)
+        self.look(seed, epoch, position)
+        self.begin(seed, epoch, position)
 
-    def begin_whole(self, seed: int, epoch: int, place: int) -> None:
+    def begin_whole(self, seed: int, epoch: int, position: int) -> None:
         """Start code that cannot be left out, because it must run to reach the elements after it."""
         # Without this, a crash here would be attributed to the sample before.
         if self._marker is not None:
             self._marker.clear()
-        self.begin(seed, epoch, place)
+        self.begin(seed, epoch, position)
 
     def forget_lost(self) -> None:
         """Forget the lost samples, after the lane has passed them."""

@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
 
 class SampleBlock:
-    """Samples with random numbers that follow from their places.
+    """Samples with random numbers that follow from their positions.
 
     Args:
         seed: Seed, as for a single sample.
         epoch: Epoch, as for a single sample.
         samples: The samples, a non-empty list or range.
-        places: Place of each sample, or a token for `mpqueue.seeding.seeds.place_of`.
+        positions: Position of each sample, or a token for `mpqueue.seeding.seeds.position_of`.
 
     Attributes:
         samples: An iterator over the samples. The last one taken from it is the present one.
     """
 
-    __slots__ = ("_at", "_epoch", "_of", "_places", "_rng", "_seed", "samples")
+    __slots__ = ("_at", "_epoch", "_of", "_positions", "_rng", "_seed", "samples")
 
-    def __init__(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> None:
-        self._seed, self._epoch, self._places = seed, epoch, places
+    def __init__(self, seed: int, epoch: int, samples: Sequence[Any], positions: Sequence[Any]) -> None:
+        self._seed, self._epoch, self._positions = seed, epoch, positions
         self.samples: Any = iter(samples)
         self._at: int | None = None  # set when the block is closed
         self._of: tuple[int, BatchSeed | None] = -1, None
         self._rng: tuple[Any, np.random.Generator | None] = None, None
 
     def of(self) -> BatchSeed:
-        """Return the seed, epoch and place of the present sample; the same object as long as it is the present one."""
+        """Return the seed, epoch and position of the present sample; one object while it is the present one."""
         at = self._position()
         number, of = self._of
         if of is None or number != at:
-            of = BatchSeed(self._seed, self._epoch, seeds.place_of(self._places[at]))
+            of = BatchSeed(self._seed, self._epoch, seeds.position_of(self._positions[at]))
             self._of = at, of
         return of
 
@@ -62,7 +62,7 @@ class SampleBlock:
             return self._at
         left: int = self.samples.__length_hint__()
         # The hint counts the samples that are left. Before the first one, the position is 0.
-        return max(0, len(self._places) - left - 1)
+        return max(0, len(self._positions) - left - 1)
 
     def close(self) -> None:
         """Release the samples after the loop; the last one remains the present one."""

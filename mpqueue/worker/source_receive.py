@@ -37,10 +37,10 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
         OSError: Memory or descriptors are exhausted.
     """
     length = int.from_bytes(encoded[:_LENGTH_BYTES].tobytes(), "little")
-    data, old, places = pickle.loads(encoded[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
+    data, old, positions = pickle.loads(encoded[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
     start = buffers_start(length)
-    sent = [encoded[start + at : start + at + nbytes].data for at, nbytes in places.values()]
-    new = dict(zip(places, own_copies(sent), strict=True))
+    sent = [encoded[start + at : start + at + nbytes].data for at, nbytes in positions.values()]
+    new = dict(zip(positions, own_copies(sent), strict=True))
     # Before unpickling, which may write to the arrays again.
     reset([have[number] for number in old.values()])
     merged = {number: have[here] for number, here in old.items()} | new

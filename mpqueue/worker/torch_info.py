@@ -3,7 +3,7 @@
 Torch keeps the value in a global variable of its module, which suffices for worker processes, but not for threads. User
 code may hold the function itself, by ``from torch.utils.data import get_worker_info``, so replacing it would not reach
 all references. So the function's code is replaced, once per process: it calls this module, and returns torch's own
-value in all other places, such as in the workers of torch's own loaders and in the trainer.
+value in all other positions, such as in the workers of torch's own loaders and in the trainer.
 
 A call counts as a call of `mpqueue.worker_info`. Calls by torch's collation do not: it would allocate a file of shared
 memory for torch's own transfer, and so gets None, as outside of workers.

@@ -20,7 +20,7 @@ from mpqueue.backends.processes.roster import Roster
 from mpqueue.backends.start.forker import Forker
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.transport.poller import make_poller
 from mpqueue.worker.config import Payload, WorkerEnds
@@ -149,7 +149,7 @@ def test_work_is_granted_before_the_last_worker_runs_and_the_first_worker_gets_t
 def streams(num_lanes, length, num_workers, credit):
     """A world of streams, and the words of their elements in order."""
     cursor = StreamCursor(num_lanes)
-    cursor.go_to(Place())
+    cursor.go_to(ResumePoint())
     source = simulated_pool.Source([1], (), [length] * num_lanes)
     expected = [source.content(0, number, lane) for number in range(length) for lane in range(num_lanes)]
     world = simulated_pool.World(source, cursor, num_workers, credit, lambda choices: choices[0])

@@ -33,7 +33,7 @@ def kept(source, known=NOTHING):
 
 def received(version):
     fds = {number: snapshot.fileno() for number, snapshot in version.snapshots.items()}
-    return pickle.loads(version.data, buffers=mapped(version.places, fds))
+    return pickle.loads(version.data, buffers=mapped(version.positions, fds))
 
 
 def test_only_changes_are_copied():
@@ -54,10 +54,10 @@ def test_only_changes_are_copied():
 def test_change_of_any_byte_is_detected(nbytes):
     array = np.zeros(nbytes + 3, np.uint8)[3:]
     version, _ = kept([array])
-    for place in (0, 1, nbytes // 2, (1 << 18) % nbytes, nbytes - 1):
-        array[place] = 1
+    for position in (0, 1, nbytes // 2, (1 << 18) % nbytes, nbytes - 1):
+        array[position] = 1
         assert not version.is_same(take_image([array]))
-        array[place] = 0
+        array[position] = 0
     assert version.is_same(take_image([array]))
 
 

@@ -18,7 +18,7 @@ from mpqueue.backends.processes import lane_dispatcher
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.worker import main as worker_main
 from mpqueue.worker.context import WorkerInfo, keep_thread
 from mpqueue.worker.runners import lane_runner
@@ -47,7 +47,7 @@ def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undist
             killer.join()
             assert (pipeline.backend.statistics().deaths, pipeline.backend.statistics().restarts) == (1, 1)
     assert found == undisturbed
-    again = {place for place, count in computed(tmp_path / "log").items() if count > 1}
+    again = {point for point, count in computed(tmp_path / "log").items() if count > 1}
     assert all(number >= 6 for _, number in again), "computed from the beginning"
     assert len(again) <= 2 * LANES // 3
 
@@ -61,11 +61,11 @@ def kill_next(gate):
 def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
-        place = pipeline.progress.place()
-    assert [start.number for start in place.starts] == [6] * 3 + [5] * 13
+        point = pipeline.progress.point()
+    assert [start.number for start in point.starts] == [6] * 3 + [5] * 13
     for other, count in (("process", 2), ("thread", 5), ("process", 0)):
         log = tmp_path / f"log of {other} {count}"
-        assert found + all_of(Counted(log), backend=other, workers=count, place=place) == undisturbed
+        assert found + all_of(Counted(log), backend=other, workers=count, point=point) == undisturbed
         assert min(number for _, number in computed(log)) == 5  # a lane that moves may recompute some of them
 
 
@@ -160,7 +160,7 @@ def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
     monkeypatch.setattr(SlotWriter, "append", append)
     with running(Counted(tmp_path / "log"), start_method="fork") as pipeline:
         found = rest(pipeline)
-        assert pipeline.progress.place().starts == ()
+        assert pipeline.progress.point().starts == ()
     assert found == undisturbed
 
 
@@ -184,11 +184,11 @@ def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, 
 class Kills:
     """Ends its process, or hangs, at an element: each time, or the given number of times."""
 
-    def __init__(self, fuses, place=(1, 3), *, hanging=None):
-        self.fuses, self.place, self.hanging = fuses, place, hanging
+    def __init__(self, fuses, point=(1, 3), *, hanging=None):
+        self.fuses, self.point, self.hanging = fuses, point, hanging
 
     def __call__(self, run, number):
-        if (run.lane, number) == self.place and (self.fuses is None or any(map(burns, self.fuses))):
+        if (run.lane, number) == self.point and (self.fuses is None or any(map(burns, self.fuses))):
             if self.hanging is not None:
                 self.hanging.declare()
                 threading.Event().wait()
@@ -209,7 +209,7 @@ def outcomes(pipeline):
 
 def but_of(lane, count):
     """Return all places except the places of a lane from an element on."""
-    return [place for place in expected(num_lanes=4) if place[0] != lane or place[1] < count]
+    return [point for point in expected(num_lanes=4) if point[0] != lane or point[1] < count]
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
@@ -218,14 +218,14 @@ def test_element_that_crashes_every_worker_ends_its_lane(tmp_path, restarts):
     source = Counted(tmp_path / "log", at=Kills(None))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=restarts) as pipeline:
         found = outcomes(pipeline)
-        place = pipeline.progress.place()
+        point = pipeline.progress.point()
         assert pipeline.backend.statistics().deaths == 2 * (restarts + 1)
     first, second = (error for error in found if isinstance(error, WorkerDied))
     assert not hasattr(first, "__notes__")
     assert "the rest of lane 1 is left out" in second.__notes__[0]
     assert [one for one in found if isinstance(one, tuple)] == but_of(1, 3)
-    assert place.ends[1] == 5
-    with running(source, workers=1, lanes=4, start_method="fork", restarts=restarts, place=place) as pipeline:
+    assert point.ends[1] == 5
+    with running(source, workers=1, lanes=4, start_method="fork", restarts=restarts, point=point) as pipeline:
         assert outcomes(pipeline) == []
 
 
@@ -301,13 +301,13 @@ def test_result_of_a_function_continues_from_its_state(tmp_path, backend, worker
     source = made(str(tmp_path / "log"))
     with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(18)]
-        place = pipeline.progress.place()
-    assert [start.number for start in place.starts] == [5, 5, 4, 4]
+        point = pipeline.progress.point()
+    assert [start.number for start in point.starts] == [5, 5, 4, 4]
     rest_of = made(str(tmp_path / "rest"))
-    with running(rest_of, backend=backend, workers=workers, lanes=4, place=place, start_method="fork") as pipeline:
+    with running(rest_of, backend=backend, workers=workers, lanes=4, point=point, start_method="fork") as pipeline:
         assert found + rest(pipeline) == whole
     # Of an iterable, the first two elements are read to know whether it continues at a state.
-    of_rest = {place: count for place, count in computed(tmp_path / "rest").items() if place[1] > 1}
+    of_rest = {point: count for point, count in computed(tmp_path / "rest").items() if point[1] > 1}
     assert set(of_rest.values()) == {1}
     assert len(of_rest) == len(whole) - 18
 
@@ -318,7 +318,7 @@ def test_lane_that_is_slow_to_resume_is_a_warning(tmp_path, monkeypatch):
     def numbers():
         yield from range(6)
 
-    with running(numbers, workers=0, lanes=1, place=Place(counts=(3,))) as pipeline:
+    with running(numbers, workers=0, lanes=1, point=ResumePoint(counts=(3,))) as pipeline:
         with pytest.warns(RuntimeWarning, match="from its beginning again.*after element 3.*state_dict"):
             assert pipeline.next() == 3
 

@@ -5,7 +5,7 @@ from helpers.simulated_pool import endless_epoch, word_of
 
 from mpqueue.backends.processes.handle import Cause
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes.processes import Process
@@ -24,7 +24,7 @@ def words(world, count):
 
 def test_lanes_without_read_grants_go_to_a_returning_worker():
     cursor = StreamCursor(LANES)
-    cursor.go_to(Place())
+    cursor.go_to(ResumePoint())
     with simulated_pool.World(simulated_pool.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn) as world:
         supervision, pool = world.backend.supervision, world.backend.pool
         found = []

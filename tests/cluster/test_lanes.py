@@ -26,7 +26,7 @@ def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path
             whole = all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
             assert results.result() == whole
             assert pipeline.backend.statistics().restarts == 1
-            assert all(start.state is not None for start in pipeline.progress.place().starts)
+            assert all(start.state is not None for start in pipeline.progress.point().starts)
     assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
 
 

@@ -29,8 +29,8 @@ def groups_of(order, epoch, length):
     groups, elements = [None] * length, [None] * length
     for part in order.by_group(epoch, length, range(length)):
         of_blocks = [element for block in order.blocks_of(epoch, length, part.group) for element in block]
-        for place, inside in zip(np.arange(length)[part.numbers].tolist(), list(part.inside), strict=True):
-            groups[place], elements[place] = part.group, of_blocks[inside]
+        for position, inside in zip(np.arange(length)[part.numbers].tolist(), list(part.inside), strict=True):
+            groups[position], elements[position] = part.group, of_blocks[inside]
     assert elements == order.at(epoch, length, range(length)).tolist()
     return groups
 
@@ -54,14 +54,14 @@ def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
     for length, size, number in SHAPES:
         whole = check(BlockOrder(7, size, number), epoch, length, [at // size for at in range(length)], number)
         order = BlockOrder(7, size, number)
-        assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
+        assert [int(order.at(epoch, length, [position])[0]) for position in reversed(range(length))] == whole[::-1]
         mixed = np.random.default_rng(length).permutation(length)
-        assert order.at(epoch, length, mixed).tolist() == [whole[place] for place in mixed]
+        assert order.at(epoch, length, mixed).tolist() == [whole[position] for position in mixed]
         for step in (1, 2, 3):  # batches, and batches of lanes
             for first in range(0, length, 2):
-                places = range(first, min(first + 4 * step, length), step)
-                assert order.at(epoch, length, places).tolist() == whole[first : places.stop : step]
-                assert order.at(epoch, length, [*places]).tolist() == whole[first : places.stop : step]
+                positions = range(first, min(first + 4 * step, length), step)
+                assert order.at(epoch, length, positions).tolist() == whole[first : positions.stop : step]
+                assert order.at(epoch, length, [*positions]).tolist() == whole[first : positions.stop : step]
 
 
 @pytest.mark.parametrize("number", [1, 2, 16])
@@ -71,7 +71,7 @@ def test_order_of_uneven_blocks(sizes, number):
     for epoch in (0, 4):
         whole = check(UnevenOrder(3, np.array(sizes, np.int64), number), epoch, length, blocks, number)
         order = UnevenOrder(3, np.array(sizes, np.int64), number)
-        assert [int(order.at(epoch, length, [place])[0]) for place in reversed(range(length))] == whole[::-1]
+        assert [int(order.at(epoch, length, [position])[0]) for position in reversed(range(length))] == whole[::-1]
 
 
 def test_place_of_the_short_block_differs_between_epochs():
@@ -88,10 +88,10 @@ def test_orders_of_epochs_and_seeds_differ():
 @pytest.mark.slow
 def test_many_blocks_equal_random_access():
     length = (1 << 17) + 3  # more than are permuted at once
-    order, places = BlockOrder(2, 1, 3), np.arange(0, length, 997)
+    order, positions = BlockOrder(2, 1, 3), np.arange(0, length, 997)
     whole = order.at(0, length, range(length))
     assert len(np.unique(whole)) == length
-    assert order.at(0, length, places).tolist() == whole[places].tolist()
+    assert order.at(0, length, positions).tolist() == whole[positions].tolist()
 
 
 def by_blocks(source=None, size=4):
@@ -141,7 +141,7 @@ def test_state_of_another_order_is_refused(other):
 def test_dataset_keeps_its_length_and_index():
     dataset = Dataset.range(23).shuffle(block=5, blocks=2)
     assert len(dataset) == 23
-    assert [dataset[place] for place in range(23)] == list(dataset)
+    assert [dataset[position] for position in range(23)] == list(dataset)
     assert dataset[-1] == list(dataset)[-1]
     assert "shuffle(block=5, blocks=2)" in repr(dataset)
 
@@ -346,7 +346,7 @@ def test_single_samples_are_read_without_their_blocks():
     source = Chunked()
     shuffled = Dataset(source).shuffle(block=10, blocks=4)
     order = list(in_pieces())
-    assert [shuffled[place] for place in (0, 150, 7, 199)] == [order[place] for place in (0, 150, 7, 199)]
+    assert [shuffled[position] for position in (0, 150, 7, 199)] == [order[position] for position in (0, 150, 7, 199)]
     assert source.blocks == [] and len(source.indices) == 4
     joined = Dataset.concatenate(Dataset.range(1), shuffled)
     assert joined[1] != joined[2] and source.blocks == []
@@ -396,8 +396,8 @@ class DrawnWhenRead:
     def __len__(self):
         return len(self.whole)
 
-    def __getitem__(self, places):
-        return drawn(self.whole[places])
+    def __getitem__(self, positions):
+        return drawn(self.whole[positions])
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
@@ -440,15 +440,17 @@ def test_element_by_index_does_not_depend_on_those_before():
     shuffled = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4)
     for dataset in (shuffled, Dataset.concatenate(Dataset.range(3), shuffled)):
         first = dataset[3]
-        assert [dataset[place] for place in (4, 3)][1] == first == dataset[3]
+        assert [dataset[position] for position in (4, 3)][1] == first == dataset[3]
 
 
 @pytest.mark.parametrize("made", [None, drawn, DrawnWhenRead])
 def test_cached_elements_do_not_depend_on_their_group(tmp_path, made):
     whole = []
-    for number, places in enumerate((range(200), (150, 3), (3, 77))):
+    for number, positions in enumerate((range(200), (150, 3), (3, 77))):
         dataset = Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).cache(tmp_path / str(number))
-        whole.append({place: int(value) for place, value in zip(places, dataset.__getitems__(places), strict=True)})
+        whole.append(
+            {position: int(value) for position, value in zip(positions, dataset.__getitems__(positions), strict=True)}
+        )
     assert whole[1].items() <= whole[0].items() and whole[2].items() <= whole[0].items()
 
 
@@ -474,8 +476,8 @@ def test_blocks_may_be_columns(workers):
     numbers = np.concatenate([batch["number"] for batch in batches])
     assert sorted(numbers.tolist()) == list(range(200))
     assert all((batch["pair"] == np.stack([batch["number"], -batch["number"]], 1)).all() for batch in batches)
-    places = [3, 77, 150]
-    assert [set(sample) for sample in shuffled.__getitems__(places)] == [{"number", "pair"}] * 3
+    positions = [3, 77, 150]
+    assert [set(sample) for sample in shuffled.__getitems__(positions)] == [{"number", "pair"}] * 3
 
 
 @pytest.mark.parametrize(

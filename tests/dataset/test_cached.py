@@ -179,7 +179,7 @@ def test_arguments_of_other_types_are_told_apart(tmp_path, one, other):
     assert [described(value) for value in (one, other, one)] == [repr(one), repr(other), repr(one)]
 
 
-class Place:
+class ResumePoint:
     """A path with more than its text."""
 
     def __fspath__(self):
@@ -191,8 +191,8 @@ def test_paths_with_more_attributes_are_refused(tmp_path):
     def described(value):
         return os.fspath(value)
 
-    with pytest.raises(TypeError, match="contains a Place"):
-        described(Place())
+    with pytest.raises(TypeError, match="contains a ResumePoint"):
+        described(ResumePoint())
 
 
 STATES = [

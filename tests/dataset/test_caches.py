@@ -285,15 +285,15 @@ def test_writer_killed_at_any_step_keeps_complete_elements(tmp_path, step, when)
     real = {"writev": os.writev, "pwrite": os.pwrite}[step]
     calls = []
 
-    def fatal(fd, data, *place):
+    def fatal(fd, data, *position):
         calls.append(fd)
         if len(calls) < 3:
-            return real(fd, data, *place)
+            return real(fd, data, *position)
         if when == "after":
-            real(fd, data, *place)
+            real(fd, data, *position)
         elif when != "before":
             flat = b"".join(data)[:when] if step == "writev" else data[:when]
-            real(fd, [flat] if step == "writev" else flat, *place)
+            real(fd, [flat] if step == "writev" else flat, *position)
         return die()
 
     def run():

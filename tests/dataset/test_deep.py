@@ -79,7 +79,7 @@ def assert_works(dataset):
 def test_indexed_dataset_of_thousands_of_stages_works(name):
     dataset = chain(Dataset.range(9), name)
     found = assert_works(dataset)
-    assert [dataset[place] for place in range(3)] == found
+    assert [dataset[position] for position in range(3)] == found
     if name == "map":
         assert found == [STAGES, STAGES + 1, STAGES + 2]
 
@@ -90,7 +90,7 @@ def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     dataset = chain(Dataset.range(9).filter(keep), name)
     assert_works(dataset)
     source = DatasetLanes(dataset.root)
-    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
+    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, position: None)
     lane = source.open_lane(run)
     values = [lane.next() for _ in range(2)]
     assert len(values) == 2

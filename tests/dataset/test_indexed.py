@@ -15,14 +15,14 @@ def test_each_shuffled_epoch_is_another_permutation():
         first, second = shuffled.__getitems__(range(length)), shuffled.__getitems__(range(length, 2 * length))
         assert sorted(first) == sorted(second) == list(range(length))
         assert length < 1000 or first != second
-        assert [shuffled[place] for place in range(0, 2 * length, 997)] == (first + second)[::997]
+        assert [shuffled[position] for position in range(0, 2 * length, 997)] == (first + second)[::997]
 
 
 def test_a_billion_samples_cost_nothing_before_they_are_read():
     parts = [Dataset.range(10**9).shuffle() for _ in range(3)]
     mixed = Dataset.mix(parts, [0.31, 0.27, 0.42], stop="all").shuffle().map(str)
     assert len(mixed) > 3 * 10**9
-    assert len({mixed[place] for place in range(0, len(mixed), len(mixed) // 100)}) > 90
+    assert len({mixed[position] for position in range(0, len(mixed), len(mixed) // 100)}) > 90
 
 
 def fails_at_7(x):

@@ -21,9 +21,9 @@ def always(value):
 # -- Errors
 
 
-def failing_at(*places):
+def failing_at(*positions):
     def function(value):
-        if value in places:
+        if value in positions:
             raise ValueError(f"no {value}")
         return value
 

@@ -43,13 +43,13 @@ class Numbers:
     def __len__(self):
         return 60
 
-    def __getitem__(self, place):
-        return fatal(place)
+    def __getitem__(self, position):
+        return fatal(position)
 
 
 class AtOnce(Numbers):
-    def __getitems__(self, places):
-        return [fatal(place) for place in places]
+    def __getitems__(self, positions):
+        return [fatal(position) for position in positions]
 
 
 def items(number):
@@ -160,10 +160,10 @@ def test_state_contains_lost_samples(workers):
     """A process that resumes from the state gets an undelivered error again, and never crashes."""
     dataset = PIPELINES["after a buffer"]()
     expected = with_errors(dataset)
-    place = expected.index(None)
+    position = expected.index(None)
     with loader(dataset, restarts=1) as stream:
         iterator = iter(stream)
-        for _ in range(place):
+        for _ in range(position):
             next(iterator)
         with pytest.raises(WorkerDied):
             next(iterator)
@@ -171,7 +171,7 @@ def test_state_contains_lost_samples(workers):
     assert any("lost" in start[1] for start in restored(state["starts"]) if start)
     with loader(dataset, workers=workers) as stream:
         stream.load_state_dict(state)
-        left = expected[place + 1 :]
+        left = expected[position + 1 :]
         if not workers:  # without workers, the sample would end this process
             left = left[: left.index(None)]
         assert outcomes(stream, len(left))[0] == left

@@ -49,8 +49,8 @@ def bytes_of(use):
 
 
 def element_by_element(dataset):
-    places = [number * 7919 % len(dataset) for number in range(50)]
-    return lambda: [dataset[place] for place in places]
+    positions = [number * 7919 % len(dataset) for number in range(50)]
+    return lambda: [dataset[position] for position in positions]
 
 
 def through_an_iterator(dataset):
@@ -90,22 +90,22 @@ def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
 @pytest.mark.parametrize("make", [concatenated, mixed])
 def test_elements_of_many_parts_are_the_same_singly_and_in_blocks(make):
     dataset = make(200)
-    places = np.random.default_rng(0).permutation(len(dataset))[:500].tolist()
-    blocks = [dataset.__getitems__(places[first : first + 64]) for first in range(0, len(places), 64)]
-    assert [value for block in blocks for value in block] == [dataset[place] for place in places]
+    positions = np.random.default_rng(0).permutation(len(dataset))[:500].tolist()
+    blocks = [dataset.__getitems__(positions[first : first + 64]) for first in range(0, len(positions), 64)]
+    assert [value for block in blocks for value in block] == [dataset[position] for position in positions]
 
 
 def test_growth_of_a_part_is_seen_on_read_and_by_len():
     parts = [[0, 1], [2, 3], [4, 5]]
     dataset = Dataset.concatenate(*map(Dataset, parts)).map(identity)
-    assert [dataset[place] for place in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert [dataset[position] for position in range(6)] == [0, 1, 2, 3, 4, 5]
     parts[1].append(30)
     assert dataset[3] == 3
     assert dataset[4] == 30
     assert dataset[-1] == 5
     parts[0].insert(0, -1)
     assert len(dataset) == 8
-    assert [dataset[place] for place in range(8)] == [-1, 0, 1, 2, 3, 30, 4, 5]
+    assert [dataset[position] for position in range(8)] == [-1, 0, 1, 2, 3, 30, 4, 5]
     parts[2].append(6)
     assert dataset[8] == 6
     assert list(dataset) == [-1, 0, 1, 2, 3, 30, 4, 5, 6]
@@ -135,8 +135,8 @@ def test_dataset_shared_by_stages_has_separate_random_numbers_in_each():
     shared, apart = once.concatenate(once).shuffle(), once.concatenate(again).shuffle()
     assert list(shared) == list(apart)
     assert len(set(shared)) == 12
-    places = [3, 9, 0, 6, 11]
-    assert shared.__getitems__(places) == [list(shared)[place] for place in places]
+    positions = [3, 9, 0, 6, 11]
+    assert shared.__getitems__(positions) == [list(shared)[position] for position in positions]
 
 
 # -- Streams
@@ -152,7 +152,7 @@ def streams(parts, length):
 
 def lanes_of(dataset, num_lanes=16, **state):
     source = DatasetLanes(dataset.root)
-    runs = [LaneRun(lane, num_lanes, 1, 0, lambda seed, epoch, place: None, **state) for lane in range(num_lanes)]
+    runs = [LaneRun(lane, num_lanes, 1, 0, lambda seed, epoch, position: None, **state) for lane in range(num_lanes)]
     return [source.open_lane(run) for run in runs]
 
 
@@ -188,9 +188,9 @@ def test_exhausted_parts_are_neither_held_nor_saved():
 @pytest.mark.parametrize("parts", [3, 40])
 def test_mix_of_streams_resumes_from_a_state_with_some_of_them(parts, stop):
     dataset = Dataset.mix(streams(parts, 30), stop=stop).shuffle(buffer=4)
-    for place in (0, 1, 7, 50):
+    for position in (0, 1, 7, 50):
         (lane,) = lanes_of(dataset, 1)
-        for _ in range(place):
+        for _ in range(position):
             lane.next()
         state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
         (again,) = lanes_of(dataset, 1, state=state)

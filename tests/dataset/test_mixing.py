@@ -34,7 +34,7 @@ def test_endless_mix_has_its_shares_at_any_index():
     mixed = mpqueue.Dataset.mix([mpqueue.Dataset.range(10), mpqueue.Dataset.range(10, 17)], [3, 1], stop="never")
     with pytest.raises(TypeError, match="has no length"):
         len(mixed)
-    far = [mixed[10**12 + place] for place in range(2048)]
+    far = [mixed[10**12 + position] for position in range(2048)]
     assert Counter(value < 10 for value in far)[True] == pytest.approx(1536, abs=512)
     assert mixed.take(8)[7] == mixed[7]
 

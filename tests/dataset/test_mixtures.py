@@ -146,7 +146,7 @@ def test_state_checks_ignore_changes_and_names_but_not_the_first_weights():
 
 def test_samples_before_an_index_follow_the_stages():
     root = A.concatenate(NAMED.skip(10).map(str).batch(4).enumerate()).take(900).root
-    assert [samples_before(root, place) for place in (0, 300, 301, 310)] == [10, 10, 14, 50]
+    assert [samples_before(root, position) for position in (0, 300, 301, 310)] == [10, 10, 14, 50]
     assert samples_before(NAMED.root, 17) == 17
 
 

@@ -70,9 +70,9 @@ def test_direct_access_equals_the_model():
         length = stage.length(Run(0, 0))
         if length is not None:
             assert len(dataset) == length
-        places = [chosen.randrange(MOST if length is None else length) for _ in range(9 if length != 0 else 0)]
-        wanted = [one for at in places for one in outcomes_of(stage.element(at, Run(0, 0)).value, 1)]
-        found = [one for at in places for one in outcomes_of(functools.partial(dataset.__getitem__, at), 1)]
+        positions = [chosen.randrange(MOST if length is None else length) for _ in range(9 if length != 0 else 0)]
+        wanted = [one for at in positions for one in outcomes_of(stage.element(at, Run(0, 0)).value, 1)]
+        found = [one for at in positions for one in outcomes_of(functools.partial(dataset.__getitem__, at), 1)]
         assert (number, plain(found)) == (number, plain(wanted))
         if not any(isinstance(one, Failed) for one in wanted):
-            assert plain(dataset.__getitems__(places)) == plain(wanted)
+            assert plain(dataset.__getitems__(positions)) == plain(wanted)

@@ -53,14 +53,14 @@ STREAM = mpqueue.Dataset.range(90).map(Drawing(1)).filter(Kept(2)).flat_map(lamb
 INDEXED = mpqueue.Dataset.range(60).shuffle().map(Drawing(1))
 
 
-def struck_at(elements, places):
+def struck_at(elements, positions):
     """Return the elements of an iterator that is interrupted at some points of mpqueue's code and continued, with the
     count.
     """
     found, num_struck = [], 0
-    for place in places:
+    for position in positions:
         try:
-            with Strike(place):
+            with Strike(position):
                 for _ in range(5):  # request an interrupted element again
                     found += [next(elements)]
         except Struck:
@@ -83,14 +83,14 @@ def test_interrupt_at_any_point_does_not_change_later_elements(kind, step):
     dataset = mpqueue.Dataset.range(6).shuffle().map(Drawing(1))
     if kind == "stream":
         dataset = dataset.filter(Kept(2)).shuffle(buffer=2)
-    wanted, place, is_struck = list(dataset), 0, True
+    wanted, position, is_struck = list(dataset), 0, True
     while is_struck:
-        place += step
-        found, num_struck = struck_at(iter(dataset), [place])
-        assert (place, found, list(dataset)) == (place, wanted, wanted)
+        position += step
+        found, num_struck = struck_at(iter(dataset), [position])
+        assert (position, found, list(dataset)) == (position, wanted, wanted)
         assert mpqueue.worker_info() is None
         is_struck = bool(num_struck)
-    assert place > 100
+    assert position > 100
 
 
 def test_ctrl_c_in_a_user_function_takes_no_element():

@@ -33,8 +33,10 @@ def test_no_token_is_lost_or_repeated(sizes, bins):
     for filler in (BestFit(LENGTH, bins), Concatenation(LENGTH)):
         rows = fill(filler, sizes)
         assert all(0 < sum(sizes_of(row)) <= LENGTH for row in rows)
-        places = [(piece.token, place) for row in rows for piece in row for place in range(piece.start, piece.stop)]
-        assert sorted(places) == [(token, place) for token, size in enumerate(sizes) for place in range(size)]
+        positions = [
+            (piece.token, position) for row in rows for piece in row for position in range(piece.start, piece.stop)
+        ]
+        assert sorted(positions) == [(token, position) for token, size in enumerate(sizes) for position in range(size)]
         assert all(piece.fields[0].tolist() == list(range(piece.start, piece.stop)) for row in rows for piece in row)
         assert filler.finish() == []
 

@@ -94,7 +94,7 @@ def test_first_snapshots_determine_the_interval(run):
 @pytest.mark.parametrize("first", [0, 1 << 31])
 @pytest.mark.parametrize("stages", [lambda kept: kept, lambda kept: kept.batch(3, collate=tuple).take(1 << 40)])
 def test_held_indices_are_plain_integers_in_a_state(first, stages):
-    dataset = stages(Dataset.range(1 << 40).skip(first).filter(lambda place: True).shuffle(buffer=500))
+    dataset = stages(Dataset.range(1 << 40).skip(first).filter(lambda position: True).shuffle(buffer=500))
     source, run = DatasetLanes(dataset.root), LaneRun(0, 1, 0, 0, context.begin_batch)
     lane = source.open_lane(run)
     for _ in range(40):

@@ -106,8 +106,8 @@ def test_part_is_read_by_index_in_any_order():
     (part,) = Dataset.range(100_000).split([0.3], seed=4)
     whole = list(part.batch(1000, collate=list))
     numbers = [number for batch in whole for number in batch]
-    places = np.random.default_rng(0).permutation(len(numbers))[:300].tolist()
-    assert part.__getitems__(places) == [numbers[place] for place in places]
+    positions = np.random.default_rng(0).permutation(len(numbers))[:300].tolist()
+    assert part.__getitems__(positions) == [numbers[position] for position in positions]
     assert part[-1] == numbers[-1]
     with pytest.raises(IndexError):
         part[len(numbers)]

@@ -42,14 +42,14 @@ def mixes(draw, most_length=1500, most_at=1200):
     count = draw(st.integers(2, 5))
     lengths = draw(st.lists(st.integers(1, most_length), min_size=count, max_size=count))
     # Places near the borders of blocks, which have at most 512 elements.
-    places = st.one_of(st.integers(1, most_at), st.sampled_from([510, 511, 512, 1020, 1024]))
-    seams = sorted(draw(st.sets(places, max_size=3)))
+    positions = st.one_of(st.integers(1, most_at), st.sampled_from([510, 511, 512, 1020, 1024]))
+    seams = sorted(draw(st.sets(positions, max_size=3)))
     schedule = [(seam, draw(weights_of(count))) for seam in (0, *seams)]
     changes = []
     for epoch in range(draw(st.integers(0, 3))):
-        changes += [(epoch, draw(st.one_of(st.just(0), places)), draw(weights_of(count)))]
+        changes += [(epoch, draw(st.one_of(st.just(0), positions)), draw(weights_of(count)))]
     if changes and draw(st.booleans()):
-        changes.append((changes[-1][0], draw(places), draw(weights_of(count))))
+        changes.append((changes[-1][0], draw(positions), draw(weights_of(count))))
     return lengths, schedule, changes, draw(st.sampled_from(STOPS))
 
 
@@ -93,14 +93,14 @@ def test_indexed_mix_equals_the_model(mix, epoch, seed, data):
     length = MOST if length is None else length
     picks = stage.inputs[0].picks(run, length)[:length]
     readers, reads = Readers(root), IndexedRun(seed, epoch, lambda *_: None)
-    places = data.draw(st.lists(st.integers(0, length - 1), max_size=40)) if length else []
-    expected = [stage.element(place, run).value() for place in places]
+    positions = data.draw(st.lists(st.integers(0, length - 1), max_size=40)) if length else []
+    expected = [stage.element(position, run).value() for position in positions]
     # Any access returns the same elements: singly, in blocks across seams, and all at once.
-    assert readers.at(places, reads) == expected
-    assert [readers.at([place], reads)[0] for place in places[:5]] == expected[:5]
+    assert readers.at(positions, reads) == expected
+    assert [readers.at([position], reads)[0] for position in positions[:5]] == expected[:5]
     found = readers.at(range(length), reads)
     assert [sample_id[0] for _, sample_id in found] == picks
-    assert [found[place] for place in places] == expected
+    assert [found[position] for position in positions] == expected
     count = data.draw(st.integers(0, length))
     assert counts_of(root.input, epoch, count, seed) == {at: picks[:count].count(at) for at in range(len(lengths))}
 
@@ -184,10 +184,10 @@ def test_lane_resumes_after_an_element_that_raised(stop):
     for lane, num_lanes in ((0, 1), (0, 2), (1, 2)):
         whole = outcomes_in(open_lane(root, lane, num_lanes), 40)
         opened = open_lane(root, lane, num_lanes)
-        for place in range(len(whole)):
+        for position in range(len(whole)):
             again = open_lane(root, lane, num_lanes, state=pickle.loads(pickle.dumps(opened.save())))
-            assert outcomes_in(again, 40 - place) == whole[place:]
-            assert outcomes_in(opened, 1) == whole[place : place + 1]
+            assert outcomes_in(again, 40 - position) == whole[position:]
+            assert outcomes_in(opened, 1) == whole[position : position + 1]
 
 
 def test_sample_that_raised_is_picked_again_with_the_new_weights():

@@ -16,7 +16,7 @@ from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import slots
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.position.cursors import EpochCursor, Place
+from mpqueue.plan.position.cursors import EpochCursor, ResumePoint
 from mpqueue.plan.position.stream_cursor import StreamCursor
 
 SIZES = [1, 100, 3000, 20_000]  # int64 values: from one word to more than twice the first memory of a slot
@@ -184,7 +184,7 @@ class Sequences(Dispatching):
         self.new_chance()
         self.world.pipeline.epochs.finish()
         self.at = (self.at[0], self.choose(range(self.length)))
-        self.world.pipeline.epochs.restart_at(Place(*self.at))
+        self.world.pipeline.epochs.restart_at(ResumePoint(*self.at))
         self.reached["elsewhere"] += 1
 
 
@@ -195,7 +195,7 @@ class Streams(Dispatching):
         self.lengths, self.epoch = [self.choose(range(7)) for _ in range(self.choose([1, 2, 3, 5]))], 0
         self.num_workers = self.choose([1, 2, 3])
         cursor = StreamCursor(len(self.lengths))
-        cursor.go_to(Place())
+        cursor.go_to(ResumePoint())
         credit = self.choose(range(1, 12))
         self.build(Source(SIZES, (), self.lengths), cursor, self.num_workers, credit, 1 << 40)
         self.expected = self.of_an_epoch()
@@ -206,12 +206,12 @@ class Streams(Dispatching):
     def the_consumer_goes_elsewhere(self):
         """Restart at the beginning of the epoch, or at the current place."""
         self.new_chance()
-        pipeline, place = self.world.pipeline, Place(self.epoch)
+        pipeline, point = self.world.pipeline, ResumePoint(self.epoch)
         if self.choose([False, True]):
-            place = pipeline.progress.place()
+            point = pipeline.progress.point()
         else:
             self.expected = self.of_an_epoch()
-        pipeline.epochs.restart_at(place)
+        pipeline.epochs.restart_at(point)
         self.reached["elsewhere"] += 1
 
     def of_an_epoch(self):
@@ -229,7 +229,7 @@ class Streams(Dispatching):
                 self.take()
             self.epoch += 1
             self.reached["end"] += 1
-            self.world.pipeline.epochs.restart_at(Place(self.epoch, counts=(0,) * len(self.lengths)))
+            self.world.pipeline.epochs.restart_at(ResumePoint(self.epoch, counts=(0,) * len(self.lengths)))
             self.expected = self.of_an_epoch()
             return
         lane, number = self.expected.pop(0)

@@ -14,7 +14,7 @@ from mpqueue.engine.backend import NotYet
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.plan.position.cursors import EpochCursor, Place
+from mpqueue.plan.position.cursors import EpochCursor, ResumePoint
 
 
 class Hands:
@@ -64,7 +64,7 @@ class Hands:
 
 def pipeline_of(cursor=None, *, epoch_end=None):
     cursor = cursor or EpochCursor(lambda: 6, 1)
-    cursor.go_to(Place())
+    cursor.go_to(ResumePoint())
     ledger = Ledger(cursor, 3, ordered=True)
     ends_epochs = epoch_end is not None
     pipeline = Pipeline(ledger, epoch_end=epoch_end, timed_epoch_end=False, ends_epochs=ends_epochs, skips=None)
@@ -154,7 +154,9 @@ def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):
     pipeline.guard.lock = Lock(pipeline.guard.lock, strike)
     with pytest.raises(KeyboardInterrupt):
         pipeline.step()
-    assert pipeline.progress.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
+    assert pipeline.progress.point() == ResumePoint(
+        0, position, tuple(range(position + 1, min(position + 1 + count, 6)))
+    )
     assert pipeline.step() is None
     assert positions(pipeline, 1) == [position]
 

@@ -86,5 +86,5 @@ def test_a_block_has_its_own_memory(form):
 def test_random_places_have_the_same_rows(tmp_path):
     shuffled = mpqueue.Dataset(table(tmp_path)).shuffle(block="group", blocks=4)
     indices = [row["number"] for row in shuffled]
-    places = np.random.default_rng(1).permutation(1000).tolist()
-    assert [row["number"] for row in shuffled.__getitems__(places)] == [indices[place] for place in places]
+    positions = np.random.default_rng(1).permutation(1000).tolist()
+    assert [row["number"] for row in shuffled.__getitems__(positions)] == [indices[position] for position in positions]

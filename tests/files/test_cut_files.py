@@ -117,10 +117,10 @@ def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, ind
         except FileError as error:
             num_errors += names(error, path, len(whole))
             continue
-        places = tuple(array.tobytes() for array in found.values())
-        if places in seen:
+        positions = tuple(array.tobytes() for array in found.values())
+        if positions in seen:
             continue
-        seen.add(places)
+        seen.add(positions)
         samples = source(path, index=index)
         try:
             assert as_text(samples) == wanted[: len(samples)]

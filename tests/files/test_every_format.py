@@ -94,8 +94,8 @@ def test_blocks_have_the_samples_of_their_indices(make, size):
     rows = source.get_blocks(blocks)
     indices = [index for block in blocks for index in block]
     assert len(rows) == len(indices)
-    places = random.Random(1).choices(range(len(indices)), k=60)
-    assert [*map(comparable, rows[places])] == read(source, [indices[place] for place in places])
+    positions = random.Random(1).choices(range(len(indices)), k=60)
+    assert [*map(comparable, rows[positions])] == read(source, [indices[position] for position in positions])
     assert len(source.get_blocks([])) == 0
     if isinstance(source, files.Parquet | files.Arrow):
         with pytest.raises(LookupError):

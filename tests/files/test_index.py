@@ -279,9 +279,9 @@ def test_changed_bit_anywhere_in_an_index_is_detected(paths, cache):
     arrays = {name: array.tobytes() for name, array in index_file.read(index.path).items()}
     whole = Path(index.path).read_bytes()
     num_noticed = 0
-    for place in range(len(whole)):
+    for position in range(len(whole)):
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
+        damaged[position] ^= 1 << position % 8
         Path(index.path).write_bytes(damaged)
         try:
             found = index_file.read(index.path)
@@ -295,8 +295,8 @@ def test_damaged_index_is_created_again_with_one_warning(paths, cache, caplog):
     index = Index("bytes", 1, paths, scan, cache)
     whole = Path(index.path).read_bytes()
     flipped = [bytearray(whole) for _ in range(5)]
-    for damaged, place in zip(flipped, (0, 20, 40, whole.index(b"12345"), len(whole) - 1), strict=True):
-        damaged[place] ^= 1
+    for damaged, position in zip(flipped, (0, 20, 40, whole.index(b"12345"), len(whole) - 1), strict=True):
+        damaged[position] ^= 1
     for damaged in (whole[:-101], *flipped):
         Path(index.path).write_bytes(damaged)
         caplog.clear()

@@ -130,9 +130,9 @@ def test_decompressed_content_is_reused_and_created_again_if_deleted(tmp_path, m
     assert JSONLines(path, index=kept)[5] == VALUES[5]
 
 
-def flipped(path, place):
+def flipped(path, position):
     data = bytearray(path.read_bytes())
-    data[place] ^= 1
+    data[position] ^= 1
     path.write_bytes(data)
 
 

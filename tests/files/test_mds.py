@@ -127,9 +127,9 @@ def test_pickles_are_rejected_unless_allowed(folder):
     assert mds_values.decoder("pkl", decode_images=True)(pickle.dumps([1])) == [1]
 
 
-def set_item(shard, key, place, value):
+def set_item(shard, key, position, value):
     """Return a function that changes an item of a part of a shard's description."""
-    return lambda content: content["shards"][shard][key].__setitem__(place, value)
+    return lambda content: content["shards"][shard][key].__setitem__(position, value)
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,11 @@ def test_threads_that_decode_row_groups_do_not_share_a_reader(path, monkeypatch)
     """Both threads are in the middle of a row group at the same time. Their two readers are used again."""
     both, held, made, num_made = threading.Barrier(2), threading.local(), [], set()
 
-    def pread(*place, real=os.pread):
+    def pread(*position, real=os.pread):
         if not hasattr(held, "met"):
             held.met = True
             both.wait(60)
-        return real(*place)
+        return real(*position)
 
     def make(reader, *source, real=pq.ParquetFile.__init__, **options):
         made.append(None)

@@ -39,9 +39,9 @@ def test_records_equal_the_written_ones(tmp_path, check_crc, monkeypatch):
 def test_changed_bit_anywhere_raises(tmp_path):
     whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
     path = tmp_path / "changed.tfrecord"
-    for place in range(len(whole)):
+    for position in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+        changed[position] ^= 1 << position % 8
         path.write_bytes(changed)
         with pytest.raises(FileError, match=r"changed\.tfrecord, byte \d+: "):
             list(TFRecord(path))
@@ -94,10 +94,12 @@ def test_compressed_file_truncated_anywhere_raises(tmp_path, kind):
 @pytest.mark.parametrize("at", [0, 12], ids=["length", "record"])
 def test_error_in_the_content_of_a_compressed_file_has_no_offset_in_the_file(tmp_path, at):
     data = bytearray(written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes())
-    place = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1]) + at  # in the third record
-    data[place] ^= 1
+    position = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1]) + at  # in the third record
+    data[position] ^= 1
     (tmp_path / "a.tfrecord.gz").write_bytes(gzip.compress(data))
-    with pytest.raises(FileError, match=rf"a\.tfrecord\.gz: the .* \(at byte {place:,} of the decompressed") as caught:
+    with pytest.raises(
+        FileError, match=rf"a\.tfrecord\.gz: the .* \(at byte {position:,} of the decompressed"
+    ) as caught:
         list(TFRecord(tmp_path / "a.tfrecord.gz", index=tmp_path / "kept"))
     assert caught.value.offset is None
 
@@ -110,9 +112,9 @@ def test_changed_bit_of_decompressed_content_is_repaired_anywhere_in_a_record(tm
     records = TFRecord(path, check_crc=check_crc, index=kept)
     (plain,) = kept.glob("*.unpacked")
     whole = plain.read_bytes()
-    for place in range(0, len(whole), 9):
+    for position in range(0, len(whole), 9):
         changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+        changed[position] ^= 1 << position % 8
         plain.write_bytes(changed)
         caplog.clear()
         assert list(pickle.loads(pickle.dumps(records))) == RECORDS[:3]

@@ -20,7 +20,7 @@ RANDOM_S = 0.4  # each
 NUM_BATCHES = 3
 
 
-def place_of(loader):
+def position_of(loader):
     state = loader.state_dict()
     return state["epoch"], state["position"]
 
@@ -39,10 +39,10 @@ def check_epoch(loader, feed, epoch, call, *, is_counted):
         found += [int(batch[0]) for batch in got]
         number = epoch * NUM_BATCHES + len(found)
         whole = (epoch + 1, 0)  # known when the end was requested, or with the last batch
-        assert place_of(loader) in {divmod(number, NUM_BATCHES), (epoch, len(found))}
+        assert position_of(loader) in {divmod(number, NUM_BATCHES), (epoch, len(found))}
         assert found == list(range(len(found)))
     assert found == list(range(NUM_BATCHES))
-    assert is_counted or place_of(loader) == whole
+    assert is_counted or position_of(loader) == whole
 
 
 @pytest.mark.parametrize("is_counted", [False, True])

@@ -20,5 +20,5 @@ def show_groups(monkeypatch, folder, own, *mounts):
     limits._folders.cache_clear()
 
 
-def mounted(root, place, kind="cgroup2", options="nsdelegate"):
-    return {"root": root, "place": str(place).replace(" ", r"\040"), "kind": kind, "options": options}
+def mounted(root, position, kind="cgroup2", options="nsdelegate"):
+    return {"root": root, "place": str(position).replace(" ", r"\040"), "kind": kind, "options": options}

@@ -91,8 +91,8 @@ def _write_mds(folder):
     for number in range(2):
         samples = [struct.pack("<Iq", 3 + i, i) + b"x" * (3 + i) for i in range(20)]
         start = 4 + 4 * 21
-        places = [start + sum(map(len, samples[:i])) for i in range(21)]
-        data = struct.pack(f"<I{21}I", 20, *places) + b"".join(samples)
+        positions = [start + sum(map(len, samples[:i])) for i in range(21)]
+        data = struct.pack(f"<I{21}I", 20, *positions) + b"".join(samples)
         (folder / f"shard.{number}.mds").write_bytes(data)
         shards.append(
             {"format": "mds", "column_names": ["b", "i"], "column_encodings": ["bytes", "int64"], "column_sizes": [None, 8],

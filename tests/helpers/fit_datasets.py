@@ -31,10 +31,10 @@ class Marked:
 
     def __getitem__(self, index):
         self.note(f"item {index}")
-        place = index % len(self.features)
-        features = self.features[place].copy()
+        position = index % len(self.features)
+        features = self.features[position].copy()
         features[0] = np.array([index, *self.marks(), 0]) * self.SCALE
-        return self.make(features, self.targets[place])
+        return self.make(features, self.targets[position])
 
     def marks(self):
         return self.state, 0

@@ -75,13 +75,13 @@ def pass_gate(address: str, tag: int = 0) -> None:
         connection.recv(1)
 
 
-def stop_at(place: Any, name: str, when: str, address: str, *, once: bool = False) -> None:
+def stop_at(position: Any, name: str, when: str, address: str, *, once: bool = False) -> None:
     """Make a method of this process stop at a gate "before" or "after" each call, or only the next call if ``once``."""
-    original = getattr(place, name)
+    original = getattr(position, name)
 
     def stopping(*args: Any, **kwargs: Any) -> Any:
         if once:
-            setattr(place, name, original)
+            setattr(position, name, original)
         if when == "before":
             pass_gate(address)
         result = original(*args, **kwargs)
@@ -89,4 +89,4 @@ def stop_at(place: Any, name: str, when: str, address: str, *, once: bool = Fals
             pass_gate(address)
         return result
 
-    setattr(place, name, stopping)
+    setattr(position, name, stopping)

@@ -14,7 +14,7 @@ from mpqueue.engine.backend import EndOfStream
 from mpqueue.loader.session import Session
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.resolve import resolve
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.worker import context
 from mpqueue.worker.runners import lane_runner
@@ -93,13 +93,13 @@ def expected(length=12, num_lanes=LANES):
 
 
 @contextlib.contextmanager
-def running(source, *, workers=3, lanes=LANES, backend="process", place=None, skips=False, **options):
+def running(source, *, workers=3, lanes=LANES, backend="process", point=None, skips=False, **options):
     session = Session()
     on_error = "skip" if skips else "raise"
     plan = resolve(source, Options(lanes=lanes, on_error=on_error), seed=3, seed_given=True)
     job = Job(plan=plan, workers=workers, options=Options(**options))
     try:
-        yield session.start(job, StreamCursor(lanes), backend, 2 * lanes, place or Place())
+        yield session.start(job, StreamCursor(lanes), backend, 2 * lanes, point or ResumePoint())
     finally:
         session.stop()
 
@@ -127,8 +127,8 @@ class AtGate:
     """A callable that passes a gate once, before one element."""
 
     def __init__(self, gate, fuse, lane, number):
-        self.gate, self.fuse, self.place = gate, str(fuse), (lane, number)
+        self.gate, self.fuse, self.point = gate, str(fuse), (lane, number)
 
     def __call__(self, run, number):
-        if (run.lane, number) == self.place and burns(self.fuse):
+        if (run.lane, number) == self.point and burns(self.fuse):
             pass_gate(self.gate)

@@ -121,8 +121,8 @@ class ScriptedServer:
 
     def send_spec(self, number, body, flags, part=MAX_BODY):
         parts = [body[at : at + part] for at in range(0, len(body), part)]
-        for place, text in enumerate(parts):
-            more = MORE if place < len(parts) - 1 else 0
+        for point, text in enumerate(parts):
+            more = MORE if point < len(parts) - 1 else 0
             self.send(Text(ToConsumer.SPEC, flags | more, number, text).pack())
 
     def offer_of(self, batch, epoch=0, position=0, flags=0):

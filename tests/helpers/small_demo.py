@@ -33,8 +33,8 @@ def run(folder, code, *options, files=(64, 16), **environ):
         files: Numbers of training files and of held-out files.
         environ: Environment variables.
     """
-    for place, name in enumerate(("left", "right")):
-        noise = np.random.default_rng(place).integers(0, 256, (300, 320, 3), np.uint8)
+    for position, name in enumerate(("left", "right")):
+        noise = np.random.default_rng(position).integers(0, 256, (300, 320, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"{name}.png")
     (folder / "program.py").write_text(SMALL.format(*files) + code)
     paths = os.pathsep.join([str(SCRIPTS), str(Path(mpqueue.__file__).parents[1])])

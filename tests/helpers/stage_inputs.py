@@ -7,7 +7,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 
 def lane_run(skip=None):
     """Return the `LaneRun` of a lane that draws no random numbers."""
-    return LaneRun(0, 1, seed=0, epoch=0, begin=lambda seed, epoch, place: None, skip=skip)
+    return LaneRun(0, 1, seed=0, epoch=0, begin=lambda seed, epoch, position: None, skip=skip)
 
 
 def opened_at(source, run, state):
@@ -36,7 +36,7 @@ class Samples(LaneStage):
                 raise self.samples[self.at - 1]
             block.append(self.at)
             self.at += 1
-        return [self.samples[place] for place in block], block
+        return [self.samples[position] for position in block], block
 
     def get_state(self, states, held):
         states.append({"at": self.at, "held": list(held)})

@@ -1,13 +1,13 @@
 """Functions of the package that a test replaces by ones that also call the original."""
 
 
-def wrap(monkeypatch, place, name, wrapper):
+def wrap(monkeypatch, position, name, wrapper):
     """Replace a function by a call of ``wrapper``, with the original function and the arguments."""
-    original = getattr(place, name)
-    monkeypatch.setattr(place, name, lambda *args, **kwargs: wrapper(original, *args, **kwargs))
+    original = getattr(position, name)
+    monkeypatch.setattr(position, name, lambda *args, **kwargs: wrapper(original, *args, **kwargs))
 
 
-def recorded(monkeypatch, place, name):
+def recorded(monkeypatch, position, name):
     """Return a list that gets the arguments of each call of a function, after the call."""
     calls = []
 
@@ -16,5 +16,5 @@ def recorded(monkeypatch, place, name):
         calls.append(args)
         return result
 
-    wrap(monkeypatch, place, name, record)
+    wrap(monkeypatch, position, name, record)
     return calls

@@ -134,7 +134,7 @@ def state_of(loader):
     return {name: value for name, value in loader.state_dict().items() if name not in {"checksum", "ends", "starts"}}
 
 
-def places(loader, loop, num_loops=3):
+def positions(loader, loop, num_loops=3):
     """Return the batches of several loops, and the state and ``last`` after each of them."""
     found = []
     for _ in range(num_loops):
@@ -150,7 +150,7 @@ def places(loader, loop, num_loops=3):
 @pytest.mark.parametrize("number", [1, 4])
 def test_states_and_last_equal_those_of_a_plain_loop(order, number):
     with opened(order) as plain, opened(order) as held:
-        assert places(held, lambda loader: ahead(loader, number)) == places(plain, iter)
+        assert positions(held, lambda loader: ahead(loader, number)) == positions(plain, iter)
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -34,23 +34,23 @@ class Numbers:
 class NumbersOfLane:
     def __init__(self, source, run):
         self.source, self.run = source, run
-        self.place, self.epoch = (run.lane, run.epoch) if run.state is None else run.state
-        self.has_any = any(place % source.left_out for place in range(run.lane, source.size, run.num_lanes))
+        self.point, self.epoch = (run.lane, run.epoch) if run.state is None else run.state
+        self.has_any = any(point % source.left_out for point in range(run.lane, source.size, run.num_lanes))
 
     def next(self):
         source, run = self.source, self.run
         while True:
-            if self.place >= source.size:
+            if self.point >= source.size:
                 if not (run.endless and self.has_any):
                     raise StreamEnd
-                self.place, self.epoch = run.lane, self.epoch + 1
-            place, self.place = self.place, self.place + run.num_lanes
-            if place % source.left_out:
-                run.begin(run.seed, self.epoch, place)
-                return np.array([self.epoch, place, mpqueue.rng().integers(1 << 30)])
+                self.point, self.epoch = run.lane, self.epoch + 1
+            point, self.point = self.point, self.point + run.num_lanes
+            if point % source.left_out:
+                run.begin(run.seed, self.epoch, point)
+                return np.array([self.epoch, point, mpqueue.rng().integers(1 << 30)])
 
     def save(self):
-        return [self.place, self.epoch]
+        return [self.point, self.epoch]
 
 
 def rounds(streams):

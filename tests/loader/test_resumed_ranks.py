@@ -79,10 +79,10 @@ def test_batches_are_known_after_resumes_and_seeks(order, worlds):
                 with pytest.raises(LookupError, match=f"another number of ranks.*at batch {known_from}"):
                     ask(1, known_from - 1)
         # From the epoch after it, back into the epoch that other ranks began.
-        place = sorted(of_rank)[1]
-        assert place >= (1, known_from)
-        loader.seek(*place)
-        assert seen(loader) == {each: samples for each, samples in of_rank.items() if each >= place}
+        point = sorted(of_rank)[1]
+        assert point >= (1, known_from)
+        loader.seek(*point)
+        assert seen(loader) == {each: samples for each, samples in of_rank.items() if each >= point}
     returned += [samples for of_rank in found for (epoch, batch), samples in sorted(of_rank.items())[2:] if epoch == 1]
     # No batch of the epoch is lost. The last round is filled, or dropped.
     distinct = set(map(tuple, returned))
@@ -97,16 +97,16 @@ def test_batches_are_known_after_resumes_and_seeks(order, worlds):
         assert min(seen(loader)) == (0, 5)
         whole_epoch = seen(loader)
         assert min(whole_epoch) == (1, 0)
-        assert all(loader.explain(*place).samples == samples for place, samples in whole_epoch.items())
+        assert all(loader.explain(*point).samples == samples for point, samples in whole_epoch.items())
 
 
 def _began(worlds):
     """Return the batch of all ranks at which the last number of ranks began."""
-    place = began = 0
+    point = began = 0
     for number, world in enumerate(worlds):
         if number and world != worlds[number - 1]:
-            began = place
-        place += 2 * world
+            began = point
+        point += 2 * world
     return began
 
 

@@ -237,13 +237,13 @@ class TestExclude:
 
 
 class TestBadInput:
-    @pytest.mark.parametrize("place", [(0.0, 1), (True, 0), ("0", 1), (0, None), (-1, 0), (0, -1)])
-    def test_place_must_consist_of_integers_from_0(self, place):
+    @pytest.mark.parametrize("point", [(0.0, 1), (True, 0), ("0", 1), (0, None), (-1, 0), (0, -1)])
+    def test_place_must_consist_of_integers_from_0(self, point):
         loader = loader_of()
-        error, text = (ValueError, "must be 0 or more") if -1 in place else (TypeError, "must be an integer")
+        error, text = (ValueError, "must be 0 or more") if -1 in point else (TypeError, "must be an integer")
         for call in (loader.explain, loader.compute, loader.seek):
             with pytest.raises(error, match=text):
-                call(*place)
+                call(*point)
 
     @pytest.mark.parametrize("order", ORDERS)
     def test_batch_after_the_end_does_not_exist(self, order):

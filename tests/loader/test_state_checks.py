@@ -222,7 +222,7 @@ MISSING = object()
 
 def edits(state):
     """Yield copies of nested data that differ in one place, with the name of the place."""
-    for path, value in places(state, ()):
+    for path, value in positions(state, ()):
         *folder, last = path
         missing = [] if isinstance(last, int) else [MISSING]
         for other in [*others(value), *missing]:
@@ -235,15 +235,15 @@ def edits(state):
             yield path, changed
 
 
-def places(value, path):
+def positions(value, path):
     if path:
         yield path, value
     if isinstance(value, dict):
         for key in value:
-            yield from places(value[key], (*path, key))
+            yield from positions(value[key], (*path, key))
     if isinstance(value, list):
         for number in range(min(len(value), 3)):  # the others are similar
-            yield from places(value[number], (*path, number))
+            yield from positions(value[number], (*path, number))
 
 
 def others(value):

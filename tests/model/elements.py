@@ -198,13 +198,13 @@ class Numbered(Made):
     With ``shows``, the value is the pair (number, value), as in `enumerate`.
     """
 
-    def __init__(self, inner, number, part=None, place=None, *, shows=False):
+    def __init__(self, inner, number, part=None, position=None, *, shows=False):
         super().__init__(inner)
-        self._number, self._part, self._place, self._shows = number, part, place, shows
+        self._number, self._part, self._position, self._shows = number, part, position, shows
 
     @property
     def token(self):
-        return (self._number, self.inner.token) if self._place is None else self._place
+        return (self._number, self.inner.token) if self._position is None else self._position
 
     def ids(self):
         return named(self._part, self.inner.ids())
@@ -238,8 +238,8 @@ def within(part, ids):
 class Joined(Element):
     """A batch. It keeps the elements that are left, and the random numbers of ``token``; None: of its first element."""
 
-    def __init__(self, parts, collate, key, place=None, token=None):
-        self.parts, self._rest = parts, (collate, key, place, token)
+    def __init__(self, parts, collate, key, position=None, token=None):
+        self.parts, self._rest = parts, (collate, key, position, token)
 
     @property
     def token(self):
@@ -274,8 +274,8 @@ class Joined(Element):
 class Pair(Element):
     """A tuple of `zip`, which is left out as a whole: the elements of its inputs may belong together."""
 
-    def __init__(self, parts, place=None):
-        self._parts, self.token = parts, tuple(part.token for part in parts) if place is None else place
+    def __init__(self, parts, position=None):
+        self._parts, self.token = parts, tuple(part.token for part in parts) if position is None else position
 
     def ids(self):
         return [each for number, part in enumerate(self._parts) for each in named(number, part.ids())]

@@ -197,30 +197,30 @@ class ApartRun(IndexRun):
 
     @property
     def batch(self):
-        return min(self.places)
+        return min(self.points)
 
     @batch.setter
     def batch(self, number):
-        self.places = [number] * self.world
+        self.points = [number] * self.world
 
     def take(self):
         """Return the next batch of each rank; some end later than others."""
         if self.loop != self.epoch:
             self.loop = None
             return [END] * self.world
-        found = [self._next(*place) for place in enumerate(self.places)]
-        self.places = [self.end(self.epoch) if each is None else each.batch + 1 for each in found]
+        found = [self._next(*point) for point in enumerate(self.points)]
+        self.points = [self.end(self.epoch) if each is None else each.batch + 1 for each in found]
         self._note(found)
         self.settle()
         return [END if each is None else plain(each.value) for each in found]
 
-    def _next(self, rank, place):
+    def _next(self, rank, point):
         known = self.of(self.epoch, rank)
-        number = min((number for number in known if number >= place), default=None)
+        number = min((number for number in known if number >= point), default=None)
         if number is None and len(known) == MOST:
             raise Impossible
         # Exclusions leave out batches of all ranks, or fill them.
-        before = range(place, self.end(self.epoch) if number is None else number)
+        before = range(point, self.end(self.epoch) if number is None else number)
         if not self.of(self.epoch, rank, skips=False).keys().isdisjoint(before):
             self.own = [*self.own[:rank], self.epoch, *self.own[rank + 1 :]]
         return known.get(number)
@@ -229,11 +229,11 @@ class ApartRun(IndexRun):
         """Continue at the states: each rank alone where it was, or all ranks at their one place."""
         if not is_own:
             super().load(state, world)
-            self.places = [self.batch] * world
+            self.points = [self.batch] * world
             return self
         vars(self).update(vars(state.state()))
         self.loop, self.goes, self.last = None, [True] * world, None
-        if self.end(self.epoch) in self.places:
+        if self.end(self.epoch) in self.points:
             raise Impossible  # some ranks continue the epoch, and others begin the next one
         return self
 
@@ -244,7 +244,7 @@ class ApartRun(IndexRun):
 
     def first_new(self):
         """Return the number of the batch after all returned batches; None: the ranks do not know that."""
-        return super().first_new() if len(set(self.places)) == 1 else None
+        return super().first_new() if len(set(self.points)) == 1 else None
 
 
 class StreamRun(IndexRun):
@@ -268,12 +268,12 @@ class StreamRun(IndexRun):
             stream.weigh(weights)
         return stream
 
-    def _reopen(self, place):
+    def _reopen(self, point):
         self.stream = self._opened()
         for before, change in self.drops:
             self.stream.advance(before)
             (self.stream.drop if isinstance(change, set) else self.stream.weigh)(change)
-        self.stream.advance(place)
+        self.stream.advance(point)
 
     def begin(self):
         super().begin()
@@ -313,7 +313,7 @@ class StreamRun(IndexRun):
         made = copy.copy(self)
         made.changes, made.drops, made.excluded = list(self.changes), list(self.drops), set(self.excluded)
         made.reweighed = list(self.reweighed)
-        made.saved, made.known, made.stream = self.stream.place(), {}, None
+        made.saved, made.known, made.stream = self.stream.position(), {}, None
         return made
 
     def load(self, state, world, *, is_own=False):
@@ -335,7 +335,7 @@ class StreamRun(IndexRun):
         self.stream.weigh(weights)
         self.reweighed.append(weights)
         if any(self.stream.counts()):
-            self.drops.append((self.stream.place(), weights))
+            self.drops.append((self.stream.position(), weights))
         self.known = {}
 
     def exclude(self, ids):
@@ -344,7 +344,7 @@ class StreamRun(IndexRun):
             self.changes.append(Change(self.epoch, self.batch, self.world, new))
             self.excluded |= new
             if any(self.stream.counts()):
-                self.drops.append((self.stream.place(), new))
+                self.drops.append((self.stream.position(), new))
             self.stream.drop(new)
         self.known = {}
 

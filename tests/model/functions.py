@@ -381,7 +381,7 @@ class InBlocks(AtOnce):
     """A source that also reads whole blocks."""
 
     def get_blocks(self, blocks):
-        return ByPlaces([self[index] for block in blocks for index in block])
+        return ByPositions([self[index] for block in blocks for index in block])
 
 
 class DrawnInBlocks(InBlocks):
@@ -394,10 +394,10 @@ class DrawnInBlocks(InBlocks):
         return [(index,) for index in indices]
 
     def get_blocks(self, blocks):
-        return ByPlaces([(index, *drawn(self.kinds)) for block in blocks for index in block], self.kinds)
+        return ByPositions([(index, *drawn(self.kinds)) for block in blocks for index in block], self.kinds)
 
 
-class ByPlaces:
+class ByPositions:
     """Samples that are indexed by a list of places; with ``kinds``, the samples of a request draw."""
 
     def __init__(self, samples, kinds=""):
@@ -406,9 +406,9 @@ class ByPlaces:
     def __len__(self):
         return len(self.samples)
 
-    def __getitem__(self, places):
+    def __getitem__(self, positions):
         numbers = drawn(self.kinds)
-        return [(*self.samples[place], *numbers) for place in places]
+        return [(*self.samples[position], *numbers) for position in positions]
 
 
 class Awaiting(Samples):

@@ -96,12 +96,12 @@ def index_picks(spans, cuts, lengths, stop, words):
 def _picks_of(span, given, lengths, stop, words, end):
     """Yield the inputs of a span, count them in ``given``, and return whether the mixture ends with it."""
     left = tuple(None if length is None else length - count for length, count in zip(lengths, given, strict=True))
-    places, is_last = _extent(span, left, stop, None if end is None else end - span.start)
+    positions, is_last = _extent(span, left, stop, None if end is None else end - span.start)
     counts = quotas(span.weights)
     size = sum(counts)
-    for number in itertools.count() if places is None else range(-(-places // size)):
-        is_whole = places is None or (number + 1) * size <= places
-        for at in block(span, words, number, counts if is_whole else apportioned(counts, places - number * size)):
+    for number in itertools.count() if positions is None else range(-(-positions // size)):
+        is_whole = positions is None or (number + 1) * size <= positions
+        for at in block(span, words, number, counts if is_whole else apportioned(counts, positions - number * size)):
             given[at] += 1
             yield at
     return is_last
@@ -122,11 +122,11 @@ def _extent(span, left, stop, most):
             return most, False
         whole = min(each // counts[at] for at, each in known.items())
         sizes = range(sum(counts) - 1, -1, -1)
-        places = whole * sum(counts) + next(
-            places for places in sizes
-            if all(apportioned(counts, places)[at] <= each - whole * counts[at] for at, each in known.items())
+        positions = whole * sum(counts) + next(
+            positions for positions in sizes
+            if all(apportioned(counts, positions)[at] <= each - whole * counts[at] for at, each in known.items())
         )  # fmt: skip
-        return (places, True) if most is None or places < most else (most, False)
+        return (positions, True) if most is None or positions < most else (most, False)
     if stop == "never" or any(left[at] is None for at in span.needed):
         return most, False
     needed = {at: left[at] or 0 for at in span.needed}
@@ -136,18 +136,18 @@ def _extent(span, left, stop, most):
         return most, False  # a later span reads the rest of these
     needed = {at: each for at, each in needed.items() if at in used}
     whole = max(max(0, -(-each // counts[at]) - 1) for at, each in needed.items())
-    places = whole * sum(counts) + next(
-        places for places in range(1, sum(counts) + 1)
-        if all(apportioned(counts, places)[at] >= each - whole * counts[at] for at, each in needed.items())
+    positions = whole * sum(counts) + next(
+        positions for positions in range(1, sum(counts) + 1)
+        if all(apportioned(counts, positions)[at] >= each - whole * counts[at] for at, each in needed.items())
     )  # fmt: skip
-    return (places, True) if most is None or places <= most else (most, False)
+    return (positions, True) if most is None or positions <= most else (most, False)
 
 
-def apportioned(counts, places):
+def apportioned(counts, positions):
     """Return the quotas of a shorter block, by largest remainders; the first of equal ones is preferred."""
     size = sum(counts)
-    shares = [count * places // size for count in counts]
-    by_remainder = sorted(range(len(counts)), key=lambda at: -(counts[at] * places % size))
-    for at in by_remainder[: places - sum(shares)]:
+    shares = [count * positions // size for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda at: -(counts[at] * positions % size))
+    for at in by_remainder[: positions - sum(shares)]:
         shares[at] += 1
     return shares

@@ -18,7 +18,7 @@ from mpqueue.dataset.mix.arithmetic import shuffled
 from mpqueue.seeding.global_rng import number_of
 from mpqueue.seeding.permutation import SampleOrder, mixed_numbers
 from mpqueue.seeding.picks import Picks
-from mpqueue.seeding.seeds import BatchSeed, generator, permutation, place_of, sequence_of
+from mpqueue.seeding.seeds import BatchSeed, generator, permutation, position_of, sequence_of
 
 __all__ = [
     "Picks",
@@ -27,7 +27,7 @@ __all__ = [
     "drawn",
     "mixed_numbers",
     "permutation",
-    "place_of",
+    "position_of",
     "seed_of_stage",
     "shuffled",
 ]
@@ -43,8 +43,8 @@ def seed_of_stage(seed: int, number: int) -> int:
 class Numbers:
     """The generators that user code finds: all of them restart from (seed, epoch, place)."""
 
-    def __init__(self, seed: int, epoch: int, place: int) -> None:
-        self._key = seed, epoch, place
+    def __init__(self, seed: int, epoch: int, position: int) -> None:
+        self._key = seed, epoch, position
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -77,7 +77,7 @@ _thread = _Thread()
 def call(key: tuple[int, int, Any], function: Callable[..., Any], *arguments: Any) -> Any:
     """Before each call of user code, the random numbers restart; ``key`` is (seed, epoch, token)."""
     seed, epoch, token = key
-    before, _thread.now = _thread.now, Numbers(seed, epoch, place_of(token))
+    before, _thread.now = _thread.now, Numbers(seed, epoch, position_of(token))
     try:
         made = function(*arguments)
         return _awaited(made) if inspect.iscoroutine(made) else made

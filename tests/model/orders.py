@@ -136,11 +136,11 @@ class Index:
         """Return the (place, index) of each sample of a batch, by its number over all ranks."""
         if self.balance is None:
             return self.in_order(number)
-        return [(place, self._index(place)) for place in self._windows.places(number)]
+        return [(position, self._index(position)) for position in self._windows.positions(number)]
 
     def plain(self, number):
         """Return the places of the samples of a batch before any division."""
-        return [place for place, _ in self.in_order(number)]
+        return [position for position, _ in self.in_order(number)]
 
     def in_order(self, number):
         """Return the same as `samples`, without a division."""
@@ -149,36 +149,36 @@ class Index:
             lists = [setup.batch_sampler[at % length] for at in range(number + 1)]
             return list(enumerate(lists[-1], sum(map(len, lists[:-1]))))
         if not self._joins:
-            place = number if length is None else number % length
+            position = number if length is None else number % length
             if setup.shuffle and setup.sampler is None:
-                place = int(permutation(seed, epoch, length)[place])
-            return [(number, place if setup.sampler is None else self._sampler[place])]
+                position = int(permutation(seed, epoch, length)[position])
+            return [(number, position if setup.sampler is None else self._sampler[position])]
         first = number * self._size
         last = first + (self._size if self._fills or length is None else min(self._size, length - first))
-        return [(place, self._index(place)) for place in range(first, last)]
+        return [(position, self._index(position)) for position in range(first, last)]
 
-    def _index(self, place):
+    def _index(self, position):
         """Return the request to the source at a place of the order of samples."""
         setup, length, (seed, epoch, *_) = self._setup, self.length(), self._run
         if setup.sampler is not None:
-            return self._sampler[place % length]
+            return self._sampler[position % length]
         if setup.shuffle and self._stage is None:
-            return int(SampleOrder(seed, shuffle=True).at(epoch, length, [place % length])[0])
-        return place if length is None else place % length
+            return int(SampleOrder(seed, shuffle=True).at(epoch, length, [position % length])[0])
+        return position if length is None else position % length
 
-    def cost(self, place, function):
+    def cost(self, position, function):
         """Return the cost of a sample: a function of its id, or of all ids of an element that has several."""
-        return self._cost_of(self._index(place), function)
+        return self._cost_of(self._index(position), function)
 
     def _cost_of(self, index, function):
         ids = self.element(index, index).ids()
         return function(ids[0] if len(ids) == 1 else tuple(ids))
 
-    def element(self, place, index):
+    def element(self, position, index):
         """Return a sample. Its random numbers follow from its place in the order; of a dataset, from its index."""
         if self._stage is not None:
             return self._stage.element(index, self._run)
-        at = place if self._joins else index
+        at = position if self._joins else index
         return Single(index, [index], lambda: call((*self._run[:2], at), self._source.__getitem__, index))
 
     def batch(self, samples, excluded, first):
@@ -203,21 +203,21 @@ class Index:
         samples.
         """
         samples = self.samples(number)
-        own, first_place = self._kept(samples, excluded), samples[0][0]
+        own, first_position = self._kept(samples, excluded), samples[0][0]
         if self._world == 1 or (own and not self._drops):
-            return own, first_place
+            return own, first_position
         of_ranks = [self.samples(each) for each in rounds]
         empty = [not self._kept(each, excluded) for each in of_ranks]
         if any(empty) if self._drops else all(empty):
-            return [], first_place
+            return [], first_position
         first = [self.in_order(each) for each in range(self._world)]
         for other in [*first[rank:], *first[:rank], *of_ranks[rank:], *of_ranks[:rank]] if not own else ():
             kept = self._kept(other, excluded)
             if kept:
-                places = [place for place, _ in samples] if self.balance else itertools.count(first_place)
-                moved = [(place, index) for place, (_, index) in zip(places, kept, strict=False)]
-                return moved if self._joins else kept, first_place
-        return own, first_place
+                positions = [position for position, _ in samples] if self.balance else itertools.count(first_position)
+                moved = [(position, index) for position, (_, index) in zip(positions, kept, strict=False)]
+                return moved if self._joins else kept, first_position
+        return own, first_position
 
     def _kept(self, samples, excluded):
         return [each for each in samples if self.element(*each).without(excluded) is not None]
@@ -229,8 +229,8 @@ class Index:
         before = -(-start // world)
         for turn in itertools.count() if turns is None else range(turns):
             rounds = list(itertools.islice(left, world))
-            place = self._run.epoch, before + turn
-            excluded = excluded_at(changes, *place, world)
+            position = self._run.epoch, before + turn
+            excluded = excluded_at(changes, *position, world)
             samples, first = self.edited(rounds[rank], rounds, rank, excluded)
             batch = self.batch(samples, excluded, first) if samples else None
             if batch is not None:
@@ -240,7 +240,7 @@ class Index:
                     is_error = isinstance(left_over, Failed)
                     ids = batch.ids() if is_error else left_over.ids()
                     value = left_over if is_error else left_over.value()
-                    yield Batch(*place, ids, value, skipped, costs(turn, rank))
+                    yield Batch(*position, ids, value, skipped, costs(turn, rank))
 
     def _costs(self, changes):
         """Return a function that returns the costs of a batch and of its step, of their remaining samples."""
@@ -311,13 +311,13 @@ class Stream:
         """Return the number of elements of each lane, which are the state of a stream."""
         return [lane.count for lane in self.lanes]
 
-    def place(self):
+    def position(self):
         """Return the number of elements of each lane, and whether it is at the end."""
         return [(lane.count, lane.has_ended) for lane in self.lanes]
 
-    def advance(self, place):
+    def advance(self, position):
         """Read each lane up to a place. A lane that ended there remains so, whatever changes there."""
-        for lane, (count, has_ended) in zip(self.lanes, place, strict=True):
+        for lane, (count, has_ended) in zip(self.lanes, position, strict=True):
             while lane.count < count:
                 lane.next()
             if has_ended:

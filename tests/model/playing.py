@@ -138,8 +138,8 @@ ALWAYS = {
     "next", "finish", "again", "save", "load", "older", "statistics", "kill", "pause", "stop", "mark", "other",
     "interrupt", "fork", "clock", "damage",
 }  # fmt: skip
-PLACES = {"last", "explain", "compute", "seek"}
-ALL = frozenset(ALWAYS | PLACES | {"exclude", "weights"})
+POSITIONS = {"last", "explain", "compute", "seek"}
+ALL = frozenset(ALWAYS | POSITIONS | {"exclude", "weights"})
 OPENED = (
     "[mpqueue.Loader(source, seed={seed}, {options}workers={workers}, backend={backend!r}, shard=(rank, {world}))"
     " for rank in range({world})]"
@@ -349,7 +349,7 @@ class Player:
         """Load the state of a rank that alone has left out a batch into the next rank, which refuses it."""
         run, rank = self.run, which % self.run.world
         is_apart = isinstance(run, ApartRun) and run.world > 1 and run.own[rank] == run.epoch
-        if is_apart and run.places[rank] != run.end(run.epoch):  # at the end of the epoch, it is at the next one
+        if is_apart and run.positions[rank] != run.end(run.epoch):  # at the end of the epoch, it is at the next one
             call = f"kind_of(runs[{(rank + 1) % run.world}].load_state_dict, runs[{rank}].state_dict())"
             self.script.check(call, "ValueError")
 
@@ -379,7 +379,7 @@ class Player:
                 now = [self.run.at(each.epoch, each.batch, rank) for rank, each in enumerate(self.run.last)]
                 self.script.check(infos, [(each.ids, each.costs) for each in now])
 
-    def _place(self, back, number):
+    def _position(self, back, number):
         """Return the place of a known batch that all ranks have, or None."""
         run = self.run
         epoch = max(0, run.epoch + back % 3 - 1)
@@ -399,14 +399,14 @@ class Player:
     def do_explain(self, back, number):
         if self._is_refused("explain"):
             return
-        place = self._place(back, number)
-        found = [] if place is None else [self.run.at(*place, rank) for rank in range(self.run.world)]
+        position = self._position(back, number)
+        found = [] if position is None else [self.run.at(*position, rank) for rank in range(self.run.world)]
         if found and not self.setup.skips:
-            call = f"[info_of(each.explain({place[0]}, {place[1]})) for each in runs]"
+            call = f"[info_of(each.explain({position[0]}, {position[1]})) for each in runs]"
             self._ask(call, [(each.ids, each.costs) for each in found])
 
         epoch, first = self.run.known_from
-        if first and place is not None and place[0] == epoch:
+        if first and position is not None and position[0] == epoch:
             self.script.check(
                 f"[kind_of(each.explain, {epoch}, {first - 1}) for each in runs]", ["LookupError"] * self.run.world
             )
@@ -414,10 +414,10 @@ class Player:
     def do_compute(self, back, number):
         if self._is_refused("compute"):
             return
-        place = self._place(back, number)
-        if place is not None:
-            expected = [plain(self.run.at(*place, rank).value) for rank in range(self.run.world)]
-            self._ask(f"[outcome(each.compute, {place[0]}, {place[1]}) for each in runs]", expected)
+        position = self._position(back, number)
+        if position is not None:
+            expected = [plain(self.run.at(*position, rank).value) for rank in range(self.run.world)]
+            self._ask(f"[outcome(each.compute, {position[0]}, {position[1]}) for each in runs]", expected)
 
     def _ask(self, call, expected):
         """Ask a question, which adds no element to a cache. Workers may store elements at the same time."""
@@ -431,10 +431,10 @@ class Player:
     def do_seek(self, back, number):
         if self._is_refused("seek"):
             return
-        place = self._place(back, number)
-        if place is not None:
-            self.script.do(f"for each in runs: each.seek({place[0]}, {place[1]})")
-            self.run.seek(*place)
+        position = self._position(back, number)
+        if position is not None:
+            self.script.do(f"for each in runs: each.seek({position[0]}, {position[1]})")
+            self.run.seek(*position)
             self.begin()
 
     def do_exclude(self, seed, count):
@@ -473,8 +473,8 @@ class Player:
             return
         epoch, at = number
         # A server has read ahead to a place that depends on times.
-        place = "" if seed % 2 and self.play.front == "loader" else f", at={at}"
-        self.script.do(f"for each in {self.owners}: each.set_weights({named!r}{place})")
+        position = "" if seed % 2 and self.play.front == "loader" else f", at={at}"
+        self.script.do(f"for each in {self.owners}: each.set_weights({named!r}{position})")
         change = epoch, at, tuple(map(float, weights))
         run.weights = [*(each for each in run.weights if each[:2] < change[:2]), change]
         run.known = {}

@@ -39,9 +39,9 @@ def _smaller(play):
         for source in smaller_pipelines(play.source):
             yield replace(play, source=source)
     for at, (name, *numbers) in enumerate(play.operations):
-        for place, number in enumerate(numbers):
+        for position, number in enumerate(numbers):
             if isinstance(number, int) and number:
-                less = [*numbers[:place], number // 2, *numbers[place + 1 :]]
+                less = [*numbers[:position], number // 2, *numbers[position + 1 :]]
                 yield replace(play, operations=[*play.operations[:at], (name, *less), *play.operations[at + 1 :]])
 
 

@@ -124,10 +124,10 @@ def picks_in_lanes(stage):
 def indices(lane):
     """Lane l of L reads the indices l, l + L, l + 2 L, ... of an indexed dataset."""
     run, length = lane.run, lane.stage.length(lane.run)
-    for place in itertools.count(run.lane, run.lanes):
-        if length is not None and place >= length:
+    for position in itertools.count(run.lane, run.lanes):
+        if length is not None and position >= length:
             return
-        element = lane.stage.element(place, run).without(lane.excluded)
+        element = lane.stage.element(position, run).without(lane.excluded)
         if element is not None:
             yield from lane.tried(element)
 
@@ -152,8 +152,8 @@ class Source(Stage):
     def length(self, run):
         return len(self.source)
 
-    def element(self, place, run):
-        return Single(place, [place], lambda: call((*self.key(run), place), self.source.__getitem__, place))
+    def element(self, position, run):
+        return Single(position, [position], lambda: call((*self.key(run), position), self.source.__getitem__, position))
 
 
 class Stream(Stage):
@@ -191,8 +191,8 @@ class Map(Stage):
         super().__init__(number, [input_])
         self._function, self._threads, self._with_id = function, threads, with_id
 
-    def element(self, place, run):
-        return Mapped(self.inputs[0].element(place, run), self.key(run), self._function, self._with_id)
+    def element(self, position, run):
+        return Mapped(self.inputs[0].element(position, run), self.key(run), self._function, self._with_id)
 
     def elements(self, lane):
         for one in ahead(lane, self._threads):
@@ -313,8 +313,8 @@ class Picked(Stage):
     def length(self, run):
         return len(self._at(run))
 
-    def element(self, place, run):
-        return Numbered(self.inputs[0].element(int(self._at(run)[place]), run), 0, place=place)
+    def element(self, position, run):
+        return Numbered(self.inputs[0].element(int(self._at(run)[position]), run), 0, position=position)
 
 
 def shuffled_whole(stage, run, length):
@@ -335,13 +335,13 @@ class Blocks(Picked):
     def draws(self):
         return isinstance(getattr(self.inputs[0], "source", None), DrawnInBlocks)
 
-    def element(self, place, run):
-        made = super().element(place, run)
+    def element(self, position, run):
+        made = super().element(position, run)
         if self.draws():
-            made.inner.compute = lambda: self.read([place], run)[place]
+            made.inner.compute = lambda: self.read([position], run)[position]
         return made
 
-    def read(self, places, run):
+    def read(self, positions, run):
         """Return the samples of a request by place."""
         size, count = self._span
         order, length, source, found = self._at(run), self.inputs[0].length(run), self.inputs[0].source, {}
@@ -349,7 +349,7 @@ class Blocks(Picked):
         for first in range(0, len(blocks), count):
             group = blocks[first : first + count]
             indices = list(itertools.chain.from_iterable(group))
-            inside = {place: indices.index(order[place]) for place in places if order[place] in indices}
+            inside = {position: indices.index(order[position]) for position in positions if order[position] in indices}
             if inside:
                 rows = call((*self.inputs[0].key(run), ~group[0][0]), source.get_blocks, group)
                 samples = call((*self.key(run), ~next(iter(inside))), rows.__getitem__, inside.values())
@@ -444,8 +444,8 @@ class Take(Stage):
         length = self.inputs[0].length(run)
         return self.count if length is None else min(length, self.count)
 
-    def element(self, place, run):
-        return self.inputs[0].element(place, run)
+    def element(self, position, run):
+        return self.inputs[0].element(position, run)
 
     def elements(self, lane):
         left = share(self.count, lane.run)
@@ -463,8 +463,8 @@ class Skip(Take):
         length = self.inputs[0].length(run)
         return length and max(0, length - self.count)
 
-    def element(self, place, run):
-        return Numbered(self.inputs[0].element(place + self.count, run), 0, place=place)
+    def element(self, position, run):
+        return Numbered(self.inputs[0].element(position + self.count, run), 0, position=position)
 
     def elements(self, lane):
         left = share(self.count, lane.run)
@@ -478,13 +478,13 @@ class Skip(Take):
 class Enumerate(Stage):
     """`enumerate` returns pairs. Element n of lane l of L has the number ``n * L + l``."""
 
-    def element(self, place, run):
-        return Numbered(self.inputs[0].element(place, run), place, place=place, shows=True)
+    def element(self, position, run):
+        return Numbered(self.inputs[0].element(position, run), position, position=position, shows=True)
 
     def elements(self, lane):
-        places = itertools.count(lane.run.lane, lane.run.lanes)
+        positions = itertools.count(lane.run.lane, lane.run.lanes)
         for one in lane.read():
-            yield one if isinstance(one, Failed) else Numbered(one, next(places), shows=True)
+            yield one if isinstance(one, Failed) else Numbered(one, next(positions), shows=True)
 
 
 class Repeat(Stage):
@@ -498,12 +498,12 @@ class Repeat(Stage):
         length = self.inputs[0].length(run)
         return length and (None if self._times is None else length * self._times)
 
-    def element(self, place, run):
+    def element(self, position, run):
         length = self.inputs[0].length(run)
         if length is None:
-            return self.inputs[0].element(place, run)
-        number, inside = divmod(place, length)
-        return Numbered(self.inputs[0].element(inside, again(run, number, self._times)), 0, place=place)
+            return self.inputs[0].element(position, run)
+        number, inside = divmod(position, length)
+        return Numbered(self.inputs[0].element(inside, again(run, number, self._times)), 0, position=position)
 
     def elements(self, lane):
         for number in itertools.count() if self._times is None else range(self._times):
@@ -529,12 +529,12 @@ class Batch(Stage):
         length = self.inputs[0].length(run)
         return length and (length // self.size if self.drop_last else -(-length // self.size))
 
-    def element(self, place, run):
-        length, first, end = self.inputs[0].length(run), place * self.size, (place + 1) * self.size
+    def element(self, position, run):
+        length, first, end = self.inputs[0].length(run), position * self.size, (position + 1) * self.size
         parts = [
             self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
         ]
-        return Joined(parts, self.collate, self.key(run), place, ~first)
+        return Joined(parts, self.collate, self.key(run), position, ~first)
 
     def elements(self, lane):
         for one in lane.read():
@@ -566,13 +566,13 @@ class Window(Stage):
         starts = range(0, length or 0, self.stride)
         return length and sum(start + self.size <= length or not self.drop_last for start in starts)
 
-    def element(self, place, run):
-        length, first = self.inputs[0].length(run), place * self.stride
+    def element(self, position, run):
+        length, first = self.inputs[0].length(run), position * self.stride
         end = first + self.size
         parts = [
             self.inputs[0].element(each, run) for each in range(first, end if length is None else min(end, length))
         ]
-        return Joined(parts, self.collate, self.key(run), place)
+        return Joined(parts, self.collate, self.key(run), position)
 
     def elements(self, lane):
         for one in lane.read():
@@ -672,8 +672,8 @@ class Cache(Stage):
     def length(self, run):
         return self.inputs[0].length(run.of_cache())
 
-    def element(self, place, run):
-        return self.inputs[0].element(place, run.of_cache())
+    def element(self, position, run):
+        return self.inputs[0].element(position, run.of_cache())
 
     def elements(self, lane):
         numbers = itertools.count()
@@ -695,8 +695,8 @@ class Zip(Joining):
     def length(self, run):
         return min((length for each in self.inputs if (length := each.length(run)) is not None), default=None)
 
-    def element(self, place, run):
-        return Pair([each.element(place, run) for each in self.inputs], place)
+    def element(self, position, run):
+        return Pair([each.element(position, run) for each in self.inputs], position)
 
     def elements(self, lane):
         lanes = [iter(lane.read(at)) for at in range(len(self.inputs))]
@@ -718,14 +718,14 @@ class Concatenate(Joining):
         lengths = [each.length(run) for each in self.inputs]
         return None if None in lengths else sum(lengths)
 
-    def element(self, place, run):
-        inside = place
+    def element(self, position, run):
+        inside = position
         for at, each in enumerate(self.inputs):
             length = each.length(run)
             if length is None or inside < length:
-                return Numbered(each.element(inside, run), at, self.parts[at], place)
+                return Numbered(each.element(inside, run), at, self.parts[at], position)
             inside -= length
-        raise IndexError(place)
+        raise IndexError(position)
 
     def elements(self, lane):
         for at in range(len(self.inputs)):
@@ -763,13 +763,13 @@ class Mix(Joining):
             self._lengths[str(key)] = len(self.picks(run, None))
         return self._lengths[str(key)]
 
-    def element(self, place, run):
-        picks = self.picks(run, place + 1)
-        at, inside = picks[place], picks[:place].count(picks[place])
+    def element(self, position, run):
+        picks = self.picks(run, position + 1)
+        at, inside = picks[position], picks[:position].count(picks[position])
         length = self.inputs[at].length(run)
         begun, inside = (0, inside) if self.stop == "first" or not length else divmod(inside, length)
         inner = run if self.stop == "first" else again(run, begun, None)
-        return Numbered(self.inputs[at].element(inside, inner), at, self.parts[at], place)
+        return Numbered(self.inputs[at].element(inside, inner), at, self.parts[at], position)
 
     def elements(self, lane):
         """Yield elements in turn. New weights hold from the next pick of each lane on, with blocks that begin there."""

@@ -64,7 +64,7 @@ def test_product_equals_the_model_in_more_plays(front, tmp_path):
 
 def test_difference_is_shrunk_to_a_program(monkeypatch):
     monkeypatch.setattr(
-        pipelines.stages.Enumerate, "element", lambda self, place, run: self.inputs[0].element(place, run)
+        pipelines.stages.Enumerate, "element", lambda self, position, run: self.inputs[0].element(position, run)
     )
     given = playing.Play(
         7, (("range", 60), ("shuffle",), ("map", Drawing(1, "rpn"), 1, False), ("enumerate",), ("batch", 3, False, tuple)),

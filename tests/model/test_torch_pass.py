@@ -104,13 +104,13 @@ def begun(namespace, setup, number):
     return iter(namespace["loader"])
 
 
-def check_places(loader, batches, number, last, place, workers):
+def check_positions(loader, batches, number, last, position, workers):
     """Check the answers of a loader about its last batch, and about any batch of the same pass."""
     ids = [tuple(key for key, *_ in batch) for batch in batches]
     assert (loader.last.epoch, loader.last.batch, loader.last.samples) == (number, last, ids[last])
-    assert loader.explain(number, place).samples == ids[place]
+    assert loader.explain(number, position).samples == ids[position]
     if workers:
-        assert torch_real.rows(loader.compute(number, place)) == batches[place]
+        assert torch_real.rows(loader.compute(number, position)) == batches[position]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -134,7 +134,7 @@ def test_loader_of_mpqueue_returns_the_passes_of_the_model_and_resumes_anywhere(
         batches = begun(space, setup, number) if taken or chosen.random() < 0.5 else iter(())
         assert [torch_real.rows(next(batches)) for _ in range(taken)] == expected[number][:taken]
         if taken and not setup.is_iterable and not setup.excluded:
-            check_places(
+            check_positions(
                 space["loader"], expected[number], number, taken - 1, chosen.randrange(most), setup.num_workers
             )
         assert not is_over or next(batches, None) is None

@@ -152,7 +152,7 @@ def order(
         yield from random_order(setup.length, drawn, *options)
     elif name == "subset":
         (indices,) = options
-        yield from [indices[place] for place in torch.randperm(len(indices), generator=own).tolist()]
+        yield from [indices[position] for position in torch.randperm(len(indices), generator=own).tolist()]
     elif name == "weighted":
         weights, num_samples, replacement = options
         keys = torch.multinomial(torch.tensor(weights, dtype=torch.float64), num_samples, replacement, generator=own)
@@ -228,7 +228,7 @@ def balanced(setup: Setup, number: int, drawn: Iterable[int]) -> Iterator[list[i
         plain = PlainOrder(batches, (zlib.crc32(np.array(keys, np.int64).tobytes()), 0), setup.balance, world)
         windows = Windows(plain, Began(world=world))
         for at in range(rank, len(batches), world):
-            yield [plain.key_at(place) for place in windows.places(at)]
+            yield [plain.key_at(position) for position in windows.positions(at)]
 
 
 class PlainOrder(NamedTuple):
@@ -251,14 +251,14 @@ class PlainOrder(NamedTuple):
         size = len(self.batches[0])
         return list(range(number * size, (number + 1) * size))
 
-    def key_at(self, place: int) -> int:
+    def key_at(self, position: int) -> int:
         """The key at a place."""
         size = len(self.batches[0])
-        return self.batches[place // size][place % size]
+        return self.batches[position // size][position % size]
 
-    def cost(self, place: int, function: Any) -> Any:
+    def cost(self, position: int, function: Any) -> Any:
         """The cost of the sample at a place."""
-        return function(self.key_at(place))
+        return function(self.key_at(position))
 
     def is_whole(self, _number: int) -> bool:
         """All batches have the same size."""
@@ -293,7 +293,7 @@ class Numbers(NamedTuple):
     base_seed: int
     epoch: int
 
-    def of(self, setup: Setup, worker: int, place: int) -> Generators:
+    def of(self, setup: Setup, worker: int, position: int) -> Generators:
         """With `num_workers=0`, samples draw from your program's generators; otherwise, in torch, from a worker's.
 
         mpqueue seeds them by base seed, epoch and place: the numbers are equal for any `num_workers` from 1 on.
@@ -303,7 +303,7 @@ class Numbers(NamedTuple):
         if self.workers:
             return self.workers[worker]
         # Python's hash of -1 equals the hash of -2.
-        seed = hash((self.base_seed, self.epoch, place if place >= 0 else place - 1))
+        seed = hash((self.base_seed, self.epoch, position if position >= 0 else position - 1))
         return Generators(seed & 0x7FFFFFFFFFFFFFFF, seed, seed & 0xFFFFFFFF)
 
 
@@ -322,10 +322,10 @@ def map_batch(setup: Setup, groups: list[list[Any]], number: int, excluded: Iter
     is_batched = setup.batch_size is not None or setup.sampler[0] == "batches"
     shared = numbers.of(setup, worker, ~first) if setup.kind == "getitems" and is_batched else None
     batch = []
-    for place, key in kept(setup, groups, number, excluded):
+    for position, key in kept(setup, groups, number, excluded):
         if key in setup.raising:
             raise Raised(str(key))
-        batch.append((shared or numbers.of(setup, worker, place)).sample(key))
+        batch.append((shared or numbers.of(setup, worker, position)).sample(key))
     return batch
 
 
@@ -335,7 +335,7 @@ def kept(setup: Setup, groups: list[list[int]], number: int, excluded: Iterable[
     With several ranks, the first batch that is not empty fills each empty one instead.
     """
     first = sum(map(len, groups[:number]))
-    found = [(place, key) for place, key in enumerate(groups[number], first) if key not in excluded]
+    found = [(position, key) for position, key in enumerate(groups[number], first) if key not in excluded]
     if found or setup.sampler[0] != "distributed" or setup.sampler[2] == 1:
         return found
     others = [[key for key in other if key not in excluded] for other in groups]

@@ -129,27 +129,27 @@ class TorchPlayer(Player):
         if self.run.last is not None:
             self.script.check("(loader.last.batch, list(loader.last.samples))", self.run.last)
 
-    def _place(self, number):
+    def _position(self, number):
         """Return a place of the pass, or None; and the expression of its batch."""
         if self.setup.is_iterable or self.run.last is None or not self.run.groups:
             return None, ""
-        place = number % len(self.run.groups)
-        return place, f"loader.last.epoch, {place}"
+        position = number % len(self.run.groups)
+        return position, f"loader.last.epoch, {position}"
 
     def do_explain(self, _back, number):
-        place, given = self._place(number)
-        if place is not None:
+        position, given = self._position(number)
+        if position is not None:
             run = self.run
-            keys = [key for _, key in torch_pass.kept(run.setup, run.groups, place, run.excluded)]
-            keys = run.known[place][0] if place in run.known else [] if place < run.position else keys
+            keys = [key for _, key in torch_pass.kept(run.setup, run.groups, position, run.excluded)]
+            keys = run.known[position][0] if position in run.known else [] if position < run.position else keys
             self.script.check(f"list(loader.explain({given}).samples)", keys)
 
     def do_compute(self, _back, number):
-        place, given = self._place(number)
-        is_known = place is not None and (place >= self.run.position or place in self.run.known)
-        if not (is_known and self.run.workers and place >= self.run.drawn_by_main):
+        position, given = self._position(number)
+        is_known = position is not None and (position >= self.run.position or position in self.run.known)
+        if not (is_known and self.run.workers and position >= self.run.drawn_by_main):
             return
-        keys, value = self.run.computed(place)
+        keys, value = self.run.computed(position)
         if keys:
             self.script.check(f"outcome(loader.compute, {given})", value)
 

@@ -87,7 +87,7 @@ class Windows:
         found = range(began.start + window * size, began.start + end)
         return [each for each in found if self._order.is_whole(each)]
 
-    def places(self, number):
+    def positions(self, number):
         """Return the places of the samples of a batch, ascending."""
         window = self._numbered(number)
         if window not in self._divided:
@@ -100,14 +100,14 @@ class Windows:
     def _divide(self, window, undivided):
         """Return the places of each batch."""
         order, balance, numbers = self._order, self._balance, list(undivided)
-        places = sorted(place for each in undivided.values() for place in each)
-        costs = {place: order.cost(place, balance.cost) for place in places}
-        of_step, size = balance.accumulate * self.began.world, len(places) // len(numbers)
+        positions = sorted(position for each in undivided.values() for position in each)
+        costs = {position: order.cost(position, balance.cost) for position in positions}
+        of_step, size = balance.accumulate * self.began.world, len(positions) // len(numbers)
         if balance.group is None:
-            batches = sorted(self._bins(places, len(numbers), costs), key=lambda batch: -sum(map(costs.get, batch)))
+            batches = sorted(self._bins(positions, len(numbers), costs), key=lambda batch: -sum(map(costs.get, batch)))
         else:
-            places.sort(key=lambda place: -costs[place])  # of equal costs, the first place is first
-            steps = [places[first : first + of_step * size] for first in range(0, len(places), of_step * size)]
+            positions.sort(key=lambda position: -costs[position])  # of equal costs, the first place is first
+            steps = [positions[first : first + of_step * size] for first in range(0, len(positions), of_step * size)]
             batches = [batch for step in steps for batch in self._bins(sorted(step), len(step) // size, costs)]
         whole = len(numbers) // of_step * of_step
         parts = (batches[:whole], of_step), (batches[whole:], len(numbers) - whole)
@@ -115,10 +115,10 @@ class Windows:
         return dict(zip(numbers, found, strict=True))
 
     @staticmethod
-    def _bins(places, count, costs):
+    def _bins(positions, count, costs):
         """Divide places, which ascend, among a number of batches."""
-        (bins,) = divide(np.array([[costs[place] for place in places]], np.int64), count)
-        return [sorted(places[at] for at in each) for each in bins.tolist()]
+        (bins,) = divide(np.array([[costs[position] for position in positions]], np.int64), count)
+        return [sorted(positions[at] for at in each) for each in bins.tolist()]
 
     def _shuffled(self, window, batches, of_step):
         """Return the batches of each step in a random order, and the steps, too."""

@@ -4,12 +4,12 @@ import pytest
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
-from mpqueue.plan.position.cursors import Cursor, Drawn, EpochCursor, Place
+from mpqueue.plan.position.cursors import Cursor, Drawn, EpochCursor, ResumePoint
 from mpqueue.plan.position.drawn_cursor import DrawnCursor
 from mpqueue.plan.position.stream_cursor import StreamCursor
 
 LENGTH = 4  # batches per epoch
-START = Place()
+START = ResumePoint()
 
 
 class Ascending:
@@ -46,9 +46,9 @@ def subclasses(kind):
         yield from (below, *subclasses(below))
 
 
-def at(kind, place=START, **options):
+def at(kind, point=START, **options):
     cursor = MADE[kind](**options)
-    cursor.go_to(place)
+    cursor.go_to(point)
     return cursor
 
 
@@ -61,7 +61,7 @@ def deal(cursor, number):
     return dealt
 
 
-def places(work_items):
+def points(work_items):
     return [(work_item.epoch, work_item.position) for work_item in work_items]
 
 
@@ -89,7 +89,7 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
 def test_numbers_are_never_reused(kind):
     cursor = at(kind)
     numbers = [work_item.number for work_item in deal(cursor, 3)]
-    cursor.go_to(Place(1))
+    cursor.go_to(ResumePoint(1))
     failed = cursor.deal_failure()
     assert (failed.position, failed.source_index) == (-1, -1)
     numbers += [failed.number, *(work_item.number for work_item in deal(cursor, 3))]
@@ -98,16 +98,16 @@ def test_numbers_are_never_reused(kind):
 
 @OF_POSITIONS
 def test_batches_taken_out_of_order_are_skipped(kind):
-    cursor = at(kind, Place(1, 1, ahead=(2,)))
-    assert places(deal(cursor, 4)) == [(1, 1), (1, 3), (2, 0), (2, 1)]
-    cursor.go_to(Place(1, 0))
-    assert places(deal(cursor, 3)) == [(1, 0), (1, 1), (1, 2)]
+    cursor = at(kind, ResumePoint(1, 1, ahead=(2,)))
+    assert points(deal(cursor, 4)) == [(1, 1), (1, 3), (2, 0), (2, 1)]
+    cursor.go_to(ResumePoint(1, 0))
+    assert points(deal(cursor, 3)) == [(1, 0), (1, 1), (1, 2)]
 
 
 @OF_POSITIONS
 def test_place_after_the_end_is_rejected(kind):
     with pytest.raises(ValueError, match=f"^position {LENGTH + 1} does not exist: .* {LENGTH} batches"):
-        at(kind, Place(0, LENGTH + 1))
+        at(kind, ResumePoint(0, LENGTH + 1))
 
 
 @OF_POSITIONS
@@ -115,11 +115,11 @@ def test_barrier_blocks_dealing_until_epoch_is_opened(kind):
     cursor = at(kind, barrier=True)
     assert len(deal(cursor, 9)) == LENGTH
     cursor.open_epoch()
-    assert places(deal(cursor, 9)) == [(1, position) for position in range(LENGTH)]
+    assert points(deal(cursor, 9)) == [(1, position) for position in range(LENGTH)]
     cursor.stand_before(5)
     assert cursor.deal(9) == []
     cursor.open_epoch()
-    assert places(deal(cursor, 9)) == [(5, position) for position in range(LENGTH)]
+    assert points(deal(cursor, 9)) == [(5, position) for position in range(LENGTH)]
 
 
 @OF_POSITIONS

@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue.engine.progress.progress import Progress
-from mpqueue.plan.position.cursors import Drawn, Place
+from mpqueue.plan.position.cursors import Drawn, ResumePoint
 from mpqueue.plan.position.drawn_cursor import DrawnCursor
 
 
@@ -55,30 +55,30 @@ def schedule_of(*epochs, **options):
     return cursor, sampler
 
 
-def places(work_items):
+def points(work_items):
     return [(work_item.epoch, work_item.position, work_item.source_index) for work_item in work_items]
 
 
 def test_undelivered_batches_are_dealt_again_without_drawing():
     cursor, sampler = schedule_of(range(6), [70, 71, 72])
-    assert places(cursor.deal(4)) == [(0, number, number) for number in range(4)]
+    assert points(cursor.deal(4)) == [(0, number, number) for number in range(4)]
     cursor.start_at(0, 2)
-    assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
-    assert places(cursor.deal(9)) == [(0, 4, 4), (0, 5, 5)]
+    assert points(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert points(cursor.deal(9)) == [(0, 4, 4), (0, 5, 5)]
     cursor.start_at(0, 6)
     cursor.start_at(0, 1)
     assert cursor.lengths == {0: 6}
-    assert places(cursor.deal(2)) == [(0, 1, 1), (0, 2, 2)]
+    assert points(cursor.deal(2)) == [(0, 1, 1), (0, 2, 2)]
     assert sampler.begun == [0]
 
 
 def test_batches_of_an_earlier_epoch_are_not_dealt_later():
     cursor, sampler = schedule_of([7, 8, 9], [4, 5, 6])
     cursor.deal(9)
-    assert places(cursor.deal(1)) == [(1, 0, 4)]
+    assert points(cursor.deal(1)) == [(1, 0, 4)]
     assert cursor.mark_at(1, 2) is None
     cursor.start_at(1, 2)
-    assert places(cursor.deal(9)) == [(1, 2, 6)]
+    assert points(cursor.deal(9)) == [(1, 2, 6)]
     assert sampler.begun == [0, 1]
 
 
@@ -86,22 +86,22 @@ def test_delivered_batches_are_dropped():
     cursor, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
     cursor.follow(consumer := Progress(0))
     cursor.deal(3)
-    consumer.go_to(Place(0, 2))
+    consumer.go_to(ResumePoint(0, 2))
     cursor.deal(1)
     cursor.start_at(0, 2)
-    assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
+    assert points(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
     cursor.start_at(0, 1)  # as after loading a state
-    assert places(cursor.deal(2)) == [(0, 1, 71), (0, 2, 72)]
+    assert points(cursor.deal(2)) == [(0, 1, 71), (0, 2, 72)]
     assert sampler.begun == [0, 0]
 
 
 def test_consumer_in_another_epoch_drops_no_batches():
     cursor, sampler = schedule_of(range(6))
     cursor.follow(consumer := Progress(0))
-    consumer.go_to(Place(1, 4))
+    consumer.go_to(ResumePoint(1, 4))
     cursor.deal(3)
     cursor.start_at(0)
-    assert places(cursor.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
+    assert points(cursor.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
     assert sampler.begun == [0]
 
 
@@ -109,11 +109,11 @@ def test_draw_that_cannot_be_repeated_continues_after_its_error():
     error = OSError("gone")
     draw = Draw([7, 8, error], is_once=True)
     cursor = DrawnCursor(lambda _epoch, _base: draw)
-    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
+    assert points(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
     with pytest.raises(OSError, match=r"^gone$"):
         cursor.deal(9)
     draw.left = [9]
-    assert places(cursor.deal(9)) == [(0, 2, 9)]
+    assert points(cursor.deal(9)) == [(0, 2, 9)]
 
 
 def test_exhausted_epoch_deals_no_items():
@@ -121,7 +121,7 @@ def test_exhausted_epoch_deals_no_items():
         has_ended = False
 
     cursor = DrawnCursor(lambda _epoch, _base: Open([7]))
-    assert places(cursor.deal(9)) == [(0, 0, 7)]
+    assert points(cursor.deal(9)) == [(0, 0, 7)]
     assert cursor.deal(9) == []
     assert cursor.lengths == {0: None}
 
@@ -132,7 +132,7 @@ def test_interrupted_order_is_drawn_again():
     with pytest.raises(OSError, match=r"^gone$"):
         cursor.deal(1)
     cursor.start_at(0, 1)
-    assert places(cursor.deal(9)) == [(0, 1, 8), (0, 2, 9)]
+    assert points(cursor.deal(9)) == [(0, 1, 8), (0, 2, 9)]
     assert sampler.begun == [0, 0]
 
 

@@ -153,7 +153,7 @@ def test_question_finds_the_order_and_keeps_the_generator_for_any_attribute(name
         expected = lists(plain, epoch)
         assert lists(asked, epoch) == expected
         state = json.loads(json.dumps(asked.state_at(epoch, 2, None)))
-        found = [asked.batch_at(epoch, FROM_BEGINNING, place, ranks).listed.indices for place in range(4)]
+        found = [asked.batch_at(epoch, FROM_BEGINNING, position, ranks).listed.indices for position in range(4)]
         assert found == expected
         resumed = order_of(Shuffled(name, make(1)), 3)
         resumed.load(epoch, 2, state)

@@ -8,7 +8,7 @@ from helpers.saved_states import saved_with
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.position.ranks import Shard
 from mpqueue.plan.sources.recognise import recognise
@@ -39,10 +39,10 @@ def loader_of(*lines, shard=(0, 1), **options):
 
 
 def state_of(share, shard, counts, *, starts=None, ends=(), **more):
-    place = Place(0, sum(counts), (), tuple(counts), starts or (), ends)
+    point = ResumePoint(0, sum(counts), (), tuple(counts), starts or (), ends)
     of_stream = {"shard": list(shard), "lanes": share.total, "shape": [], "epoch_batches": 100}
     of_run = {"seed": 3, "step": 0, "world_size": shard[1], "began": 0}
-    return sealed(plain(as_state(place) | of_run | of_stream | more))
+    return sealed(plain(as_state(point) | of_run | of_stream | more))
 
 
 def states_of(world, counts, **more):

@@ -9,7 +9,7 @@ from mpqueue.backends.processes.lane_owners import LaneOwners
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.engine.progress.deliveries import Delivery
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart, LaneTable, ends_before, starts
 from mpqueue.plan.position.stream_cursor import StreamCursor
 
@@ -17,7 +17,7 @@ from mpqueue.plan.position.stream_cursor import StreamCursor
 def ledger_of(num_lanes=2, credit=8):
     cursor = StreamCursor(num_lanes)
     ledger = Ledger(cursor, credit)
-    ledger.go_to(Place())
+    ledger.go_to(ResumePoint())
     return ledger
 
 
@@ -51,9 +51,9 @@ def test_last_batch_has_its_snapshot_after_a_move_to_the_place_behind_it():
     ledger.lanes.note(0, 5, b"5")
     assert ledger.counts.start_of_returned() == LaneStart(3, b"3")
     for _ in range(2):
-        place = ledger.progress.place()
-        assert place.starts == (LaneStart(5, b"5"),)
-        ledger.go_to(place)
+        point = ledger.progress.point()
+        assert point.starts == (LaneStart(5, b"5"),)
+        ledger.go_to(point)
         assert ledger.counts.start_of_returned() == LaneStart(3, b"3")
     ledger.progress.returned = hand_out(ledger, 1)[0], 0, 6, None
     assert ledger.counts.start_of_returned() == LaneStart(5, b"5")
@@ -96,14 +96,14 @@ def test_place_contains_no_snapshots_ahead_of_it(num_held):
             ledger.lanes.note(lane, number, b"%d" % number)
     for work_item in work_items[len(work_items) - num_held :]:
         ledger.progress.hold(Delivery((work_item, 0, 0, None)))
-    place = ledger.progress.place()
-    assert place.counts == [(4, 4), (4, 3), (3, 3)][num_held]
-    assert tuple(start.number for start in place.starts) == place.counts
+    point = ledger.progress.point()
+    assert point.counts == [(4, 4), (4, 3), (3, 3)][num_held]
+    assert tuple(start.number for start in point.starts) == point.counts
 
 
 def stream_cursor(num_lanes):
     cursor = StreamCursor(num_lanes)
-    cursor.go_to(Place())
+    cursor.go_to(ResumePoint())
     return cursor
 
 

@@ -8,7 +8,7 @@ from helpers.engine_parts import skip_of
 from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.engine.progress.progress import Progress
-from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, Place
+from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, ResumePoint
 from mpqueue.seeding.seeds import permutation
 
 SEED = 7
@@ -95,8 +95,8 @@ class EpochsInAnyWay(AimingMachine):
         self.reached["take out of order" if counted == position else "take"] += 1
         self.reached["take fills a gap"] += counted > position + 1
         taken = {one.position for one in self.taken[work_item.epoch]}
-        place = self.progress.place()
-        assert place == Place(work_item.epoch, counted, tuple(sorted(one for one in taken if one > counted)))
+        point = self.progress.point()
+        assert point == ResumePoint(work_item.epoch, counted, tuple(sorted(one for one in taken if one > counted)))
         assert set(range(counted)) <= taken
         assert counted not in taken
         if self.progress.position == self.length(work_item.epoch):
@@ -116,14 +116,14 @@ class EpochsInAnyWay(AimingMachine):
 
     def all_workers_are_lost(self, *, anew):
         """Dealt items that were not taken are dealt again, also by another process that has only the place."""
-        place = self.progress.place()
+        point = self.progress.point()
         if anew:
             number = self.cursor.next_number
             self.cursor, self.progress = self.new_cursor(), Progress(0)
             self.cursor.next_number = number
-        self.cursor.start_at(place.epoch, place.position, place.ahead)
-        self.progress.go_to(place)
-        assert self.progress.place() == place
+        self.cursor.start_at(point.epoch, point.position, point.ahead)
+        self.progress.go_to(point)
+        assert self.progress.point() == point
         self.dealt.clear()
         self.reached["go on elsewhere" if anew else "go on"] += 1
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.plan.position.cursors import Place, RankStart
+from mpqueue.plan.position.cursors import RankStart, ResumePoint
 from mpqueue.plan.position.draws import Draws
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.plan.states.index_states import of_rank
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.sample(2)
 FEW = settings(max_examples=200, deadline=None, derandomize=True)
 
 
-def state_of(ranks, place):
+def state_of(ranks, point):
     """Return the state of a rank that took its batches without an order."""
-    found = ranks.to_global(place)
+    found = ranks.to_global(point)
     state = found.as_dict() | {"seed": 1, "world_size": ranks.shard.world}
-    if ranks.shard.world > 1 and (place.position or place.ahead):
+    if ranks.shard.world > 1 and (point.position or point.ahead):
         state["shard"] = list(ranks.shard)
     return json.loads(json.dumps(sealed(state)))
 
@@ -48,9 +48,9 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
         for began in range(total + 1):
             base = RankStart(began, world)
             for position in range(base.first, ranks.num_turns(total, base) + 1):
-                place = Place(0, position, base=base)
-                saved = ranks.to_global(place)
-                assert ranks.to_local(saved, began) == place
+                point = ResumePoint(0, position, base=base)
+                saved = ranks.to_global(point)
+                assert ranks.to_local(saved, began) == point
                 other = ranks.to_local(saved)
                 assert other.position == position  # a batch has the same number
                 left = ranks.numbers(total, other.base)[position:]
@@ -62,12 +62,12 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
 
 def test_same_ranks_within_a_round_begin_again():
     ranks = Ranks(Shard(1, 2))
-    assert ranks.to_local(Place(3, 5, base=RankStart(5)), began=2) == Place(3, 3, base=RankStart(5, 2, 3))
+    assert ranks.to_local(ResumePoint(3, 5, base=RankStart(5)), began=2) == ResumePoint(3, 3, base=RankStart(5, 2, 3))
 
 
 def at(rank, world, count, epoch=0, **keys):
     """Return the state of a rank after this many of its batches, one of them skipped."""
-    state = state_of(Ranks(Shard(rank, world)), Place(epoch, count))
+    state = state_of(Ranks(Shard(rank, world)), ResumePoint(epoch, count))
     return sealed({key: value for key, value in state.items() if key != "checksum"} | keys)
 
 

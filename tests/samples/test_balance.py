@@ -153,10 +153,10 @@ def test_state_within_a_window_is_refused_by_other_ranks(others, balance):
         )
         with loader(0, others, balance=balance) as batches:
             batches.load_state_dict(border)
-            place = batches.place
+            point = batches.place
             with pytest.raises(ValueError, match=words):
                 batches.load_state_dict(state)
-            assert batches.place == place  # the place has not changed
+            assert batches.place == point  # the place has not changed
 
 
 def test_borders_are_counted_from_where_the_ranks_began():

@@ -179,8 +179,8 @@ class Worker:
         self.runner = InFlightRunner(parts)
         self.runner.begin_ahead(self.ahead)
 
-    def ahead(self, place):
-        return self.granted[place] if place < len(self.granted) else None
+    def ahead(self, position):
+        return self.granted[position] if position < len(self.granted) else None
 
     def __enter__(self):
         assert self.run(0, 0) == batch(0)

@@ -57,8 +57,8 @@ def test_each_sample_draws_its_own_numbers():
     before = random.getstate(), np.random.get_state()[1].tolist()
     seeding = EagerSeeding()
 
-    def draw(place):
-        seeding.seed(1, 0, place)
+    def draw(position):
+        seeding.seed(1, 0, position)
         return random.random(), np.random.normal()
 
     assert draw(0) != draw(1)

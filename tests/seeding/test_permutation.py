@@ -65,10 +65,10 @@ def test_places_after_end_wrap_around(length):
 def test_places_can_have_a_step(length, first, step):
     """With a step, places are computed by the block like consecutive places."""
     whole = SampleOrder(3, shuffle=True).indices(2, length, 0, length)
-    order, places = SampleOrder(3, shuffle=True), range(first, length, step)
+    order, positions = SampleOrder(3, shuffle=True), range(first, length, step)
     found = []
-    for start in range(0, len(places), 100):
-        found += order.at(2, length, places[start : start + 100])
+    for start in range(0, len(positions), 100):
+        found += order.at(2, length, positions[start : start + 100])
     assert found == whole[first::step]
 
 
@@ -77,8 +77,8 @@ def test_places_can_have_a_step(length, first, step):
 def test_places_can_be_scattered(length, count):
     """One place at a time for a few, by NumPy for many; the numbers of bits are odd and even."""
     whole = SampleOrder(3, shuffle=True).indices(2, length, 0, length)
-    places = [(place * place * 997 + place) % length for place in range(1, count + 1)]
-    assert SampleOrder(3, shuffle=True).at(2, length, places) == [whole[place] for place in places]
+    positions = [(position * position * 997 + position) % length for position in range(1, count + 1)]
+    assert SampleOrder(3, shuffle=True).at(2, length, positions) == [whole[position] for position in positions]
 
 
 def test_unshuffled_indices_ascend_and_wrap_around():
@@ -108,9 +108,9 @@ def test_rank_permutes_about_its_number_of_places(monkeypatch, world):
     length, size, batches, computed = 10_000_000, 32, 30, []
     compute = permutation.permuted
 
-    def counted(seed, epoch, length, places):
-        computed.append(len(places))
-        return compute(seed, epoch, length, places)
+    def counted(seed, epoch, length, positions):
+        computed.append(len(positions))
+        return compute(seed, epoch, length, positions)
 
     monkeypatch.setattr(permutation, "permuted", counted)
     order = SampleOrder(5, shuffle=True, world=world)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue.plan.options.options import fresh_seed
-from mpqueue.seeding.seeds import NEXT_ITEM, WORD, BatchSeed, generator, permutation, place_of
+from mpqueue.seeding.seeds import NEXT_ITEM, WORD, BatchSeed, generator, permutation, position_of
 from mpqueue.worker import sample_block
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
@@ -30,18 +30,18 @@ def test_numbers_differ_by_seed_epoch_and_index():
 
 
 def test_element_of_stream_has_same_place_in_every_release():
-    assert place_of(7) == 7
-    assert place_of((1, 5)) == 16418061039958964090
-    assert place_of((0, (1, 7))) == 16244664514516359834
-    assert place_of(((5, 0, 3), (6, 0, 4))) == 12624093466987901677
-    assert place_of((3,)) != place_of((3, 0)) != place_of((3, 0, 0))
-    assert place_of((4, 9)) == (place_of((4, 8)) + NEXT_ITEM) & WORD
+    assert position_of(7) == 7
+    assert position_of((1, 5)) == 16418061039958964090
+    assert position_of((0, (1, 7))) == 16244664514516359834
+    assert position_of(((5, 0, 3), (6, 0, 4))) == 12624093466987901677
+    assert position_of((3,)) != position_of((3, 0)) != position_of((3, 0, 0))
+    assert position_of((4, 9)) == (position_of((4, 8)) + NEXT_ITEM) & WORD
 
 
 def test_elements_of_stage_have_different_places():
     tokens = [(first, second) for first in range(300) for second in range(300)]
     nested = [(first, token) for first in range(3) for token in tokens[:500]]
-    assert len({place_of(token) for token in [*tokens, *nested]}) == len({*tokens, *nested})
+    assert len({position_of(token) for token in [*tokens, *nested]}) == len({*tokens, *nested})
 
 
 def test_shuffled_epoch_is_the_same_in_every_release():

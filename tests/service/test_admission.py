@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.service_simulation import Consumer, Simulation, rules_of
 
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.service.protocol.handshake import Hello, Resume
 from mpqueue.service.serving import checkpoints
 from mpqueue.service.serving.admission import Admission
@@ -70,8 +70,8 @@ def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monke
     simulation.consumers[1] = Consumer(1, 0, 0)
     journal = Journal(str(tmp_path / "journal"), "job", 7)
     journal.begin(4, None)
-    places = iter([Place(4, 1), Place(4, 4)])
-    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), slots=NO_SLOTS)
+    points = iter([ResumePoint(4, 1), ResumePoint(4, 4)])
+    stream = SimpleNamespace(lane_point=lambda: next(points, ResumePoint(4)), slots=NO_SLOTS)
     kept = checkpoints.Checkpoints(journal, stream, simulation.core.rules.mode)
     deliveries = Deliveries(stream, journal, checkpoints=kept)
     seat(simulation, journal, deliveries.journal_taken, Resume(job="job", epoch=4, taken=(2,), count=2))

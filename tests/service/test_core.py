@@ -228,7 +228,7 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
         assert simulation.attach(story.num)
     done = len(simulation.finished) + len(simulation.abandoned)
     epochs_of(simulation, sorted(simulation.consumers), done + 2)
-    taken = Counter(place for it in story.everybody() for place in it.taken)
+    taken = Counter(position for it in story.everybody() for position in it.taken)
     if mode.name == "split":
         for epoch in simulation.finished:
             assert {p: taken[epoch, p] for p in range(simulation.length(epoch))} == dict.fromkeys(
@@ -472,9 +472,9 @@ def test_new_consumer_of_restarted_broadcast_is_late(join: str, expected: tuple[
     assert simulation.attach(1, None, join)
     simulation.next(1)
     simulation.settle(1)
-    places = simulation.consumers[1].taken
-    assert places[0] == expected
-    assert places == [(expected[0], position) for position in range(expected[1], 4)]
+    positions = simulation.consumers[1].taken
+    assert positions[0] == expected
+    assert positions == [(expected[0], position) for position in range(expected[1], 4)]
 
 
 def test_rank_that_crashed_with_server_is_not_waited_for_forever():

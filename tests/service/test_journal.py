@@ -319,9 +319,9 @@ def plant(path: str, mark: Path) -> None:
 
 @pytest.fixture
 def mark(tmp_path: Path):
-    place = tmp_path / "code_ran"
-    yield place
-    assert not place.exists()
+    position = tmp_path / "code_ran"
+    yield position
+    assert not position.exists()
 
 
 @needs_root

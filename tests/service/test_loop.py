@@ -81,7 +81,7 @@ def test_end_of_an_epoch_is_sent_before_the_next_one_is_journaled(pair: Any):
         if epoch == 4:
             received.append((epoch, [(end.kind, end.epoch) for end in unpack_down(theirs.recv(1 << 14))]))
 
-    hooks: dict[str, Any] = {"finish_epoch": lambda: None, "next_place": lambda: None, "source_state": lambda: None}
+    hooks: dict[str, Any] = {"finish_epoch": lambda: None, "next_point": lambda: None, "source_state": lambda: None}
     stream: Any = SimpleNamespace(slots=NO_SLOTS, **hooks)
     journal: Any = SimpleNamespace(begin=begin)
     deliveries = Deliveries(stream, journal)

@@ -357,7 +357,7 @@ class Model:
         return False
 
     def handed(self):
-        return Counter(place for trainer in self.trainers for place in trainer.handed)
+        return Counter(position for trainer in self.trainers for position in trainer.handed)
 
     def close(self):
         self.server.actor.kill()
@@ -444,7 +444,7 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, 
         assert model.server.taken == Counter((0, position) for position in range(length))
         assert max(Counter(alive.handed).values(), default=1) == 1
         # Batches with a later request that the server has received are taken; the last one may not be.
-        again = [place for place in dead.handed if place in alive.handed]
+        again = [position for position in dead.handed if position in alive.handed]
         assert again in ([], dead.handed[-1:])
     finally:
         model.close()
@@ -467,7 +467,7 @@ def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_s
                 if dies:
                     first.kill()
                 assert model.run_to_end(*[other] if dies else model.trainers)
-                again = [place for place in first.handed if place in other.handed]
+                again = [position for position in first.handed if position in other.handed]
                 assert again in ([], first.handed[-1:] if dies else [])
                 assert set(model.handed()) == {(0, position) for position in range(6)}
                 assert max(Counter(other.handed).values(), default=1) == 1

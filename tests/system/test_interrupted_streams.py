@@ -70,9 +70,9 @@ def one_epoch(loader, call, number):
         found += [int(batch[0]) for batch in got]
         got.clear()
         state = until_done(call, loader.state_dict)
-        place = state["epoch"], state["position"]
-        if place != (number, len(found)) and (place != (number + 1, 0) or len(found) != loader.source.length):
-            wrong.append((place, list(found)))
+        position = state["epoch"], state["position"]
+        if position != (number, len(found)) and (position != (number + 1, 0) or len(found) != loader.source.length):
+            wrong.append((position, list(found)))
 
 
 @pytest.mark.parametrize(("kind", "step"), [("process", 101), ("thread", 7), ("inline", 7)])
@@ -421,12 +421,12 @@ def test_interrupt_in_sample_order_keeps_order(length):
 @pytest.mark.parametrize("make", [lambda: mpqueue.Dataset.range(7).shuffle().map(doubled), mixed], ids=["map", "mix"])
 def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
     """The caller computes the elements, without a loader."""
-    wanted = [make()[place] for place in range(7)]
+    wanted = [make()[position] for position in range(7)]
     for after, strike in each_strike(make=partial(Strike, error=error)):
         dataset = make()
         with strike:
             unless_struck(dataset.__getitem__, 3)
-        assert [dataset[place] for place in range(7)] == wanted, after
+        assert [dataset[position] for position in range(7)] == wanted, after
 
 
 def test_error_of_source_during_interrupt_replaces_its_batch(handle):

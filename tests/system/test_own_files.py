@@ -308,8 +308,8 @@ def test_file_that_is_replaced_while_it_is_opened_is_read(tmp_path, monkeypatch)
 
 def damages(whole):
     """Yield damaged versions of a file: each byte with a flipped bit, truncated, overwritten, extended."""
-    for place in range(len(whole)):
-        yield whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+    for position in range(len(whole)):
+        yield whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :]
     draws = random.Random(len(whole))
     for _ in range(40):
         start, length = draws.randrange(len(whole)), draws.choice((1, 4, 32, 64))

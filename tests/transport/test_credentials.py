@@ -106,9 +106,9 @@ def test_proof_may_arrive_in_pieces_and_later_data_is_kept(ends):
     vetting = Vetting(ours, token)
     theirs_challenge, own = theirs.recv(16), os.urandom(16)
     sent = own + credentials._proof(token, b"connects", theirs_challenge, own)
-    for place in range(len(sent)):
+    for position in range(len(sent)):
         assert not vetting.hear()
-        theirs.sendall(sent[place : place + 1])
+        theirs.sendall(sent[position : position + 1])
     theirs.sendall(b"more")
     assert vetting.hear()
     assert ours.recv(100) == b"more"

@@ -60,20 +60,20 @@ def fields_of(record):
     return st.tuples(*strategies)
 
 
-def place_of(record, wanted):
+def position_of(record, wanted):
     """The index of a field among the values."""
-    place = 0
+    position = 0
     for name, code in record.fields:
         if name == wanted:
-            return place
-        place += 1 if code.endswith("s") else int(code[:-1] or 1)
+            return position
+        position += 1 if code.endswith("s") else int(code[:-1] or 1)
     return None
 
 
 def message(record, fields):
     """A record with the announced number of bytes after it."""
-    place = place_of(record, "nbytes")
-    return record.pack(*fields) + (b"" if place is None else bytes(fields[place]))
+    position = position_of(record, "nbytes")
+    return record.pack(*fields) + (b"" if position is None else bytes(fields[position]))
 
 
 @each_record
@@ -104,7 +104,9 @@ def test_record_with_wrong_magic_kind_or_count_is_rejected_at_any_place(record, 
         wrongs.append(good[:at] + bytes([good[at] ^ change]) + good[at + 1 :])
     if record.kinds:
         other = list(fields)
-        other[place_of(record, "kind")] = data.draw(st.integers(0, 255).filter(lambda kind: kind not in record.kinds))
+        other[position_of(record, "kind")] = data.draw(
+            st.integers(0, 255).filter(lambda kind: kind not in record.kinds)
+        )
         wrongs.append(record.pack(*other))
     for wrong in wrongs:
         for refuse in (
@@ -116,7 +118,7 @@ def test_record_with_wrong_magic_kind_or_count_is_rejected_at_any_place(record, 
                 refuse(wrong)
     for name, most in record.most.items():
         above = list(fields)
-        above[place_of(record, name)] = most + 1
+        above[position_of(record, name)] = most + 1
         with pytest.raises(ProtocolError):
             record.parse(record.pack(*above))
 
@@ -136,7 +138,7 @@ def test_damaged_and_random_bytes_are_rejected_or_parsed_unchanged(record, data,
 
 
 @pytest.mark.parametrize(
-    "record", [pytest.param(one, id=name) for name, one in DECLARED.items() if place_of(one, "nbytes") is not None]
+    "record", [pytest.param(one, id=name) for name, one in DECLARED.items() if position_of(one, "nbytes") is not None]
 )
 @FEW
 @given(data=st.data(), edits=edits)

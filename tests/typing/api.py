@@ -89,9 +89,9 @@ def transform() -> None:
     dataset = test.map(str, threads=2).scan(0, lambda count, text: (count + 1, text)).take_while(bool)
     dataset = dataset.rename_columns({"a": "b"}).select_columns("b").remove_columns(["b"])
     print(dataset.get(3), dataset.locate(("web", 3)).path)
-    place: mpqueue.files.Location = mpqueue.files.JSONLines("a.jsonl").locate(3)
-    assert_type(place.row, int)
-    assert_type(place.start, int | None)
+    position: mpqueue.files.Location = mpqueue.files.JSONLines("a.jsonl").locate(3)
+    assert_type(position.row, int)
+    assert_type(position.start, int | None)
 
 
 def attach() -> None:
@@ -135,8 +135,8 @@ def serve() -> None:
 def enqueue_as_in_keras_3() -> None:
     sequence = Data(workers=2, use_multiprocessing=True, max_queue_size=4)
     by_name = mpqueue.OrderedEnqueuer(sequence, workers=2, use_multiprocessing=True, max_queue_size=10, shuffle=False)
-    by_place = mpqueue.OrderedEnqueuer(sequence, 2, True, 10, False, seed=1)
-    for enqueuer in (by_name, by_place):
+    by_position = mpqueue.OrderedEnqueuer(sequence, 2, True, 10, False, seed=1)
+    for enqueuer in (by_name, by_position):
         enqueuer.start()
         enqueuer.start(max_queue_size=3)
 

@@ -372,8 +372,8 @@ class Dispatcher:
         timeline, work_item, is_drawn = self._pool.ring.recorder.timeline, work.work_item, False
         # Only workers of this machine share the clock.
         if timeline is not None and (worker.process is None or not worker.process.machine):
-            place = work_item.number, work_item.epoch, work_item.source_index
-            is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
+            position = work_item.number, work_item.epoch, work_item.source_index
+            is_drawn = timeline.batch(worker.number, position, began_ns, stages_ns)
         worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
@@ -417,7 +417,7 @@ class Dispatcher:
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
     def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:
-        """Read the spec from the slot of its first batch; the batch's own header follows its place."""
+        """Read the spec from the slot of its first batch; the batch's own header follows its position."""
         memory, start, header = self._pool.ring.memory, work.slot.offset, work.header_offset
         if work.nbytes - header < 16:
             raise ProtocolError("expected a pointer to a spec in its first batch")

@@ -100,7 +100,7 @@ class LaneOwners:
         elif work_item.source_index < at[2]:
             self._at[work_item.lane] = key, work_item.epoch, work_item.source_index
 
-    def forget_places(self) -> None:
+    def forget_positions(self) -> None:
         """Forget all positions: all workers get a new source, and reopen their lanes with it."""
         self._at.clear()
 

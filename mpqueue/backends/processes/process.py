@@ -332,7 +332,7 @@ class ProcessBackend:
         incidents.report_ring(self.pool.ring, f"epoch {self.ledger.cursor.epoch} begins")
         with defer_signals():
             if self.pool.owners is not None:
-                self.pool.owners.forget_places()
+                self.pool.owners.forget_positions()
             may_push = self.job.ring.may_hold_source
             obstacle = self.sync.refresh(self.pool.roster, self.pool.ring, may_push=may_push)
             if obstacle is not None:

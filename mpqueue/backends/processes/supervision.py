@@ -1,7 +1,8 @@
 """Supervision of workers: recovering the work of crashed workers, and starting their replacements.
 
 *Crashes.* Reports of a crashed worker remain valid. The grant that it was computing counts against the `restarts` of
-its work item (`mpqueue.backends.processes.crash_attribution`), and all its work items are granted again. Its place is
+its work item (`mpqueue.backends.processes.crash_attribution`), and all its work items are granted again. Its position
+is
 *vacant* until a replacement was requested. If the request fails, because processes are exhausted or the fork server has
 exited, too, the consumer gets the reason as an error, and its next call tries again. So an incomplete pool raises an
 error for each requested batch, and never blocks indefinitely. The worker of an iterator is not replaced, because an
@@ -82,7 +83,7 @@ class Supervision:
         """
         roster = self._pool.roster
         roster.drop_unusable_launcher()
-        # All places first: if a start fails, the remaining ones are still known as vacant, and the next call tries
+        # All positions first: if a start fails, the remaining ones are still known as vacant, and the next call tries
         # again.
         for number in range(self.wanted):
             self.vacant[number] = False
@@ -137,7 +138,7 @@ class Supervision:
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
-                # Only now: if the start has raised, the place is still vacant, and the next call tries again.
+                # Only now: if the start has raised, the position is still vacant, and the next call tries again.
                 del self.vacant[number]
                 self.num_restarts += is_by_death
                 if is_by_death:

@@ -68,7 +68,7 @@ class ClusterLauncher:
         self._nodes = {node.id: node for node in joining.living_nodes()}
         rooms = self._rooms(list(self._nodes))
         self._require_room(num_workers, rooms)
-        self._places = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
+        self._node_of = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
         self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
         self._arrived: deque[ProcessEvent | NodeLink] = deque()
         self._poller: Any = None
@@ -87,10 +87,10 @@ class ClusterLauncher:
     def _begin(self) -> None:
         """Start all agents and the fork server at the same time."""
         try:
-            for node, count in Counter(self._places.values()).items():
+            for node, count in Counter(self._node_of.values()).items():
                 if node != self.own:
                     self._links.open(self._nodes[node], count, is_late=False)
-            if self.own in self._places.values():
+            if self.own in self._node_of.values():
                 self._fork_server = take_fork_server(spawn=self._spawn)
         except BaseException:
             self.release(reusable=False)
@@ -119,7 +119,7 @@ class ClusterLauncher:
     def _place(self, number: int) -> str:
         """Return the node for the start of a worker."""
         links = {node: link.state for node, link in list(self._links.by_node.items())}
-        node = self._places.get(number)
+        node = self._node_of.get(number)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
         # Prefer nodes with an agent: starting another agent takes seconds.
@@ -129,8 +129,8 @@ class ClusterLauncher:
                 break
         else:
             rooms = self._rooms_of_others(number)
-        others = [node for other, node in self._places.items() if other != number]
-        self._places[number] = chosen = placement.best(others, rooms)
+        others = [node for other, node in self._node_of.items() if other != number]
+        self._node_of[number] = chosen = placement.best(others, rooms)
         if chosen != self.own:
             self._links.open(self._nodes[chosen], 1, is_late=True)  # unless it has an agent
         return chosen
@@ -160,7 +160,7 @@ class ClusterLauncher:
         new = {node.id: node for node in nodes if node.id not in there}
         if not new:
             return []
-        moved = placement.moves(dict(self._places), self._rooms([*there, *new]))
+        moved = placement.moves(dict(self._node_of), self._rooms([*there, *new]))
         counts = Counter(moved.values())
         return [(node, counts[node.id]) for node in new.values() if counts[node.id]]
 
@@ -172,8 +172,8 @@ class ClusterLauncher:
             return []
         # Only running workers: a crashed one is restarted at its new place anyway.
         keys = {number: key for key, (number, _) in self._where.items()}
-        moved = {number: node for number, node in placement.moves(self._places, rooms).items() if number in keys}
-        self._places.update(moved)
+        moved = {number: node for number, node in placement.moves(self._node_of, rooms).items() if number in keys}
+        self._node_of.update(moved)
         return [ProcessEvent(keys[number], moves=True) for number in moved]
 
     # -- The protocol of launchers
@@ -294,8 +294,8 @@ class ClusterLauncher:
             if event.process is None and not event.moves:
                 number, node = self._where.pop(event.key)
                 # A crashed worker is restarted on its node, and elsewhere if the node was lost.
-                if event.lost and self._places.get(number) == node:
-                    del self._places[number]
+                if event.lost and self._node_of.get(number) == node:
+                    del self._node_of[number]
         return events
 
     def _arrive(self, event: ProcessEvent | NodeLink) -> None:

@@ -27,40 +27,40 @@ def around(own: str, nodes: Iterable[str]) -> list[str]:
 
 def spread(num_workers: int, rooms: Sequence[Room]) -> list[str]:
     """Return the node of each worker; ``rooms`` must not be empty."""
-    places: list[str] = []
+    nodes: list[str] = []
     for _ in range(num_workers):
-        places.append(best(places, rooms))
-    return places
+        nodes.append(best(nodes, rooms))
+    return nodes
 
 
-def best(places: Iterable[str], rooms: Sequence[Room]) -> str:
+def best(nodes: Iterable[str], rooms: Sequence[Room]) -> str:
     """Return the node for one more worker; ``rooms`` must not be empty.
 
     Args:
-        places: The nodes of the existing workers; workers on nodes outside of ``rooms`` do not count.
+        nodes: The nodes of the existing workers; workers on nodes outside of ``rooms`` do not count.
         rooms: The nodes to choose from.
     """
-    load = Counter(places)
+    load = Counter(nodes)
     free = [room for room in rooms if load[room.node] < room.workers]
     if free:
         return min(free, key=lambda room: load[room.node]).node
     return min(rooms, key=lambda room: (load[room.node] + 1) / max(room.workers, 1)).node
 
 
-def moves(places: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
+def moves(nodes: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
     """Return the workers that must move to balance the nodes, each with its new node.
 
     As few workers as possible move, those with the highest numbers first.
 
     Args:
-        places: The node of each worker, by its number.
+        nodes: The node of each worker, by its number.
         rooms: The nodes.
     """
-    placed, moved = dict(places), dict[int, str]()
+    placed, moved = dict(nodes), dict[int, str]()
     while (move := _next_move(placed, rooms)) is not None:
         number, node = move
         placed[number] = moved[number] = node
-    return {number: node for number, node in moved.items() if places[number] != node}
+    return {number: node for number, node in moved.items() if nodes[number] != node}
 
 
 def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, str] | None:

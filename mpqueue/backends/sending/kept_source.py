@@ -1,6 +1,6 @@
 """The large buffers of a source in shared memory: copied once, mapped by all processes of a pool.
 
-    trainer                 copies new buffers of an image into snapshots (`keep`), and sends descriptors and places;
+    trainer                 copies new buffers of an image into snapshots (`keep`), and sends descriptors and spans;
                             later it compares the source with the snapshots, byte by byte
     fork server, workers    map the snapshots, so their pages are the same memory in all processes
 
@@ -27,7 +27,7 @@ _SHARE = 8  # a buffer of at least this fraction of the new bytes has a separate
 _MAX_SNAPSHOTS = 32  # above this, all used buffers move to new snapshots, because each costs every process a descriptor
 
 
-class BufferPlace(NamedTuple):
+class BufferSpan(NamedTuple):
     """A buffer's location in shared memory.
 
     Attributes:
@@ -46,27 +46,27 @@ class KeptSource(NamedTuple):
 
     Attributes:
         data: The pickle.
-        places: Places of its buffers.
+        spans: Spans of its buffers.
         snapshots: Snapshots, by number.
     """
 
     data: bytes
-    places: list[BufferPlace]
+    spans: list[BufferSpan]
     snapshots: dict[int, Snapshot]
 
     def is_same(self, image: "SourceImage") -> bool:
         """Return whether an image has the same pickle and buffers."""
-        is_alike = self.data == image.data and len(self.places) == len(image.buffers)
-        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        is_alike = self.data == image.data and len(self.spans) == len(image.buffers)
+        pairs = enumerate(zip(self.spans, image.buffers, strict=False))
         return is_alike and all(number in image.constant or self._is_at(*pair) for number, pair in pairs)
 
     def find(self, image: "SourceImage") -> dict[int, int]:
         """Return the buffers of an image that are kept here: their numbers in the image mapped to the numbers here."""
-        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        pairs = enumerate(zip(self.spans, image.buffers, strict=False))
         return {number: number for number, pair in pairs if self._is_at(*pair)}
 
-    def _is_at(self, place: BufferPlace, buffer: memoryview) -> bool:
-        return place.nbytes == buffer.nbytes and self.snapshots[place.snapshot].has(place.offset, buffer)
+    def _is_at(self, span: BufferSpan, buffer: memoryview) -> bool:
+        return span.nbytes == buffer.nbytes and self.snapshots[span.snapshot].has(span.offset, buffer)
 
 
 NOTHING = KeptSource(b"", [], {})
@@ -78,19 +78,19 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
     Raises:
         OSError: Memory or descriptors are exhausted.
     """
-    new, places = dict(patch.new), {number: known.places[here] for number, here in patch.old.items()}
-    if len({place.snapshot for place in places.values()}) > _MAX_SNAPSHOTS:
+    new, spans = dict(patch.new), {number: known.spans[here] for number, here in patch.old.items()}
+    if len({span.snapshot for span in spans.values()}) > _MAX_SNAPSHOTS:
         fds = {number: snapshot.fileno() for number, snapshot in known.snapshots.items()}
-        new |= {number: buffer.data for number, buffer in zip(places, mapped(places.values(), fds), strict=True)}
-        # All used buffers are new now. The old snapshots are released with the last place that names them.
-        places.clear()
-    snapshots = {place.snapshot: known.snapshots[place.snapshot] for place in places.values()}
+        new |= {number: buffer.data for number, buffer in zip(spans, mapped(spans.values(), fds), strict=True)}
+        # All used buffers are new now. The old snapshots are released with the last span that names them.
+        spans.clear()
+    snapshots = {span.snapshot: known.snapshots[span.snapshot] for span in spans.values()}
     for group in _groups(new):
         snapshot = Snapshot([new[number] for number in group])
         snapshots[snapshot.number] = snapshot
         for number, offset in zip(group, snapshot.offsets, strict=True):
-            places[number] = BufferPlace(snapshot.number, offset, new[number].nbytes)
-    return KeptSource(patch.data, [places[number] for number in sorted(places)], snapshots)
+            spans[number] = BufferSpan(snapshot.number, offset, new[number].nbytes)
+    return KeptSource(patch.data, [spans[number] for number in sorted(spans)], snapshots)
 
 
 def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
@@ -102,19 +102,19 @@ def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
     return [*alone, together] if together else alone
 
 
-def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]:
+def mapped(spans: Iterable[BufferSpan], fds: Mapping[int, int]) -> list[Array]:
     """Map the snapshots in a receiver, and return the buffers as private, writable memory.
 
     Args:
-        places: Places of the buffers.
+        spans: Spans of the buffers.
         fds: Descriptors of the snapshots; the caller still owns them.
 
     Raises:
         OSError: Address space is exhausted, or a descriptor was lost in transfer.
     """
-    places = list(places)
-    if not fds.keys() >= {place.snapshot for place in places}:
+    spans = list(spans)
+    if not fds.keys() >= {span.snapshot for span in spans}:
         raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
     # One map per snapshot, not per buffer: a process may have 65,530 maps by default.
     maps = {number: map_snapshot(fd) for number, fd in fds.items()}
-    return [maps[number][offset : offset + nbytes] for number, offset, nbytes in places]
+    return [maps[number][offset : offset + nbytes] for number, offset, nbytes in spans]

@@ -88,10 +88,10 @@ class MapFinder:
         if type(array) not in (np.memmap, np.ndarray) or not _is_map(array) or not array.size:
             return None
         low, high, pointer = _bounds(array)
-        place = self._place_of(low, high)
-        if place is None:
+        found = self._mapping_at(low, high)
+        if found is None:
             return by_value(array)
-        area, mapped = place
+        area, mapped = found
         known = {**vars(array), "mode": mapped.file.mode, "_mmap": None} if _is_memmap(array) else None
         form = array.shape, array.dtype, pointer - area.first, array.strides, array.flags.writeable
         return view_of, (mapped, *form, known)
@@ -100,13 +100,13 @@ class MapFinder:
         """Return the reduction of a pyarrow buffer in a memory map; None for normal pickling."""
         if buffer.size < _MIN_BUFFER_BYTES or not buffer.is_cpu:
             return None
-        place = self._place_of(buffer.address, buffer.address + buffer.size)
-        if place is None or place[1].file.mode != "r":  # a writable map is pickled by value, with its present contents
+        found = self._mapping_at(buffer.address, buffer.address + buffer.size)
+        if found is None or found[1].file.mode != "r":  # a writable map is pickled by value, with its present contents
             return None
-        area, mapped = place
+        area, mapped = found
         return buffer_of, (mapped, buffer.address - area.first, buffer.size)
 
-    def _place_of(self, low: int, high: int) -> "tuple[Area, _Mapped] | None":
+    def _mapping_at(self, low: int, high: int) -> "tuple[Area, _Mapped] | None":
         """Return the mapped file that contains these addresses."""
         areas = self._look()
         number = bisect_right(self._firsts, low) - 1
@@ -236,8 +236,8 @@ def _has_own_pages(area: Area) -> bool:
         for line in file:
             name, _, rest = line.partition(":")
             if "-" in name.split(" ", 1)[0]:
-                place = area_of(line)
-                is_inside = area.first <= place.first < area.end
+                found = area_of(line)
+                is_inside = area.first <= found.first < area.end
             elif is_inside and name in _OWN_PAGES and int(rest.split()[0]):
                 return True
     return False

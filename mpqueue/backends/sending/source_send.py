@@ -1,7 +1,7 @@
 """The trainer's side of sending the source: once in full, compared at every start, and after a change only in part.
 
 A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band. Two images of one source differ
-exactly where the source has changed, including changes in place inside a large array. A `Patch` contains the new pickle
+exactly where the source has changed, including changes in@span inside a large array. A `Patch` contains the new pickle
 and the arrays that the receiver lacks. Arrays are compared with the sent ones, see
 `mpqueue.backends.sending.kept_source`, or by digest for receivers on other machines.
 """
@@ -270,11 +270,11 @@ def _digest(buffer: memoryview) -> bytes:
 
 def encode_patch(patch: Patch) -> list[tuple[int, memoryview]]:
     """Return a patch as pieces to write at these offsets; the first one begins with its length."""
-    end, places = 0, {}
+    end, spans = 0, {}
     for number, buffer in patch.new.items():
-        places[number] = (end, buffer.nbytes)
+        spans[number] = (end, buffer.nbytes)
         end = align(end + buffer.nbytes)
-    meta = pickle.dumps((patch.data, patch.old, places), 5)
+    meta = pickle.dumps((patch.data, patch.old, spans), 5)
     start = buffers_start(len(meta))
     head = memoryview(len(meta).to_bytes(8, "little") + meta)
-    return [(0, head), *((start + places[number][0], buffer) for number, buffer in patch.new.items())]
+    return [(0, head), *((start + spans[number][0], buffer) for number, buffer in patch.new.items())]

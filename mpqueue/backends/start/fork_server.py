@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mpqueue.backends.sending.kept_source import BufferPlace, mapped
+from mpqueue.backends.sending.kept_source import BufferSpan, mapped
 from mpqueue.backends.sending.open_handles import opened_for_writing
 from mpqueue.backends.start import fork_server_messages as messages
 from mpqueue.backends.start.entry_code import NUM_SPAWN_FDS, SPAWN_CODE
@@ -62,7 +62,7 @@ class _ForkServer:
         self._timeout_ms: float | None = None
         self._settings: messages.Settings | None = None
         self._data: bytes = b""
-        self._places: list[BufferPlace] = []
+        self._spans: list[BufferSpan] = []
         self._snapshots: dict[int, int] = {}  # descriptors, by number
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
@@ -138,10 +138,10 @@ class _ForkServer:
         return True
 
     def _take_source(self, message: messages.Message) -> None:
-        self._data, numbers, self._places = message.body
+        self._data, numbers, self._spans = message.body
         # As many descriptors as numbers: `receive` rejects a message that has lost some of them.
         self._snapshots |= zip(numbers, message.fds, strict=False)
-        for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
+        for number in self._snapshots.keys() - {span.snapshot for span in self._spans}:
             os.close(self._snapshots.pop(number))
         # Map known buffers again, too: the old source may have written to its arrays while it was unpickled.
         self._payload, self._broken, self._buffers, self._writable_files = None, None, [], frozenset()
@@ -151,7 +151,7 @@ class _ForkServer:
         forget_names()
         group_signals.ignore()  # the handlers of the source before
         try:
-            self._buffers = mapped(self._places, self._snapshots)
+            self._buffers = mapped(self._spans, self._snapshots)
             with child_process.unpickling():
                 self._payload = pickle.loads(self._data, buffers=self._buffers)
             runner_of(self._payload.form)  # imports its modules once for all workers
@@ -274,7 +274,7 @@ class _ForkServer:
                     env=hash_seed.with_hash_seed(os.environ, self._hash_seed),
                 )
             theirs.close()
-            source = self._data, list(self._snapshots), self._places
+            source = self._data, list(self._snapshots), self._spans
             tracker = child_process.shared_tracker()
             shown = os.environ.get(hash_seed.VARIABLE)
             body = config, source, shown, self._settings.argv, self._settings.parent, len(tracker)
@@ -355,7 +355,7 @@ def spawned() -> None:
         message = messages.receive(sock, messages.TO_FORK_SERVER)
     if message is None:
         os._exit(1)
-    config, (data, numbers, places), shown, sys.argv, parent, num_trackers = message.body
+    config, (data, numbers, spans), shown, sys.argv, parent, num_trackers = message.body
     hash_seed.show(shown)
     name = worker_name(config.info.id)
     set_process_name(name)
@@ -370,7 +370,7 @@ def spawned() -> None:
     own = make_mark()
     # User code may fork while the source is unpickled. Such a child must not continue as a worker.
     try:
-        buffers += mapped(places, snapshots)
+        buffers += mapped(spans, snapshots)
         with child_process.unpickling():
             payload = pickle.loads(data, buffers=buffers)
     except BaseException as error:

@@ -31,10 +31,10 @@ class FoundState(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """Return the contents that a user may want to know. Keys that the state lacks are left out."""
         state = self.state
-        place = state.get("place") if state.keys() >= _OF_TORCH else state
+        position = state.get("place") if state.keys() >= _OF_TORCH else state
         found = {"seed": state.get("seed", state.get("base_seed"))}
-        if isinstance(place, Mapping):
-            found |= {"epoch": place.get("epoch"), "batch": place.get("position")}
+        if isinstance(position, Mapping):
+            found |= {"epoch": position.get("epoch"), "batch": position.get("position")}
         found |= {name: state.get(name) for name in _ALSO}
         return {name: value for name, value in found.items() if value is not None}
 

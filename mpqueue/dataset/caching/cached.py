@@ -245,16 +245,16 @@ class _Results:
         else:
             given = self._integer_or_text(args, kwargs, num_own=len(own))
         if isinstance(given, str):
-            salt, place, found = _search(state.cache, given)
+            salt, position, found = _search(state.cache, given)
         else:
-            salt, place, found = 0, 2 * given, state.cache.get(2 * given, copies=True)
+            salt, position, found = 0, 2 * given, state.cache.get(2 * given, copies=True)
         if found is not MISSING:
             return found
         value, may_store = self._computed(state, args, kwargs)
         value = _rebuilt(value, _writable)
         # Another process may have stored it in the meantime.
-        if may_store and place is not None and state.cache.get(place, salt) is MISSING:
-            state.cache.put(place, (given, value) if isinstance(given, str) else value, salt)
+        if may_store and position is not None and state.cache.get(position, salt) is MISSING:
+            state.cache.put(position, (given, value) if isinstance(given, str) else value, salt)
         return copied(value, is_writable=True)  # it may be a part of the object
 
     def release(self) -> None:
@@ -439,9 +439,9 @@ def _require_source(function: types.FunctionType) -> None:
     for each in _chain_of(function):
         code = getattr(each, "__code__", None)
         if code is None or not linecache.getline(code.co_filename, code.co_firstlineno, each.__globals__):
-            place = code.co_filename if code else f"it wraps a {type(each).__name__}"
+            position = code.co_filename if code else f"it wraps a {type(each).__name__}"
             raise TypeError(
-                f"cached: the source of {function.__qualname__} cannot be read ({place}): write the function into a "
+                f"cached: the source of {function.__qualname__} cannot be read ({position}): write the function into a "
                 "file, or pass key=, a function of its object that returns plain data"
             )
 
@@ -486,12 +486,12 @@ def _search(cache: FolderCache, text: str) -> tuple[int, int | None, Any]:
     start, salt, base = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:12], "little"), 0
     for size in _TABLES:
         for probe in range(start, start + _PROBES):
-            place = 2 * (base + probe % size) + 1
-            found = cache.get(place, salt, copies=True)
+            position = 2 * (base + probe % size) + 1
+            found = cache.get(position, salt, copies=True)
             if found is not MISSING and found[0] == text:
-                return salt, place, found[1]
-            if found is MISSING and cache.is_free(place, salt):
-                return salt, place, MISSING  # results are stored in the first free place
+                return salt, position, found[1]
+            if found is MISSING and cache.is_free(position, salt):
+                return salt, position, MISSING  # results are stored in the first free position
         base += size
     return salt, None, MISSING
 

@@ -109,10 +109,10 @@ class Cache:
         made = dict(zip(once, compute(once), strict=True))
         if may_store():
             made = {number: self.put(number, value) for number, value in made.items()}
-        for place, number in enumerate(numbers):
-            if values[place] is MISSING:
+        for position, number in enumerate(numbers):
+            if values[position] is MISSING:
                 # Each occurrence gets a separate object, because functions of later stages may modify it.
-                values[place] = made.pop(number) if number in made else self.values([number], compute, may_store)[0]
+                values[position] = made.pop(number) if number in made else self.values([number], compute, may_store)[0]
         return values
 
     def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:

@@ -168,18 +168,18 @@ class Segments:
                     self._opened[segment.number] = DataFile(held, segment.limit)
                     self._last = max(self._last, segment.number)
 
-    def view(self, place: int, length: int) -> memoryview | None:
+    def view(self, position: int, length: int) -> memoryview | None:
         """Return a read-only view of a record, or None if the bytes do not exist."""
-        number = place >> _OFFSET_BITS
+        number = position >> _OFFSET_BITS
         if number not in self._opened:
             with self._lock:
                 self._open_new()
                 self._opened.setdefault(number, None)  # removed, and numbers are not used again
         opened = self._opened[number]
-        return None if opened is None else opened.view(place & (_MOST_BYTES - 1), length)
+        return None if opened is None else opened.view(position & (_MOST_BYTES - 1), length)
 
     def append(self, record: bytes) -> int:
-        """Append a record, in a new segment if needed, and return its place.
+        """Append a record, in a new segment if needed, and return its position.
 
         Raises:
             NoRoomError: The record was not stored.

@@ -4,7 +4,7 @@
 
     data     the records, one after another, each at a multiple of 64 bytes; one file, or several segments, see
              `mpqueue.dataset.caching.folders`
-    index    32 bytes per number: place and length of the record, number of arrays, CRC of the record and the name of
+    index    32 bytes per number: position and length of the record, number of arrays, CRC of the record and the name of
              the files, and a CRC of the entry with its number
 
 A process appends a record with `O_APPEND`, and then writes the index entry. A lock around the append keeps a file below
@@ -67,13 +67,13 @@ class ReleasedError(Exception):
 
 
 class RecordData(Protocol):
-    """The bytes of records, by place."""
+    """The bytes of records, by position."""
 
-    def view(self, place: int, length: int) -> memoryview | None:
+    def view(self, position: int, length: int) -> memoryview | None:
         """Return a read-only view of a record, or None if the bytes do not exist."""
 
     def append(self, record: bytes) -> int:
-        """Append a record, and return its place.
+        """Append a record, and return its position.
 
         Raises:
             NoRoomError: The record was not stored.
@@ -116,8 +116,8 @@ class RecordFiles:
         # The writer of an entry may have been killed halfway, or may be writing it now.
         if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], number, salt):
             return MISSING
-        place, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
-        view = self._data.view(place, length)
+        position, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
+        view = self._data.view(position, length)
         if view is None:
             return MISSING
         if number >= len(checked):
@@ -157,8 +157,8 @@ class RecordFiles:
         with self._storing:
             if self._is_released:
                 raise ReleasedError
-            place = self._data.append(record)
-            entry = _ENTRY.pack(place, len(record), num_arrays, kind, crc)
+            position = self._data.append(record)
+            entry = _ENTRY.pack(position, len(record), num_arrays, kind, crc)
             # After the record, so that a process that sees the entry sees all bytes of the record.
             self._publish(number, entry + _closed(entry, number, salt))
         return records.unpack(memoryview(record), num_arrays)

@@ -190,8 +190,8 @@ def _mapped(array: "np.memmap[Any, Any]") -> tuple[Any, ...]:
     while isinstance(base.base, np.ndarray):
         base = base.base  # a slice starts at another offset of it
     start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-    place = array.offset, start, array.shape, array.strides, array.dtype.str
-    return "mapped", os.path.realpath(path), stat.st_size, stat.st_mtime_ns, place
+    position = array.offset, start, array.shape, array.strides, array.dtype.str
+    return "mapped", os.path.realpath(path), stat.st_size, stat.st_mtime_ns, position
 
 
 @functools.cache

@@ -81,7 +81,7 @@ class Traits(NamedTuple):
         is_mix: Whether the stage takes elements of its inputs by weight.
         flows: Whether the stage returns elements in the order of its input, and neither holds nor counts them.
         keeps_order: Whether this stage uses the elements of its input in their order, once per epoch of the stage.
-        keeps_places: Whether an element depends only on its index, even if the source grows.
+        keeps_positions: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         keeps_whole: Whether its inputs in a lane have their excluded samples, which only its own elements may lack.
         varies: Whether the number of elements differs between epochs, and depends on the seed; see
@@ -101,7 +101,7 @@ class Traits(NamedTuple):
     is_mix: bool = False
     flows: bool = False
     keeps_order: bool = True
-    keeps_places: bool = False
+    keeps_positions: bool = False
     keeps_prefix: bool = False
     keeps_whole: bool = False
     varies: bool = False
@@ -244,15 +244,15 @@ class StageNode:
         """
         return self.length_by(lengths)
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - for other stages
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - for other stages
         """Return the number of elements of an input that the elements before an index use.
 
         Args:
-            place: The index.
+            position: The index.
             at: The number of the input.
             lengths: The numbers of elements of the inputs.
         """
-        return place
+        return position
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
         """Open this stage and those before it in a lane.
@@ -368,13 +368,13 @@ def own_fields(kind: type[Any]) -> list[str]:
 
 def flat(root: StageNode) -> list[Flat]:
     """Return the stages of a tree as a list, each after its inputs."""
-    places: dict[int, int] = {}
+    positions: dict[int, int] = {}
     stages = []
     for number, (_, node) in enumerate(root.stages()):
-        places[id(node)] = number
+        positions[id(node)] = number
         kind: Any = type(node)
         own = {name: getattr(node, name) for name in own_fields(kind)}
-        stages.append(Flat(type(node), own, [places[id(each)] for each in node.inputs]))
+        stages.append(Flat(type(node), own, [positions[id(each)] for each in node.inputs]))
     return stages
 
 
@@ -382,7 +382,7 @@ def _unpacked(stages: list[Flat]) -> StageNode:
     """Return the last stage of a pickled list."""
     made: list[StageNode] = []
     for kind, own, inputs in stages:
-        made.append(kind.reading([made[place] for place in inputs], **own))
+        made.append(kind.reading([made[position] for position in inputs], **own))
     return made[-1]
 
 
@@ -496,7 +496,7 @@ def order_of(root: StageNode) -> str:
     order" if a longer source has the same elements at the same indices.
     """
     if root.facts.is_chain:
-        others = [node for _, node in root.stages() if not node.traits.keeps_places]
+        others = [node for _, node in root.stages() if not node.traits.keeps_positions]
         if all(node.traits.keeps_prefix for node in others):
             return ": ".join(["in order", *([", ".join(str(node.order_line()) for node in others)] if others else [])])
     # The order of a shuffle or a mix depends on its stage number.

@@ -10,7 +10,7 @@ In addition to the function's own time, a value costs 0.01 us in the C loop and 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.seeding.seeds import place_of
+from mpqueue.seeding.seeds import position_of
 from mpqueue.worker.context import begin_block
 from mpqueue.worker.runners.runner import BeginBatch
 
@@ -18,14 +18,14 @@ _FEW = 4
 
 
 def apply_to(
-    values: list[Any], places: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int, epoch: int,
-    results: list[Any],
+    values: list[Any], positions: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int,
+    epoch: int, results: list[Any],
 ) -> None:  # fmt: skip
     """Call a function for each value.
 
     Args:
         values: The values.
-        places: The index of each value, or a token that `place_of` converts to the index. All have the same type.
+        positions: The index of each value, or a token that `position_of` converts to the index. All have the same type.
         function: The user's function.
         begin: The function that seeds the generators; see `mpqueue.worker.runners.lanes.LaneRun`.
         seed: The seed of the stage.
@@ -36,7 +36,7 @@ def apply_to(
         Exception: The function raised. ``results`` then contains the results of all values before this one.
     """
     # Starting a block takes as long as seeding a few values.
-    block = begin_block(begin, seed, epoch, values, places) if len(values) > _FEW else None
+    block = begin_block(begin, seed, epoch, values, positions) if len(values) > _FEW else None
     if block is not None:
         try:
             results.extend(map(function, block.samples))
@@ -45,10 +45,10 @@ def apply_to(
         done = len(results)
         if done == len(values):
             return
-        values, places = values[done:], places[done:]
+        values, positions = values[done:], positions[done:]
     add = results.append
-    if places and type(places[0]) is not int:
-        places = list(map(place_of, places))
-    for value, place in zip(values, places, strict=True):
-        begin(seed, epoch, place)
+    if positions and type(positions[0]) is not int:
+        positions = list(map(position_of, positions))
+    for value, position in zip(values, positions, strict=True):
+        begin(seed, epoch, position)
         add(function(value))

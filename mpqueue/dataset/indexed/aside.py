@@ -37,10 +37,10 @@ def aside() -> Iterator[IndexedRun]:
             raise
 
 
-def begin_here(seed: int, epoch: int, place: int) -> None:
+def begin_here(seed: int, epoch: int, position: int) -> None:
     """Seed the generators for a sample in the calling thread."""
     # Not `begin_batch` itself, which represents a worker thread.
-    context.begin_batch(seed, epoch, place)
+    context.begin_batch(seed, epoch, position)
 
 
 def _seed_of_torch() -> int:
@@ -62,15 +62,15 @@ class _SavedState:
         self._is_begun = False
         self._globals: EagerSeeding | None = None
 
-    def begin(self, seed: int, epoch: int, place: int) -> None:
+    def begin(self, seed: int, epoch: int, position: int) -> None:
         """Seed the generators for a sample in a stage."""
         if not self._is_begun:
             self._keep()
             self._is_begun = True
-        self._begin(seed, epoch, place)
+        self._begin(seed, epoch, position)
         if self._globals is not None:
             # A worker seeds lazily: it detects draws later, after `restore` has hidden them.
-            self._globals.seed(seed, epoch, place)
+            self._globals.seed(seed, epoch, position)
 
     def _keep(self) -> None:
         process = context.process_batch

@@ -14,12 +14,12 @@ class FoundSample(NamedTuple):
     Attributes:
         node: The source.
         base: The number of stages of the whole tree before the source.
-        place: The index of the sample.
+        position: The index of the sample.
     """
 
     node: SourceNode
     base: int
-    place: int
+    position: int
 
     def read(self, run: IndexedRun) -> Any:
         """Return the sample, with the random numbers of the source at its index.
@@ -28,7 +28,7 @@ class FoundSample(NamedTuple):
             Exception: The source raised.
         """
         reader = ReaderMaker(lengths_of(self.node)).make(self.node)
-        return reader.at([self.place], run._replace(base=self.base, watches=False))[0]
+        return reader.at([self.position], run._replace(base=self.base, watches=False))[0]
 
 
 def check_ids(root: StageNode, samples: SampleSet) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.description.ids import SampleId, SampleIds, concatenated
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, NothingLeft, Places
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, NothingLeft, Positions
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.options.batching import collation_of
 from mpqueue.samples.collate import Collation
@@ -23,44 +23,44 @@ class MergingReader(LinkReader):
 
     node: Any
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return elements by index."""
         if run.skip is not None:
-            return [self._rest(place, run) for place in places]
+            return [self._rest(position, run) for position in positions]
         find = self._rows if run.keep is None else partial(self._kept_rows, run=run)
-        rows = [find(place) for place in places]
+        rows = [find(position) for position in positions]
         # Request the samples of all elements in one call: a call costs each earlier stage the same for any number of
         # samples.
         flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
         samples = self.input.at(flat, run)
         batches, start = [], 0
-        for place, each in zip(places, rows, strict=True):
+        for position, each in zip(positions, rows, strict=True):
             try:
-                batches.append(self._joined(samples[start : start + len(each)], each, place, run))
+                batches.append(self._joined(samples[start : start + len(each)], each, position, run))
             except BaseException as error:
-                add_note(error, self.error_note(place, run))
+                add_note(error, self.error_note(position, run))
                 raise
             start += len(each)
         return batches
 
-    def _kept_rows(self, place: int, run: IndexedRun) -> Places:
+    def _kept_rows(self, position: int, run: IndexedRun) -> Positions:
         """Return the indices of the input's elements that are not excluded."""
-        rows = self._rows(place)
+        rows = self._rows(position)
         if run.keep is None:
             return rows
         return [row for row, ids in zip(rows, self.input.sample_ids(rows, run), strict=True) if ids]
 
-    def _rest(self, place: int, run: IndexedRun) -> Any:
+    def _rest(self, position: int, run: IndexedRun) -> Any:
         """Return an element made of the samples that do not raise."""
         rows, samples = [], []
-        for row in self._kept_rows(place, run):
+        for row in self._kept_rows(position, run):
             sample = self._tried(row, run)
             if sample:
                 rows.append(row)
                 samples += sample
         if not rows:
             raise NothingLeft
-        return self._joined(samples, rows, place, run)
+        return self._joined(samples, rows, position, run)
 
     def _tried(self, row: int, run: IndexedRun) -> list[Any]:
         """Return an element of the input in a list, or an empty list if it is left out."""
@@ -85,36 +85,36 @@ class MergingReader(LinkReader):
             return []
         return [sample]
 
-    def _joined(self, samples: list[Any], places: Places, place: int, run: IndexedRun) -> Any:
+    def _joined(self, samples: list[Any], positions: Positions, position: int, run: IndexedRun) -> Any:
         collate, ragged = collation_of(self.node.collate)
         if collate is None:
             collation = Collation(
                 len(samples), context.empty, ragged=ragged,
-                refuse_none=lambda place: no_sample(self.input.origin(place, run)),
+                refuse_none=lambda position: no_sample(self.input.origin(position, run)),
             )  # fmt: skip
             collation.add_all(samples)
-            return collation.finish(places)
-        run.begin(self.seed(run), run.epoch, ~self._first(place))
+            return collation.finish(positions)
+        run.begin(self.seed(run), run.epoch, ~self._first(position))
         return collate(samples)
 
-    def _first(self, place: int) -> int:
+    def _first(self, position: int) -> int:
         """Return the index of the first element in the input."""
         raise NotImplementedError
 
-    def _rows(self, place: int) -> range:
-        first, length = self._first(place), self.input.length
+    def _rows(self, position: int) -> range:
+        first, length = self._first(position), self.input.length
         end = first + self.node.size
         return range(first, end if length is None else min(end, length))
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of the samples of an element."""
-        rows = self._rows(place)
+        rows = self._rows(position)
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
-    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
+    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:
         """Return the numbers of the input's elements in these elements."""
-        return self.input.num_by_input([row for place in places for row in self._kept_rows(place, run)], run)
+        return self.input.num_by_input([row for position in positions for row in self._kept_rows(position, run)], run)
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of each element."""
-        return [concatenated(self.input.sample_ids(self._rows(place), run)) for place in places]
+        return [concatenated(self.input.sample_ids(self._rows(position), run)) for position in positions]

@@ -1,6 +1,6 @@
 """Elements of indexed datasets, computed by index, in blocks.
 
-Each node of a tree has a *reader*. It receives the indices ("places") of a block and requests the elements from the
+Each node of a tree has a *reader*. It receives the indices ("positions") of a block and requests the elements from the
 readers of its inputs. It requests all of them at once, because a call per sample and stage would cost more than small
 samples do. A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same
 index always returns the same element.
@@ -16,9 +16,9 @@ The random generators are seeded before each call of a user function for a sampl
 `mpqueue.dataset.description.nodes`.
 
 *Samples that are left out.* Some stages make an element of several samples, such as a batch. They make it of the other
-samples, with the random numbers of their places. Excluded samples (`IndexedRun.keep`) are never requested. Samples that
-raise are left out with `IndexedRun.skip`, which is set only for an element that has raised without it. Then each sample
-is requested alone. An element without samples is not requested, or raises `NothingLeft`.
+samples, with the random numbers of their positions. Excluded samples (`IndexedRun.keep`) are never requested. Samples
+that raise are left out with `IndexedRun.skip`, which is set only for an element that has raised without it. Then each
+sample is requested alone. An element without samples is not requested, or raises `NothingLeft`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ from mpqueue.system.units import count_text
 from mpqueue.worker.runners.fixed_seeds import FixedSeeds
 from mpqueue.worker.runners.runner import BeginBatch
 
-Places: TypeAlias = Sequence[int]
+Positions: TypeAlias = Sequence[int]
 
 # Items of these types already exist. Reading them runs no user code, so no random generators are seeded.
 _STORED = {list, tuple, range, np.ndarray}
@@ -62,7 +62,7 @@ class IndexedRun(NamedTuple):
     Attributes:
         seed: The seed of the order and of the random numbers.
         epoch: The epoch, from 0.
-        begin: A function that is called with (seed, epoch, place) before user code.
+        begin: A function that is called with (seed, epoch, position) before user code.
         base: The number of stages of the whole tree before the part that is read.
         zero: The number of the stage of the whole tree that gets the random numbers of stage 0.
         watches: Whether to compare the length of each source with its length when its reader was created.
@@ -105,7 +105,7 @@ class Reader:
         self.node, self.number = node, node.number
         self.length = maker.lengths[id(node)]
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices, which are all below the length.
 
         Raises:
@@ -116,18 +116,18 @@ class Reader:
         """
         raise NotImplementedError
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of the sample that the element at an index is computed from."""
         raise NotImplementedError
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements.
 
         Excluded samples are left out. An element with an empty list must not be requested.
         """
         raise NotImplementedError
 
-    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:  # noqa: ARG002 - see below
+    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:  # noqa: ARG002 - see below
         """Return how many samples of these elements are from each input of the only mixture.
 
         None: the ids of the samples are needed, which take longer.
@@ -142,20 +142,20 @@ class Reader:
         """Return the seed of the stage's order."""
         return self.seed(run)
 
-    def error_note(self, place: int, run: IndexedRun) -> str:
+    def error_note(self, position: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
         return (
-            f"raised by stage {run.base + self.number}, {self.node.line()}, at place {place} of epoch {run.epoch}, for "
-            f"{self.origin(place, run)}"
+            f"raised by stage {run.base + self.number}, {self.node.line()}, at place {position} of epoch {run.epoch}, "
+            f"for {self.origin(position, run)}"
         )
 
-    def _add_note(self, error: BaseException, places: Places, number: int, run: IndexedRun) -> None:
+    def _add_note(self, error: BaseException, positions: Positions, number: int, run: IndexedRun) -> None:
         """Add a note to an error about the element that it belongs to.
 
         An error that arrives after all elements were computed belongs to none.
         """
-        if number < len(places):
-            add_note(error, self.error_note(places[number], run))
+        if number < len(positions):
+            add_note(error, self.error_note(positions[number], run))
 
 
 class ReaderMaker:
@@ -200,26 +200,26 @@ class SourceReader(Reader):
         kind = type(node.source)
         self._may_change = kind is not range and kind is not tuple and hasattr(kind, "__len__")
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return samples by index."""
         source = self.node.source
         self.check_length(run)
         if type(source) in _STORED:
-            if type(places) is range:  # from a lane
+            if type(positions) is range:  # from a lane
                 # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
-                stored = list(source[places.start : places.stop : places.step])
-                if len(stored) == len(places):
+                stored = list(source[positions.start : positions.stop : positions.step])
+                if len(stored) == len(positions):
                     return stored
-            return [source[place] for place in places]
+            return [source[position] for position in positions]
         getitems = getattr(source, "__getitems__", None)
-        if getitems is not None and places:
-            return self._at_once(getitems, places, run)
+        if getitems is not None and positions:
+            return self._at_once(getitems, positions, run)
         seed = self.seed(run)
         samples: list[Any] = []
         try:
-            apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, samples)
+            apply_to(list(positions), positions, partial(getitem, source), run.begin, seed, run.epoch, samples)
         except BaseException as error:
-            self._add_note(error, places, len(samples), run)
+            self._add_note(error, positions, len(samples), run)
             raise
         return samples
 
@@ -228,36 +228,36 @@ class SourceReader(Reader):
         if run.watches and self._may_change and len(self.node.source) != self.length:
             raise LengthChanged
 
-    def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
+    def _at_once(self, getitems: Callable[[list[int]], Any], positions: Positions, run: IndexedRun) -> list[Any]:
         samples: list[Any] | None
         try:
             # The complement of an index, which no sample uses, so that the random numbers are not the numbers of
             # the first sample.
-            run.begin(self.seed(run), run.epoch, ~places[0])
-            if run.fixed is None or len(places) == 1:
-                samples = list(getitems(list(places)))
+            run.begin(self.seed(run), run.epoch, ~positions[0])
+            if run.fixed is None or len(positions) == 1:
+                samples = list(getitems(list(positions)))
             else:
-                samples = run.fixed.unless_drawn(lambda: list(getitems(list(places))))
-            if samples is not None and len(samples) != len(places):
+                samples = run.fixed.unless_drawn(lambda: list(getitems(list(positions))))
+            if samples is not None and len(samples) != len(positions):
                 name = type(self.node.source).__name__
                 # A missing sample would silently shift all samples after it.
                 raise ValueError(
-                    f"{name}.__getitems__ must return one sample per index ({len(places)}), got {len(samples)}"
+                    f"{name}.__getitems__ must return one sample per index ({len(positions)}), got {len(samples)}"
                 )
         except BaseException as error:
-            add_note(error, self.error_note(places[0], run) + (" and others" if len(places) > 1 else ""))
+            add_note(error, self.error_note(positions[0], run) + (" and others" if len(positions) > 1 else ""))
             raise
         if samples is None:  # the numbers of a cached element must not depend on the other elements of a request
-            return [sample for place in places for sample in self._at_once(getitems, [place], run)]
+            return [sample for position in positions for sample in self._at_once(getitems, [position], run)]
         return samples
 
-    def origin(self, place: int, run: IndexedRun) -> str:  # noqa: ARG002 - the same in each epoch
+    def origin(self, position: int, run: IndexedRun) -> str:  # noqa: ARG002 - the same in each epoch
         """Return a description of a sample."""
-        return f"sample {place} of {type(self.node.source).__name__}"
+        return f"sample {position} of {type(self.node.source).__name__}"
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the indices."""
-        return whole_or_none([[place] for place in places], run.keep)
+        return whole_or_none([[position] for position in positions], run.keep)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -269,7 +269,7 @@ class SourceNode(StageNode):
     """
 
     name: ClassVar[str] = "source"
-    traits: ClassVar[Traits] = Traits(keeps_places=True)
+    traits: ClassVar[Traits] = Traits(keeps_positions=True)
     reader: ClassVar[Any] = SourceReader
     source: Any
 
@@ -306,21 +306,21 @@ class LinkReader(Reader):
         super().__init__(node, maker)
         self.input = maker.readers[id(node.input)]
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at the same indices of the input."""
-        return self.input.at(places, run)
+        return self.input.at(positions, run)
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of the sample at the same index of the input."""
-        return self.input.origin(place, run)
+        return self.input.origin(position, run)
 
-    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int] | None:
+    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:
         """Return the numbers at the same indices of the input, if the ids are those at the same indices."""
-        return self.input.num_by_input(places, run) if type(self).sample_ids is LinkReader.sample_ids else None
+        return self.input.num_by_input(positions, run) if type(self).sample_ids is LinkReader.sample_ids else None
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at the same indices of the input."""
-        return self.input.sample_ids(places, run)
+        return self.input.sample_ids(positions, run)
 
 
 class JoinReader(Reader):
@@ -355,9 +355,9 @@ class JoinReader(Reader):
             is_alone,
         )  # fmt: skip
 
-    def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def ids_within(self, at: int, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of elements of an input, with its name before each."""
-        return prefixed(self.node.part_name(at), self.branch(at).sample_ids(places, run))
+        return prefixed(self.node.part_name(at), self.branch(at).sample_ids(positions, run))
 
 
 def whole_or_none(ids_of_elements: list[SampleIds], keep: Keep | None) -> list[SampleIds]:
@@ -380,18 +380,18 @@ def _skip_within(part: int | str, skip: Callable[[Skipped], None] | None) -> Cal
 
 
 def by_part(
-    places: Places, find: Callable[[int], tuple[Any, int]], at: Callable[[Any, list[int]], list[Any]]
+    positions: Positions, find: Callable[[int], tuple[Any, int]], at: Callable[[Any, list[int]], list[Any]]
 ) -> list[Any]:
     """Return elements that are located in several parts, reading each part once.
 
     Args:
-        places: The indices of the elements.
+        positions: The indices of the elements.
         find: A function that returns the part of an index, and the index within it.
         at: A function that returns the elements at indices of a part.
     """
     requests: dict[Any, tuple[list[int], list[int]]] = {}
-    for number, place in enumerate(places):
-        name, inner = find(place)
+    for number, position in enumerate(positions):
+        name, inner = find(position)
         lists = requests.get(name)
         if lists is None:
             lists = requests[name] = [], []
@@ -401,7 +401,7 @@ def by_part(
     if len(requests) == 1:
         ((name, (_, inners)),) = requests.items()
         return at(name, inners)
-    elements: list[Any] = [None] * len(places)
+    elements: list[Any] = [None] * len(positions)
     for name, (numbers, inners) in requests.items():
         for number, value in zip(numbers, at(name, inners), strict=True):
             elements[number] = value

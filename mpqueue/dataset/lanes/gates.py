@@ -1,6 +1,6 @@
 """The samples that are excluded in the middle of an epoch of a lane.
 
-They are left out at three places:
+They are left out at three positions:
 
 - where elements enter the first stage that holds, counts or merges elements (`mpqueue.dataset.lanes.ahead`), or a
   `concatenate` with another input that has such a stage: no result before it depends on how many elements were read,
@@ -9,7 +9,7 @@ They are left out at three places:
   leave out held elements that have one;
 - at the end of the lane, which returns no element that has one.
 
-Between these places, an excluded sample that was read before passes through buffers as if it were not excluded.
+Between these positions, an excluded sample that was read before passes through buffers as if it were not excluded.
 So the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
 in a later buffer, is left out as a whole. So is a tuple of `zip`, and an element of a `cache`: their inputs have closed
 gates.

@@ -3,7 +3,7 @@
 An endless lane restarts as the next epoch whenever it ends. If a whole epoch yields no element, the lane ends, because
 it would otherwise search forever.
 
-A sample that crashed its workers is *lost*. The state contains its token, and an error takes its place; see
+A sample that crashed its workers is *lost*. The state contains its token, and an error takes its position; see
 `mpqueue.worker.retry_markers`.
 
 A *change* of the run, an exclusion or new weights, holds from an element of the lane on. The state contains the number

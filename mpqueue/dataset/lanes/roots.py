@@ -70,8 +70,8 @@ class IndexedRoot(LaneStage):
         self._skips_inside = run.skip is not None and node.facts.merged is not None
         self._left_out = {} if run.left_out is None else run.left_out
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
-        self._place = run.lane
-        self._error: BaseException | None = None  # raised by the element at `_place`
+        self._position = run.lane
+        self._error: BaseException | None = None  # raised by the element at `_position`
 
     def pull(self, count: int) -> Block:
         """Return the elements at the next indices; their tokens are the indices."""
@@ -82,27 +82,27 @@ class IndexedRoot(LaneStage):
             if self._error is not None:
                 error, self._error = self._error, None
                 # Advance only now: from a snapshot taken before, the element is computed, and its error raised, again.
-                is_dropped = is_excluded(self.run.gate, self, self._place)
-                self._place += step
+                is_dropped = is_excluded(self.run.gate, self, self._position)
+                self._position += step
                 if is_dropped:
                     continue
                 raise error
-            end = self._place + count * step
-            places = range(self._place, end if self._length is None else min(end, self._length), step)
-            if not places:
+            end = self._position + count * step
+            positions = range(self._position, end if self._length is None else min(end, self._length), step)
+            if not positions:
                 break
             started = self.clock.start()
-            following = places[-1] + step
-            kept = places if self.run.keep is None else self._not_empty(places)
+            following = positions[-1] + step
+            kept = positions if self.run.keep is None else self._not_empty(positions)
             if kept and self.run.gate.keep is not None:
                 kept = list(compress(kept, self.run.gate.keep(self.sample_ids(kept))))
             if kept:
                 values, tokens = self._compute(kept, following)
             else:
-                self._place = following
+                self._position = following
             self.clock.stop(started)
             if not values and self._error is None:  # all were skipped or excluded
-                self.search.note(self, len(places))
+                self.search.note(self, len(positions))
         self.search.end()
         self.num_out += len(values)
         return values, tokens
@@ -111,58 +111,58 @@ class IndexedRoot(LaneStage):
         """Return twice the number of samples of all sources."""
         return self._most_fruitless
 
-    def _compute(self, places: Sequence[int], following: int) -> Block:
+    def _compute(self, positions: Sequence[int], following: int) -> Block:
         try:
             if self.run.is_single:
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
-                return self._each(places, following)
-            values = self._at(places)
+                return self._each(positions, following)
+            values = self._at(positions)
         except BaseException as error:
             if passes_at_once(error):
                 raise
             # It is unknown which element raised. The same indices return the same elements, so compute them one by one.
-            return self._each(places, following)
-        self._place = following
-        return values, places
+            return self._each(positions, following)
+        self._position = following
+        return values, positions
 
-    def _each(self, places: Sequence[int], following: int) -> Block:
+    def _each(self, positions: Sequence[int], following: int) -> Block:
         """Return the elements before the one that raises, which remains the next one until its error is raised."""
         values, tokens = [], []
-        for place in places:
-            self._place = place
+        for position in positions:
+            self._position = position
             try:
-                element = self._tried(place)
+                element = self._tried(position)
                 values += element
-                tokens += [place] * len(element)
+                tokens += [position] * len(element)
             except BaseException as error:
                 if passes_at_once(error):
                     raise
                 # The readers have added a note about stage and sample.
-                add_note(error, f"which has index {place} in lane {self.run.lane} of {self.run.num_lanes}")
-                if not self.calls.skips(error, place):
+                add_note(error, f"which has index {position} in lane {self.run.lane} of {self.run.num_lanes}")
+                if not self.calls.skips(error, position):
                     self._error = never_an_end(error)
                     return values, tokens
-        self._place = following
+        self._position = following
         return values, tokens
 
-    def _tried(self, place: int) -> list[Any]:
+    def _tried(self, position: int) -> list[Any]:
         """Return an element in a list, or an empty list if each of its samples raises and is left out."""
         try:
-            return self._at([place])
+            return self._at([position])
         except BaseException as error:
             if not self._skips_inside or not skips_sample(error):
                 raise
         assert self.run.skip is not None
         try:
-            return self._rest(place, self.run.skip)
+            return self._rest(position, self.run.skip)
         except NothingLeft:
             return []
 
-    def _rest(self, place: int, skip: Callable[[Skipped], object]) -> list[Any]:
+    def _rest(self, position: int, skip: Callable[[Skipped], object]) -> list[Any]:
         """Return an element without the samples that raise, in a list."""
         left_out: list[SampleId] = []
-        self._left_out[self.run.epoch, self.number, place] = left_out
+        self._left_out[self.run.epoch, self.number, position] = left_out
         if len(self._left_out) > _MOST_LEFT_OUT:
             del self._left_out[next(iter(self._left_out))]
 
@@ -170,19 +170,19 @@ class IndexedRoot(LaneStage):
             left_out.extend(skipped.ids)
             skip(skipped)
 
-        return self._reader.at([place], self._read._replace(skip=skip_inside))
+        return self._reader.at([position], self._read._replace(skip=skip_inside))
 
-    def _not_empty(self, places: Sequence[int]) -> Sequence[int]:
+    def _not_empty(self, positions: Sequence[int]) -> Sequence[int]:
         """Return the indices of elements that have samples which are not excluded."""
-        return [place for place, ids in zip(places, self._ids(places), strict=True) if ids]
+        return [position for position, ids in zip(positions, self._ids(positions), strict=True) if ids]
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
         """Add the next index."""
-        states.append({"place": self._place})
+        states.append({"place": self._position})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
-        self._place = next(states)["place"]
+        self._position = next(states)["place"]
 
     def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""

@@ -16,8 +16,8 @@ pipelines may be long.
 
 A token identifies an element in its lane. It is an int or a tuple of tokens. The token of a root is the index of the
 sample in the whole dataset. `map`, `filter` and `shuffle` pass tokens through, and other stages build tuples of them.
-The random numbers of a sample in a stage depend only on its token (`mpqueue.seeding.seeds.place_of`), so they are the
-same when the sample is computed again.
+The random numbers of a sample in a stage depend only on its token (`mpqueue.seeding.seeds.position_of`), so they are
+the same when the sample is computed again.
 
 An element held by a stage needs the stages before it, because it may have to be computed again. So `get_state` receives
 the tokens held by later stages. A root that cannot compute a sample by index keeps only the states that these require.
@@ -27,7 +27,7 @@ The next `pull` raises the error, and later elements wait (`mpqueue.dataset.lane
 element, independent of the block boundaries, and no other element is lost. An exception of a signal handler is raised
 at once. The lane must then be discarded and opened again from its snapshot.
 
-*Excluded samples.* Three places look for them: the entry, the stages that merge elements, and the end of the lane
+*Excluded samples.* Three positions look for them: the entry, the stages that merge elements, and the end of the lane
 (`mpqueue.dataset.lanes.gates`).
 
 *Cost.* Before a batch of 256, `map` takes 0.07 us per sample, `filter` 0.09 us, both including the call of an empty

@@ -31,7 +31,7 @@ from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, tok
 from mpqueue.dataset.lanes.tokens import together
 from mpqueue.dataset.lanes.user_calls import VERDICTS, no_verdict
 from mpqueue.plan.options.batching import AHEAD
-from mpqueue.seeding.seeds import place_of
+from mpqueue.seeding.seeds import position_of
 from mpqueue.worker import failures
 from mpqueue.worker.concurrency.helper_threads import HelperCall, Helpers, shared_helpers
 from mpqueue.worker.concurrency.in_order import Helping
@@ -177,16 +177,16 @@ class ThreadedStage(LinkStage):
         return partial(self._call_coroutine if self.node.concurrency else self._call, compute)
 
     def _call(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
-        return self._checked(compute(self._place_of(token), value))
+        return self._checked(compute(self._position_of(token), value))
 
     async def _call_coroutine(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
-        return self._checked(await compute(self._place_of(token), value))
+        return self._checked(await compute(self._position_of(token), value))
 
-    def _place_of(self, token: Token) -> int:
-        begin, place = self.run.begin, place_of(token)
+    def _position_of(self, token: Token) -> int:
+        begin, position = self.run.begin, position_of(token)
         if type(begin) is RetryBegin:
-            begin.look(self.seed, self.run.epoch, place)
-        return place
+            begin.look(self.seed, self.run.epoch, position)
+        return position
 
     def _checked(self, made: Any) -> Any:
         if self._is_filter and type(made) not in VERDICTS:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 
-class Places(array):  # type: ignore[type-arg]  # generic only for type checkers
+class Positions(array):  # type: ignore[type-arg]  # generic only for type checkers
     """An array of indices that becomes a list when it is unpickled."""
 
     def __reduce_ex__(self, _protocol: Any, /) -> tuple[Any, ...]:
@@ -27,10 +27,10 @@ def as_saved(tokens: Sequence[Any]) -> Sequence[Any]:
     """Return a copy of tokens in the format of snapshots."""
     if type(tokens) is not array or not tokens:
         return list(tokens)
-    places = np.frombuffer(tokens, np.int64)
-    if places.max() < 1 << 31 and places.min() >= 0:
-        return Places("i", places.astype(np.int32).tobytes())
-    return Places("q", tokens.tobytes())
+    positions = np.frombuffer(tokens, np.int64)
+    if positions.max() < 1 << 31 and positions.min() >= 0:
+        return Positions("i", positions.astype(np.int32).tobytes())
+    return Positions("q", tokens.tobytes())
 
 
 def together(held: Sequence[Any], own: Sequence[Any]) -> Sequence[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from mpqueue.dataset.lanes.stage_work import StageClock
 from mpqueue.engine.skips import Skipped, may_skip
 from mpqueue.samples.leaves import no_sample
-from mpqueue.seeding.seeds import place_of
+from mpqueue.seeding.seeds import position_of
 from mpqueue.system.signals.exceptions import add_note, cause_of
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.runners.lanes import LaneRun
@@ -40,7 +40,7 @@ class UserCalls:
 
     def begin(self, token: Token) -> None:
         """Seed the random generators for an element in this stage."""
-        self._begin(self._seed, self._run.epoch, place_of(token))
+        self._begin(self._seed, self._run.epoch, position_of(token))
 
     def mark(self, token: Token) -> None:
         """Record the element in its retry marker, if crashes are being attributed to single samples."""

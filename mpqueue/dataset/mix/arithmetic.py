@@ -1,14 +1,15 @@
 """The arithmetic of a mix: which dataset provides the element at each index, and how many of its elements precede it.
 
-All functions are pure. The indices ("places") of a mix are divided into blocks of a few hundred. Each block has a
+All functions are pure. The indices ("positions") of a mix are divided into blocks of a few hundred. Each block has a
 *quota* of each dataset and a separate order, which depends on the seed. Quotas depend only on the weights. The number
 of a dataset's elements before an index is therefore a product, for the blocks before, plus a count within one block. It
 is computed for any index without keeping state.
 
-Weights with simple ratios (0.7 and 0.3; ten equal ones) divide a block exactly. Other weights leave some places of each
-block over. The left-over places of all blocks form a second mix. Its weights are the truncated fractions. It has a
-single repeated block of 65,536 places. There, the places of each dataset are evenly spaced, and rounding goes to the
-largest remainders. A weight of 0.0001 therefore receives one of 10,000 places, although a block has only 512.
+Weights with simple ratios (0.7 and 0.3; ten equal ones) divide a block exactly. Other weights leave some positions of
+each block over. The left-over positions of all blocks form a second mix. Its weights are the truncated fractions. It
+has a single repeated block of 65,536 positions. There, the positions of each dataset are evenly spaced, and rounding
+goes to the largest remainders. A weight of 0.0001 therefore receives one of 10,000 positions, although a block has only
+512.
 
 The length of a mix does not depend on the seed, either: the last block is shorter, with quotas limited to the elements
 that the datasets have left.
@@ -30,56 +31,56 @@ from mpqueue.seeding.seeds import sequence_of
 
 Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-MOST_PLACES = 512
-_LEFT_PLACES = 1 << 16
-_FEW_DATASETS = 64  # a binary search for each of these costs less than counting 65,536 places
+MOST_POSITIONS = 512
+_LEFT_POSITIONS = 1 << 16
+_FEW_DATASETS = 64  # a binary search for each of these costs less than counting 65,536 positions
 _PICKS = 0x7069636B73  # separates these random numbers from all others of the seed
 _WORD = 0xFFFFFFFFFFFFFFFF
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 class LeftOver:
-    """The datasets that receive the left-over places of all blocks.
+    """The datasets that receive the left-over positions of all blocks.
 
     Args:
         parts: The share of each dataset; the sum is 1.
     """
 
     def __init__(self, parts: Sequence[Fraction]) -> None:
-        quotas = np.array([int(part * _LEFT_PLACES) for part in parts], np.int64)
-        left = [part * _LEFT_PLACES - int(part * _LEFT_PLACES) for part in parts]
+        quotas = np.array([int(part * _LEFT_POSITIONS) for part in parts], np.int64)
+        left = [part * _LEFT_POSITIONS - int(part * _LEFT_POSITIONS) for part in parts]
         largest = sorted(range(len(parts)), key=left.__getitem__, reverse=True)
-        quotas[largest[: _LEFT_PLACES - int(quotas.sum())]] += 1
+        quotas[largest[: _LEFT_POSITIONS - int(quotas.sum())]] += 1
         self._whole = quotas
         datasets = np.arange(len(parts)).repeat(quotas)
         starts = np.cumsum(quotas) - quotas
-        evenly = (np.arange(_LEFT_PLACES) - starts.repeat(quotas) + 0.5) / np.maximum(1, quotas).repeat(quotas)
+        evenly = (np.arange(_LEFT_POSITIONS) - starts.repeat(quotas) + 0.5) / np.maximum(1, quotas).repeat(quotas)
         self._order = datasets[np.argsort(evenly, kind="stable")]
-        # The places of each dataset in a row, so that a binary search finds the number of those before a place.
-        places = np.argsort(self._order, kind="stable")
-        self._starts, self._keys = starts, self._order[places] * _LEFT_PLACES + places
+        # The positions of each dataset in a row, so that a binary search finds the number of those before a position.
+        positions = np.argsort(self._order, kind="stable")
+        self._starts, self._keys = starts, self._order[positions] * _LEFT_POSITIONS + positions
 
-    def before(self, place: int) -> Counts:
-        """Return, for each dataset, the number of its places before a place."""
+    def before(self, position: int) -> Counts:
+        """Return, for each dataset, the number of its positions before a position."""
         if len(self._whole) <= _FEW_DATASETS:
-            counts: Counts = self.before_each(place, np.arange(len(self._whole)))
+            counts: Counts = self.before_each(position, np.arange(len(self._whole)))
             return counts
-        block, inside = divmod(place, _LEFT_PLACES)
+        block, inside = divmod(position, _LEFT_POSITIONS)
         return self._whole * block + np.bincount(self._order[:inside], minlength=len(self._whole))
 
-    def before_each(self, places: Any, datasets: Any) -> Any:
-        """Return the number of a dataset's places before a place, for each pair of place and dataset."""
-        blocks, inside = np.divmod(places, _LEFT_PLACES)
-        counts = np.searchsorted(self._keys, datasets * _LEFT_PLACES + inside) - self._starts[datasets]
+    def before_each(self, positions: Any, datasets: Any) -> Any:
+        """Return the number of a dataset's positions before a position, for each pair of position and dataset."""
+        blocks, inside = np.divmod(positions, _LEFT_POSITIONS)
+        counts = np.searchsorted(self._keys, datasets * _LEFT_POSITIONS + inside) - self._starts[datasets]
         return counts + self._whole[datasets] * blocks
 
-    def of(self, place: int, count: int) -> Counts:
-        """Return the datasets of ``count`` consecutive places, in ascending order."""
-        start = place % _LEFT_PLACES
+    def of(self, position: int, count: int) -> Counts:
+        """Return the datasets of ``count`` consecutive positions, in ascending order."""
+        start = position % _LEFT_POSITIONS
         end = start + count
-        if end <= _LEFT_PLACES:
+        if end <= _LEFT_POSITIONS:
             return np.sort(self._order[start:end])
-        return np.sort(np.concatenate((self._order[start:], self._order[: end - _LEFT_PLACES])))
+        return np.sort(np.concatenate((self._order[start:], self._order[: end - _LEFT_POSITIONS])))
 
 
 class Shares:
@@ -89,7 +90,7 @@ class Shares:
         weights: A weight for each dataset; the sum must be above 0.
 
     Attributes:
-        size: The number of places in a block.
+        size: The number of positions in a block.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -99,11 +100,11 @@ class Shares:
         total = sum(exact)
         parts = [weight / total for weight in exact]
         common = math.lcm(*(part.denominator for part in parts))
-        self.size = common * (MOST_PLACES // common) if common <= MOST_PLACES else MOST_PLACES
-        exact_places = [part * self.size for part in parts]
-        self._whole = np.array([int(places) for places in exact_places], np.int64)
+        self.size = common * (MOST_POSITIONS // common) if common <= MOST_POSITIONS else MOST_POSITIONS
+        exact_positions = [part * self.size for part in parts]
+        self._whole = np.array([int(positions) for positions in exact_positions], np.int64)
         self._num_left = self.size - int(self._whole.sum())
-        left = [(places - int(places)) / max(1, self._num_left) for places in exact_places]
+        left = [(positions - int(positions)) / max(1, self._num_left) for positions in exact_positions]
         self._left = LeftOver(left) if self._num_left else None
         self._regular = np.arange(len(parts)).repeat(self._whole)
 
@@ -132,7 +133,7 @@ class Shares:
         return self._whole if self._left is None else self.before(block + 1) - self.before(block)
 
     def datasets(self, block: int) -> Counts:
-        """Return the datasets of the places of a block, each repeated by its quota, in ascending order.
+        """Return the datasets of the positions of a block, each repeated by its quota, in ascending order.
 
         The cost depends on the size of the block, not on the number of datasets.
         """
@@ -165,10 +166,10 @@ def _mixed(word: int) -> int:
 
 
 def shuffled(datasets: Counts, *words: int) -> Counts:
-    """Return the datasets of the places of a block in an order that depends on the words.
+    """Return the datasets of the positions of a block in an order that depends on the words.
 
     Args:
-        datasets: The dataset of each place, in ascending order.
+        datasets: The dataset of each position, in ascending order.
         *words: The key of the sequence of blocks, and the number of the block.
     """
     *stream, block = words
@@ -184,12 +185,12 @@ def shuffled(datasets: Counts, *words: int) -> Counts:
     return order
 
 
-def apportioned(quotas: Counts, places: int) -> Counts:
+def apportioned(quotas: Counts, positions: int) -> Counts:
     """Return the quotas of a shorter block, by largest remainders; the first of equal ones is preferred."""
     size = int(quotas.sum())
-    scaled = quotas * places
+    scaled = quotas * positions
     scaled_quotas: Counts = scaled // size
-    left = places - int(scaled_quotas.sum())
+    left = positions - int(scaled_quotas.sum())
     scaled_quotas[np.argsort(-(scaled % size), kind="stable")[:left]] += 1
     return scaled_quotas
 
@@ -200,16 +201,16 @@ class Extent:
     Args:
         shares: The quotas.
         lengths: The lengths of the datasets; None for an endless one.
-        stop: "first": no dataset starts again. "all": the smallest number of places that includes each dataset
+        stop: "first": no dataset starts again. "all": the smallest number of positions that includes each dataset
             completely.
             "never": endless.
         before: The number of elements of each dataset before the phase; None if it is the first phase.
-        most: The maximum number of places, because another phase follows; None if it is the last phase.
+        most: The maximum number of positions, because another phase follows; None if it is the last phase.
         needed: The datasets that "all" includes completely; None for all with a share.
 
     Attributes:
-        length: The number of places; None if endless.
-        ends_mix: Whether the mix ends in this phase. Otherwise, the phase has ``most`` places.
+        length: The number of positions; None if endless.
+        ends_mix: Whether the mix ends in this phase. Otherwise, the phase has ``most`` positions.
     """
 
     def __init__(
@@ -266,9 +267,9 @@ class Extent:
         """Make the mix continue after this phase."""
         self.length, self.ends_mix = most, False
         if most is not None:
-            block, places = divmod(most, self.shares.size)
-            if places:
-                self._last = block, apportioned(self.shares.quotas(block), places)
+            block, positions = divmod(most, self.shares.size)
+            if positions:
+                self._last = block, apportioned(self.shares.quotas(block), positions)
 
     def _end_in(self, block: int, left: Counts, known: list[int], most: int | None, *, fills: bool) -> None:
         """End the mix in a block, unless the next phase begins before that."""
@@ -278,12 +279,12 @@ class Extent:
             self._limit(most)
             return
         quotas = self._cut(self.shares.quotas(block), left, known, limit, fills=fills)
-        places = int(quotas.sum())
-        if limit < size and (places > limit if fills else places == limit):
+        positions = int(quotas.sum())
+        if limit < size and (positions > limit if fills else positions == limit):
             self._limit(most)
             return
         self._last = block, quotas
-        self.length = block * size + places
+        self.length = block * size + positions
 
     @staticmethod
     def _find(holds: Any) -> int:
@@ -298,23 +299,23 @@ class Extent:
         return low
 
     def _cut(self, quotas: Counts, left: Counts, known: list[int], limit: int, *, fills: bool) -> Counts:
-        """Return the quotas of the last block: as many places as remain, or the fewest that use up the datasets.
+        """Return the quotas of the last block: as many positions as remain, or the fewest that use up the datasets.
 
-        At most ``limit`` places remain. The fewest may be more.
+        At most ``limit`` positions remain. The fewest may be more.
         """
         size, mine = self.shares.size, quotas[known]
-        # Largest remainders differ by less than one from the exact share, which bounds the number of places.
+        # Largest remainders differ by less than one from the exact share, which bounds the number of positions.
         left = np.minimum(left, size)
         bounds = (left - 1 if fills else left + 1) * size // np.maximum(mine, 1)
         if fills:
-            places = max(1, int(bounds[mine > 0].max()))
-            while (apportioned(quotas, places)[known] < left).any():
-                places += 1
+            positions = max(1, int(bounds[mine > 0].max()))
+            while (apportioned(quotas, positions)[known] < left).any():
+                positions += 1
         else:
-            places = min(limit, int(bounds[mine > 0].min()))
-            while (apportioned(quotas, places)[known] > left).any():
-                places -= 1
-        return apportioned(quotas, places)
+            positions = min(limit, int(bounds[mine > 0].min()))
+            while (apportioned(quotas, positions)[known] > left).any():
+                positions -= 1
+        return apportioned(quotas, positions)
 
     def quotas(self, block: int) -> Counts:
         """Return the number of elements of each dataset in a block."""
@@ -322,7 +323,7 @@ class Extent:
         return quotas if block == last and quotas is not None else self.shares.quotas(block)
 
     def order(self, block: int, *words: int) -> Counts:
-        """Return the dataset of each place of a block.
+        """Return the dataset of each position of a block.
 
         Args:
             block: The number of the block.
@@ -335,19 +336,19 @@ class Extent:
             datasets = self.shares.datasets(block)
         return shuffled(datasets, *words, block)
 
-    def counts(self, places: int, *words: int) -> Counts:
-        """Return the number of elements of each dataset in the first places.
+    def counts(self, positions: int, *words: int) -> Counts:
+        """Return the number of elements of each dataset in the first positions.
 
         Args:
-            places: The number of places, at most `length`.
+            positions: The number of positions, at most `length`.
             *words: The key of the sequence of blocks.
         """
-        block, inside = divmod(places, self.shares.size)
+        block, inside = divmod(positions, self.shares.size)
         counts = self.shares.before(block)
         return counts + np.bincount(self.order(block, *words)[:inside], minlength=len(counts)) if inside else counts
 
     def counts_of_all(self) -> Counts:
-        """Return the number of elements of each dataset in all places of an extent with an end."""
+        """Return the number of elements of each dataset in all positions of an extent with an end."""
         assert self.length is not None
         block, inside = divmod(self.length, self.shares.size)
         if not inside:
@@ -356,11 +357,11 @@ class Extent:
 
 
 def ranks_of(order: Counts) -> Counts:
-    """Return, for each place of a block, the number of earlier places in the block with the same dataset."""
-    places = np.argsort(order, kind="stable")
-    starts = np.flatnonzero(np.diff(order[places], prepend=-1))
+    """Return, for each position of a block, the number of earlier positions in the block with the same dataset."""
+    positions = np.argsort(order, kind="stable")
+    starts = np.flatnonzero(np.diff(order[positions], prepend=-1))
     ranks = np.empty_like(order)
-    ranks[places] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    ranks[positions] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     return ranks
 
 

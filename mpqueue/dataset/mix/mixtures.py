@@ -136,12 +136,12 @@ def _copied(node: StageNode, inputs: Sequence[StageNode], **fields: Any) -> Stag
     return node.reading(inputs, **own | fields)
 
 
-def samples_before(root: StageNode, place: int) -> int:
+def samples_before(root: StageNode, position: int) -> int:
     """Return the number of samples of the mix that the elements before an index use.
 
     Args:
         root: The last stage of an indexed dataset.
-        place: The index.
+        position: The index.
 
     Raises:
         ValueError: See `mixture_of`.
@@ -150,8 +150,8 @@ def samples_before(root: StageNode, place: int) -> int:
     lengths = lengths_of(root)
     for node, before in itertools.pairwise(path):
         of_inputs = [lengths[id(each)] for each in node.inputs]
-        place = node.num_read(place, next(at for at, each in enumerate(node.inputs) if each is before), of_inputs)
-    return place
+        position = node.num_read(position, next(at for at, each in enumerate(node.inputs) if each is before), of_inputs)
+    return position
 
 
 def length_in(root: StageNode, epoch: int, seed: int = 0) -> int | None:

@@ -11,7 +11,7 @@ from mpqueue.dataset.mix.schedule import WeightSpan, key_of
 from mpqueue.dataset.mix.weights import Weights
 from mpqueue.worker.runners.lanes import LaneRun, share_of
 
-FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
+FEW_POSITIONS = 8  # counting for each of these costs less than ranking a whole block
 
 
 class PhasePicks:
@@ -47,7 +47,7 @@ class MixPicks:
     """The inputs that provide the elements of a mix in a lane.
 
     Args:
-        spans: The weights of the places of the mix.
+        spans: The weights of the positions of the mix.
         words: See `PhasePicks`.
         run: The run that the lane was opened with.
 
@@ -56,7 +56,7 @@ class MixPicks:
     """
 
     def __init__(self, spans: Sequence[WeightSpan], words: tuple[int, ...], run: LaneRun) -> None:
-        # Pick n of lane l is place n * lanes + l of the mix.
+        # Pick n of lane l is position n * lanes + l of the mix.
         self._starts = [share_of(span.start, run) for span in spans]
         self._phases = [PhasePicks(span.weights, *words, *key_of(span.start)) for span in spans]
         self._start, self._end, self.phase = 0, 0, -1
@@ -82,11 +82,11 @@ class MixBlock:
         self.order = order
         self._ranks: Counts | None = None
 
-    def ranks(self, places: Counts) -> Any:
+    def ranks(self, positions: Counts) -> Any:
         """Return, for each index, the number of earlier indices in the block with the same input."""
         if self._ranks is None:
-            if len(places) <= FEW_PLACES:
+            if len(positions) <= FEW_POSITIONS:
                 order = self.order
-                return [int(np.count_nonzero(order[:place] == order[place])) for place in places.tolist()]
+                return [int(np.count_nonzero(order[:position] == order[position])) for position in positions.tolist()]
             self._ranks = ranks_of(self.order)
-        return self._ranks[places]
+        return self._ranks[positions]

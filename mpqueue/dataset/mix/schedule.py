@@ -1,8 +1,8 @@
 """The arithmetic of a mix with changing weights: its phases in an epoch.
 
-All functions are pure. A *phase* is a range of places with the same weights. Its blocks begin at its first place, with
-a separate order, and each dataset continues where the phase before it stopped. An element is found by a binary search
-for the phase, and then as in a mix with fixed weights.
+All functions are pure. A *phase* is a range of positions with the same weights. Its blocks begin at its first place,
+with a separate order, and each dataset continues where the phase before it stopped. An element is found by a binary
+search for the phase, and then as in a mix with fixed weights.
 
 There are two reasons for a new phase:
 
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 
 def with_change(changes: Sequence[Change], change: Change) -> tuple[Change, ...]:
-    """Return the changes with a new one, which replaces all changes at or after its place."""
+    """Return the changes with a new one, which replaces all changes at or after its position."""
     return *(each for each in changes if each[:2] < change[:2]), change
 
 
@@ -80,13 +80,13 @@ def plan_of(schedule: Schedule, changes: Sequence[Change], epoch: int) -> EpochP
 
 
 class WeightSpan(NamedTuple):
-    """The places of a mix in an epoch with the same weights.
+    """The positions of a mix in an epoch with the same weights.
 
     Attributes:
         start: The number of the first place.
         weights: The weights.
         needed: The datasets that a mix with ``stop="all"`` reads completely: those used from here on, as planned when
-            the first of these places was read.
+            the first of these positions was read.
     """
 
     start: int
@@ -129,9 +129,9 @@ class Phase(NamedTuple):
     before: Counts | None
     key: tuple[int, ...]
 
-    def counts(self, place: int, *words: int) -> Counts:
-        """Return the number of elements of each dataset before a place of this phase."""
-        counts = self.extent.counts(place - self.start, *words, *self.key)
+    def counts(self, position: int, *words: int) -> Counts:
+        """Return the number of elements of each dataset before a position of this phase."""
+        counts = self.extent.counts(position - self.start, *words, *self.key)
         return counts if self.before is None else self.before + counts
 
 
@@ -140,41 +140,42 @@ class Course:
 
     Args:
         phases: The phases.
-        length: The number of places; None if endless.
+        length: The number of positions; None if endless.
     """
 
     def __init__(self, phases: list[Phase], length: int | None) -> None:
         self.phases, self.length = phases, length
         self._starts = [phase.start for phase in phases]
 
-    def at(self, place: int) -> Phase:
-        """Return the phase of a place."""
-        return self.phases[bisect_right(self._starts, place) - 1]
+    def at(self, position: int) -> Phase:
+        """Return the phase of a position."""
+        return self.phases[bisect_right(self._starts, position) - 1]
 
-    def grouped(self, places: Counts) -> Iterator[tuple[Phase, Any]]:
-        """Yield each phase that has some of these places, with the indices of these places."""
+    def grouped(self, positions: Counts) -> Iterator[tuple[Phase, Any]]:
+        """Yield each phase that has some of these positions, with the indices of these positions."""
         if len(self.phases) == 1:
             yield self.phases[0], slice(None)
             return
-        numbers = np.searchsorted(self._starts, places, "right") - 1
+        numbers = np.searchsorted(self._starts, positions, "right") - 1
         for number in np.unique(numbers).tolist():
             yield self.phases[number], np.flatnonzero(numbers == number)
 
-    def counts(self, place: int, *words: int) -> Counts:
-        """Return the number of elements of each dataset before a place, at most `length`.
+    def counts(self, position: int, *words: int) -> Counts:
+        """Return the number of elements of each dataset before a position, at most `length`.
 
         Args:
-            place: The place.
+            position: The position.
             *words: The key of the epoch, which determines its orders.
         """
-        # Of two phases that touch at the place, use the first: its blocks reach to the place, and the second is empty.
-        number = max(0, bisect_left(self._starts, place) - 1)
-        return self.phases[number].counts(place, *words)
+        # Of two phases that touch at the position, use the first: its blocks reach to the position, and the second is
+        # empty.
+        number = max(0, bisect_left(self._starts, position) - 1)
+        return self.phases[number].counts(position, *words)
 
     def with_cut(
         self, at: int, weights: Weights, lengths: Lengths, stop: Stop, words: tuple[int, ...]
     ) -> "Course":  # fmt: skip
-        """Return the course with new weights from a place on; the same if it ends before that place."""
+        """Return the course with new weights from a position on; the same if it ends before that position."""
         if self.length is not None and at > self.length:
             return self
         before = self.counts(at, *words)

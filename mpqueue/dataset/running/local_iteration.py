@@ -23,7 +23,7 @@ from mpqueue.worker.runners.lanes import LaneRun
 from mpqueue.worker.runners.runner import BeginBatch, StreamEnd
 
 
-class PlaceRounds(Iterator[Any]):
+class PositionRounds(Iterator[Any]):
     """The elements of an indexed dataset, in order.
 
     Args:
@@ -32,7 +32,7 @@ class PlaceRounds(Iterator[Any]):
     """
 
     def __init__(self, compute: Callable[[int], Any], length: int | None) -> None:
-        self._compute, self._length, self._place = compute, length, 0
+        self._compute, self._length, self._position = compute, length, 0
 
     def __next__(self) -> Any:
         """Compute the next element.
@@ -41,17 +41,17 @@ class PlaceRounds(Iterator[Any]):
             StopIteration: All elements have been returned.
             Exception: A function of a stage raised; the next call returns the following element.
         """
-        place = self._place
-        if self._length is not None and place >= self._length:
+        position = self._position
+        if self._length is not None and position >= self._length:
             raise StopIteration
         try:
-            value = self._compute(place)
+            value = self._compute(position)
         except BaseException as error:
             if not passes_at_once(error):
                 # An error replaces its element; an interrupt does not.
-                self._place = place + 1
+                self._position = position + 1
             raise
-        self._place = place + 1
+        self._position = position + 1
         return value
 
 
@@ -131,8 +131,8 @@ class LaneRounds(Iterator[Any]):
         """Open a lane, and advance it past the elements that it has returned."""
         info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
 
-        def begin(seed: int, epoch: int, place: int) -> None:
-            self._begin_aside(seed, epoch, place)  # first, because it saves the caller's context
+        def begin(seed: int, epoch: int, position: int) -> None:
+            self._begin_aside(seed, epoch, position)  # first, because it saves the caller's context
             context.enter_lane(info)
 
         lane = self._source.open_lane(LaneRun(number, self._num_lanes, seed, epoch, begin))

@@ -97,11 +97,11 @@ class Readers:
             lengths = self._lengths_of_epochs.setdefault((seed, epoch), lengths)
         return lengths
 
-    def at(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
+    def at(self, positions: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
         """Return the elements at these indices, which are all below the length.
 
         Args:
-            places: The indices.
+            positions: The indices.
             run: The epoch.
             tally: The tally to which the work of the stages is added, if any.
 
@@ -112,17 +112,19 @@ class Readers:
             self.length()
             self._epoch = run.epoch
         try:
-            return self._read(places, run, tally)
+            return self._read(positions, run, tally)
         except LengthChanged:
             self.length()
         # Without another check, so that a source that changes its length at each call cannot block this forever.
-        return self._read(places, run._replace(watches=False), tally)
+        return self._read(positions, run._replace(watches=False), tally)
 
-    def _read(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
+    def _read(self, positions: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
         maker, self._kept.maker = self._maker(run), None
         try:
             elements = (
-                maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
+                maker.make(self._root).at(positions, run)
+                if tally is None
+                else self._timed(maker, positions, run, tally)
             )
         except BaseException as error:
             if not is_interrupt(error):
@@ -131,11 +133,11 @@ class Readers:
         self._kept.maker = maker
         return elements
 
-    def _timed(self, maker: ReaderMaker, places: Sequence[int], run: IndexedRun, tally: StageTally) -> list[Any]:
+    def _timed(self, maker: ReaderMaker, positions: Sequence[int], run: IndexedRun, tally: StageTally) -> list[Any]:
         kept: tuple[ReaderMaker, ReaderClocks] | None = getattr(self._kept, "clocks", None)
         if kept is None or kept[0] is not maker:
             self._kept.clocks = kept = maker, ReaderClocks(maker, self._root)
-        return kept[1].at(places, run, tally)
+        return kept[1].at(positions, run, tally)
 
     def at_indices(self, indices: Sequence[Any], run: IndexedRun) -> list[Any]:
         """Return the elements with indices as passed by a user; negative ones count from the end.
@@ -147,13 +149,13 @@ class Readers:
         """
         length = self.get(run).length
         try:
-            places = [checked_index(index, length) for index in indices]
+            positions = [checked_index(index, length) for index in indices]
         except IndexError:
             # The dataset may have grown.
             length = self.length()
-            places = [checked_index(index, length) for index in indices]
+            positions = [checked_index(index, length) for index in indices]
         try:
-            return self._read(places, run, None)
+            return self._read(positions, run, None)
         except LengthChanged:
             length = self.length()
         return self._read([checked_index(index, length) for index in indices], run._replace(watches=False), None)
@@ -169,13 +171,13 @@ def checked_index(index: Any, length: int | None) -> int:
     if isinstance(index, slice):
         raise TypeError("a dataset does not support slices: use skip(start).take(count)")
     try:
-        place = operator.index(index)
+        position = operator.index(index)
     except TypeError:
         raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
-    inside = place + length if place < 0 and length is not None else place
+    inside = position + length if position < 0 and length is not None else position
     if inside < 0 or (length is not None and inside >= length):
         extent = "is endless" if length is None else f"has {count_text(length, 'element')}"
-        raise IndexError(f"index {place} is out of range: the dataset {extent}")
+        raise IndexError(f"index {position} is out of range: the dataset {extent}")
     return inside
 
 
@@ -270,36 +272,36 @@ class IndexedSource(RunnableDataset):
         # Only an occasional batch is timed; the others use no clocks.
         return self._readers.at(indices, IndexedRun(seed, epoch, begin, watches=True), context.stage_tally())
 
-    def refuse_none(self, place: int) -> TypeError:
+    def refuse_none(self, position: int) -> TypeError:
         """Return the error of an element that is None, which names the source of the element."""
         batch = context.current_batch()
         seed, epoch, _ = (0, 0, 0) if batch is None else batch[0]
         run = IndexedRun(seed, epoch, begin_here)
-        return no_sample(self._readers.get(run).origin(place, run))
+        return no_sample(self._readers.get(run).origin(position, run))
 
     def sample_ids(
-        self, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
+        self, positions: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId] = frozenset()
     ) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements.
 
         Args:
-            places: The indices of the elements.
+            positions: The indices of the elements.
             seed: The seed of the run.
             epoch: The epoch.
             without: The ids of excluded samples.
         """
         run = IndexedRun(seed, epoch, begin_here, keep=keep_without(without or None))
-        return self._readers.get(run).sample_ids(places, run)
+        return self._readers.get(run).sample_ids(positions, run)
 
     def num_by_part(
-        self, names: PartNames, places: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
+        self, names: PartNames, positions: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
     ) -> Mapping[str | int, int]:  # fmt: skip
         """Return how many samples of these elements are from each part of a mixture; ``without`` are left out."""
         run = IndexedRun(seed, epoch, begin_here, keep=keep_without(without or None))
         reader = self._readers.get(run)
-        by_input = reader.num_by_input(places, run) if names.is_single else None
+        by_input = reader.num_by_input(positions, run) if names.is_single else None
         if by_input is None:
-            return names.count(concatenated(reader.sample_ids(places, run)))
+            return names.count(concatenated(reader.sample_ids(positions, run)))
         return names.named(by_input)
 
     def make_tally(self) -> StageTally:
@@ -397,14 +399,14 @@ class StageCollate:
             raise
 
 
-def compute_aside(readers: Readers, places: Sequence[int]) -> list[Any]:
+def compute_aside(readers: Readers, positions: Sequence[int]) -> list[Any]:
     """Return elements that are requested outside of a loader.
 
     Raises:
         Exception: User code raised.
     """
     with aside() as run:
-        return readers.at(places, run)
+        return readers.at(positions, run)
 
 
 def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from mpqueue.dataset.description.nodes import StageNode
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, Reader, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions, Reader, ReaderMaker
 from mpqueue.dataset.transformations.batch import BatchNode
 from mpqueue.system.signals.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
@@ -81,7 +81,7 @@ class ReaderClocks:
                 break
             reader = reader.input
 
-    def at(self, places: Places, run: IndexedRun, tally: StageTally) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun, tally: StageTally) -> list[Any]:
         """Return the elements at these indices, as the reader does, and add its work to a tally.
 
         Raises:
@@ -92,7 +92,7 @@ class ReaderClocks:
         self._begin(self._root)
         self._maker.on_read = self._begin  # of 10,000 parts, a batch reads only a few
         try:
-            return self._root.at(places, run)
+            return self._root.at(positions, run)
         finally:
             self._maker.on_read = None
             clocks, self._begun = list(self._begun.values()), {}
@@ -151,7 +151,7 @@ class _Clock:
             rows.append((number, row))
         return rows
 
-    def _at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def _at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         clocks, reader = self._clocks, self._reader
         work = self._works.get(run.base)
         if work is None:
@@ -163,7 +163,7 @@ class _Clock:
         num_out = reader.beside_ns = reader.beside_busy_ns = 0
         started = _clock()
         try:
-            elements = type(reader).at(reader, places, run)
+            elements = type(reader).at(reader, positions, run)
             num_out = len(elements)
         finally:
             ns = _clock() - started

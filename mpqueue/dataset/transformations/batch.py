@@ -44,8 +44,8 @@ class BatchReader(MergingReader):
 
     node: "BatchNode"
 
-    def _first(self, place: int) -> int:
-        return place * self.node.size
+    def _first(self, position: int) -> int:
+        return position * self.node.size
 
 
 class BatchStage(OfTuples):
@@ -206,9 +206,9 @@ class BatchNode(LinkNode):
             return None
         return length // self.size if self.drop_last else -(-length // self.size)
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
         """Return the number of elements in the batches before an index."""
-        return place * self.size
+        return position * self.size
 
     def order_line(self) -> str:
         """Return the stage without the name of ``collate``."""

@@ -57,7 +57,7 @@ class BucketStage(OfTuples, Applied):
         self._refuse_none = partial(no_element, node.input, self.number - 1)
         self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
         self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
-        self._places = self._padding = self._num_dropped = 0
+        self._positions = self._padding = self._num_dropped = 0
 
     def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
         """Return the next batch; its token is the tuple of its samples' tokens."""
@@ -70,9 +70,9 @@ class BucketStage(OfTuples, Applied):
             made = self.calls.made(tokens, partial(self.join, [held.value for held in bucket], tokens, self._empty))
             if not made:
                 continue
-            places = max(held.length for held in bucket) * len(bucket)
-            self._places += places
-            self._padding += places - sum(held.length for held in bucket)
+            positions = max(held.length for held in bucket) * len(bucket)
+            self._positions += positions
+            self._padding += positions - sum(held.length for held in bucket)
             self.num_out += 1
             return made, [tuple(tokens)]
         return [], []
@@ -176,7 +176,7 @@ class BucketStage(OfTuples, Applied):
         """Add the rows of the inputs and of this stage, and two rows about padding and dropped samples."""
         super().count_to(rows)
         rows += [
-            (f"{self.row_name}: places padded", self._places, self._padding, 0, 0),
+            (f"{self.row_name}: places padded", self._positions, self._padding, 0, 0),
             (f"{self.row_name}: samples left out", self.num_in, self._num_dropped, 0, 0),
         ]
 

@@ -28,7 +28,7 @@ from mpqueue.dataset.caching.caches import Cache
 from mpqueue.dataset.caching.record_files import MISSING
 from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, StageNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions, ReaderMaker
 from mpqueue.dataset.lanes.gates import CLOSED
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
@@ -79,45 +79,47 @@ class CacheReader(LinkReader):
         self._held: UserGenerators | None = None  # of the stages before the cache; searched for at the first miss
         self._is_exact = True  # of the elements that were computed last
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return elements; missing ones are computed and stored. An element without some samples is never stored."""
         if run.skip is not None:
-            return [self._rest(place, run) for place in places]
+            return [self._rest(position, run) for position in positions]
         whole = run._replace(keep=None)
         if run.keep is None:
-            return self._stored(places, whole)
-        keeps = run.keep(self.sample_ids(places, whole))
+            return self._stored(positions, whole)
+        keeps = run.keep(self.sample_ids(positions, whole))
         if all(keeps):
-            return self._stored(places, whole)
-        stored = iter(self._stored(list(compress(places, keeps)), whole))
-        left = iter(self._computed([place for place, is_whole in zip(places, keeps, strict=True) if not is_whole], run))
+            return self._stored(positions, whole)
+        stored = iter(self._stored(list(compress(positions, keeps)), whole))
+        left = iter(
+            self._computed([position for position, is_whole in zip(positions, keeps, strict=True) if not is_whole], run)
+        )
         return [next(stored if is_whole else left) for is_whole in keeps]
 
-    def _stored(self, places: Places, whole: IndexedRun) -> list[Any]:
-        return self.node.cache.values(places, lambda missing: self._computed(missing, whole), lambda: self._is_exact)
+    def _stored(self, positions: Positions, whole: IndexedRun) -> list[Any]:
+        return self.node.cache.values(positions, lambda missing: self._computed(missing, whole), lambda: self._is_exact)
 
-    def _computed(self, places: list[int], run: IndexedRun) -> list[Any]:
+    def _computed(self, positions: list[int], run: IndexedRun) -> list[Any]:
         """Return elements of the input."""
         held = self._held = self._held or held_generators(self.node.input)
         seeds = FixedSeeds(held, run.begin, self.node.cache.tell_of_draws)
         inner = _kept_run(run)._replace(begin=seeds.begin, fixed=seeds)
         num_late = held.num_late
-        made = seeds.run(self.input.at, places, inner)
+        made = seeds.run(self.input.at, positions, inner)
         if held.num_late != num_late:
             # The first element has created a generator, which is seeded from here on.
             seeds.is_exact = True
-            made = seeds.run(self.input.at, places, inner)
+            made = seeds.run(self.input.at, positions, inner)
         self._is_exact = seeds.is_exact
         if run.fixed is not None:  # a cache after this one stores what depends on these elements
             run.fixed.is_exact &= seeds.is_exact
         return made
 
-    def _rest(self, place: int, run: IndexedRun) -> Any:
+    def _rest(self, position: int, run: IndexedRun) -> Any:
         """Return an element without the samples that raise."""
         assert run.skip is not None
         whole, cache = run._replace(keep=None, skip=None), self.node.cache
-        is_whole = run.keep is None or all(run.keep(self.sample_ids([place], whole)))
-        element = cache.get(place) if is_whole else MISSING
+        is_whole = run.keep is None or all(run.keep(self.sample_ids([position], whole)))
+        element = cache.get(position) if is_whole else MISSING
         if element is MISSING:
             # By ids, because an element may be computed twice for its random numbers.
             skipped: dict[tuple[Any, ...], Skipped] = {}
@@ -126,21 +128,21 @@ class CacheReader(LinkReader):
                 skipped[entry.ids] = entry
 
             try:
-                (element,) = self._computed([place], run._replace(skip=note))
+                (element,) = self._computed([position], run._replace(skip=note))
             finally:  # also if no sample is left
                 for entry in skipped.values():
                     run.skip(entry)
             if is_whole and not skipped and self._is_exact:
-                element = cache.put(place, element)
+                element = cache.put(position, element)
         return element
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
-        return self.input.origin(place, _kept_run(run))
+        return self.input.origin(position, _kept_run(run))
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of elements, computed with the seed of the cache."""
-        return self.input.sample_ids(places, _kept_run(run))
+        return self.input.sample_ids(positions, _kept_run(run))
 
 
 class CacheStage(LinkStage):
@@ -156,7 +158,7 @@ class CacheStage(LinkStage):
     ) -> None:  # fmt: skip
         super().__init__(source, node, run)
         self._cache = node.cache
-        self._next = self._place = 0  # number of the next element, and of the input's next element
+        self._next = self._position = 0  # number of the next element, and of the input's next element
         self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
         self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
         self._num_lost = 0  # errors on the input's way to the next element, without errors of known elements
@@ -201,10 +203,10 @@ class CacheStage(LinkStage):
                     raise
                 continue
             if not tokens:
-                self._end(self._place + self._num_lost)
+                self._end(self._position + self._num_lost)
                 return [], []
             self.num_in += 1
-            self._place = number = self._number_at(tokens[0])
+            self._position = number = self._number_at(tokens[0])
             is_next = number == self._next
             try:
                 values = [self._put(number, values[0], tokens[0])]
@@ -216,7 +218,7 @@ class CacheStage(LinkStage):
                     if not self.calls.leaves_out(error, tokens[0]):
                         raise never_an_end(error) from cause_of(error)
                     continue
-            self._place += 1
+            self._position += 1
             # Earlier elements were already returned from the cache. They were read only to reach this one.
             if is_next:
                 return values, [(number, tokens[0])]
@@ -225,8 +227,8 @@ class CacheStage(LinkStage):
         """Return the number of the input's next element, which has this token."""
         if self._returned is None:
             if not self._num_lost:
-                return self._place
-            earlier = range(self._place, self._next)
+                return self._position
+            earlier = range(self._position, self._next)
             tokens = {number: token for number, token in self._read if number == self._next - 1}
             entries = ((number, self._get(number)) for number in earlier)
             tokens |= {number: entry[1] for number, entry in entries if entry is not MISSING and entry is not _END}
@@ -235,10 +237,10 @@ class CacheStage(LinkStage):
         number = self._returned.get(token)
         if number is None:
             # It follows the lost elements, unless it may be one that was returned before.
-            number = self._place
+            number = self._position
             if number >= self._known_from:
                 number = min(number + self._num_lost, self._next)
-        self._num_lost = max(0, self._num_lost - (number - self._place))
+        self._num_lost = max(0, self._num_lost - (number - self._position))
         return number
 
     def _with_seeds(self, compute: Callable[..., T], argument: Any) -> T:
@@ -254,7 +256,7 @@ class CacheStage(LinkStage):
         """Record an error of the input; return False if its element may be one that was returned before."""
         # From here on, numbers may differ from a pass without errors.
         self._leave_cache()
-        if self._place == self._next:
+        if self._position == self._next:
             return True
         self._num_lost += 1
         return False
@@ -293,8 +295,8 @@ class CacheStage(LinkStage):
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the numbers of the next element and of the input's next element, and the token between them."""
-        state: dict[str, Any] = {"next": self._next, "place": self._place, "kept_to": self._kept_to}
-        if self._place < self._next and self._read:
+        state: dict[str, Any] = {"next": self._next, "place": self._position, "kept_to": self._kept_to}
+        if self._position < self._next and self._read:
             state["last"] = self._read[self._next - 1 - self._read[0][0]][1]
         states.append(state)
         self._input.get_state(states, [token for _, token in held])
@@ -302,7 +304,7 @@ class CacheStage(LinkStage):
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = next(states)
-        self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
+        self._next, self._position, self._kept_to = state["next"], state["place"], state["kept_to"]
         if "last" in state:
             self._read = [(self._next - 1, token_of(state["last"]))]
         self._with_seeds(self._input.set_state, states)
@@ -338,7 +340,7 @@ class CacheNode(LinkNode):
 
     name: ClassVar[str] = "cache"
     traits: ClassVar[Traits] = Traits(
-        passes_elements=True, keeps_places=True, keeps_whole=True, keeps_order=False, repeats_first_epoch=True
+        passes_elements=True, keeps_positions=True, keeps_whole=True, keeps_order=False, repeats_first_epoch=True
     )
     reader: ClassVar[Any] = CacheReader
     cache: Cache

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.description.nodes import JoinNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, ReaderMaker, by_part
+from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Positions, ReaderMaker, by_part
 from mpqueue.dataset.lanes.joining import BranchedStage, JoinedInputs
 from mpqueue.dataset.lanes.stages import Block, Token
 from mpqueue.worker.runners.lanes import LaneRun
@@ -25,22 +25,22 @@ class ConcatenateReader(JoinReader):
             ends.append((ends[-1] if ends else 0) + length)
         self._ends = ends
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements of the inputs at these indices."""
-        return by_part(places, self._find, lambda at, inner: self.branch(at).at(inner, self.within(at, run)))
+        return by_part(positions, self._find, lambda at, inner: self.branch(at).at(inner, self.within(at, run)))
 
-    def _find(self, place: int) -> tuple[int, int]:
-        at = bisect_right(self._ends, place)
-        return at, place - self._ends[at - 1] if at else place
+    def _find(self, position: int) -> tuple[int, int]:
+        at = bisect_right(self._ends, position)
+        return at, position - self._ends[at - 1] if at else position
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
-        at, place = self._find(place)
-        return self.branch(at).origin(place, self.within(at, run))
+        at, position = self._find(position)
+        return self.branch(at).origin(position, self.within(at, run))
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of the inputs at these indices."""
-        return by_part(places, self._find, lambda at, inner: self.ids_within(at, inner, self.within(at, run)))
+        return by_part(positions, self._find, lambda at, inner: self.ids_within(at, inner, self.within(at, run)))
 
 
 class ConcatenateStage(BranchedStage):
@@ -89,7 +89,7 @@ class ConcatenateNode(JoinNode):
         """Return the sum of the lengths."""
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:
         """Return the number of elements of an input before an index, if that input were the last one."""
         before = self.length_by(lengths[:at])
-        return 0 if before is None else max(0, place - before)
+        return 0 if before is None else max(0, position - before)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.description.nodes import LinkNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions
 from mpqueue.dataset.lanes.counting import CountedStage
 from mpqueue.dataset.lanes.stages import Block, Token
 
@@ -17,9 +17,9 @@ from mpqueue.dataset.lanes.stages import Block, Token
 class EnumerateReader(LinkReader):
     """Pairs of an index and the element."""
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return pairs."""
-        return list(zip(places, self.input.at(places, run), strict=True))
+        return list(zip(positions, self.input.at(positions, run), strict=True))
 
 
 class EnumerateStage(CountedStage):
@@ -31,8 +31,8 @@ class EnumerateStage(CountedStage):
         first = self._count * step + self.run.lane
         values, tokens = self._take(count)
         self.num_out = self.num_in
-        places = range(first, first + len(tokens) * step, step)
-        return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
+        positions = range(first, first + len(tokens) * step, step)
+        return list(zip(positions, values, strict=True)), list(zip(positions, tokens, strict=True))
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the number of elements read from the input."""
@@ -41,7 +41,7 @@ class EnumerateStage(CountedStage):
     def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these pairs, computed again."""
         values = self._input.again([token for _, token in tokens])
-        return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
+        return [(position, value) for (position, _), value in zip(tokens, values, strict=True)]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the elements in these pairs."""
@@ -53,7 +53,7 @@ class EnumerateNode(LinkNode):
     """Pairs of an index, from 0, and the element."""
 
     name: ClassVar[str] = "enumerate"
-    traits: ClassVar[Traits] = Traits(keeps_places=True)
+    traits: ClassVar[Traits] = Traits(keeps_positions=True)
     reader: ClassVar[Any] = EnumerateReader
     lane_stage: ClassVar[Any] = EnumerateStage
 

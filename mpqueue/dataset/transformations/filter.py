@@ -71,8 +71,8 @@ def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
     """Return the tokens of the kept elements. Indices of a root become an array, which needs no object per token."""
     # After an error, there are fewer verdicts than tokens, and the mask would not fit.
     if type(tokens) is range and len(verdicts) == len(tokens):
-        places = np.arange(tokens.start, tokens.stop, tokens.step)
-        return array("q", places[np.frombuffer(bytes(verdicts), np.bool_)].tobytes())
+        positions = np.arange(tokens.start, tokens.stop, tokens.step)
+        return array("q", positions[np.frombuffer(bytes(verdicts), np.bool_)].tobytes())
     return list(compress(tokens, verdicts))
 
 

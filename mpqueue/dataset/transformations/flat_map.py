@@ -26,7 +26,7 @@ from mpqueue.dataset.description.nodes import Function, LinkNode, Traits
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.gates import is_excluded
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token, token_of
-from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
+from mpqueue.seeding.seeds import NEXT_ITEM, WORD, position_of
 from mpqueue.system.user_code.iterators import rest_of
 from mpqueue.worker.concurrency.async_sources import plain_iterable
 from mpqueue.worker.context import begin_block
@@ -100,14 +100,14 @@ class _Items:
                 finally:
                     block.close()
         # All items, or those after an item that drew from shared generators, or those up to the end.
-        place = place_of((self.token, self.number + len(out) - first))
+        position = position_of((self.token, self.number + len(out) - first))
         for _ in range(count - (len(out) - first)):
-            begin(seed, epoch, place)  # before each item, because other samples may have been computed since
+            begin(seed, epoch, position)  # before each item, because other samples may have been computed since
             item = next(items, _END)
             if item is _END:
                 break
             out.append(item)
-            place = (place + NEXT_ITEM) & WORD  # equals `place_of` of the next item, at a tenth of the cost
+            position = (position + NEXT_ITEM) & WORD  # equals `position_of` of the next item, at a tenth of the cost
 
     def drop(self, count: int) -> list[Any]:
         """Drop up to ``count`` items, and return a list of the last one, or an empty list if there was none.

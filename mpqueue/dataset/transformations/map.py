@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from mpqueue.dataset.description.ids import SampleId, with_ids
 from mpqueue.dataset.description.nodes import Function, LaneOpening, LinkNode, Traits, returned_none
 from mpqueue.dataset.indexed.applying import apply_to
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions, ReaderMaker
 from mpqueue.dataset.lanes.applied import Applied
 from mpqueue.dataset.lanes.stages import Block, LaneStage, Token
 from mpqueue.dataset.lanes.threaded import ThreadedStage, helpers_of
@@ -43,38 +43,38 @@ class MapReader(LinkReader):
         super().__init__(node, maker)
         self._helpers: Helping | None = None  # keeps the threads between two blocks
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the results of the function for the elements at these indices."""
-        values = self.input.at(places, run)
+        values = self.input.at(positions, run)
         if self.node.with_id:
-            values = with_ids(values, self.input.sample_ids(places, run))
+            values = with_ids(values, self.input.sample_ids(positions, run))
         # A helper thread uses no helpers: all of them might wait for each other.
-        if self.node.concurrency or (self.node.threads > 1 and len(places) > 1 and not context.is_helper()):
+        if self.node.concurrency or (self.node.threads > 1 and len(positions) > 1 and not context.is_helper()):
             if run.fixed is not None:
-                return run.fixed.watched(self._at_once, places, values, run)
-            return self._at_once(places, values, run)
+                return run.fixed.watched(self._at_once, positions, values, run)
+            return self._at_once(positions, values, run)
         made: list[Any] = []
         try:
-            self.node.map_to(values, places, run, self.seed(run), made)
+            self.node.map_to(values, positions, run, self.seed(run), made)
         except BaseException as error:
-            self._add_note(error, places, len(made), run)
+            self._add_note(error, positions, len(made), run)
             raise
         return made
 
-    def _at_once(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
+    def _at_once(self, positions: Positions, values: list[Any], run: IndexedRun) -> list[Any]:
         """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each call."""
         helpers = self._helpers = helpers_of(self.node)
         call = helpers.in_context(self.node.function_of_value(), self.seed(run), run.epoch)
         made: list[Any] = []
-        with InOrder(helpers, call, zip(places, values, strict=True)) as calls:
+        with InOrder(helpers, call, zip(positions, values, strict=True)) as calls:
             try:
-                while len(made) < len(places):
+                while len(made) < len(positions):
                     result = calls.next()
                     if result is None:
                         raise returned_none(self.node.line())
                     made.append(result)
             except BaseException as error:
-                self._add_note(error, places, len(made), run)
+                self._add_note(error, positions, len(made), run)
                 raise
         self.beside_ns = max(0, calls.beside_ns)
         self.beside_busy_ns = int(self.beside_ns * (1 - helpers.clock.waiting_share))
@@ -142,7 +142,7 @@ class MapNode(LinkNode):
     """
 
     name: ClassVar[str] = "map"
-    traits: ClassVar[Traits] = Traits(flows=True, keeps_places=True, is_opened_in_lanes=True)
+    traits: ClassVar[Traits] = Traits(flows=True, keeps_positions=True, is_opened_in_lanes=True)
     reader: ClassVar[Any] = MapReader
     function: Function
     threads: int = 1
@@ -154,7 +154,7 @@ class MapNode(LinkNode):
         return OfPair(self.function) if self.with_id else self.function
 
     def map_to(
-        self, values: list[Any], places: Sequence[Any], run: IndexedRun | LaneRun, seed: int, results: list[Any]
+        self, values: list[Any], positions: Sequence[Any], run: IndexedRun | LaneRun, seed: int, results: list[Any]
     ) -> None:
         """Call the function for each value, or pair (value, id); see `apply_to`.
 
@@ -163,7 +163,7 @@ class MapNode(LinkNode):
                 once per block and costs 20 ns per value.
         """
         try:
-            apply_to(values, places, self.function_of_value(), run.begin, seed, run.epoch, results)
+            apply_to(values, positions, self.function_of_value(), run.begin, seed, run.epoch, results)
         except Exception:
             if _NONE not in set(map(type, results)):
                 raise

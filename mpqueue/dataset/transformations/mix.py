@@ -16,12 +16,12 @@ import numpy as np
 
 from mpqueue.dataset.description.ids import Keep, SampleIds
 from mpqueue.dataset.description.nodes import JoinNode, Stop, Traits, inner_epoch
-from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, ReaderMaker, by_part
+from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Positions, ReaderMaker, by_part
 from mpqueue.dataset.lanes.joining import Branch, BranchedStage, JoinedInputs
 from mpqueue.dataset.lanes.repeating import RepeatStage
 from mpqueue.dataset.lanes.stages import Block, Token
 from mpqueue.dataset.mix.arithmetic import Counts
-from mpqueue.dataset.mix.picks import FEW_PLACES, MixBlock, MixPicks
+from mpqueue.dataset.mix.picks import FEW_POSITIONS, MixBlock, MixPicks
 from mpqueue.dataset.mix.schedule import Change, Course, Phase, course_of, plan_of, spans_of
 from mpqueue.dataset.mix.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.worker.runners.lanes import LaneRun
@@ -43,27 +43,27 @@ class MixReader(JoinReader):
         self._courses: dict[tuple[int, int], Course] = {}
         self._blocks: dict[tuple[int, int, int, int], MixBlock] = {}
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
-        return self._gathered(places, run, lambda at, inner, within: self.branch(at).at(inner, within))
+        return self._gathered(positions, run, lambda at, inner, within: self.branch(at).at(inner, within))
 
     def _gathered(
-        self, places: Places, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
+        self, positions: Positions, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
     ) -> list[Any]:
         """Return the elements that a function reads of each input."""
-        if len(places) <= FEW_PLACES:
+        if len(positions) <= FEW_POSITIONS:
             return by_part(
-                places,
-                lambda place: self._find(place, run),
+                positions,
+                lambda position: self._find(position, run),
                 lambda part, inner: read(part[0], inner, self._inner(part[0], part[1], run)),
             )
-        branches, numbers = self._find_all(np.asarray(places), run)
+        branches, numbers = self._find_all(np.asarray(positions), run)
         # Group the indices by input, in ascending order within each input.
         order = np.argsort(branches, kind="stable")
         ordered = branches[order]
         bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
         rows, ordered_numbers, inputs = order.tolist(), numbers[order].tolist(), ordered[bounds[:-1]].tolist()
-        elements: list[Any] = [None] * len(places)
+        elements: list[Any] = [None] * len(positions)
         for number, at in enumerate(inputs):
             start, end = bounds[number], bounds[number + 1]
             for begun, mine, inner in self._passes(at, rows[start:end], ordered_numbers[start:end]):
@@ -89,20 +89,20 @@ class MixReader(JoinReader):
             lists[1].append(inner)
         return [(begun, *of_pass[begun]) for begun in sorted(of_pass)]
 
-    def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
+    def _find_all(self, positions: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the inputs that provide these indices, and the numbers of their elements."""
-        branches, numbers = np.empty_like(places), np.empty_like(places)
-        for phase, rows in self._course(run).grouped(places):
-            mine, within = self._find_in(phase, places[rows] - phase.start, run)
+        branches, numbers = np.empty_like(positions), np.empty_like(positions)
+        for phase, rows in self._course(run).grouped(positions):
+            mine, within = self._find_in(phase, positions[rows] - phase.start, run)
             branches[rows] = mine
             numbers[rows] = within if phase.before is None else within + phase.before[mine]
         return branches, numbers
 
-    def _find_in(self, phase: Phase, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
+    def _find_in(self, phase: Phase, positions: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the same for indices within a phase."""
         shares = phase.extent.shares
-        blocks, inside = np.divmod(places, shares.size)
-        branches, numbers = np.empty_like(places), np.empty_like(places)
+        blocks, inside = np.divmod(positions, shares.size)
+        branches, numbers = np.empty_like(positions), np.empty_like(positions)
         for block in set(blocks.tolist()):
             rows = np.flatnonzero(blocks == block)
             order_block = self._block(phase, block, run)
@@ -112,11 +112,11 @@ class MixReader(JoinReader):
         numbers += shares.before_each(blocks, branches)
         return branches, numbers
 
-    def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
+    def _find(self, position: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
         """Return the input and the pass that provide an index, and the number of the element in the pass."""
-        phase = self._course(run).at(place)
+        phase = self._course(run).at(position)
         shares = phase.extent.shares
-        block, inside = divmod(place - phase.start, shares.size)
+        block, inside = divmod(position - phase.start, shares.size)
         order = self._block(phase, block, run).order
         at = int(order[inside])
         number = int(shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
@@ -154,23 +154,23 @@ class MixReader(JoinReader):
             course = self._courses[key] = self.node.course(self.lengths, *key)
         return course
 
-    def num_by_input(self, places: Places, run: IndexedRun) -> Mapping[int, int]:
+    def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int]:
         """Return how many of these elements are from each input."""
         inputs: list[int] = []
-        for phase, rows in self._course(run).grouped(np.asarray(places)):
-            blocks, inside = np.divmod(np.asarray(places)[rows] - phase.start, phase.extent.shares.size)
+        for phase, rows in self._course(run).grouped(np.asarray(positions)):
+            blocks, inside = np.divmod(np.asarray(positions)[rows] - phase.start, phase.extent.shares.size)
             for block in set(blocks.tolist()):
                 inputs += self._block(phase, block, run).order[inside[blocks == block]].tolist()
         return Counter(inputs)
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
-        (at, begun), number = self._find(place, run)
+        (at, begun), number = self._find(position, run)
         return self.branch(at).origin(number, self._inner(at, begun, run))
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
-        return self._gathered(places, run, self.ids_within)
+        return self._gathered(positions, run, self.ids_within)
 
 
 class MixStage(BranchedStage):

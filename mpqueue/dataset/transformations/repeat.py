@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds
 from mpqueue.dataset.description.nodes import LaneOpening, LinkNode, Traits, inner_epoch
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places, by_part
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions, by_part
 from mpqueue.dataset.lanes.repeating import RepeatStage
 from mpqueue.dataset.lanes.stages import LaneStage
 from mpqueue.worker.runners.lanes import LaneRun
@@ -17,33 +17,35 @@ class RepeatReader(LinkReader):
 
     node: "RepeatNode"
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices of all passes."""
-        return self._by_pass(places, run, self.input.at)
+        return self._by_pass(positions, run, self.input.at)
 
     def _by_pass(
-        self, places: Places, run: IndexedRun, read: Callable[[Places, IndexedRun], list[Any]]
+        self, positions: Positions, run: IndexedRun, read: Callable[[Positions, IndexedRun], list[Any]]
     ) -> list[Any]:  # fmt: skip
         length = self.input.length
         if length is None:
-            return read(places, run)
+            return read(positions, run)
         return by_part(
-            places, lambda place: divmod(place, length), lambda number, inner: read(inner, self._inner(number, run))
+            positions,
+            lambda position: divmod(position, length),
+            lambda number, inner: read(inner, self._inner(number, run)),
         )
 
     def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
         return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         if not self.input.length:
-            return self.input.origin(place, run)
-        number, place = divmod(place, self.input.length)
-        return self.input.origin(place, self._inner(number, run))
+            return self.input.origin(position, run)
+        number, position = divmod(position, self.input.length)
+        return self.input.origin(position, self._inner(number, run))
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at these indices of all passes."""
-        return self._by_pass(places, run, self.input.sample_ids)
+        return self._by_pass(positions, run, self.input.sample_ids)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

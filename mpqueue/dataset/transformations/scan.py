@@ -39,7 +39,7 @@ class ScanStage(InTurnStage):
         self._code, made = self._called(before, value, token)
         out.append(made)
         # `again` needs the state. Only the first two items of a token determine random numbers of later stages, see
-        # `place_of`.
+        # `position_of`.
         out_tokens.append((token, 0, before))
 
     def _called(self, code: Code, value: Any, token: Token) -> tuple[Code, Any]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.description.nodes import LinkNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, Positions, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.dataset.lanes.ahead import AheadStage
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token
@@ -99,7 +99,7 @@ class ShuffleReader(PickReader):
         super().__init__(node, maker)
         self._orders: dict[int, SampleOrder] = {}  # by seed
 
-    def before(self, places: Places, run: IndexedRun) -> Places:
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:
         """Return the indices of these elements of the permutation in the input."""
         # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
         # others read has one seed for each of them.
@@ -112,7 +112,7 @@ class ShuffleReader(PickReader):
             world = 1 if info is None else info.world
             order = self._orders[seed] = SampleOrder(seed, shuffle=True, world=world)
         assert self.length is not None
-        return order.at(run.epoch, self.length, places)
+        return order.at(run.epoch, self.length, positions)
 
 
 class ShuffleStage(LinkStage):

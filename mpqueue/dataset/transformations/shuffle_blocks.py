@@ -1,7 +1,7 @@
 """A shuffle by blocks of neighbours, see `mpqueue.Dataset.shuffle`.
 
-A full shuffle reads each sample from another place of a file. By blocks, the samples of a batch are from a few blocks.
-They are read in one of two ways:
+A full shuffle reads each sample from another position of a file. By blocks, the samples of a batch are from a few
+blocks. They are read in one of two ways:
 
 - *sample by sample* (`BlockReader`): the samples of a request, in ascending order;
 - *by blocks* (`GroupReader`), if the source has ``get_blocks``, as the sources of `mpqueue.files`. Each process reads
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from mpqueue.dataset.description.nodes import LinkNode, StageNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker, SourceNode, SourceReader
+from mpqueue.dataset.indexed.readers import IndexedRun, Positions, ReaderMaker, SourceNode, SourceReader
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 from mpqueue.system.log import warn
@@ -30,14 +30,14 @@ _MAX_ORDERS = 64
 
 
 class _Columns:
-    """Samples that are dicts, by column. They are indexed by a list of places.
+    """Samples that are dicts, by column. They are indexed by a list of positions.
 
     Args:
         columns: The columns.
         name: The function that has returned them, for errors.
 
     Raises:
-        TypeError: A column is not indexed by a list of places.
+        TypeError: A column is not indexed by a list of positions.
         ValueError: The columns have different lengths.
     """
 
@@ -56,9 +56,9 @@ class _Columns:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, places: Sequence[int]) -> list[dict[Any, Any]]:
-        """Return the samples at these places."""
-        taken = [column[places] for column in self._columns.values()]
+    def __getitem__(self, positions: Sequence[int]) -> list[dict[Any, Any]]:
+        """Return the samples at these positions."""
+        taken = [column[positions] for column in self._columns.values()]
         return [dict(zip(self._columns, row, strict=True)) for row in zip(*taken, strict=True)]
 
 
@@ -71,9 +71,9 @@ class BlockReader(PickReader):
         super().__init__(node, maker)
         self._orders: dict[int, BlockOrder] = {}  # by seed
 
-    def before(self, places: Places, run: IndexedRun) -> list[int]:
+    def before(self, positions: Positions, run: IndexedRun) -> list[int]:
         """Return the indices of these elements in the input."""
-        indices: list[int] = self._order(run).at(run.epoch, self._length(), places).tolist()
+        indices: list[int] = self._order(run).at(run.epoch, self._length(), positions).tolist()
         return indices
 
     def _length(self) -> int:
@@ -88,11 +88,11 @@ class BlockReader(PickReader):
             self._orders[seed] = order_of(self.node, seed, self._length())
         return self._orders[seed]
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
-        indices = np.array(self.before(places, run), np.int64)
+        indices = np.array(self.before(positions, run), np.int64)
         order = indices.argsort()
-        values: list[Any] = [None] * len(places)
+        values: list[Any] = [None] * len(positions)
         for number, value in zip(order.tolist(), self.input.at(indices[order].tolist(), run), strict=True):
             values[number] = value
         return values
@@ -119,16 +119,16 @@ class GroupReader(BlockReader):
         self._latest = _Group(-1, -1, -1, -1)
         self._is_told = False
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
         # `dataset[i]` does not need the other samples of 16 blocks. A loader reads groups for single samples, too:
         # numbers that are drawn for a group must not depend on the requests of a worker.
-        if run.is_alone and len(places) == 1:
-            return super().at(places, run)
+        if run.is_alone and len(positions) == 1:
+            return super().at(positions, run)
         self.input.check_length(run)
-        values: list[Any] = [None] * len(places)
-        parts = self._order(run).by_group(run.epoch, self._length(), places)
-        if type(places) is range and places.step > 1:
+        values: list[Any] = [None] * len(positions)
+        parts = self._order(run).by_group(run.epoch, self._length(), positions)
+        if type(positions) is range and positions.step > 1:
             # Lanes take turns. When the first one has reached the next group, the others still need those before.
             self._groups.max_size = max(self._groups.max_size, len(parts) + 1)
         for part in parts:
@@ -137,9 +137,9 @@ class GroupReader(BlockReader):
             if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
                 self._groups.max_size = max(self._groups.max_size, 2)
             is_whole = type(part.numbers) is slice
-            found = self._of_group(group, part.inside, places[0 if is_whole else part.numbers[0]], run)
+            found = self._of_group(group, part.inside, positions[0 if is_whole else part.numbers[0]], run)
             if found is None:
-                return super().at(places, run)
+                return super().at(positions, run)
             if is_whole:
                 return found
             for number, value in zip(part.numbers.tolist(), found, strict=True):
@@ -147,7 +147,7 @@ class GroupReader(BlockReader):
         return values
 
     def _of_group(self, group: _Group, inside: Sequence[int], first: int, run: IndexedRun) -> list[Any] | None:
-        """Return elements of a group, including the one at the place ``first``; None to read them sample by sample."""
+        """Return elements of a group, including that at position ``first``; None to read them sample by sample."""
         rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
         if rows is None:
             return None

@@ -12,7 +12,7 @@ import numpy as np
 from mpqueue.dataset.description.nodes import Function, LinkNode, Traits, lengths_of, salted
 from mpqueue.dataset.indexed.applying import apply_to
 from mpqueue.dataset.indexed.aside import aside
-from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, Positions, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.system.signals.exceptions import add_note
 
@@ -58,12 +58,12 @@ def _keys_of(node: "SortNode", maker: ReaderMaker, length: int) -> list[Any]:
     with aside() as run:
         read = IndexedRun(0, 0, run.begin)
         for first in range(0, length, _BLOCK):
-            places = range(first, min(first + _BLOCK, length))
+            positions = range(first, min(first + _BLOCK, length))
             found: list[Any] = []
             try:
-                apply_to(reader.at(places, read), places, node.function, run.begin, seed, 0, found)
+                apply_to(reader.at(positions, read), positions, node.function, run.begin, seed, 0, found)
             except BaseException as error:
-                if len(found) < len(places):
+                if len(found) < len(positions):
                     add_note(error, f"raised while the keys of stage {node.number}, {node.line()}, were computed")
                 raise
             if None in found:
@@ -96,10 +96,10 @@ class SortReader(PickReader):
         super().__init__(node, maker)
         self._maker = maker
 
-    def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
         """Return the indices in the input."""
         # The type is given because of an empty list, which would become an array of floats.
-        found: list[int] = self.node.order.of(self.node, self._maker)[np.asarray(places, np.int64)].tolist()
+        found: list[int] = self.node.order.of(self.node, self._maker)[np.asarray(positions, np.int64)].tolist()
         return found
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from mpqueue.dataset.description.nodes import LinkNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, Places, ReaderMaker
+from mpqueue.dataset.indexed.readers import IndexedRun, Positions, ReaderMaker
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.seeding.seeds import sequence_of
 
@@ -117,9 +117,9 @@ class SplitReader(PickReader):
         super().__init__(node, maker)
         self._members = node.members()
 
-    def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
         """Return the indices of these elements of the part."""
-        return self._members.at(places, self.input.length or 0)
+        return self._members.at(positions, self.input.length or 0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.description.nodes import LinkNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Places
+from mpqueue.dataset.indexed.readers import IndexedRun, LinkReader, Positions
 from mpqueue.dataset.indexed.reordering import PickReader
 from mpqueue.dataset.lanes.counting import CountedStage
 from mpqueue.dataset.lanes.stages import Block, LaneStage
@@ -49,7 +49,7 @@ class TakeNode(LinkNode):
     """
 
     name: ClassVar[str] = "take"
-    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_places=True)
+    traits: ClassVar[Traits] = Traits(passes_elements=True, keeps_positions=True)
     reader: ClassVar[Any] = LinkReader
     lane_stage: ClassVar[Any] = TakeStage
     count: int
@@ -65,12 +65,12 @@ class SkipReader(PickReader):
 
     node: "SkipNode"
 
-    def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
+    def before(self, positions: Positions, run: IndexedRun) -> Positions:  # noqa: ARG002 - the same in each epoch
         """Return the indices in the input, which are after the skipped ones."""
         count = self.node.count
-        if type(places) is range:  # from a lane: the order of regular indices is computed by the block
-            return range(places.start + count, places.stop + count, places.step)
-        return [place + count for place in places]
+        if type(positions) is range:  # from a lane: the order of regular indices is computed by the block
+            return range(positions.start + count, positions.stop + count, positions.step)
+        return [position + count for position in positions]
 
 
 class SkipStage(ShareStage):
@@ -106,6 +106,6 @@ class SkipNode(LinkNode):
         (length,) = lengths
         return None if length is None else max(0, length - self.count)
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
         """Return the number of elements of the input before an index, with the skipped ones."""
-        return place + self.count
+        return position + self.count

@@ -20,15 +20,15 @@ class WindowReader(MergingReader):
 
     node: "WindowNode"
 
-    def _first(self, place: int) -> int:
-        return place * self.node.stride
+    def _first(self, position: int) -> int:
+        return position * self.node.stride
 
 
 class WindowStage(Merging):
     """Windows of the elements of a lane.
 
-    A token is (first token, 0, other tokens...): `place_of` reads the first two items, so the random numbers belong to
-    the first element, also when a later one is left out.
+    A token is (first token, 0, other tokens...): `position_of` reads the first two items, so the random numbers belong
+    to the first element, also when a later one is left out.
     """
 
     node: "WindowNode"
@@ -96,6 +96,6 @@ class WindowNode(LinkNode):
             return None
         return max(0, -(-(length - (self.size - 1 if self.drop_last else 0)) // self.stride))
 
-    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+    def num_read(self, position: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
         """Return the number of elements in the windows before an index, if windows do not overlap."""
-        return place * self.size
+        return position * self.size

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from mpqueue.dataset.description.ids import SampleIds, concatenated, prefixed
 from mpqueue.dataset.description.nodes import JoinNode, Traits
-from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Places, whole_or_none
+from mpqueue.dataset.indexed.readers import IndexedRun, JoinReader, Positions, whole_or_none
 from mpqueue.dataset.lanes.joining import JoiningStage
 from mpqueue.dataset.lanes.stages import Block, Token
 
@@ -14,27 +14,27 @@ from mpqueue.dataset.lanes.stages import Block, Token
 class ZipReader(JoinReader):
     """Tuples of one element of each input."""
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+    def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
         """Return tuples. A tuple is left out as a whole: the elements of its inputs may belong together."""
         if run.skip is not None:
             run = run._replace(skip=None)
         columns = []
         for at in range(len(self._inputs)):
-            columns.append(self.branch(at).at(places, self.within(at, run)))  # noqa: PERF401 - a comprehension would add a C frame per call
+            columns.append(self.branch(at).at(positions, self.within(at, run)))  # noqa: PERF401 - a comprehension would add a C frame per call
         return list(zip(*columns, strict=True))
 
-    def origin(self, place: int, run: IndexedRun) -> str:
+    def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of the samples of a tuple."""
         words = []
         for at in range(len(self._inputs)):
-            words.append(self.branch(at).origin(place, self.within(at, run)))  # noqa: PERF401
+            words.append(self.branch(at).origin(position, self.within(at, run)))  # noqa: PERF401
         return " with ".join(words)
 
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+    def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples of tuples."""
         keep, run, columns = run.keep, run._replace(keep=None), []
         for at in range(len(self._inputs)):
-            columns.append(self.ids_within(at, places, self.within(at, run)))  # noqa: PERF401
+            columns.append(self.ids_within(at, positions, self.within(at, run)))  # noqa: PERF401
         return whole_or_none([concatenated(ids) for ids in zip(*columns, strict=True)], keep)
 
 

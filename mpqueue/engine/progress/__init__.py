@@ -4,6 +4,6 @@ The modules, from the bottom up. A module imports only from its own line and the
 
     deliveries.py     batches that a frontend has taken, and its user does not have
     returned_parts.py the samples of each part of a mixture in the delivered batches
-    progress.py       the place up to which batches are counted
+    progress.py       the position up to which batches are counted
     counts.py         how many batches were counted, and which one the user got last
 """

@@ -6,7 +6,7 @@ from mpqueue.engine.progress.deliveries import Delivery
 from mpqueue.engine.progress.progress import Progress
 from mpqueue.engine.progress.returned_parts import ReturnedParts
 from mpqueue.engine.skips import SkippedSamples, Skips
-from mpqueue.plan.position.cursors import Cursor, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, ResumePoint, WorkItem
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 
 
@@ -35,7 +35,7 @@ class BatchCounts:
     """The counted batches of one stream.
 
     Args:
-        progress: The place up to which batches are counted.
+        progress: The point up to which batches are counted.
         cursor: Deals the work items.
 
     Attributes:
@@ -97,7 +97,7 @@ class BatchCounts:
         epoch = progress.epoch if lane >= 0 else work_item[1]
         is_last = position == self._cursor.lengths.get(work_item[1])
         nothing = set[int]()
-        # Assignments alone from here on, so that a place is never half counted.
+        # Assignments alone from here on, so that a point is never half counted.
         self.latest = work_item
         self.num_batches += 1
         self.num_empty += is_empty
@@ -107,7 +107,7 @@ class BatchCounts:
         if not is_last:
             progress.position, progress.ahead = position, ahead
             return False
-        # In this order: a thread that reads a place finds the length of the previous epoch as soon as it exists.
+        # In this order: a thread that reads a point finds the length of the previous epoch as soon as it exists.
         progress.ended = epoch, position
         progress.epoch, progress.position, progress.ahead = epoch + 1, 0, nothing
         return True
@@ -118,23 +118,23 @@ class BatchCounts:
         record = work_item, progress.epoch, progress.position, skips and skips.latest
         progress.hold(Delivery(record, error))
 
-    def move(self, place: Place) -> None:
-        """Count from another place. Counted batches that the user does not have are dropped."""
+    def move(self, point: ResumePoint) -> None:
+        """Count from another point. Counted batches that the user does not have are dropped."""
         progress = self.progress
         if progress.returned is not None and self._cursor.num_lanes:
-            # The place has no snapshot before this batch, if the batch is the last one of its lane there.
+            # The point has no snapshot before this batch, if the batch is the last one of its lane there.
             self._start_before = progress.returned[0].number, self.start_of_returned()
-        self.parts.forget_undelivered(progress.place())
+        self.parts.forget_undelivered(progress.point())
         num_dropped = self._num_dropped + len(progress.missing())
         num_empty = self.num_empty - self._num_open_errors
-        progress.go_to(place)
+        progress.go_to(point)
         self._num_dropped, self.num_empty = num_dropped, num_empty
 
     def drop_held(self) -> None:
-        """Drop what front ends hold; the counted place does not change."""
+        """Drop what front ends hold; the counted point does not change."""
         progress = self.progress
         if progress.deliveries:
-            self.parts.forget_undelivered(progress.place())
+            self.parts.forget_undelivered(progress.point())
             num_dropped, num_empty = len(progress.deliveries), self.num_empty - self._num_open_errors
             self._num_dropped += num_dropped
             self.num_empty, progress.deliveries = num_empty, ()
@@ -155,7 +155,7 @@ class BatchCounts:
         skipped = latest[1] if latest is not None and latest[0] == work_item.number else SkippedSamples()
         if work_item.lane < 0:
             return DeliveredBatch(work_item, work_item.epoch, work_item.position, skipped)
-        # An element belongs to no epoch; the consumer's place after it shows its position.
+        # An element belongs to no epoch; the consumer's point after it shows its position.
         epoch, position = self.progress.before(epoch, position)
         return DeliveredBatch(work_item, epoch, position, skipped, self.start_of_returned())
 

@@ -1,4 +1,4 @@
-"""`Progress`: the place up to which batches are counted, and the counted batches that the user does not have yet.
+"""`Progress`: the point up to which batches are counted, and the counted batches that the user does not have yet.
 
 A batch is *counted* when it is opened. A front end that takes batches ahead of its user *holds* them: see
 `mpqueue.engine.progress.deliveries`. A saved state starts before all batches that are held.
@@ -7,12 +7,12 @@ A batch is *counted* when it is opened. A front end that takes batches ahead of 
 from collections.abc import Iterable
 
 from mpqueue.engine.progress.deliveries import Delivery, Record
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, ResumePoint, WorkItem
 from mpqueue.plan.position.lanes import LaneTable, ends_before, starts
 
 
 class Progress:
-    """The place up to which batches are counted; see `Place` for the attributes.
+    """The point up to which batches are counted; see `ResumePoint` for the attributes.
 
     Args:
         num_lanes: Number of lanes of the source; 0 if batches have positions.
@@ -39,8 +39,8 @@ class Progress:
         self._base = FROM_BEGINNING
         self.own_epoch = -1
 
-    def place(self, without: Iterable[WorkItem] = ()) -> Place:
-        """Return the user's place: after all batches that it has got, before all others.
+    def point(self, without: Iterable[WorkItem] = ()) -> ResumePoint:
+        """Return the user's point: after all batches that it has got, before all others.
 
         Args:
             without: Work items of batches that count as not got, too.
@@ -52,17 +52,17 @@ class Progress:
             ends = ends_before(ends, counted.counts)
         return counted._replace(starts=starts(known, counted.counts), ends=ends)
 
-    def counted(self) -> Place:
-        """Return the place up to which batches are counted."""
+    def counted(self) -> ResumePoint:
+        """Return the point up to which batches are counted."""
         known, counted = self._lanes.known(), self._counted()
         return counted._replace(starts=starts(known, counted.counts), ends=self._lanes.ends_by_lane())
 
-    def _counted(self) -> Place:
+    def _counted(self) -> ResumePoint:
         # Another thread may count while the fields are copied; then copy them again.
         while True:
-            place = Place(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
-            if (self.epoch, self.position) == place[:2]:
-                return place._replace(base=self._base, is_own=place.epoch == self.own_epoch)
+            point = ResumePoint(self.epoch, self.position, tuple(sorted(self.ahead)), tuple(self.counts))
+            if (self.epoch, self.position) == point[:2]:
+                return point._replace(base=self._base, is_own=point.epoch == self.own_epoch)
 
     def missing(self) -> list[WorkItem]:
         """Return the work items that were counted, but not delivered to the user."""
@@ -98,7 +98,7 @@ class Progress:
     def kept(self) -> tuple[int, int]:
         """Return the epoch and the position before which the user has got all batches.
 
-        Code that drops data of earlier places must use this place, not the counted one.
+        Code that drops data of earlier points must use this point, not the counted one.
         """
         return min([(self.epoch, self.position), *((each.epoch, each.position) for each in self.missing())])
 
@@ -106,8 +106,8 @@ class Progress:
         """Return the number of elements of a lane that the user has got without a gap."""
         return min([self.counts[lane], *(each.source_index for each in self.missing() if each.lane == lane)])
 
-    def _before(self, missing: list[WorkItem], counted: Place) -> Place:
-        """Return the counted place without some work items that may have been counted."""
+    def _before(self, missing: list[WorkItem], counted: ResumePoint) -> ResumePoint:
+        """Return the counted point without some work items that may have been counted."""
         # The work items belong to one stream, so that either all of them have a lane, or none.
         if missing[0].lane >= 0:
             return self._before_elements(missing, counted)
@@ -117,10 +117,10 @@ class Progress:
         if epoch != counted.epoch:  # the missing batches are the only ones left of an earlier epoch
             end, ahead = self.ended[1] if self.ended[0] == epoch else max(positions) + 1, ()
         first = min(end, *positions)
-        left = tuple(place for place in (*range(first, end), *ahead) if place not in positions)
-        return Place(epoch, first, left, base=self._base, is_own=epoch == self.own_epoch)
+        left = tuple(batch for batch in (*range(first, end), *ahead) if batch not in positions)
+        return ResumePoint(epoch, first, left, base=self._base, is_own=epoch == self.own_epoch)
 
-    def _before_elements(self, missing: list[WorkItem], counted: Place) -> Place:
+    def _before_elements(self, missing: list[WorkItem], counted: ResumePoint) -> ResumePoint:
         epoch, position, counts = counted.epoch, counted.position, list(counted.counts)
         # Some of them may be uncounted, after an interrupt. A lane counts up to its first missing element.
         position -= sum(work_item.source_index < counts[work_item.lane] for work_item in missing)
@@ -128,15 +128,15 @@ class Progress:
             counts[work_item.lane] = min(counts[work_item.lane], work_item.source_index)
         if position < 0 and self.ended[0] == epoch - 1:  # some belong to the previous epoch
             epoch, position = self.ended[0], self.ended[1] + position
-        return Place(epoch, max(0, position), (), tuple(counts), base=self._base)
+        return ResumePoint(epoch, max(0, position), (), tuple(counts), base=self._base)
 
-    def go_to(self, place: Place) -> None:
-        """Continue to count from this place. Batches that the user does not have are dropped."""
-        own_epoch = place.epoch if place.is_own else -1
-        ahead, counts = set(place.ahead), list(place.counts) or [0] * len(self.counts)
+    def go_to(self, point: ResumePoint) -> None:
+        """Continue to count from this point. Batches that the user does not have are dropped."""
+        own_epoch = point.epoch if point.is_own else -1
+        ahead, counts = set(point.ahead), list(point.counts) or [0] * len(self.counts)
         # Assignments alone, so that the run is at one place or at the other.
-        self.epoch, self.position, self.ahead, self.counts = place.epoch, place.position, ahead, counts
-        self._base, self.own_epoch, self.deliveries, self.interrupted = place.base, own_epoch, (), None
+        self.epoch, self.position, self.ahead, self.counts = point.epoch, point.position, ahead, counts
+        self._base, self.own_epoch, self.deliveries, self.interrupted = point.base, own_epoch, (), None
 
     def gap_free(self, position: int) -> tuple[int, set[int]]:
         """Return the position and the positions ahead after this position was delivered, too."""
@@ -148,7 +148,7 @@ class Progress:
         return position, {later for later in self.ahead if later > position}
 
     def before(self, epoch: int, position: int) -> tuple[int, int]:
-        """Return the epoch and the position of the batch before a place of this epoch, or of the one before."""
+        """Return the epoch and the position of the batch before a point of this epoch, or of the one before."""
         if position:
             return epoch, position - 1
         return epoch - 1, self.ended[1] - 1 if self.ended[0] == epoch - 1 else 0

@@ -115,13 +115,13 @@ class _Reading:
         # Types and positions (column, first node, first buffer) of the selected columns; None if rows are not
         # addressable.
         self.kinds = [schema.field(name).type for name in names]
-        self.places: list[tuple[ArrowColumn, int, int]] | None = None
+        self.positions: list[tuple[ArrowColumn, int, int]] | None = None
         try:
             parts = [num_parts(kind) for kind in schema.types]
         except NotImplementedError:
             return
         if sys.byteorder == "little" and arrow_messages.is_little_endian(schema_message):
-            self.places = [
+            self.positions = [
                 (column_of(schema.types[i]), sum(part[0] for part in parts[:i]), sum(part[1] for part in parts[:i]))
                 for i in self.numbers
             ]
@@ -211,10 +211,10 @@ class Arrow(GroupedFiles):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several samples, reading the rows of all uncompressed record batches together; raises as ``[i]``."""
         state = self._state
-        if state.places is None:
+        if state.positions is None:
             return super().__getitems__(indices)
-        samples_by_place: list[Any] = [None] * len(indices)
-        cells: list[list[Any]] = [[] for _ in state.places]
+        samples_by_position: list[Any] = [None] * len(indices)
+        cells: list[list[Any]] = [[] for _ in state.positions]
         ranges = RowRanges()
         read: list[int] = []  # positions in ``indices`` of the rows that are read, in order
         group = 0
@@ -224,23 +224,23 @@ class Arrow(GroupedFiles):
         whole: list[Run] = []
         # Under a single lock acquisition: nearly all batches are cached.
         kept = self._batches.get_kept([run[0] for run in runs])
-        for (group, rows, places), known in zip(runs, kept, strict=True):
+        for (group, rows, positions), known in zip(runs, kept, strict=True):
             try:
                 batch = self._batch(group) if known is None else known
                 if not batch:
-                    whole.append((group, rows, places))
+                    whole.append((group, rows, positions))
                     continue
-                for (column, _, _), of_column, source in zip(state.places, cells, batch.sources, strict=True):
+                for (column, _, _), of_column, source in zip(state.positions, cells, batch.sources, strict=True):
                     column.add(of_column, source, rows, ranges)
             except DAMAGED as error:
                 self._raise_named(group, error)
-            read += places
-        self._read_runs(whole, samples_by_place)
+            read += positions
+        self._read_runs(whole, samples_by_position)
         if not read:
-            return samples_by_place
+            return samples_by_position
         try:
             parts = ranges.read(self._opened)
-            values = [column.values(each, parts) for (column, _, _), each in zip(state.places, cells, strict=True)]
+            values = [column.values(each, parts) for (column, _, _), each in zip(state.positions, cells, strict=True)]
         except DAMAGED as error:
             if len(indices) == 1 or isinstance(error, FileError):
                 self._raise_named(group, error)
@@ -250,9 +250,9 @@ class Arrow(GroupedFiles):
         for name, of_column in zip(self._columns, values, strict=True):
             for sample, value in zip(samples, of_column, strict=True):
                 sample[name] = value
-        for place, sample in zip(read, samples, strict=True):
-            samples_by_place[place] = sample
-        return samples_by_place
+        for position, sample in zip(read, samples, strict=True):
+            samples_by_position[position] = sample
+        return samples_by_position
 
     def _all_rows(self, group: int) -> Sequence[Any]:
         rows = self._neighbours(group, 0, None)
@@ -265,13 +265,13 @@ class Arrow(GroupedFiles):
     def _neighbours(self, group: int, start: int, stop: int | None) -> TableRows | None:
         """Return rows of a group, all from ``start`` on if ``stop`` is None; None if it must be decoded as a whole."""
         state = self._state
-        batch = state.places is not None and self._batch(group)
-        if not batch or state.places is None:
+        batch = state.positions is not None and self._batch(group)
+        if not batch or state.positions is None:
             return None
         stop = batch.layout.num_rows if stop is None else stop
         arrays = [
             Slicer(batch.layout, batch.read, node, buffer).rows(kind, start, stop)
-            for kind, (_, node, buffer) in zip(state.kinds, state.places, strict=True)
+            for kind, (_, node, buffer) in zip(state.kinds, state.positions, strict=True)
         ]
         return TableRows(self._columns, arrays, stop - start)
 
@@ -285,13 +285,15 @@ class Arrow(GroupedFiles):
 
     def _new_batch(self, group: int) -> tuple[RecordBatch | Literal[False], int]:
         state = self._state
-        assert state.places is not None
+        assert state.positions is not None
         length = int(self._index["headers"][group])
-        file, offset, _ = place = self._place_of(group, length)
-        layout = arrow_messages.layout(arrow_messages.flatbuffer(self._opened.read(*place)), length)
+        file, offset, _ = position = self._position_of(group, length)
+        layout = arrow_messages.layout(arrow_messages.flatbuffer(self._opened.read(*position)), length)
         if layout.is_compressed:
             return False, 100
-        batch = RecordBatch(self._opened, file, offset + layout.body, layout, state.places, keeps_rows=state.keeps_rows)
+        batch = RecordBatch(
+            self._opened, file, offset + layout.body, layout, state.positions, keeps_rows=state.keeps_rows
+        )
         return batch, batch.num_bytes()
 
     def _select(self, column: str) -> None:
@@ -308,16 +310,16 @@ class Arrow(GroupedFiles):
         before = group - int(self._index.starts("rows")[file])
         for number in range(int(first), int(last)):
             if self._index["dictionary_before"][number] <= before:
-                place = self._index["dictionary_offsets"][number], self._index["dictionary_lengths"][number]
-                pieces.append(self._opened.read(file, int(place[0]), int(place[1])))
-        pieces += [self._opened.read(*self._place_of(group)), _END]
+                position = self._index["dictionary_offsets"][number], self._index["dictionary_lengths"][number]
+                pieces.append(self._opened.read(file, int(position[0]), int(position[1])))
+        pieces += [self._opened.read(*self._position_of(group)), _END]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(state.numbers))
         batch = pa.ipc.open_stream(b"".join(pieces), options=options).read_next_batch()
         batch.validate(full=True)  # a damaged batch must not cause reads outside of its memory
         arrays = [batch.column(name) for name in self._columns]
         return TableRows(self._columns, arrays, batch.num_rows), batch.nbytes
 
-    def _place_of(self, group: int, length: int | None = None) -> tuple[int, int, int]:
+    def _position_of(self, group: int, length: int | None = None) -> tuple[int, int, int]:
         return (
             self._index.file_of("rows", group),
             int(self._index["offsets"][group]),

@@ -68,30 +68,30 @@ class _Flat:
         value: int = struct.unpack_from(form, self._data, at)[0]
         return value
 
-    def _place(self, number: int) -> int:
-        place = 4 + 2 * number
-        offset = self._get("<H", self._fields + place) if place < self._size else 0
+    def _position(self, number: int) -> int:
+        position = 4 + 2 * number
+        offset = self._get("<H", self._fields + position) if position < self._size else 0
         return self._at + offset if offset else 0
 
     def number(self, field: int, form: str) -> int:
-        place = self._place(field)
-        return self._get(form, place) if place else 0
+        position = self._position(field)
+        return self._get(form, position) if position else 0
 
     def has(self, field: int) -> bool:
-        return self._place(field) > 0
+        return self._position(field) > 0
 
     def table(self, field: int) -> "_Flat":
-        place = self._place(field)
-        if not place:
+        position = self._position(field)
+        if not position:
             raise IndexError(field)
-        return _Flat(self._data, place + self._get("<I", place))
+        return _Flat(self._data, position + self._get("<I", position))
 
     def pairs(self, field: int) -> list[tuple[int, int]]:
         """Return a vector of structs of two int64."""
-        place = self._place(field)
-        if not place:
+        position = self._position(field)
+        if not position:
             return []
-        start = place + self._get("<I", place)
+        start = position + self._get("<I", position)
         count = self._get("<I", start)
         if start + 4 + 16 * count > len(self._data):
             raise IndexError(count)

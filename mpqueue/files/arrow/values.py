@@ -95,9 +95,9 @@ class RecordBatch:
 
     def read(self, buffer: int, start: int, length: int) -> bytes:
         """Return bytes of a buffer; a small buffer is read once and cached."""
-        place, size = self.layout.buffers[buffer]
+        position, size = self.layout.buffers[buffer]
         if size > _SMALL_BUFFER_BYTES:
-            return self._opened.read(self.file, self.body + place + start, length)
+            return self._opened.read(self.file, self.body + position + start, length)
         return self._small(buffer)[start : start + length]
 
     def numbers(self, buffer: int, form: str, count: int) -> "Sequence[Any]":
@@ -121,8 +121,8 @@ class RecordBatch:
     def _small(self, buffer: int) -> bytes:
         data = self._kept.get(buffer)
         if data is None:
-            place, size = self.layout.buffers[buffer]
-            data = self._kept[buffer] = self._opened.read(self.file, self.body + place, size)
+            position, size = self.layout.buffers[buffer]
+            data = self._kept[buffer] = self._opened.read(self.file, self.body + position, size)
         return data
 
 
@@ -190,16 +190,16 @@ class _RangeColumn(ArrowColumn):
         length = batch.layout.nodes[node][0]
         # Without rows, the offsets may be omitted.
         offsets = batch.numbers(buffer + 1, self._form, length + 1) if length else ()
-        place, size = batch.layout.buffers[self._data(buffer)]
+        position, size = batch.layout.buffers[self._data(buffer)]
         kept: KeptValues | None = [None] * length if batch.keeps_rows else None
-        return batch.validity(node, buffer), offsets, batch.file, batch.body + place, size // self._width, kept
+        return batch.validity(node, buffer), offsets, batch.file, batch.body + position, size // self._width, kept
 
     def _data(self, buffer: int) -> int:
         """Return the number of the buffer with the data."""
         return buffer + 2
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
-        validity, offsets, file, place, limit, kept = source
+        validity, offsets, file, position, limit, kept = source
         width, pieces = self._width, ranges.pieces
         for row in rows:
             if kept is not None and (part := kept[row]) is not None:
@@ -217,7 +217,7 @@ class _RangeColumn(ArrowColumn):
             cells.append(len(pieces))
             if kept is not None:
                 ranges.homes.append((len(pieces), kept, row))
-            pieces.append((file, place + start * width, (stop - start) * width))
+            pieces.append((file, position + start * width, (stop - start) * width))
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
         return [cell if not isinstance(cell, int) else parts[cell] if cell != _MISSING else None for cell in cells]
@@ -244,14 +244,14 @@ class _ListColumn(_RangeColumn):
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         if batch.layout.nodes[node + 1][1]:
             return self._with_holes.source(batch, node, buffer)
-        validity, offsets, file, place, limit, kept = super().source(batch, node, buffer)
-        return validity, offsets, file, place, min(limit, batch.layout.nodes[node + 1][0]), kept
+        validity, offsets, file, position, limit, kept = super().source(batch, node, buffer)
+        return validity, offsets, file, position, min(limit, batch.layout.nodes[node + 1][0]), kept
 
     def _data(self, buffer: int) -> int:
         return buffer + 3
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
-        add = self._with_holes.add if isinstance(source, _SlicedPlace) else super().add
+        add = self._with_holes.add if isinstance(source, _SlicedSpan) else super().add
         add(cells, source, rows, ranges)
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
@@ -299,7 +299,7 @@ class _StructColumn(ArrowColumn):
         ]
 
 
-class _SlicedPlace(NamedTuple):
+class _SlicedSpan(NamedTuple):
     """The position of a column in a record batch."""
 
     batch: RecordBatch
@@ -317,13 +317,13 @@ class _SlicedColumn(ArrowColumn):
     def __init__(self, kind: Any) -> None:
         self._kind = kind
 
-    def source(self, batch: RecordBatch, node: int, buffer: int) -> _SlicedPlace:
+    def source(self, batch: RecordBatch, node: int, buffer: int) -> _SlicedSpan:
         nodes, buffers = num_parts(self._kind)
         if node + nodes > len(batch.layout.nodes) or buffer + buffers > len(batch.layout.buffers):
             raise IndexError(node)
-        return _SlicedPlace(batch, node, buffer)
+        return _SlicedSpan(batch, node, buffer)
 
-    def add(self, cells: list[Any], source: _SlicedPlace, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
+    def add(self, cells: list[Any], source: _SlicedSpan, rows: Sequence[int], ranges: RowRanges) -> None:  # noqa: ARG002
         batch, node, buffer = source
         at = 0
         while at < len(rows):

@@ -175,9 +175,9 @@ class Index:
         """Return the start of each file's part in an array, followed by the array's length."""
         return self._mapped()[_STARTS + name]
 
-    def file_of(self, name: str, place: int) -> int:
-        """Return the number of the file that has a place of an array."""
-        return int(np.searchsorted(self.starts(name), place, side="right")) - 1
+    def file_of(self, name: str, position: int) -> int:
+        """Return the number of the file that has a position of an array."""
+        return int(np.searchsorted(self.starts(name), position, side="right")) - 1
 
     @functools.cached_property
     def files(self) -> IndexedFiles:

@@ -138,8 +138,8 @@ class GroupedFiles(FileSource):
         if self._is_remote(runs):
             ranges.at_once([partial(self._read_run, *run, found) for run in runs])
             return
-        for group, rows, places in runs:
-            self._read_run(group, rows, places, found)
+        for group, rows, positions in runs:
+            self._read_run(group, rows, positions, found)
 
     def _is_remote(self, runs: Sequence[Run]) -> bool:
         """Return whether several groups are read, and at least one group from a remote file."""
@@ -147,13 +147,13 @@ class GroupedFiles(FileSource):
             return False
         return any(self._index.files[self._index.file_of("rows", group)].is_remote for group, _, _ in runs)
 
-    def _read_run(self, group: int, rows: Sequence[int], places: Sequence[int], found: list[Any]) -> None:
+    def _read_run(self, group: int, rows: Sequence[int], positions: Sequence[int], found: list[Any]) -> None:
         try:
             samples = self._rows(group, rows)
         except DAMAGED as error:
             self._raise_named(group, error)
-        for place, sample in zip(places, samples, strict=True):
-            found[place] = sample
+        for position, sample in zip(positions, samples, strict=True):
+            found[position] = sample
 
     def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
         """Yield the groups of indices, in order: number, sorted rows, and their positions among the indices."""
@@ -169,11 +169,11 @@ class GroupedFiles(FileSource):
         sample_numbers = sample_numbers[order]
         groups = ends.searchsorted(sample_numbers, side="right")
         rows = (sample_numbers - starts[groups]).tolist() if len(ends) else []
-        places, of_rows = order.tolist(), groups.tolist()
+        positions, of_rows = order.tolist(), groups.tolist()
         at = 0
-        while at < len(places):
+        while at < len(positions):
             stop = bisect_right(of_rows, of_rows[at], at)
-            yield of_rows[at], rows[at:stop], places[at:stop]
+            yield of_rows[at], rows[at:stop], positions[at:stop]
             at = stop
 
     def _location(self, number: int) -> Location:

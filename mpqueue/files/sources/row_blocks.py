@@ -12,7 +12,7 @@ from mpqueue.files.sources.rows import TableRows
 
 
 class RowBlocks:
-    """The samples of several blocks, one after another. They are indexed by a list of places.
+    """The samples of several blocks, one after another. They are indexed by a list of positions.
 
     Args:
         blocks: The samples of each block, which are built on access.
@@ -28,14 +28,14 @@ class RowBlocks:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, places: Sequence[int]) -> list[Any]:
-        """Return the samples at these places.
+    def __getitem__(self, positions: Sequence[int]) -> list[Any]:
+        """Return the samples at these positions.
 
         Raises:
-            IndexError: A place is out of range.
+            IndexError: A position is out of range.
             Exception: A sample cannot be decoded.
         """
-        numbers = np.asarray(places, np.int64)
+        numbers = np.asarray(positions, np.int64)
         of_blocks = self._ends.searchsorted(numbers, side="right")
         rows = (numbers - self._starts[of_blocks]).tolist()
         if self._columns is not None:

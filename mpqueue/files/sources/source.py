@@ -69,13 +69,13 @@ class FileSource:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return samples, reading their bytes in the order of their positions; raises as ``[i]``."""
-        places = [self._place(index) for index in indices]
-        ranges_of_samples = [self._ranges(*place) for place in places]
+        positions = [self._position(index) for index in indices]
+        ranges_of_samples = [self._ranges(*position) for position in positions]
         # One call for all samples, so that adjacent ranges are read together, and remote ones concurrently.
-        parts = iter(self._read(places, ranges_of_samples))
+        parts = iter(self._read(positions, ranges_of_samples))
         return [
             self._sample(number, ranges, [next(parts) for _ in ranges])
-            for (number, _), ranges in zip(places, ranges_of_samples, strict=True)
+            for (number, _), ranges in zip(positions, ranges_of_samples, strict=True)
         ]
 
     def locate(self, index: int) -> Location:
@@ -92,7 +92,7 @@ class FileSource:
         return self._location(number)
 
     def _location(self, number: int) -> Location:
-        _, file = self._place(number)
+        _, file = self._position(number)
         start, stop = self._span(number, file)
         return Location(self._index.files[file].path, number - self._starts[file], start, stop)
 
@@ -128,16 +128,16 @@ class FileSource:
         starts: list[int] = self._index.starts(self._counted)[:-1].tolist()
         return starts
 
-    def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:  # noqa: ARG002
+    def _read(self, positions: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:  # noqa: ARG002
         """Return the bytes of samples: all parts of the first sample, then of the second, and so on.
 
         Args:
-            places: The number of each sample, and of its file.
+            positions: The number of each sample, and of its file.
             found: The ranges of each sample.
         """
         return self._opened.read_all([part for ranges in found for part in ranges])
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def _position(self, index: int) -> tuple[int, int]:
         """Return the non-negative number of a sample, and the number of its file."""
         number = checked_number(index, self._length, self)
         return number, bisect_right(self._starts, number) - 1

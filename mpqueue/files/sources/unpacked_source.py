@@ -71,16 +71,16 @@ class UnpackedSource(FileSource):
     def _contents(self) -> "_Contents":
         return _Contents(self._index.files, self._index[_BYTES], self._folder, self._compression_of)
 
-    def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:
+    def _read(self, positions: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:
         if not self._has_compressed:
-            return super()._read(places, found)
+            return super()._read(positions, found)
         # Kept for this read: another thread may replace damaged content, and open it, at any time.
         opened, pieces = self._opened, [part for ranges in found for part in ranges]
         try:
             parts = opened.read_all(pieces)
-            damaged = self._damaged(places, parts)
+            damaged = self._damaged(positions, parts)
         except FileError as error:
-            damaged = [file for file in {file for _, file in places} if self._is_content(file, error.path)]
+            damaged = [file for file in {file for _, file in positions} if self._is_content(file, error.path)]
             if not damaged:
                 raise
         if not damaged:
@@ -90,7 +90,7 @@ class UnpackedSource(FileSource):
             contents.replace(file, opened.file(file) or contents.require(file))
         self._opened = OpenFiles(contents)
         parts = self._opened.read_all(pieces)
-        for file in self._damaged(places, parts):
+        for file in self._damaged(positions, parts):
             path = self._index.files[file].path
             raise FileError(path, None, f"its decompressed content in {self._folder} is damaged again: check the disk")
         return parts
@@ -108,11 +108,11 @@ class UnpackedSource(FileSource):
         """Return whether a path belongs to the decompressed content of a file; the file name is a digest."""
         return os.path.basename(path) == os.path.basename(path_of(self._index.files[file], self._folder))
 
-    def _damaged(self, places: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
+    def _damaged(self, positions: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
         """Return the numbers of compressed files with records that do not match the index."""
         checks, starts, sizes = self._index[_CHECKS], self._index.starts(_CHECKS), self._index[_BYTES]
         damaged = set()
-        for (number, file), part in zip(places, parts, strict=True):
+        for (number, file), part in zip(positions, parts, strict=True):
             if sizes[file] == _NOT_COMPRESSED:
                 continue
             if zlib.crc32(part) != checks[int(starts[file]) + number - self._starts[file]]:

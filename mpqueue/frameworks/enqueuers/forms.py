@@ -26,15 +26,15 @@ def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict
         TypeError: There are too many arguments, or one was passed twice.
     """
     is_keras_3 = bool(positional) and is_integer(positional[0])
-    by_place = _KERAS_3 if is_keras_3 else _KERAS_2
-    others = [name for name in _KERAS_3 if name not in by_place]
-    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in by_place]
+    by_position = _KERAS_3 if is_keras_3 else _KERAS_2
+    others = [name for name in _KERAS_3 if name not in by_position]
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in by_position]
     parameters += [Parameter(name, Parameter.KEYWORD_ONLY) for name in others]
     passed = {name: value for name, value in named.items() if value is not None}
     try:
         return Signature(parameters).bind_partial(*positional, **passed).arguments
     except TypeError as error:
-        expected = ", ".join(("sequence", *by_place))
+        expected = ", ".join(("sequence", *by_position))
         raise TypeError(f"OrderedEnqueuer({expected}): {error}; pass other arguments by name, and each once") from None
 
 
@@ -66,8 +66,8 @@ def own_of(sequence: Any) -> dict[str, Any]:
 
 
 def _is_given(sequence: Sequence, name: str) -> bool:
-    places = (vars(sequence), *map(vars, type(sequence).__mro__))
-    if next(place[name] for place in places if name in place) is not vars(Sequence)[name]:
+    owners = (vars(sequence), *map(vars, type(sequence).__mro__))
+    if next(owner[name] for owner in owners if name in owner) is not vars(Sequence)[name]:
         return getattr(sequence, name) is not None
     return hasattr(super(Sequence, sequence), name)  # a subclass of PyDataset, too: Keras sets the attribute
 

@@ -12,7 +12,7 @@ from mpqueue.plan.options.signatures import shows_options
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.order.rules import warn_of_idle
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.sources.batch_types import Batch_co, Item
 
 
@@ -118,8 +118,8 @@ class GeneratorEnqueuer(SequenceEnqueuer[Batch_co]):
         warn_of_idle(job.plan.order.lanes, job.plan.order.ranks, workers)
         cursor = job.plan.cursor(workers, backend)
         # Each start is a new epoch, so that its random numbers differ.
-        place, self._epoch = Place(self._epoch), self._epoch + 1
-        self._session.start(job, cursor, backend, max_queue_size, place)
+        point, self._epoch = ResumePoint(self._epoch), self._epoch + 1
+        self._session.start(job, cursor, backend, max_queue_size, point)
 
     def get(self) -> Iterator[Batch_co]:
         """Return an iterator of the elements, until the source ends.

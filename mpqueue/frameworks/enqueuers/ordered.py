@@ -14,7 +14,7 @@ from mpqueue.plan.options.signatures import shows_options
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.order.rules import check_workers
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.sources.batch_types import Batch_co, Indexed, Item
 
 
@@ -125,15 +125,15 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         return resolve(self.sequence, Options(shuffle=bool(self.shuffle)), needs="index")
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        job, place = self._job(workers), Place(self._epoch, self._position)
+        job, point = self._job(workers), ResumePoint(self._epoch, self._position)
         check_workers(job.plan.source, workers, backend, job.options.start_method)
-        self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
+        self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, point)
 
     def _close(self, pipeline: Pipeline) -> None:
         # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
         # cannot return to item 0, so it continues after the last batch.
         if pipeline.ledger.cursor.is_endless:
-            self._position = pipeline.progress.place().position
+            self._position = pipeline.progress.point().position
         else:
             self._epoch, self._position = pipeline.progress.epoch + 1, 0
 

@@ -34,7 +34,7 @@ from mpqueue.plan.ids.batch_samples import ENDLESS
 from mpqueue.plan.options.checks import flag
 from mpqueue.plan.options.options import Options, check_counts, fresh_seed
 from mpqueue.plan.order.resolve import resolve
-from mpqueue.plan.position.cursors import EpochCursor, Place
+from mpqueue.plan.position.cursors import EpochCursor, ResumePoint
 from mpqueue.plan.sources.sources import Items
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.interrupts import ends_iterator
@@ -44,17 +44,17 @@ from mpqueue.telemetry.stats import Statistics
 
 
 class _Plan:
-    """The present pass: its length and order (None: ascending), and the place where it continues."""
+    """The present pass: its length and order (None: ascending), and the point where it continues."""
 
     def __init__(self) -> None:
-        self.place, self.is_over = Place(-1), True
+        self.point, self.is_over = ResumePoint(-1), True
         self.length: int | None = None
         self.order: Sequence[int] | None = None
 
     @property
     def number(self) -> int:
         """The number of the pass, from 0."""
-        return self.place.epoch
+        return self.point.epoch
 
     def begin(self, source: Items, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
         """Begin the next pass, in an order drawn as Keras draws it.
@@ -75,13 +75,13 @@ class _Plan:
             length = ENDLESS if length is None else length
             order = (order or range(length))[first::step]
         self.length, self.order = length, order
-        self.place, self.is_over = Place(self.number + 1), False
+        self.point, self.is_over = ResumePoint(self.number + 1), False
 
     def note(self, pipeline: Pipeline) -> None:
-        """Store the consumer's place."""
-        place = pipeline.progress.place()
-        self.is_over = place.epoch != self.number
-        self.place = Place(self.number, place.position, place.ahead)
+        """Store the consumer's point."""
+        point = pipeline.progress.point()
+        self.is_over = point.epoch != self.number
+        self.point = ResumePoint(self.number, point.position, point.ahead)
 
 
 class _Numbers:
@@ -240,7 +240,7 @@ class PassEnqueuer(idle.Pool):
             _numbers.note_state()
             # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
             if self._session.pipeline is not None:
-                self._session.pipeline.epochs.restart_at(Place(self._plan.number), refresh=True)
+                self._session.pipeline.epochs.restart_at(ResumePoint(self._plan.number), refresh=True)
             self._num_seen = num_stops
             return self._plan.number
 
@@ -269,7 +269,7 @@ class PassEnqueuer(idle.Pool):
             return
         self._resolved.source.parts.draw_order()  # a hook may have dropped it
         if self._is_stale(pipeline):
-            pipeline.epochs.restart_at(plan.place, refresh=True)
+            pipeline.epochs.restart_at(plan.point, refresh=True)
         else:
             pipeline.dealing.resume()
 
@@ -292,9 +292,9 @@ class PassEnqueuer(idle.Pool):
         job = Job(plan=resolved, workers=self.workers, options=options)
         cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from the first batch, and drops the pass: items must run as often as without workers.
-        is_very_first = not plan.number and not plan.place.position
+        is_very_first = not plan.number and not plan.point.position
         pipeline = self._session.start(
-            job, cursor, self._backend, self.max_queue_size, plan.place, allowance=1 if is_very_first else None
+            job, cursor, self._backend, self.max_queue_size, plan.point, allowance=1 if is_very_first else None
         )
         if is_very_first:
             pipeline.dealing.pause(waits=False)
@@ -318,7 +318,7 @@ class PassEnqueuer(idle.Pool):
     def _end_workers(self) -> None:
         pipeline = self._session.pipeline
         if pipeline is not None:
-            # First note the place where other workers continue.
+            # First note the point where other workers continue.
             self._plan.note(pipeline)
             self._session.stop()
 

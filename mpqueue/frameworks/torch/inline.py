@@ -2,7 +2,7 @@
 
 *Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned, and the batch is
 computed again after an interrupt. After one inside the sampler, which may be a generator, the draw begins again, up to
-this place.
+this point.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from mpqueue.frameworks.torch.order.beginning import Beginning, at_beginning, be
 from mpqueue.frameworks.torch.order.draws import watch_of
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch, order_of
 from mpqueue.frameworks.torch.order.questions import editor_of
-from mpqueue.frameworks.torch.source.samples import ids_of, index_of, num_places
+from mpqueue.frameworks.torch.source.samples import ids_of, index_of, num_positions
 from mpqueue.frameworks.torch.source.worker import getitems_of, listed_of
 from mpqueue.frameworks.torch.tensors.collation import collated
 from mpqueue.plan.ids.batch_samples import BatchSamples
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Edit, Place, WorkItem
+from mpqueue.plan.position.cursors import FROM_BEGINNING, Edit, ResumePoint, WorkItem
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.telemetry.stats import Statistics
@@ -91,7 +91,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _edit: Edit | None = None  # removes excluded samples
     _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
-    _first_place = 0  # the position of the first sample of the next batch
+    _first_point = 0  # the position of the first sample of the next batch
 
     _awaited: Any = None  # the `AwaitedDataset` of a dataset with coroutines
 
@@ -105,7 +105,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         before = beginning_of(loader, 0) if is_eager and resumed is None else None
         with contextlib.ExitStack() as undo:
             if resumed is not None:
-                if any(resumed.place.counts):  # a dataset may draw in its `__iter__`
+                if any(resumed.point.counts):  # a dataset may draw in its `__iter__`
                     undo.callback(GlobalState().restore)
                 undo.enter_context(at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
             super().__init__(loader)
@@ -132,16 +132,16 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             self._seed = seed_of_rank(loader, self._base_seed)
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
-            is_set = self._load(resumed.place) and loader.generator is None
-            draws = not resumed.place.position
+            is_set = self._load(resumed.point) and loader.generator is None
+            draws = not resumed.point.position
             with contextlib.nullcontext() if is_set else at_beginning(loader, beginning, draws=draws):
                 self._drop(loader, beginning, resumed)
-            self._progress.go_to(resumed.place)
+            self._progress.go_to(resumed.point)
         self._edit = editor_of(loader, beginning)
         self._pass = state.Pass(beginning, self)
         loader.note_pass(self._pass)
 
-    def _load(self, place: Place) -> bool:  # noqa: ARG002 - a map-style dataset has no snapshot
+    def _load(self, point: ResumePoint) -> bool:  # noqa: ARG002 - a map-style dataset has no snapshot
         """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
         return False
 
@@ -152,8 +152,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def _drop(self, loader: Any, beginning: Beginning, resumed: state.State) -> None:
         """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
         self._watch = watch = watch_of(loader, iter(self._index_sampler), beginning, resumed)
-        for _ in range(resumed.place.position):
-            self._first_place += num_places(watch.take(), is_batched=self._auto_collation)
+        for _ in range(resumed.point.position):
+            self._first_point += num_positions(watch.take(), is_batched=self._auto_collation)
         self._mark = watch.mark
         with contextlib.suppress(StopIteration):
             self._index = (watch.take(),)
@@ -164,13 +164,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """The iterator of the sampler; None for an iterable-style dataset."""
         return None if self._watch is None else self._watch.batches
 
-    def drawn(self, place: Place) -> DrawnBatches:
-        """Return the batches that the sampler has returned before the present place."""
-        return DrawnBatches() if self._watch is None else self._watch.drawn(place.position, self._mark)
+    def drawn(self, point: ResumePoint) -> DrawnBatches:
+        """Return the batches that the sampler has returned before the present point."""
+        return DrawnBatches() if self._watch is None else self._watch.drawn(point.position, self._mark)
 
-    def place(self) -> Place:
+    def point(self) -> ResumePoint:
         """Return the progress of the consumer."""
-        return self._progress.place()
+        return self._progress.point()
 
     def statistics(self) -> Statistics:
         """Return the counters of the workers, which are all zero."""
@@ -191,7 +191,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._index = (self._drawn(),)
                 self._is_drawing = False
             self._kept = self._index[0]
-            listed: BatchSamples | None = listed_of(self._kept, 0, self._first_place)
+            listed: BatchSamples | None = listed_of(self._kept, 0, self._first_point)
             if self._edit is not None:
                 listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed), FROM_BEGINNING).listed
             assert listed is not None
@@ -213,8 +213,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             context.aside.block = SampleBlock(seed, 0, (None,), (~first,))
         else:
             samples = index if type(index) is list else list(index)
-            places = range(first, first + len(samples)) if listed.kept is None else listed.kept
-            context.aside.block = block = SampleBlock(seed, 0, samples, places)
+            positions = range(first, first + len(samples)) if listed.kept is None else listed.kept
+            context.aside.block = block = SampleBlock(seed, 0, samples, positions)
             return block.samples
         return index
 
@@ -254,12 +254,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Count a batch, or an error."""
         assert self._index is not None
         mark = 0 if self._watch is None else self._watch.after(self._index[0], self._mark)
-        first_place = self._first_place + num_places(self._index[0], is_batched=self._auto_collation)
+        first_point = self._first_point + num_positions(self._index[0], is_batched=self._auto_collation)
         if is_returned:  # assignments alone from here on
             self.num_returned += 1
             self._last = self._progress.position, self._kept
         self._index, self._is_fetching = None, False
-        self._mark, self._first_place = mark, first_place
+        self._mark, self._first_point = mark, first_point
         self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`

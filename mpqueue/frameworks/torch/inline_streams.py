@@ -32,7 +32,7 @@ from mpqueue.frameworks.torch.source.samples import index_of
 from mpqueue.frameworks.torch.source.streams import IterableOrder, iterable_ids
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.options import Options
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.stream_sources import TorchIterable
@@ -44,9 +44,9 @@ from mpqueue.worker.runners.generator_lanes import has_state
 from mpqueue.worker.sample_block import SampleBlock
 
 
-def _is_end(place: Place) -> bool:
-    """Return whether the only stream of a place is known to end there."""
-    return bool(place.ends) and place.ends[0] == sum(place.counts)
+def _is_end(point: ResumePoint) -> bool:
+    """Return whether the only stream of a point is known to end there."""
+    return bool(point.ends) and point.ends[0] == sum(point.counts)
 
 
 def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | None) -> LaneStart:
@@ -64,9 +64,9 @@ def _start_of(loader: Any, resumed: state.State | None, earlier: state.Pass | No
     if left is None:
         return BEGINNING
     if left.is_left:
-        starts = starts_after(left.place, 0, loader.batch_size, is_over=left.is_over, runs_ahead=False)
+        starts = starts_after(left.point, 0, loader.batch_size, is_over=left.is_over, runs_ahead=False)
     else:
-        starts = left.place.starts
+        starts = left.point.starts
     return starts[0] if len(starts) == 1 and is_earlier(starts[0]) else BEGINNING
 
 
@@ -86,7 +86,7 @@ class LeftPass(NamedTuple):
     has_ended: bool
 
     def release(self) -> None:
-        """Prepare the dataset for another pass: it must not hold a loaded place."""
+        """Prepare the dataset for another pass: it must not hold a loaded point."""
         if self.is_read or self.has_ended:
             self.iterated.prepare_next(is_read=self.is_read)
         else:
@@ -137,10 +137,10 @@ class InlineStreamIterator(InlineIterator):
         """Return this pass as it is left."""
         return LeftPass(start, self._iterated, self._is_read, self._dataset_fetcher.ended)
 
-    def _load(self, place: Place) -> bool:
+    def _load(self, point: ResumePoint) -> bool:
         fetcher = self._dataset_fetcher
         self._iterated = IteratedDataset(self._dataset, fetcher.dataset_iter, self._before, self._state_before)
-        start = place.starts[0] if place.starts else BEGINNING
+        start = point.starts[0] if point.starts else BEGINNING
         if start.state is None or is_earlier(start):
             return False
         self._known, before = start, torch.get_rng_state()
@@ -155,15 +155,15 @@ class InlineStreamIterator(InlineIterator):
     def _drop(
         self, loader: Any, beginning: Beginning, resumed: state.State  # noqa: ARG002 - as in the base class
     ) -> None:  # fmt: skip
-        """Drop the elements between the snapshot, or the beginning, and the place."""
-        place, fetcher = resumed.place, self._dataset_fetcher
-        start = place.starts[0] if place.starts else BEGINNING
-        is_end = _is_end(place)
+        """Drop the elements between the snapshot, or the beginning, and the point."""
+        point, fetcher = resumed.point, self._dataset_fetcher
+        start = point.starts[0] if point.starts else BEGINNING
+        is_end = _is_end(point)
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.
         first, before = 0 if self._iterated.is_at_beginning else start.number, GlobalState()
-        num_dropped = sum(place.counts) - first
+        num_dropped = sum(point.counts) - first
         try:
             for number in itertools.count():
                 if fetcher.ended or (number == num_dropped and not is_end):
@@ -172,7 +172,7 @@ class InlineStreamIterator(InlineIterator):
                     drop_next(self._fetched)  # an error, too: it was raised before the state was saved
                 except StopIteration:
                     if number < num_dropped:
-                        raise ended_early(self._dataset, sum(place.counts), first + number) from None
+                        raise ended_early(self._dataset, sum(point.counts), first + number) from None
         finally:
             before.restore()  # the trainer drew these numbers before the state was saved
 
@@ -185,26 +185,26 @@ class InlineStreamIterator(InlineIterator):
         self._is_read = True
         return batch
 
-    def place(self) -> Place:
+    def point(self) -> ResumePoint:
         """Return the progress of the consumer, with the state of the stream if it has one."""
-        place, fetcher = self._progress.place(), self._dataset_fetcher
-        place = place._replace(position=place.counts[0])  # with workers, the pass continues to count there
+        point, fetcher = self._progress.point(), self._dataset_fetcher
+        point = point._replace(position=point.counts[0])  # with workers, the pass continues to count there
         if self._known.state is not None:
-            place = place._replace(starts=(self._known,))
+            point = point._replace(starts=(self._known,))
         # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
         if self._is_fetching:
-            return place
+            return point
         if fetcher.ended:
-            place = place._replace(ends=(place.counts[0],))
-        # Before its first element, a dataset may report an earlier place: its generator has not started yet.
+            point = point._replace(ends=(point.counts[0],))
+        # Before its first element, a dataset may report an earlier point: its generator has not started yet.
         is_unread = self._known.number > 0 and not self._is_read
-        if is_unread or (not place.counts[0] and not has_state(fetcher.dataset_iter)):
-            return place
+        if is_unread or (not point.counts[0] and not has_state(fetcher.dataset_iter)):
+            return point
         saved = self._iterated.state_dict(is_over=fetcher.ended)
         if saved is None:
-            return place
-        start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
-        return place._replace(starts=(start,))
+            return point
+        start = LaneStart(point.counts[0], pickle.dumps({"epoch": point.epoch, "state": saved}, 5))
+        return point._replace(starts=(start,))
 
     def _begun(self, listed: BatchSamples) -> Any:
         context.aside.block = SampleBlock(self._seed, 0, (None,), (self._progress.counts[0],))

@@ -16,7 +16,7 @@ torch's private iterator. This module uses of it:
     _reset                           called by torch's ``iter(loader)`` with persistent workers; torch's own method
                                      iterates the sampler again, into `_sampler_iter`
     __next__, _next_data             torch's own method records a step for the profiler, and warns about a wrong length
-    _num_yielded                     read by programs that save their place, such as SpeechBrain, and by that warning
+    _num_yielded                     read by programs that save their position, such as SpeechBrain, and by that warning
     _shutdown_workers, _workers      called and read by programs that end workers, such as Lightning and Ultralytics
 
 The attributes that torch's constructor sets remain for programs: MMEngine calls `_next_index`, and GPT-NeoX reads

@@ -3,7 +3,7 @@
 Lightning's fit loop saves the states of its loaders while it trains on a batch. If this is the last batch of an epoch,
 a resumed run continues with the next epoch: it takes that epoch's batches from the loader, and never requests the end
 of the previous pass. A ``for`` loop of a program, in contrast, requests the end, and must get no more batches. Both
-have the same place in the pass. With this place, Lightning would get an epoch without batches, or with
+have the same place in the pass. With this position, Lightning would get an epoch without batches, or with
 ``limit_train_batches`` the rest of the old pass.
 
 So this module looks for the fit loop among the callers, and checks whether its epoch is over.

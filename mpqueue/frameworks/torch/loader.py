@@ -109,7 +109,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: one per worker
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
-    is_unknown = False  # torch's own workers have started a pass, and its place is unknown
+    is_unknown = False  # torch's own workers have started a pass, and its position is unknown
     _passes: questions.LoaderRun | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
     _left_pass: LeftPass | None = None  # the pass of the loader that this one is a copy of
@@ -244,16 +244,16 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         self._pass, self._left_pass = begun, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
+        """Return the position in the latest pass, for `load_state_dict` of a loader of the same dataset.
 
         Returns:
             Plain data. It contains the state of a generator, but no data of the dataset. It can be pickled, and loaded
             into a loader with another number of workers. If Lightning's trainer requests it at the last batch of an
-            epoch, it is the place before the next pass. Torch's own workers, which run data pipes, report no place:
-            `load_state_dict` warns that the pass begins from its start.
+            epoch, it is the position before the next pass. Torch's own workers, which run data pipes, report no
+            position: `load_state_dict` warns that the pass begins from its start.
         """
         if self.resumed is not None:
-            # Loaded, without a pass since then: the place is unchanged.
+            # Loaded, without a pass since then: the position is unchanged.
             return self.resumed.as_dict() | questions.saved(self)
         if self._pass is None:
             return between_passes.new(self).as_dict() | questions.saved(self)
@@ -264,7 +264,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
-        """Resume from a state: the next ``for`` loop returns the batches after its place.
+        """Resume from a state: the next ``for`` loop returns the batches after its position.
 
         The trainer's own random numbers do not change.
 
@@ -278,7 +278,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
                 ``epoch_batches``, or within a pass with a different order, batch size or balance; or the states of some
                 ranks are missing or repeated; or the dataset has ``state_dict`` but not ``load_state_dict``; or it was
                 saved within a pass, and torch's own workers run this loader. The next ``for``
-                raises it if the sampler returns other indices than before, or a stream ends before the place.
+                raises it if the sampler returns other indices than before, or a stream ends before the position.
             StateDamaged: The state has changed since it was saved, and can no longer be read.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
@@ -302,7 +302,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
 
     @property
     def last(self) -> "BatchInfo | MaybeNone":
-        """The place and the samples of the batch that the latest pass returned last.
+        """The position and the samples of the batch that the latest pass returned last.
 
         ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None
         before the first batch of a pass, and after `load_state_dict`. The samples are the sampler's keys, or the ids of

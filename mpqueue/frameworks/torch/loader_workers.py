@@ -1,4 +1,4 @@
-"""The workers of a loader: their job, and the beginning of a pass at a place of its data.
+"""The workers of a loader: their job, and the beginning of a pass at a point of its data.
 
 Workers use the dataset as it was when they were started. A replacement of a crashed worker gets the dataset from the
 fork server. The start method "fork" uses no fork server: the replacement is forked from the trainer, with the dataset
@@ -32,7 +32,7 @@ from mpqueue.plan.order.orders import Order
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.rules import check_workers
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Cursor, Place
+from mpqueue.plan.position.cursors import Cursor, ResumePoint
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.plan.position.ranks import Ranks
 from mpqueue.plan.sources.sources import Items
@@ -153,7 +153,7 @@ class LoaderWorkers:
         """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
         self._session.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self.epoch = epoch
-        self._parts = self._parts._replace(returned=(resumed.place.epoch, resumed.place.counts))
+        self._parts = self._parts._replace(returned=(resumed.point.epoch, resumed.point.counts))
         self.prepare(loader, resumed.beginning.base_seed)
 
     def repeat_epoch(self, loader: Any) -> None:
@@ -165,27 +165,27 @@ class LoaderWorkers:
     def starts_after(self, left: state.State) -> tuple[LaneStart, ...]:
         """Return where the streams begin the next epoch. Workers that have started the epoch before do not use it."""
         size = self._parts.batch_size
-        starts = starts_after(left.place, self.epoch + 1, size, is_over=left.is_over, runs_ahead=True)
+        starts = starts_after(left.point, self.epoch + 1, size, is_over=left.is_over, runs_ahead=True)
         return starts if len(starts) == self.cursor.num_lanes else ()
 
-    def begin(self, place: Place, *, continues: bool) -> None:
+    def begin(self, point: ResumePoint, *, continues: bool) -> None:
         """Bring the workers to the beginning of a pass. In an endless stream they may already be there.
 
         Args:
-            place: The beginning.
+            point: The beginning.
             continues: It is where the pass before was left, in an endless stream.
         """
-        self.cursor.last_epoch = place.epoch
+        self.cursor.last_epoch = point.epoch
         pipeline = self._session.pipeline
-        if pipeline is None or pipeline.is_stopped or (place.counts and not continues):
+        if pipeline is None or pipeline.is_stopped or (point.counts and not continues):
             self._session.stop()
-            pipeline = self._session.start(self.job, self.cursor, self._backend, self._credit, place)
-        # Workers in an endless stream are at exactly this place, so their work ahead can be used.
-        elif continues and pipeline.progress.place().counts == place.counts and not pipeline.guard.is_inconsistent:
-            pipeline.epochs.begin(place.epoch)
-            if pipeline.progress.epoch != place.epoch:
+            pipeline = self._session.start(self.job, self.cursor, self._backend, self._credit, point)
+        # Workers in an endless stream are at exactly this point, so their work ahead can be used.
+        elif continues and pipeline.progress.point().counts == point.counts and not pipeline.guard.is_inconsistent:
+            pipeline.epochs.begin(point.epoch)
+            if pipeline.progress.epoch != point.epoch:
                 with contextlib.suppress(Stopped):
-                    pipeline.epochs.restart_at(place)
+                    pipeline.epochs.restart_at(point)
         else:
             if isinstance(self.job.plan.order, IterableOrder) and not (
                 self.counts_epochs or pipeline.guard.is_inconsistent
@@ -194,9 +194,9 @@ class LoaderWorkers:
                 # before its worker had started it.
                 pipeline.dealing.await_first_units()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
-                pipeline.epochs.restart_at(place)
+                pipeline.epochs.restart_at(point)
         if self.is_endless:
-            pipeline.epochs.hand_out(place.epoch)
+            pipeline.epochs.hand_out(point.epoch)
         self.pipeline = pipeline
 
     def end_pass(self) -> None:

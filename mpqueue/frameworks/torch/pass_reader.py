@@ -13,7 +13,7 @@ from mpqueue.frameworks.torch.loader_workers import LoaderWorkers
 from mpqueue.frameworks.torch.passes import LoaderPasses
 from mpqueue.frameworks.torch.source.worker import INIT_NOTE
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Place, WorkItem
+from mpqueue.plan.position.cursors import ResumePoint, WorkItem
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals.exceptions import add_note, matches, notes_of, set_traceback
 from mpqueue.worker.failures import kind_of as raised_kind_of
@@ -99,11 +99,11 @@ class PassReader:
             raise RuntimeError(f"DataLoader timed out after {self.reading.timeout} seconds") from None
         except (EndOfStream, Stopped):
             # Read before the end, which stops the pipeline of workers that are not persistent.
-            place = None if pipeline.is_stopped else pipeline.progress.place()
+            point = None if pipeline.is_stopped else pipeline.progress.point()
             self._passes.present.is_over = True
             self._workers.end_pass()
-            if self._workers.is_stream and place is not None:
-                self._check_batches(place)
+            if self._workers.is_stream and point is not None:
+                self._check_batches(point)
             raise StopIteration from None
         except StopIteration:
             self._warn_of_stop_iteration()
@@ -169,7 +169,7 @@ class PassReader:
             if delivery is not None:
                 # Not by a call, which may be struck.
                 pipeline.guard.is_inconsistent = pipeline.ledger.needs_attention = True
-                if pipeline.guard.is_of_source(error):  # the error takes the batch's place
+                if pipeline.guard.is_of_source(error):  # the error stands for the batch
                     pipeline.progress.pass_on(delivery)
             raise
         if self._holds or pipeline.progress.pass_on(delivery):
@@ -194,20 +194,20 @@ class PassReader:
         if failed.position >= 0 and not is_crash:
             self._workers.pipeline.dealing.resume()
 
-    def _check_batches(self, place: Place) -> None:
+    def _check_batches(self, point: ResumePoint) -> None:
         """Warn if a pass over a stream returned no batch; raise a RuntimeError if it must have some.
 
         Args:
-            place: The place after the pass.
+            point: The point after the pass.
         """
         workers, title = self._workers, self.reading.title
         order = cast("StreamOrder", workers.job.plan.order)
         if not workers.is_endless:
-            warning = order.no_batches(place, title)
+            warning = order.no_batches(point, title)
             if warning:
                 warn_caller(warning, UserWarning)
-        elif place.epoch == workers.epoch:
-            raise order.impossible_epoch(place, title) from None
+        elif point.epoch == workers.epoch:
+            raise order.impossible_epoch(point, title) from None
 
     def _warn_of_stop_iteration(self) -> None:
         if not self._has_warned:

@@ -22,7 +22,7 @@ from mpqueue.frameworks.torch.order.pass_draw import PassDraw
 from mpqueue.frameworks.torch.order.questions import editor_of
 from mpqueue.frameworks.torch.worker_batches import WorkerBatches
 from mpqueue.loader.session import Session
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.system.signals.contexts import context_manager
 
@@ -102,7 +102,7 @@ class LoaderPasses:
                 left = earlier.left()
             starts = () if left is None else workers.starts_after(left)
         following = None if resumed is not None or is_first or earlier is None else earlier.following()
-        draws = resumed is not None and not resumed.place.position
+        draws = resumed is not None and not resumed.point.position
         epoch, first, watch = 0, 0, None
         with at_beginning(loader, None if resumed is None else resumed.beginning, draws=draws):
             beginning = self._beginning_of(loader)
@@ -111,10 +111,10 @@ class LoaderPasses:
                 warn_of_skipping(loader)
             batches = draw()
             workers.epoch += 1
-            place = Place(workers.epoch, starts=starts) if resumed is None else resumed.place
+            point = ResumePoint(workers.epoch, starts=starts) if resumed is None else resumed.point
             if following is not None:
                 # The stream continues where the previous pass was left; only the number of the epoch changes.
-                place, workers.epoch = following.place, following.place.epoch
+                point, workers.epoch = following.point, following.point.epoch
             if not workers.is_stream:
                 if facts is None and resumed is None:
                     facts = evaluation(loader)
@@ -122,7 +122,7 @@ class LoaderPasses:
                 watch = watch_of(loader, batches, beginning, resumed)
                 workers.draw_from(PassDraw(watch, epoch, first, is_batched=loader._auto_collation))
         workers.cursor.edit = editor_of(loader, beginning)
-        workers.begin(place, continues=following is not None)
+        workers.begin(point, continues=following is not None)
         self._expect_epoch(loader, resumed)
         begun = DrawnBatches() if resumed is None else resumed.drawn
         found = WorkerBatches(workers.job, workers.cursor, self._session, epoch, first, watch, begun)
@@ -138,16 +138,16 @@ class LoaderPasses:
             return left, None
         if resumed.is_left:
             between_passes.leave(loader, resumed)
-            workers.continue_after(loader, resumed, resumed.place.epoch)
+            workers.continue_after(loader, resumed, resumed.point.epoch)
             resumed = None
         else:
             if workers.counts_epochs:
                 # Ended streams are opened, too: their datasets continue to count.
-                resumed = resumed._replace(place=resumed.place._replace(ends=()))
+                resumed = resumed._replace(point=resumed.point._replace(ends=()))
             # The number of lanes of the stream in the state, unless the order of the stream determines it.
-            if workers.stream_order is None and resumed.place.counts:
-                loader.num_lanes = len(resumed.place.counts)
-            workers.continue_after(loader, resumed, resumed.place.epoch - 1)
+            if workers.stream_order is None and resumed.point.counts:
+                loader.num_lanes = len(resumed.point.counts)
+            workers.continue_after(loader, resumed, resumed.point.epoch - 1)
         loader.resumed = None
         return left, resumed
 

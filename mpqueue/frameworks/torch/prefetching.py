@@ -48,7 +48,7 @@ class _Moving:
 
 
 class _Before(NamedTuple):
-    """The place in the data of a loader before a batch was requested.
+    """The point in the data of a loader before a batch was requested.
 
     Attributes:
         state: Its state.
@@ -156,7 +156,7 @@ class DevicePrefetcher(Generic[Batch_co]):
 
     @property
     def last(self) -> BatchInfo | MaybeNone:
-        """The place and the samples of the batch that was returned last; see `DataLoader.last`.
+        """The point and the samples of the batch that was returned last; see `DataLoader.last`.
 
         Raises:
             LookupError: The samples are unknown; see `DataLoader.last`.
@@ -178,7 +178,7 @@ class DevicePrefetcher(Generic[Batch_co]):
 
 
 class _Earlier(Plain):
-    """The batches that were taken from a loader with states, each with the loader's place before it.
+    """The batches that were taken from a loader with states, each with the loader's point before it.
 
     Args:
         loader: The loader.
@@ -202,12 +202,12 @@ class _Earlier(Plain):
             raise
 
     def before(self) -> _Before | None:
-        """Return the loader's place after the batch that was returned last; None: that is its present place."""
+        """Return the loader's point after the batch that was returned last; None: that is its present point."""
         if self.entries:
             before: _Before = self.entries[0][0]
             return before
         # The loader is exhausted, and the user has not received `StopIteration` yet.
-        return self.place if self.is_over and not self._is_told_end else None
+        return self.point if self.is_over and not self._is_told_end else None
 
 
 def _last_of(loader: Any) -> BatchInfo | BaseException | None:

@@ -1,4 +1,4 @@
-"""The batches of a pass with workers, as its loader stores them: their place, their samples, and a repeated batch."""
+"""The batches of a pass with workers, as its loader stores them: their point, their samples, and a repeated batch."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.options.options import Options
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Cursor, Edit, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, Edit, ResumePoint, WorkItem
 from mpqueue.plan.sources.sources import Items
 
 
@@ -33,7 +33,7 @@ class WorkerBatches:
         epoch: See `state.PassBatches`.
         first: See `state.PassBatches`.
         watch: The draw from the sampler; None for an iterable-style dataset.
-        begun: The batches before the place where the pass begins.
+        begun: The batches before the point where the pass begins.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class WorkerBatches:
         assert session.pipeline is not None
         self.epoch, self.first = epoch, first
         self._job, self._cursor, self._pipeline = job, cursor, session.pipeline
-        self.place, self.statistics, self.starts = self._pipeline.progress.place, session.statistics, session.starts
+        self.point, self.statistics, self.starts = self._pipeline.progress.point, session.statistics, session.starts
         self._watch = watch  # of a map-style dataset
         self._begun = begun  # where the pass begins
         self._num_before = self._pipeline.ledger.counts.num_returned  # in earlier passes of persistent workers
@@ -53,16 +53,16 @@ class WorkerBatches:
         """The iterator of the sampler; None for an iterable-style dataset."""
         return None if self._watch is None else self._watch.batches
 
-    def drawn(self, place: Place) -> DrawnBatches:
-        """Return the batches that the sampler has returned before the present place."""
+    def drawn(self, point: ResumePoint) -> DrawnBatches:
+        """Return the batches that the sampler has returned before the present point."""
         if self._watch is None:
             return DrawnBatches()
-        mark = self._cursor.mark_at(place.epoch, place.position)
-        # The cursor knows no fingerprint before it has drawn the batches before a resumed place again.
+        mark = self._cursor.mark_at(point.epoch, point.position)
+        # The cursor knows no fingerprint before it has drawn the batches before a resumed point again.
         return (
             self._begun
-            if mark is None and place.position == self._begun.number
-            else self._watch.drawn(place.position, mark)
+            if mark is None and point.position == self._begun.number
+            else self._watch.drawn(point.position, mark)
         )
 
     @property
@@ -128,4 +128,4 @@ class WorkerBatches:
         pipeline = self._pipeline
         if not pipeline.is_stopped:
             with contextlib.suppress(Stopped):  # stopped by another thread in the meantime
-                pipeline.epochs.restart_at(pipeline.progress.place())
+                pipeline.epochs.restart_at(pipeline.progress.point())

@@ -17,9 +17,9 @@ class BatchSamples(NamedTuple):
     """The samples of a batch.
 
     Attributes:
-        first: Place of the first sample in the order of the epoch.
+        first: Position of the first sample in the order of the epoch.
         indices: Keys that the source is called with.
-        kept: Places of these samples, if some samples of the batch are excluded; None: consecutive places.
+        kept: Positions of these samples, if some samples of the batch are excluded; None: consecutive positions.
         without: Ids of samples that are excluded, if an index means an element that is made of several samples.
         cuts: The number of samples of each micro-batch, if the batch is a list of these.
     """
@@ -34,13 +34,13 @@ class BatchSamples(NamedTuple):
         """Return the samples of each micro-batch, or of the batch if it has no micro-batches."""
         if not self.cuts:
             return [self]
-        places, ends = self.places, list(itertools.accumulate(self.cuts))
+        positions, ends = self.positions, list(itertools.accumulate(self.cuts))
         ranges = [slice(end - count, end) for end, count in zip(ends, self.cuts, strict=True)]
-        return [BatchSamples(places[at][0], self.indices[at], places[at], self.without) for at in ranges]
+        return [BatchSamples(positions[at][0], self.indices[at], positions[at], self.without) for at in ranges]
 
     @property
-    def places(self) -> Sequence[int]:
-        """Each sample's place in the order of the epoch; its random numbers depend on it."""
+    def positions(self) -> Sequence[int]:
+        """Each sample's position in the order of the epoch; its random numbers depend on it."""
         return range(self.first, self.first + len(self.indices)) if self.kept is None else self.kept
 
     @property

@@ -1,9 +1,10 @@
 """The history of a run: its seeks, exclusions and changes of weights, in order.
 
 An entry records where the call was made, as (epoch, batch) of a rank, and the number of ranks. Which samples are
-excluded at a place, and where a mixture got other weights, follows from the history alone. An immutable value.
+excluded at a position, and where a mixture got other weights, follows from the history alone. An immutable value.
 
-A seek to a place before an exclusion moves the exclusion there: batches that are returned later never have its samples.
+A seek to a position before an exclusion moves the exclusion there: batches that are returned later never have its
+samples.
 """
 
 import itertools
@@ -16,7 +17,7 @@ SEEK, EXCLUDE, WEIGHTS = "seek", "exclude", "weights"
 
 
 class At(NamedTuple):
-    """A place in a run.
+    """A position in a run.
 
     Attributes:
         epoch: The epoch.
@@ -30,13 +31,14 @@ class At(NamedTuple):
 
     def on(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch if the ranks continue there with another number of ranks."""
-        # Rounded up, as in `RankStart.first`: ranks that resume at this place return the batch with that number first.
+        # Rounded up, as in `RankStart.first`: ranks that resume at this position return the batch with that number
+        # first.
         batches = self.batch * self.world_size
         return self.epoch, -(-batches // world_size)
 
 
 class Exclusion(NamedTuple):
-    """Samples that are excluded from a place on."""
+    """Samples that are excluded from a position on."""
 
     at: At
     samples: SampleSet
@@ -73,9 +75,9 @@ class History:
 
     @classmethod
     def earliest(cls, histories: Sequence[Self]) -> Self | None:
-        """Return the history of ranks with the earliest place of each call; None if they made different calls."""
+        """Return the history of ranks with the earliest position of each call; None if they made different calls."""
         calls = list(itertools.zip_longest(*(history._entries for history in histories), fillvalue={}))
-        if any(_without_place(call) != _without_place(same[0]) for same in calls for call in same):
+        if any(_without_position(call) != _without_position(same[0]) for same in calls for call in same):
             return None
         return cls(min(same, key=lambda call: (call["epoch"], call["batch"])) for same in calls)
 
@@ -92,7 +94,7 @@ class History:
         )
 
     def excluded_at(self, epoch: int, batch: int, world_size: int) -> SampleSet | None:
-        """Return the samples that are excluded at a place; None: none."""
+        """Return the samples that are excluded at a position; None: none."""
         return joined(each.samples for each in self._exclusions if each.at.on(world_size) <= (epoch, batch))
 
     def latest_exclusion(self, world_size: int) -> tuple[int, int]:
@@ -100,14 +102,14 @@ class History:
         return max(each.at.on(world_size) for each in self._exclusions)
 
     def before(self, epoch: int, batch: int, world_size: int) -> Self:
-        """Return the history without the changes after a place. Changes that name their first sample remain."""
-        place = epoch, batch
+        """Return the history without the changes after a position. Changes that name their first sample remain."""
+        position = epoch, batch
         kept = [
             entry
             for entry in self._entries
             if entry["kind"] == SEEK
             or "at" in entry
-            or At(entry["epoch"], entry["batch"], entry["world_size"]).on(world_size) <= place
+            or At(entry["epoch"], entry["batch"], entry["world_size"]).on(world_size) <= position
         ]
         return self if len(kept) == len(self._entries) else type(self)(kept)
 
@@ -126,15 +128,15 @@ class History:
         """Return the history with new weights of a mixture.
 
         Args:
-            at: The place where `Loader.set_weights` was called.
+            at: The position where `Loader.set_weights` was called.
             weights: The weights, as plain data.
-            sample: The number of the first sample in the epoch of that place; None: of a stream; its virtual shards
-                have separate places.
+            sample: The number of the first sample in the epoch of that position; None: of a stream; its virtual shards
+                have separate positions.
         """
         return self._with(at, WEIGHTS, weights=weights, **({} if sample is None else {"at": sample}))
 
-    def _with(self, place: At, kind: str, **values: Any) -> Self:
-        epoch, batch, world_size = place
+    def _with(self, position: At, kind: str, **values: Any) -> Self:
+        epoch, batch, world_size = position
         entry = {"kind": kind, "epoch": epoch, "batch": batch, "world_size": world_size, **values}
         return type(self)((*self._entries, entry))
 
@@ -156,7 +158,7 @@ class History:
         return hash(len(self._entries))
 
 
-def _without_place(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _without_position(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name not in {"epoch", "batch"}}
 
 

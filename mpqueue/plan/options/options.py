@@ -5,7 +5,7 @@ type checkers and editors know each name and type. The description of an option 
 that has its row. `mpqueue.plan.options.signatures` adds the defaults and descriptions for `inspect.signature`, `help`
 and notebooks.
 
-A new option is one row and its description in one sentence here, its place in the `GROUPS` of
+A new option is one row and its description in one sentence here, its position in the `GROUPS` of
 `mpqueue.plan.options.signatures`, and the code that reads it. Invalid combinations of options are in
 `mpqueue.plan.order.rules`.
 """

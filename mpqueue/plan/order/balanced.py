@@ -1,9 +1,10 @@
 """The order of balanced ranks: the samples of a window of batches, divided among these batches.
 
-Without a balance, batch n of the order has the places ``n * batch_size`` and the following ones. A *window* is a number
-of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its places are divided among its batches again, by
-the costs of their samples. So the number of a batch still means (round, rank), and batch counts remain valid in ranks,
-exclusions and states. Each rank computes the windows by itself, and a sample keeps the random numbers of its place.
+Without a balance, batch n of the order has the positions ``n * batch_size`` and the following ones. A *window* is a
+number of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its positions are divided among its batches
+again, by the costs of their samples. So the number of a batch still means (round, rank), and batch counts remain valid
+in ranks, exclusions and states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
+position.
 
 Another number of ranks has other windows. It resumes an epoch only where a window ended, and begins its first window
 there: within a window, each rank would lose or repeat samples.
@@ -24,7 +25,7 @@ from mpqueue.plan.options.balance import Balance, Costs, Numbers
 from mpqueue.plan.order.balancing import divide
 from mpqueue.plan.order.orders import SamplesOrder
 from mpqueue.plan.order.step_costs import sums_of_step, unequal_work
-from mpqueue.plan.position.cursors import Edit, Others, Place, RankStart, WorkItem
+from mpqueue.plan.position.cursors import Edit, Others, RankStart, ResumePoint, WorkItem
 from mpqueue.plan.position.exclusions import Round
 from mpqueue.plan.position.ranks import Ranks, Shard
 from mpqueue.seeding.permutation import mixed_numbers
@@ -40,7 +41,7 @@ class DividedWindow(NamedTuple):
 
     Attributes:
         numbers: The number of each batch.
-        places: The places of its samples, ascending; a row for each batch.
+        positions: The positions of its samples, ascending; a row for each batch.
         indices: The indices of these samples.
         costs: The costs of these samples.
         sums: Over the steps of this and of earlier windows: of (max / mean) of the ranks' costs, before and after the
@@ -48,7 +49,7 @@ class DividedWindow(NamedTuple):
     """
 
     numbers: Sequence[int]
-    places: Array
+    positions: Array
     indices: Array
     costs: Numbers
     sums: tuple[float, float, int] = (0.0, 0.0, 0)
@@ -60,7 +61,7 @@ class PlainOrder(NamedTuple):
     Attributes:
         seed: The seed of the order of the batches in a window; the same on all ranks.
         batch_size: Number of samples in a batch.
-        indices_at: Returns the indices at consecutive places of an epoch of this length.
+        indices_at: Returns the indices at consecutive positions of an epoch of this length.
         ranks_of: Returns the ranks, by their number.
         length_of: Returns the number of samples of an epoch; None: endless.
         total_of: Returns the number of batches of an epoch; None: endless.
@@ -167,10 +168,10 @@ class Windows:
         length, size = order.length_of(epoch), order.batch_size
         if length is not None:  # not a short batch, nor one that is filled up from the beginning
             numbers = numbers[: bisect_left(numbers, length // size)]
-        places = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
-        indices = self._indices(epoch, length, places)
-        costs = self._costs.of(indices.ravel(), epoch).reshape(places.shape)
-        return DividedWindow(numbers, places, indices, costs)
+        positions = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
+        indices = self._indices(epoch, length, positions)
+        costs = self._costs.of(indices.ravel(), epoch).reshape(positions.shape)
+        return DividedWindow(numbers, positions, indices, costs)
 
     def first_untouched(self, base: RankStart, number: int) -> int:
         """Return the number of the first batch after all windows that ranks have started.
@@ -184,31 +185,31 @@ class Windows:
     def _left_in_window(self, base: RankStart, number: int) -> int:
         return -(number - base.number) % (self._balance.window * base.world)
 
-    def check_border(self, base: RankStart, place: Place) -> None:
-        """Raise a `ValueError` if ranks that continue a place divide the samples of its window otherwise.
+    def check_border(self, base: RankStart, point: ResumePoint) -> None:
+        """Raise a `ValueError` if ranks that continue there divide the samples of its window otherwise.
 
         Args:
-            base: Where the ranks that saved the place began its epoch.
-            place: The common place of all ranks.
+            base: Where the ranks that saved the point began its epoch.
+            point: The common resume point of all ranks.
         """
-        if not self._left_in_window(base, place.position):
+        if not self._left_in_window(base, point.position):
             return
         rounds, world = self._balance.window, base.world
-        begin = base.first + (place.position - base.number) // (rounds * world) * rounds
+        begin = base.first + (point.position - base.number) // (rounds * world) * rounds
         raise ValueError(
             f"the state was saved within a window of the balance, which has batches {begin} to {begin + rounds - 1} of "
-            f"each of the {world} ranks in epoch {place.epoch}, and other ranks would divide its samples otherwise. "
+            f"each of the {world} ranks in epoch {point.epoch}, and other ranks would divide its samples otherwise. "
             f"Load the state of each rank into the same rank of {world}; or load a state that was saved at a border of "
             f"windows, such as before batch {begin} or {begin + rounds} of each rank, or after the epoch"
         )
 
-    def _indices(self, epoch: int, length: int | None, places: Array) -> Array:
-        if length is None or not places.size:
-            return places  # an endless source is not shuffled
-        return self._order.indices_at(epoch, length, places.ravel()).reshape(places.shape)
+    def _indices(self, epoch: int, length: int | None, positions: Array) -> Array:
+        if length is None or not positions.size:
+            return positions  # an endless source is not shuffled
+        return self._order.indices_at(epoch, length, positions.ravel()).reshape(positions.shape)
 
     def _divided(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
-        """Return windows with their places divided."""
+        """Return windows with their positions divided."""
         # All but the last one have the same size. NumPy's calls cost more than their work for a single small window.
         num_whole = sum(len(one.numbers) == self._balance.window * world for one in found)
         divided: list[DividedWindow] = []
@@ -218,19 +219,19 @@ class Windows:
         return divided or found
 
     def _divide_equal(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
-        count, (num_batches, size) = len(found), found[0].places.shape
-        places = np.array([window.places for window in found]).reshape(count, -1)
+        count, (num_batches, size) = len(found), found[0].positions.shape
+        positions = np.array([window.positions for window in found]).reshape(count, -1)
         indices, costs = (
             np.array([getattr(window, name) for window in found]).reshape(count, -1) for name in ("indices", "costs")
         )
-        # By ascending place: the result does not depend on who had the samples before.
-        by_place = np.argsort(places, axis=1, kind="stable")
-        integers = np.take_along_axis(as_integers(costs), by_place, 1)
-        items = np.take_along_axis(by_place, self._division(epoch, world, windows, integers, num_batches), 1)
+        # By ascending position: the result does not depend on who had the samples before.
+        by_position = np.argsort(positions, axis=1, kind="stable")
+        integers = np.take_along_axis(as_integers(costs), by_position, 1)
+        items = np.take_along_axis(by_position, self._division(epoch, world, windows, integers, num_batches), 1)
         shape = num_batches, size
         return [
             one._replace(
-                places=places[row][chosen].reshape(shape), indices=indices[row][chosen].reshape(shape),
+                positions=positions[row][chosen].reshape(shape), indices=indices[row][chosen].reshape(shape),
                 costs=costs[row][chosen].reshape(shape),
             )
             for row, (one, chosen) in enumerate(zip(found, items, strict=True))
@@ -259,7 +260,7 @@ class Windows:
     def _batches(self, costs: Array, items: Array, of_step: int) -> Array:
         """Divide the items of each step, in the order of the steps, among its batches: (windows, batches, size)."""
         num_steps = items.shape[1] // (of_step * self._order.batch_size)
-        steps = np.sort(items.reshape(len(costs) * num_steps, -1), axis=1)  # equal costs are divided by their places
+        steps = np.sort(items.reshape(len(costs) * num_steps, -1), axis=1)  # equal costs are divided by their positions
         bins = divide(costs[np.repeat(np.arange(len(costs)), num_steps)[:, None], steps], of_step)
         batches = np.take_along_axis(steps, bins.reshape(len(steps), -1), 1)
         return batches.reshape(len(costs), num_steps * of_step, -1)
@@ -368,8 +369,8 @@ class WindowOrder(CostOrder):
         if found is None:
             return work_item._replace(listed=self.samples.of(work_item.epoch, work_item.source_index))
         window, at = found
-        places = window.places[at].tolist()
-        return work_item._replace(listed=BatchSamples(places[0], window.indices[at].tolist(), places))
+        positions = window.positions[at].tolist()
+        return work_item._replace(listed=BatchSamples(positions[0], window.indices[at].tolist(), positions))
 
     def costs_of(self, work_item: WorkItem, base: RankStart, history: History) -> dict[str, Any]:
         """Return the costs of a batch and of its step, as `BatchInfo` names them."""
@@ -385,7 +386,7 @@ class WindowOrder(CostOrder):
             in_step += self.listed(of_rank).indices
         return self.costs.sums(self.listed(work_item).indices, in_step, epoch)
 
-    # -- Batches by their place
+    # -- Batches by their position
 
     def edit(self, history: History) -> Edit:
         """Return the function that adds the samples to a work item, without the excluded ones."""
@@ -417,14 +418,14 @@ class WindowOrder(CostOrder):
         )
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
-        """Return a work item with the samples of ``other``, which draw the random numbers of their new places."""
-        places, listed = self.listed(work_item).places, self.listed(other)
-        return work_item._replace(listed=BatchSamples(places[0], listed.indices, places[: len(listed.indices)]))
+        """Return a work item with the samples of ``other``, which draw the random numbers of their new positions."""
+        positions, listed = self.listed(work_item).positions, self.listed(other)
+        return work_item._replace(listed=BatchSamples(positions[0], listed.indices, positions[: len(listed.indices)]))
 
-    def first_unread(self, place: Place) -> int:
+    def first_unread(self, point: ResumePoint) -> int:
         """Return the number of the first batch after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """
-        base = place.base.of(place.epoch)._replace(world=self.ranks.shard.world)
-        return self.windows.first_untouched(base, super().first_unread(place))
+        base = point.base.of(point.epoch)._replace(world=self.ranks.shard.world)
+        return self.windows.first_untouched(base, super().first_unread(point))

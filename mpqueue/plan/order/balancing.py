@@ -55,18 +55,18 @@ def _divided(costs: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
     # filled up with the smallest items, so that a bin with a large item is kept free for them. For a heavy tail
     # (Pareto, 8 x 32), the largest sum is 0.04 % above the bound before any exchange, and 1.7 % without this.
     expected = smallest // max(1, size - 1)
-    items = _places(ranked - expected[:, None], bins, size).argsort(1, kind="stable").reshape(windows, bins, size)
+    items = _positions(ranked - expected[:, None], bins, size).argsort(1, kind="stable").reshape(windows, bins, size)
     offsets = np.arange(windows)[:, None, None] * count
     items += offsets
     _exchange(ranked.ravel(), items, bound)
     return np.sort(order.ravel()[items], axis=2)
 
 
-def _places(costs: NDArray[np.int64], bins: int, size: int) -> NDArray[np.unsignedinteger]:
+def _positions(costs: NDArray[np.int64], bins: int, size: int) -> NDArray[np.unsignedinteger]:
     """Return the bin of each item: that with the smallest sum, among those with less than ``size`` items."""
     bin_bits, full = max(1, (bins - 1).bit_length()), (1 << size.bit_length()) - 1
     is_bin = (1 << bin_bits) - 1
-    places = np.empty(costs.shape, np.min_scalar_type(bins))
+    positions = np.empty(costs.shape, np.min_scalar_type(bins))
     # One number contains the sum, the number of items, and the bin. An item takes 0.13 µs in a heap of Python's
     # numbers, and 0.21 µs with NumPy's calls for 16 windows at once.
     added = (costs << size.bit_length() + bin_bits) + (1 << bin_bits)
@@ -80,8 +80,8 @@ def _places(costs: NDArray[np.int64], bins: int, size: int) -> NDArray[np.unsign
                 heappop(heap)
             else:
                 heapreplace(heap, filled)
-        places[window] = chosen
-    return places
+        positions[window] = chosen
+    return positions
 
 
 def _exchange(costs: NDArray[np.int64], items: NDArray[np.int64], bound: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -172,7 +172,7 @@ def pack(costs: NDArray[np.int64], ranks: int, capacity: int) -> list[list[NDArr
     if ranked[0] > capacity:
         raise ValueError(f"item {order[0]} costs {ranked[0]}, more than the capacity of a micro-batch, {capacity}")
     bins = ranks * _micro_batches(ranked, ranks, capacity)
-    starts = _places(ranked[None], bins, count).astype(np.int64)
+    starts = _positions(ranked[None], bins, count).astype(np.int64)
     sums = np.zeros(bins, np.int64)
     np.add.at(sums, starts[0], ranked)
     if sums.max() > capacity:
@@ -183,10 +183,10 @@ def pack(costs: NDArray[np.int64], ranks: int, capacity: int) -> list[list[NDArr
     bound = np.maximum(-(-ranked.sum() // bins), ranked[:1]).repeat(len(starts))
     kept = items[_exchange(costs, items, bound).argmin()]
     kept = kept[np.argsort(-costs[kept].sum(1), kind="stable")]
-    places = np.zeros(count + 1, np.int64)
-    places[np.append(order, count)[kept]] = np.arange(bins)[:, None]
-    items = np.argsort(places[:count], kind="stable")
-    ends = np.bincount(places[:count], minlength=bins).cumsum().tolist()
+    positions = np.zeros(count + 1, np.int64)
+    positions[np.append(order, count)[kept]] = np.arange(bins)[:, None]
+    items = np.argsort(positions[:count], kind="stable")
+    ends = np.bincount(positions[:count], minlength=bins).cumsum().tolist()
     filled = [items[start:end] for start, end in pairwise([0, *ends])]
     return [filled[first : first + ranks] for first in range(0, bins, ranks)]
 
@@ -209,7 +209,7 @@ def _best_fit(costs: list[int], bins: int, capacity: int) -> list[int]:
     # Each bin begins with one of the largest items, so that no bin is empty. For 2048 items between 0.1 and 0.5 of the
     # capacity, this takes 0.9 % more bins than the lower bound, and a best fit that opens bins one by one 1.8 %. For
     # items between 1/6 and 1/3, it is 7.5 % rather than 6.6 %.
-    places, bits = list(range(min(bins, len(costs)))), bins.bit_length()
+    positions, bits = list(range(min(bins, len(costs)))), bins.bit_length()
     used = costs[:bins] + [0] * (bins - len(costs))
     rooms = sorted((capacity - cost << bits) + number for number, cost in enumerate(used))
     for cost in costs[bins:]:
@@ -217,18 +217,18 @@ def _best_fit(costs: list[int], bins: int, capacity: int) -> list[int]:
         if least == bins:
             return []
         room = rooms.pop(least)
-        places.append(room & (1 << bits) - 1)
+        positions.append(room & (1 << bits) - 1)
         insort(rooms, room - (cost << bits))
-    return places
+    return positions
 
 
-def _padded(places: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
+def _padded(positions: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
     """Return the items of the bins of each division, shape (divisions, bins, slots), filled up with an item of no cost.
 
     An exchange with this item, which is the number of items, moves an item. Each bin has at least one.
     """
-    divisions, count = places.shape
-    numbers = (places + np.arange(divisions)[:, None] * bins).ravel()
+    divisions, count = positions.shape
+    numbers = (positions + np.arange(divisions)[:, None] * bins).ravel()
     sizes = np.bincount(numbers, minlength=divisions * bins)
     order = np.argsort(numbers, kind="stable")
     items = np.full((divisions * bins, sizes.max() + 1), count)

@@ -17,8 +17,8 @@ from mpqueue.plan.position.cursors import (
     DrawnRound,
     Edit,
     Others,
-    Place,
     RankStart,
+    ResumePoint,
     WorkItem,
 )
 from mpqueue.plan.position.drawn_cursor import DrawnCursor, DrawsEpochs
@@ -112,12 +112,14 @@ class DrawnOrder(IndexOrder):
         assert draws is not None
         return DrawnCursor(draws.draw, barrier=barrier, edit=edit)
 
-    def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
-        """Return the place before a batch of this rank; the arguments and errors are as in `work_at`."""
+    def point_at(
+        self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None
+    ) -> ResumePoint:
+        """Return the point before a batch of this rank; the arguments and errors are as in `work_at`."""
         assert draws is not None
         if not batch and draws.is_new(epoch):
-            return Place(epoch)  # its order is drawn when it begins
-        return super().place_at(epoch, batch, base, draws)
+            return ResumePoint(epoch)  # its order is drawn when it begins
+        return super().point_at(epoch, batch, base, draws)
 
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item with the indices that the sampler returns for it, and the other ranks' batches."""

@@ -7,7 +7,7 @@
     DrawnOrder     the trainer draws the indices of a batch from a sampler, and the work item carries them
     StreamOrder    elements of lanes, each with its own order
 
-An order does not depend on where a run is, nor on its history: these are arguments. Positions of a place count this
+An order does not depend on where a run is, nor on its history: these are arguments. Positions of a point count this
 rank's batches; a saved state counts the batches of all ranks, see `mpqueue.plan.position.ranks`.
 """
 
@@ -32,8 +32,8 @@ from mpqueue.plan.position.cursors import (
     Edit,
     EpochCursor,
     Others,
-    Place,
     RankStart,
+    ResumePoint,
     WorkItem,
 )
 from mpqueue.plan.position.ranks import Ranks, Wrapped
@@ -132,15 +132,15 @@ class Order(ABC):
         return None
 
     @abstractmethod
-    def first_sample(self, place: Place, at: int | None) -> int | None:
+    def first_sample(self, point: ResumePoint, at: int | None) -> int | None:
         """Return the number of the first sample of a mixture with new weights; None: of a stream.
 
         Args:
-            place: This rank's place.
+            point: This rank's point.
             at: See `mpqueue.Loader.set_weights`.
 
         Raises:
-            ValueError: Sample ``at`` was returned before the place, or the source is a stream.
+            ValueError: Sample ``at`` was returned before the point, or the source is a stream.
         """
 
     def check_ids(self, samples: SampleSet) -> None:
@@ -305,7 +305,7 @@ class IndexOrder(Order):
         samples = self.ids_of(self.listed(work_item), work_item.epoch)
         return () if samples == (work_item.source_index,) else samples
 
-    # -- Batches by their place
+    # -- Batches by their point
 
     def work_at(
         self, epoch: int, batch: int, history: History, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None
@@ -325,11 +325,13 @@ class IndexOrder(Order):
         work_item, others = self.work(epoch, batch, base, draws)
         return self.completed(work_item, others, self._excluding(history))
 
-    def place_at(self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None) -> Place:
-        """Return the place before a batch of this rank; the arguments and errors are as in `work_at`."""
+    def point_at(
+        self, epoch: int, batch: int, base: RankStart = FROM_BEGINNING, draws: "Draws | None" = None
+    ) -> ResumePoint:
+        """Return the point before a batch of this rank; the arguments and errors are as in `work_at`."""
         # The epoch begins again there, with the length that the source has then.
         self.renewed().work(epoch, batch, base, draws)
-        return Place(epoch, batch)
+        return ResumePoint(epoch, batch)
 
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item as a cursor deals it, before it is completed, and the other ranks' batches."""
@@ -354,19 +356,19 @@ class IndexOrder(Order):
         """Return the part of a `BatchInfo` that needs a balance; ``base`` is where these ranks began its epoch."""
         return {}
 
-    def first_sample(self, place: Place, at: int | None) -> int:
+    def first_sample(self, point: ResumePoint, at: int | None) -> int:
         """Return ``at``, or the number of the first sample of the mixture that no rank has got in a batch."""
         # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
-        position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
-        unread = self.first_unread(place._replace(position=position))
+        position = max((point.position, *(ahead + 1 for ahead in point.ahead)))
+        unread = self.first_unread(point._replace(position=position))
         first = self.source.samples_before(self.lengths.items_in(unread))
         if at is not None and at < first:
             raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
         return first if at is None else at
 
-    def first_unread(self, place: Place) -> int:
+    def first_unread(self, point: ResumePoint) -> int:
         """Return the number of the first batch of all ranks that no rank has got."""
-        return self.ranks.to_global(place._replace(ahead=())).position
+        return self.ranks.to_global(point._replace(ahead=())).position
 
     # -- Exclusions
 
@@ -397,7 +399,7 @@ class IndexOrder(Order):
         return Round(of_ranks, at, lambda: batches(range(world)))
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
-        """Return a work item with the samples of ``other``, which draw the random numbers of their new places."""
+        """Return a work item with the samples of ``other``, which draw the random numbers of their new points."""
         if self.batching is None:  # an item's random numbers depend on its index
             return work_item._replace(source_index=other.source_index, listed=other.listed)
         return work_item._replace(listed=self.listed(other)._replace(first=self.listed(work_item).first, kept=None))
@@ -422,8 +424,8 @@ class BatchesOrder(IndexOrder):
         """Return the index of a batch."""
         if total is None:
             return number
-        place = number % total
-        return int(self._permuted(epoch, total)[place]) if self.options.shuffle else place
+        position = number % total
+        return int(self._permuted(epoch, total)[position]) if self.options.shuffle else position
 
     def _permuted(self, epoch: int, length: int) -> Any:
         # Kept, because with exclusions each batch of a rank needs the batches of the other ranks.

@@ -1,7 +1,7 @@
 """The order of steps with micro-batches of a limited cost: ``Balance(max_cost=...)``.
 
 A batch of the plain order is an optimizer step of all ranks. Its samples are divided into as few micro-batches as fit,
-and each rank gets one of each round of micro-batches. How many they are depends on the costs, so all places count
+and each rank gets one of each round of micro-batches. How many they are depends on the costs, so all positions count
 steps: a work item is a rank's part of a step, and its batch is a list of micro-batches. So the order is the same for
 any number of ranks, and each of them takes its part of every batch.
 
@@ -46,8 +46,8 @@ class PackedStep(NamedTuple):
     def of_rank(self, rank: int) -> BatchSamples:
         """Return the samples of a rank, with its micro-batches."""
         parts = [of_round[rank] for of_round in self.items]
-        items, places = np.concatenate(parts).tolist(), self.listed.places
-        kept = [places[item] for item in items]
+        items, positions = np.concatenate(parts).tolist(), self.listed.positions
+        kept = [positions[item] for item in items]
         indices = [self.listed.indices[item] for item in items]
         return BatchSamples(kept[0], indices, kept, self.listed.without, tuple(map(len, parts)))
 
@@ -128,7 +128,7 @@ class PackedSteps:
         Raises:
             ValueError: As for `packed_items`.
         """
-        key = epoch, tuple(listed.places)
+        key = epoch, tuple(listed.positions)
         if key not in self._kept:
             while len(self._kept) >= _KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -204,7 +204,7 @@ class StepOrder(CostOrder):
 
         return PackedSteps(self.costs, self.ranks.own.world, id_of)
 
-    # -- Batches by their place
+    # -- Batches by their position
 
     def edit(self, history: History) -> Edit:
         """Return the function that adds the samples to a work item, without the excluded ones."""

@@ -7,7 +7,7 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.orders import Order
 from mpqueue.plan.order.rules import warn_of_unequal_ranks
-from mpqueue.plan.position.cursors import Cursor, Edit, Place, WorkItem
+from mpqueue.plan.position.cursors import Cursor, Edit, ResumePoint, WorkItem
 from mpqueue.plan.position.lanes import LaneShare
 from mpqueue.plan.position.stream_cursor import StreamCursor
 from mpqueue.plan.sources.stream_sources import AnyStream
@@ -55,7 +55,7 @@ class StreamOrder(Order):
         """Return a cursor at the beginning of the order."""
         return StreamCursor(self.share(workers, backend), epoch_batches=self.epoch_batches)
 
-    def first_sample(self, place: Place, at: int | None) -> None:
+    def first_sample(self, point: ResumePoint, at: int | None) -> None:
         """Return None, and refuse ``at``."""
         if at is not None:
             raise ValueError(
@@ -63,9 +63,9 @@ class StreamOrder(Order):
                 "Each virtual shard has the new weights from its next pick on"
             )
 
-    def after(self, place: Place) -> Place:
-        """Return where the next epoch begins if an endless stream is left at this place."""
-        return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
+    def after(self, point: ResumePoint) -> ResumePoint:
+        """Return where the next epoch begins if an endless stream is left at this point."""
+        return point._replace(epoch=point.epoch + 1, position=0) if point.position else point
 
     # -- The ids of samples
 
@@ -96,24 +96,24 @@ class StreamOrder(Order):
         """The name of the parts of the stream, for messages."""
         return "workers" if self.lanes is None else "virtual shards (lanes)"
 
-    def no_batches(self, place: Place, title: str) -> str | None:
+    def no_batches(self, point: ResumePoint, title: str) -> str | None:
         """Return a warning about a pass over the stream that ended without a batch; None: it returned batches.
 
         Args:
-            place: The place after the pass.
+            point: The point after the pass.
             title: The name of the source.
         """
-        return None if any(place.counts) else self.why_empty(len(place.counts), title)
+        return None if any(point.counts) else self.why_empty(len(point.counts), title)
 
-    def impossible_epoch(self, place: Place, title: str) -> RuntimeError:
+    def impossible_epoch(self, point: ResumePoint, title: str) -> RuntimeError:
         """Return the error for an epoch of a number of batches over a stream that returns none.
 
         Args:
-            place: The place after the pass.
+            point: The point after the pass.
             title: The name of the source.
         """
         each, of_all = self.epoch_batches or 0, self.ranks.batches_of_all(1) or 1
-        reason = self.why_empty(len(place.counts), title)
+        reason = self.why_empty(len(point.counts), title)
         return RuntimeError(f"an epoch of {count_text(each // of_all, 'batch')} is impossible: {reason}")
 
     def why_empty(self, num_lanes: int, title: str) -> str:

@@ -3,7 +3,7 @@
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
     lanes.py               where each lane can be resumed, and where it ends
-    cursors.py             work items, places, and the cursor that deals them by index
+    cursors.py             work items, positions, and the cursor that deals them by index
     drawn_cursor.py        the cursor of an order that is drawn from a sampler
     stream_cursor.py       the cursor of a stream
     ranks.py               the batches of one rank among several

@@ -24,9 +24,9 @@ class WorkItem(NamedTuple):
     """A work item: one batch, or one element of a stream.
 
     Attributes:
-        number: Place in the order of delivery, from 0; never reused.
+        number: Position in the order of delivery, from 0; never reused.
         epoch: Number of the epoch, from 0.
-        position: Place in the epoch.
+        position: Position in the epoch.
         source_index: The index for the source; for a stream, the number of elements that the lane has returned before.
         lane: The lane; -1 for a source with an index.
         listed: The samples of the batch, if they do not follow from the index.
@@ -41,7 +41,7 @@ class WorkItem(NamedTuple):
 
 
 class RankStart(NamedTuple):
-    """Where the present ranks began: the beginning of an epoch, or a later place if other ranks began this epoch.
+    """Where the present ranks began: the beginning of an epoch, or a later point if other ranks began this epoch.
 
     Their order begins with the first batch that was not returned before. Each rank counts its batches from the
     beginning of the epoch, as if these ranks had returned the earlier ones: ``first`` of them. An *index* counts the
@@ -104,8 +104,8 @@ Others: TypeAlias = RankStart | DrawnRound
 Edit: TypeAlias = Callable[[WorkItem, Others], WorkItem]
 
 
-class Place(NamedTuple):
-    """A place in the order of the batches.
+class ResumePoint(NamedTuple):
+    """A resume point: where a consumer continues in the order of the batches.
 
     Attributes:
         epoch: Number of the epoch, from 0.
@@ -117,7 +117,7 @@ class Place(NamedTuple):
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began, in this epoch or an earlier one, see `mpqueue.plan.position.ranks`.
         is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
-            places.
+            points.
     """
 
     epoch: int = 0
@@ -129,10 +129,10 @@ class Place(NamedTuple):
     base: RankStart = FROM_BEGINNING
     is_own: bool = False
 
-    def is_same_as(self, other: "Place") -> bool:
+    def is_same_as(self, other: "ResumePoint") -> bool:
         """Return whether both are the same place. At the beginning of a stream, the counts may be missing.
 
-        Workers that are already at a place must not be sent there again: they would lose batches computed ahead.
+        Workers that are already at a point must not be sent there again: they would lose batches computed ahead.
         """
         # Snapshots and ends are not compared: the same place gets newer ones while the stream continues.
         if self[:3] != other[:3] or self.base != other.base:
@@ -140,7 +140,7 @@ class Place(NamedTuple):
         return self.counts == other.counts or not (any(self.counts) or any(other.counts))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the part of a saved state that names the place, without the snapshots of lanes."""
+        """Return the part of a saved state that names the point, without the snapshots of lanes."""
         return dict(zip(self._fields[:4], self[:4], strict=True))
 
 
@@ -198,13 +198,13 @@ class Cursor:
         self.lengths: dict[int, int | None] = {}
         self.last_epoch: int | None = None
 
-    def go_to(self, place: Place) -> None:
-        """Continue dealing from a place.
+    def go_to(self, point: ResumePoint) -> None:
+        """Continue dealing from a point.
 
         Raises:
-            ValueError: The source has no such place, or an invalid length.
+            ValueError: The source has no such point, or an invalid length.
         """
-        self.epoch = place.epoch
+        self.epoch = point.epoch
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return up to ``limit`` of the next work items, all of one epoch; none if no work is available at the moment.
@@ -215,7 +215,7 @@ class Cursor:
         raise NotImplementedError
 
     def deal_failure(self) -> WorkItem:
-        """Return a work item for an error in dealing: it has a place in the order of delivery, but not in an epoch."""
+        """Return a work item for an error in dealing: it has a point in the order of delivery, but not in an epoch."""
         # With a number of the order: the consumer gets the error after all batches that were dealt before it.
         self.next_number += 1
         return WorkItem(self.next_number - 1, self.epoch, -1, -1)
@@ -232,7 +232,7 @@ class Cursor:
 
     def stand_before(self, epoch: int) -> None:
         """Go to the barrier before an epoch."""
-        self.go_to(Place(epoch))
+        self.go_to(ResumePoint(epoch))
 
     def open_epoch(self) -> None:
         """Lift the barrier before the next epoch."""
@@ -315,14 +315,14 @@ class EpochCursor(Cursor):
         self._began = FROM_BEGINNING  # in one epoch, see `RankStart`
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
 
-    def go_to(self, place: Place) -> None:
-        """Continue dealing from a place; see `start_at`."""
-        self.start_at(place.epoch, place.position, place.ahead, place.base)
+    def go_to(self, point: ResumePoint) -> None:
+        """Continue dealing from a point; see `start_at`."""
+        self.start_at(point.epoch, point.position, point.ahead, point.base)
 
     def start_at(
         self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: RankStart = FROM_BEGINNING
     ) -> None:
-        """Go to a place in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
+        """Go to a point in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
             ValueError: The source has no such position, or an invalid length.

@@ -77,7 +77,7 @@ class DrawnCursor(EpochCursor):
         """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.
 
         Raises:
-            Exception: The error that the sampler raised. The next call iterates the sampler again, up to this place.
+            Exception: The error that the sampler raised. The next call iterates the sampler again, up to this position.
         """
         dealt: list[WorkItem] = []
         while not dealt:
@@ -113,11 +113,11 @@ class DrawnCursor(EpochCursor):
     def _open(self) -> None:
         """Open the epoch: continue the present draw or begin one, and skip batches that were delivered before."""
         at = self._position
-        # The present draw can be used if no batch after this place was dropped.
+        # The present draw can be used if no batch after this position was dropped.
         is_kept = at >= self._forget_at or self._forget_at == self._base.first
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
-        # Draw and drop in blocks: a saved place may be a billion samples from the beginning.
+        # Draw and drop in blocks: a saved position may be a billion samples from the beginning.
         while (left := at - self._num_drawn) > 0 and self._draw_more(min(left, 1024)):
             self._forget_before(self._num_drawn)
         if left > 0:

@@ -2,8 +2,8 @@
 
     sampler --indices--> batches of all ranks, the end filled up or dropped --every world-th--> batches of this rank
 
-Places in the order count the batches of all ranks. To fill up the end, the first indices (or batches) are kept, enough
-for one batch of each rank.
+Positions in the order count the batches of all ranks. To fill up the end, the first indices (or batches) are kept,
+enough for one batch of each rank.
 
 If an epoch begins a second time, in this loader or after a state is loaded, it is drawn again from the same random
 state. If the sampler returns different indices nevertheless, the user gets a warning.
@@ -220,7 +220,8 @@ class Draws:
         state = {"sampler": recorded.pop("sampler")} if "sampler" in recorded else {}
         if recorded:
             state["random"] = recorded
-        # The cursor knows no fingerprint before it has drawn the epoch. A loaded state brought one for its own place.
+        # The cursor knows no fingerprint before it has drawn the epoch. A loaded state brought one for its own
+        # position.
         if mark is None and self._reached[:2] == (epoch, number):
             mark = self._reached.mark
         if number and mark is not None:
@@ -250,7 +251,7 @@ class Draws:
                 return
 
     def _own(self, batches: Iterator[int | BatchSamples], epoch: int, base: RankStart) -> Iterator[Drawn]:
-        """Yield the batches that are dealt here, from the place where the ranks begin."""
+        """Yield the batches that are dealt here, from the position where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
         for number, mark, drawn, next_number, next_mark in self._rounds(
             batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
@@ -268,7 +269,7 @@ class Draws:
         first: tuple[tuple[int, BatchSamples | None], ...] = ()
         batches_of_all: list[tuple[int, BatchSamples | None]] = []
         begins = 0, 0
-        # The skipped batches are drawn, too: the fingerprint of a place includes all batches before it.
+        # The skipped batches are drawn, too: the fingerprint of a position includes all batches before it.
         for number, batch in enumerate(batches):
             if number == known.number and known.mark not in {None, mark}:
                 differ(number)
@@ -332,10 +333,10 @@ def _keys_of(batch: int | BatchSamples) -> Sequence[Any]:
 
 def _placed(batches: Iterator[list[Any]]) -> Iterator[BatchSamples]:
     """Yield each batch with the position of its first sample."""
-    place = 0
+    position = 0
     for indices in batches:
-        yield BatchSamples(place, indices)
-        place += len(indices)
+        yield BatchSamples(position, indices)
+        position += len(indices)
 
 
 def _index_of(index: Any) -> Any:

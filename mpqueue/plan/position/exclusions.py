@@ -32,7 +32,7 @@ class Round(NamedTuple):
 
     Attributes:
         batches: The batches of all ranks.
-        at: The place among them of the batch that is edited.
+        at: The position among them of the batch that is edited.
         first: Returns the first batches of the epoch, one for each rank.
     """
 
@@ -133,7 +133,7 @@ class Exclusions:
         return work_item if edit is None else edit(work_item, others)
 
     def _edit_at(self, epoch: int, batch: int) -> Edit | None:
-        """Return the function that removes the samples that are excluded at a place; None: none are."""
+        """Return the function that removes the samples that are excluded at a position; None: none are."""
         excluded = self._history.excluded_at(epoch, batch, self._world)
         if excluded is None:
             return None
@@ -166,7 +166,7 @@ class Exclusions:
             # An element that is made of several samples, such as a batch, may keep the others.
             keeps = list(map(bool, find(indices, without=left_out)))
             inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
-            kept = list(itertools.compress(listed.places, keeps))
+            kept = list(itertools.compress(listed.positions, keeps))
             return work_item._replace(
                 listed=BatchSamples(first, list(itertools.compress(indices, keeps)), kept, inside)
             )

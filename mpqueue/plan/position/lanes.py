@@ -4,13 +4,13 @@
     place(counts) -> for each lane the newest snapshot that is not ahead of its count -> saved state, or worker start
 
 A *lane* is a virtual shard of a stream. From time to time it takes a *snapshot* of its state, so that another worker or
-a later process can continue after that element. Elements between a snapshot and the place where a lane continues are
+a later process can continue after that element. Elements between a snapshot and the position where a lane continues are
 computed again and dropped.
 
 Snapshots and ends are valid for a whole epoch, wherever the consumer is in it. They are forgotten when another epoch or
 another source begins (`LaneTable.go_to`), and when no run can return to them.
 
-Any thread may read a place while a second thread adds a snapshot: all snapshots of a lane are one tuple, which one
+Any thread may read a position while a second thread adds a snapshot: all snapshots of a lane are one tuple, which one
 assignment replaces.
 """
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 
 class LaneStart(NamedTuple):
-    """A place where a lane can be resumed.
+    """A position where a lane can be resumed.
 
     Attributes:
         number: Number of the first element that it returns from here.
@@ -37,10 +37,10 @@ MOST_LOST = 32  # lost samples that are kept per lane; the lane is far ahead of 
 
 
 class RetryStart(NamedTuple):
-    """A place for resuming a lane with samples that may crash the worker: see `mpqueue.worker.retry_markers`.
+    """A position for resuming a lane with samples that may crash the worker: see `mpqueue.worker.retry_markers`.
 
     Attributes:
-        start: The place.
+        start: The position.
         num_retried: Number of elements that are marked: the requested one and those before it.
     """
 
@@ -52,7 +52,7 @@ class Lost(NamedTuple):
     """A sample that crashes each worker that computes it.
 
     Attributes:
-        name: The numbers that identify it: seed, epoch, place.
+        name: The numbers that identify it: seed, epoch, position.
         error: The error that is raised instead.
     """
 
@@ -151,7 +151,7 @@ class LaneTable:
         return tuple(ends.get(lane, -1) for lane in range(len(self._known))) if ends else ()
 
     def go_to(self, starts: Sequence[LaneStart], ends: Iterable[int]) -> None:
-        """Forget everything except for the snapshots and ends of a place."""
+        """Forget everything except for the snapshots and ends of a position."""
         # No entry for a lane without a snapshot: `_newest` then returns the beginning.
         self._known = [(start,) if start.state is not None else () for start in starts] or [()] * len(self._known)
         self.ends = {lane: number for lane, number in enumerate(ends) if number >= 0}

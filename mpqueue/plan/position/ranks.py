@@ -2,7 +2,7 @@
 
 Every rank has the same global order of batches and takes every ``world``-th of them. All ranks get the same number: the
 end is filled up from the beginning of the order, or dropped. A state counts global batches, so that another number of
-ranks can resume from it: these ranks take every ``world``-th of the batches that were not returned before. A `Place`
+ranks can resume from it: these ranks take every ``world``-th of the batches that were not returned before. A `Point`
 carries this base, so that `Ranks` is immutable.
 
 A *round* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a round, the round
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
 from mpqueue.plan.ids.batch_samples import ENDLESS
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, RankStart
+from mpqueue.plan.position.cursors import FROM_BEGINNING, RankStart, ResumePoint
 
 
 class Shard(NamedTuple):
@@ -89,7 +89,7 @@ class Ranks:
         return [group[self.shard.rank]]
 
     def in_round(self, position: int) -> tuple[int, int]:
-        """Return the round of a batch that is dealt here, and its place in this round."""
+        """Return the round of a batch that is dealt here, and its position in this round."""
         return position, self.shard.rank
 
     def start_of_turn(self, batch: int) -> int:
@@ -100,29 +100,29 @@ class Ranks:
         """Return the number of batches that are dealt here if each rank gets ``each`` batches."""
         return each
 
-    def to_global(self, place: Place) -> Place:
-        """Return the place in the global order for a place in this rank's own order."""
-        (rank, world), base = self.shard, place.base.of(place.epoch)
-        ahead = tuple(base.nth(rank + number * world) for number in place.ahead)
-        number = base.nth(place.position * world)
-        return place._replace(position=number, ahead=ahead, base=base._replace(number=number))
+    def to_global(self, point: ResumePoint) -> ResumePoint:
+        """Return the point in the global order for a point in this rank's own order."""
+        (rank, world), base = self.shard, point.base.of(point.epoch)
+        ahead = tuple(base.nth(rank + number * world) for number in point.ahead)
+        number = base.nth(point.position * world)
+        return point._replace(position=number, ahead=ahead, base=base._replace(number=number))
 
-    def to_local(self, place: Place, began: int | None = None) -> Place:
-        """Return the place in this rank's own order for a global place, where all ranks continue together.
+    def to_local(self, point: ResumePoint, began: int | None = None) -> ResumePoint:
+        """Return the point in this rank's own order for a global point, where all ranks continue together.
 
         Args:
-            place: The place. Its base is what all ranks have returned.
-            began: Where the same number of ranks began the epoch, if they saved the place; None: other ranks did.
+            point: The point. Its base is what all ranks have returned.
+            began: Where the same number of ranks began the epoch, if they saved the point; None: other ranks did.
         """
         rank, world = self.shard
         if began is None and world == 1:
             began = 0  # one rank continues the order of all ranks, and knows its beginning
-        base = place.base._replace(world=world, epoch=place.epoch)
+        base = point.base._replace(world=world, epoch=point.epoch)
         # After whole rounds, these ranks continue their order.
         if began is not None and not (base.number - began) % world:
             base = base._replace(number=began)
-        ahead = tuple((base.index_of(number) - rank) // world for number in place.ahead)
-        return place._replace(position=base.index_of(place.position) // world, ahead=ahead, base=base)
+        ahead = tuple((base.index_of(number) - rank) // world for number in point.ahead)
+        return point._replace(position=base.index_of(point.position) // world, ahead=ahead, base=base)
 
 
 def _never(_are_empty: Iterable[bool]) -> bool:
@@ -154,7 +154,7 @@ class AllRanks(Ranks):
         return group
 
     def in_round(self, position: int) -> tuple[int, int]:
-        """Return the round of a batch and its place in this round."""
+        """Return the round of a batch and its position in this round."""
         return divmod(position, self.shard.world)
 
     def start_of_turn(self, batch: int) -> int:
@@ -165,9 +165,9 @@ class AllRanks(Ranks):
         """Return the number of batches of all ranks together."""
         return None if each is None else each * self.shard.world
 
-    def to_global(self, place: Place) -> Place:
-        """Return the place itself."""
-        return place
+    def to_global(self, point: ResumePoint) -> ResumePoint:
+        """Return the point itself."""
+        return point
 
 
 class PartRanks(Ranks):

@@ -1,7 +1,7 @@
 """Fingerprints of the indices that a sampler returned: equal for equal batches, in any process and any run.
 
-A saved state has the fingerprint of the batches before its place. So a sampler that returns different indices after a
-resume is detected.
+A saved state has the fingerprint of the batches before its position. So a sampler that returns different indices after
+a resume is detected.
 """
 
 import zlib

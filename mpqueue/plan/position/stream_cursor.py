@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Mapping
 
 from mpqueue.plan.ids.batch_samples import ENDLESS
-from mpqueue.plan.position.cursors import ConsumerProgress, Cursor, Place, WorkItem
+from mpqueue.plan.position.cursors import ConsumerProgress, Cursor, ResumePoint, WorkItem
 from mpqueue.plan.position.lanes import LaneShare, LaneTable
 
 
@@ -49,12 +49,12 @@ class StreamCursor(Cursor):
         """Set the object that reports the epoch and the position of the consumer."""
         self._consumer = consumer
 
-    def go_to(self, place: Place) -> None:
-        """Continue dealing from a place."""
-        self.epoch = place.epoch if self._epoch_batches is None else 0
-        self.lanes.go_to(place.starts, place.ends)
+    def go_to(self, point: ResumePoint) -> None:
+        """Continue dealing from a point."""
+        self.epoch = point.epoch if self._epoch_batches is None else 0
+        self.lanes.go_to(point.starts, point.ends)
         # The next lane follows from the counts alone, so the order does not depend on the number of workers.
-        counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
+        counts, ends = point.counts or [0] * self.num_lanes, self.lanes.ends
         # A lane with an unknown end takes its turns: its worker answers with the end, which changes no other turn.
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)

@@ -21,7 +21,7 @@ def _canonical(value: Any) -> Any:
     if value is None or type(value) in {bool, int, float, str, bytes}:
         return value
     if isinstance(value, list | tuple):
-        # A list of integers is canonical already. Place lists can have a million items, so none gets its own call.
+        # A list of integers is canonical already. Point lists can have a million items, so none gets its own call.
         return value if set(map(type, value)) == {int} else [_canonical(item) for item in value]
     if isinstance(value, dict):
         return {_key(key): _canonical(item) for key, item in value.items()}

@@ -1,7 +1,7 @@
 """Snapshots of lanes as a short string, for the state of a loader.
 
 The snapshots become JSON, which is compressed and encoded in base64. In this JSON, a list of integers is stored as the
-differences of its items: most lists of places ascend, and the differences are small and repeat.
+differences of its items: most lists of positions ascend, and the differences are small and repeat.
 
 The order of the elements in a shuffle buffer cannot be compressed. But it follows from the picks, which follow from the
 seed. So the elements are listed in the order of their arrival, and `mpqueue.seeding.picks.SavedBuffer` restores their
@@ -92,7 +92,7 @@ def _encoded(value: Any) -> Any:
 
 
 def _all_encoded(values: Any) -> list[Any]:
-    # A loop, not `map`, which would use the C stack: a place in a long pipeline is a tuple as deep as the pipeline.
+    # A loop, not `map`, which would use the C stack: a position in a long pipeline is a tuple as deep as the pipeline.
     return [_encoded(value) for value in values]
 
 
@@ -117,4 +117,4 @@ def _decoded(value: dict[str, Any]) -> Any:
     buffer = SavedBuffer.of(value)
     if buffer is None:
         raise KeyError(ELEMENTS)
-    return value | {ELEMENTS: buffer.by_place(elements[_ARRIVED])}
+    return value | {ELEMENTS: buffer.by_position(elements[_ARRIVED])}

@@ -1,4 +1,4 @@
-"""The states of runs of a source with an index: a common place of all ranks, or the place of one.
+"""The states of runs of a source with an index: a common point of all ranks, or the point of one.
 
 A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
 number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.orders import IndexOrder
 from mpqueue.plan.order.plans import Plan
-from mpqueue.plan.position.cursors import FROM_BEGINNING, Place, RankStart
+from mpqueue.plan.position.cursors import FROM_BEGINNING, RankStart, ResumePoint
 from mpqueue.plan.position.ranks import Shard
-from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, place_read_from
+from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, point_read_from
 from mpqueue.plan.states.states import RunPosition, States
 from mpqueue.system.units import count_text
 
@@ -34,8 +34,8 @@ class IndexStates(States):
         super().__init__(plan, workers, backend)
         self._items, self._lengths, self._kind = order.source, order.lengths, order.kind
 
-    def _described(self, place: Place) -> dict[str, Any]:
-        return self._ranks.to_global(place).as_dict()
+    def _described(self, point: ResumePoint) -> dict[str, Any]:
+        return self._ranks.to_global(point).as_dict()
 
     def _order_to_save(self) -> dict[str, Any]:
         saved: dict[str, Any] = {"length": self._items.length_now(), "order": self._kind}
@@ -49,40 +49,40 @@ class IndexStates(States):
                 "loader of the same source"
             )
 
-    def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
-        super()._check_same(state, place)
+    def _check_same(self, state: Mapping[str, Any], point: ResumePoint) -> None:
+        super()._check_same(state, point)
         # The number of batches is unknown here if the state of a source, or weights that were changed, determine it.
         if self._plan.order.is_drawn or "source" in state or history_in([dict(state)]).weights():
             return
         total = self._lengths.total()
-        if total is not None and place.position > total:
+        if total is not None and point.position > total:
             raise ValueError(
-                f"the state was saved after batch {place.position} of an epoch, and the source of this loader has "
+                f"the state was saved after batch {point.position} of an epoch, and the source of this loader has "
                 f"{count_text(total, 'batch')}: load the state into a loader of the same source"
             )
 
-    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
-        return place_in(self.here(states)[0])
+    def _joined(self, states: Sequence[dict[str, Any]], points: list[ResumePoint]) -> ResumePoint:
+        return point_in(self.here(states)[0])
 
     def here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return the states that this rank continues from."""
         return of_rank(states, self._shard)
 
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return this rank's place at which a run resumes from a state, or from all ranks' states."""
+    def begun_at(self, state: Mapping[str, Any], point: ResumePoint, draws: "Draws | None" = None) -> ResumePoint:
+        """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
         saved = base_in(state)
         if draws is not None:
-            draws.load(place_read_from(state).epoch, saved.number, dict(state))
-        begun = self._ranks.to_local(place, began_in(state, self._shard.world))
+            draws.load(point_read_from(state).epoch, saved.number, dict(state))
+        begun = self._ranks.to_local(point, began_in(state, self._shard.world))
         # The batches that are left may be dropped, or the other ranks may have returned all of them.
-        may_be_over = self._shard.world > 1 or place.base != saved
-        if may_be_over and self._is_over(begun, place.base == saved, draws):
-            return Place(place.epoch + 1)
+        may_be_over = self._shard.world > 1 or point.base != saved
+        if may_be_over and self._is_over(begun, point.base == saved, draws):
+            return ResumePoint(point.epoch + 1)
         return begun
 
-    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
-        """Return True if this rank has no batch of the epoch left; ``is_saved``: all ranks are at the saved place."""
-        return place.position >= self._ranks.num_turns(self._lengths.total(place.epoch), place.base)
+    def _is_over(self, point: ResumePoint, is_saved: bool, draws: "Draws | None") -> bool:
+        """Return True if this rank has no batch of the epoch left; ``is_saved``: all ranks are at the saved point."""
+        return point.position >= self._ranks.num_turns(self._lengths.total(point.epoch), point.base)
 
 
 class DrawnStates(IndexStates):
@@ -90,20 +90,20 @@ class DrawnStates(IndexStates):
 
     def _added(self, at: RunPosition, position: int) -> dict[str, Any]:
         assert at.draws is not None
-        mark = None if at.cursor is None else at.cursor.mark_at(at.place.epoch, at.place.position)
-        return at.draws.state_at(at.place.epoch, position, mark)
+        mark = None if at.cursor is None else at.cursor.mark_at(at.point.epoch, at.point.position)
+        return at.draws.state_at(at.point.epoch, position, mark)
 
-    def _is_over(self, place: Place, is_saved: bool, draws: "Draws | None") -> bool:
+    def _is_over(self, point: ResumePoint, is_saved: bool, draws: "Draws | None") -> bool:
         assert draws is not None
         if not self._ranks.drops and is_saved:
             try:
-                if not super()._is_over(place, is_saved, draws):
+                if not super()._is_over(point, is_saved, draws):
                     return False
             except TypeError:  # the sampler has no length
                 return False
         # The sampler must be iterated to the end: the order of its next epoch may depend on that.
-        number = place.base.nth(place.position * self._shard.world)
-        return draws.is_over(place.epoch, place.base._replace(number=number))
+        number = point.base.nth(point.position * self._shard.world)
+        return draws.is_over(point.epoch, point.base._replace(number=number))
 
 
 class WindowStates(IndexStates):
@@ -126,21 +126,21 @@ class WindowStates(IndexStates):
         batches = self._windows.first_untouched(_start_in(state), int(state["position"]))
         return state["length"] is None or self._lengths.items_in(batches) <= state["length"]
 
-    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
-        """Return the place in one state, or in the states of all ranks.
+    def _joined(self, states: Sequence[dict[str, Any]], points: list[ResumePoint]) -> ResumePoint:
+        """Return the point in one state, or in the states of all ranks.
 
         Raises:
             ValueError: Other ranks would continue within a window.
         """
-        place = super()._joined(states, places)
-        base = _start_in(next(state for state in states if state["epoch"] == place.epoch))
-        if base.world != self._shard.world or (place.position - base.number) % base.world:
-            self._windows.check_border(base, place)
-        return place
+        point = super()._joined(states, points)
+        base = _start_in(next(state for state in states if state["epoch"] == point.epoch))
+        if base.world != self._shard.world or (point.position - base.number) % base.world:
+            self._windows.check_border(base, point)
+        return point
 
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return this rank's place at which a run resumes from a state, or from all ranks' states."""
-        begun = super().begun_at(state, place, draws)
+    def begun_at(self, state: Mapping[str, Any], point: ResumePoint, draws: "Draws | None" = None) -> ResumePoint:
+        """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
+        begun = super().begun_at(state, point, draws)
         base = begun.base.of(begun.epoch)
         if base is not FROM_BEGINNING and self._shard.world == 1 and number_of_ranks(state) > 1:
             # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
@@ -148,16 +148,16 @@ class WindowStates(IndexStates):
         return begun
 
 
-def place_in(state: Mapping[str, Any]) -> Place:
-    """Return the place in the order of all ranks, in the state that `of_rank` chose.
+def point_in(state: Mapping[str, Any]) -> ResumePoint:
+    """Return the point in the order of all ranks, in the state that `of_rank` chose.
 
     Its ``base`` has what all ranks have returned, and its ``ahead`` what this rank alone has returned.
     """
-    return place_read_from(state)._replace(base=base_in(state), is_own="shard" in state)
+    return point_read_from(state)._replace(base=base_in(state), is_own="shard" in state)
 
 
 def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str, Any]]:
-    """Return the states that a rank continues from: its own if the ranks are at different places, otherwise all.
+    """Return the states that a rank continues from: its own if the ranks are at different points, otherwise all.
 
     Args:
         states: The state of one rank, or the states of all ranks at one moment, in any order.
@@ -169,7 +169,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
     """
     # States without a rank are valid for all ranks that left out no batch, so these have the same place.
     others = [state for state in states if "shard" not in state]
-    if any(place_read_from(state) != place_read_from(others[0]) for state in others):
+    if any(point_read_from(state) != point_read_from(others[0]) for state in others):
         raise ValueError(
             "the states were not saved at one moment: their places differ. Pass the states of all ranks, saved after "
             "the same step; or load the state of each rank into the same rank, if some have ended an epoch before "
@@ -191,8 +191,8 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
 
 
 def base_in(state: Mapping[str, Any]) -> RankStart:
-    """Return the batches that all ranks have returned, if they are at the place of this state."""
-    return RankStart(place_read_from(state).position, number_of_ranks(state))
+    """Return the batches that all ranks have returned, if they are at the point of this state."""
+    return RankStart(point_read_from(state).position, number_of_ranks(state))
 
 
 def _shard_in(state: Mapping[str, Any]) -> Shard:

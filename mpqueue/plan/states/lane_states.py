@@ -1,4 +1,4 @@
-"""States of streams: the places of lanes as plain data, and any rank's place from the states of all ranks.
+"""States of streams: the points of lanes as plain data, and any rank's point from the states of all ranks.
 
     rank 0 of 2: lanes 0, 2, 4, 6 --state--+                  +--> rank 0 of 4: lanes 0, 4
     rank 1 of 2: lanes 1, 3, 5, 7 --state--+--> by lane ------+--> ...
@@ -13,20 +13,20 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.system.units import count_text
 
 _MOST_SHOWN = 8
 
 
-def as_state(place: Place) -> dict[str, Any]:
-    """Return the part of a saved state that describes a place. Snapshots remain pickled, see `plain`."""
-    state = place.as_dict()
-    if place.starts:
-        state["starts"] = place.starts
-    if place.ends:
-        state["ends"] = list(place.ends)
+def as_state(point: ResumePoint) -> dict[str, Any]:
+    """Return the part of a saved state that describes a point. Snapshots remain pickled, see `plain`."""
+    state = point.as_dict()
+    if point.starts:
+        state["starts"] = point.starts
+    if point.ends:
+        state["ends"] = list(point.ends)
     return state
 
 
@@ -109,37 +109,37 @@ def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world:
     )
 
 
-def place_in(
-    states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare, shard: Sequence[int]
-) -> Place:
-    """Return this rank's place.
+def point_in(
+    states: Sequence[dict[str, Any]], points: Sequence[ResumePoint], share: LaneShare, shard: Sequence[int]
+) -> ResumePoint:
+    """Return this rank's point.
 
     Args:
         states: The state of one rank, or the states of all ranks at one moment, in any order.
-        places: The place in each state.
+        points: The point in each state.
         share: The lanes of this rank.
         shard: This rank and the number of ranks.
 
     Raises:
         ValueError: The states are not of one stream at one moment, or lack lanes.
     """
-    _check_alike(states, places, share)
-    progress = _by_lane(states, places, share)
+    _check_alike(states, points, share)
+    progress = _by_lane(states, points, share)
     needed = share.lanes() if len(states) == 1 else range(share.total)
     missing = [lane for lane in needed if lane not in progress]
     if missing:
         raise ValueError(_missing_message(missing, states, share, shard))
     counts, starts, ends = zip(*(progress[lane] for lane in share.lanes()), strict=True)
     # The number of batches that all ranks together have taken is divided among the present ranks. A single state
-    # represents all ranks of its run. Rounded up, as the places of exclusions are: an exclusion made at the
-    # moment of the state would otherwise have a place after the first batches, which already lack its samples.
-    taken = sum(place.position for place in places) * shard_in(states[0])[1]
-    position = -(-taken // (len(places) * shard[1]))
+    # represents all ranks of its run. Rounded up, as the points of exclusions are: an exclusion made at the
+    # moment of the state would otherwise have a point after the first batches, which already lack its samples.
+    taken = sum(point.position for point in points) * shard_in(states[0])[1]
+    position = -(-taken // (len(points) * shard[1]))
     if all(start.state is None for start in starts):
         starts = ()
     if max(ends) < 0:
         ends = ()
-    return Place(places[0].epoch, position, (), counts, starts, ends)
+    return ResumePoint(points[0].epoch, position, (), counts, starts, ends)
 
 
 def shard_in(state: dict[str, Any]) -> tuple[int, int]:
@@ -148,15 +148,15 @@ def shard_in(state: dict[str, Any]) -> tuple[int, int]:
     return int(rank), int(world)
 
 
-def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare) -> None:
-    for state, place in zip(states, places, strict=True):
+def _check_alike(states: Sequence[dict[str, Any]], points: Sequence[ResumePoint], share: LaneShare) -> None:
+    for state, point in zip(states, points, strict=True):
         world = shard_in(state)[1]
-        lanes = state.get("lanes", len(place.counts) * world if world == 1 else None)
-        if place.counts and lanes != share.total:
+        lanes = state.get("lanes", len(point.counts) * world if world == 1 else None)
+        if point.counts and lanes != share.total:
             of = (
                 f"lanes={lanes}"
                 if lanes is not None
-                else f"{count_text(len(place.counts), 'worker')}, each with its own stream"
+                else f"{count_text(len(point.counts), 'worker')}, each with its own stream"
             )
             raise ValueError(
                 f"the state was saved for a stream of {of}, and this loader has lanes={share.total}: pass the same "
@@ -164,7 +164,7 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
             )
         for name, one, other in (
             ("seed", state["seed"], states[0]["seed"]),
-            ("epoch", place.epoch, places[0].epoch),
+            ("epoch", point.epoch, points[0].epoch),
             ("number of ranks", world, shard_in(states[0])[1]),
         ):
             if one != other:
@@ -175,19 +175,19 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
 
 
 def _by_lane(
-    states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare
+    states: Sequence[dict[str, Any]], points: Sequence[ResumePoint], share: LaneShare
 ) -> dict[int, tuple[int, LaneStart, int]]:
     """Return the number of taken elements, the snapshot and the end of each lane."""
     progress: dict[int, tuple[int, LaneStart, int]] = {}
-    for state, place in zip(states, places, strict=True):
+    for state, point in zip(states, points, strict=True):
         rank, world = shard_in(state)
         lanes = range(rank, share.total, world)
         doubled = [lane for lane in lanes if lane in progress]
         if doubled:
             raise ValueError(f"the states have {_named(doubled)} twice: pass one of each rank. {_list_of(states)}")
-        counts = place.counts or (0,) * len(lanes)  # the beginning: no element was taken
-        starts = place.starts or (BEGINNING,) * len(lanes)
-        ends = place.ends or (-1,) * len(lanes)
+        counts = point.counts or (0,) * len(lanes)  # the beginning: no element was taken
+        starts = point.starts or (BEGINNING,) * len(lanes)
+        ends = point.ends or (-1,) * len(lanes)
         if not len(counts) == len(starts) == len(ends) == len(lanes):
             raise ValueError(
                 f"the state of rank {rank} of {world} has {count_text(len(counts), 'lane')}, expected {len(lanes)}"

@@ -1,7 +1,7 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
 A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys, so only the types of the place are checked in addition. A state with a different version is rejected. Keys that a
+keys, so only the types of the point are checked in addition. A state with a different version is rejected. Keys that a
 program adds are ignored.
 """
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.ids.history import History
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.states.checksums import checksum_of
 
 VERSION = 4
 _NAMES = (
-    *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
+    *("version", "seed", *ResumePoint._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
     *("step", "parts", "rank", "history", "world_size", "began", "balance"),
 )
 _REMEDY = "Load an earlier checkpoint"
-_MOST = 1 << 63  # places and numbers of batches are 64-bit integers
+_MOST = 1 << 63  # points and numbers of batches are 64-bit integers
 
 
 def sealed(state: dict[str, Any]) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def sealed(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"checksum": _checksum(state)}
 
 
-def place_of(state: Any) -> Place:
-    """Check a loader's state and return the place in it.
+def point_of(state: Any) -> ResumePoint:
+    """Check a loader's state and return the point in it.
 
     Raises:
         TypeError: The state is not a dict.
@@ -42,7 +42,7 @@ def place_of(state: Any) -> Place:
         raise TypeError(f"load_state_dict expects the dict that state_dict() returned, got {state!r}")
     if state.keys() >= {"seed", "version"}:  # before its keys, which may be others
         _check_version(_integer("version", state["version"], 1))
-    missing = [name for name in ("seed", *Place._fields[:4], "version", "checksum") if name not in state]
+    missing = [name for name in ("seed", *ResumePoint._fields[:4], "version", "checksum") if name not in state]
     if missing:
         kind = ValueError if state.keys().isdisjoint(_NAMES) else StateDamaged
         raise kind(
@@ -50,25 +50,25 @@ def place_of(state: Any) -> Place:
             "state_dict() of a Loader of the same source returned"
         )
     _integer("seed", state["seed"], None)
-    place = place_read_from(state)
+    point = point_read_from(state)
     _check_checksum(state)
-    return place
+    return point
 
 
-def place_read_from(state: Mapping[str, Any]) -> Place:
-    """Return the place in a state, without the snapshots and ends of lanes.
+def point_read_from(state: Mapping[str, Any]) -> ResumePoint:
+    """Return the point in a state, without the snapshots and ends of lanes.
 
     Raises:
         StateDamaged: A number is not one that a loader saves.
     """
     epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
     ahead, counts = (_integers(name, state[name], 0) for name in ("ahead", "counts"))
-    return Place(epoch, position, ahead, counts)
+    return ResumePoint(epoch, position, ahead, counts)
 
 
 def earliest(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the state with the earliest place."""
-    return min(states, key=lambda state: place_read_from(state)[:2])
+    """Return the state with the earliest point."""
+    return min(states, key=lambda state: point_read_from(state)[:2])
 
 
 def history_in(states: Sequence[dict[str, Any]]) -> History:

@@ -1,4 +1,4 @@
-"""The states of a run: how a plan saves a place, and where a run of a plan continues from saved states.
+"""The states of a run: how a plan saves a point, and where a run of a plan continues from saved states.
 
 Each kind of order has a class. `states_of` selects it.
 """
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
-from mpqueue.plan.position.cursors import Cursor, Place
+from mpqueue.plan.position.cursors import Cursor, ResumePoint
 from mpqueue.plan.sources.sources import IN_ORDER
 from mpqueue.plan.states.lane_states import plain
-from mpqueue.plan.states.saved_states import place_of, sealed
+from mpqueue.plan.states.saved_states import point_of, sealed
 
 if TYPE_CHECKING:
     from mpqueue.plan.position.draws import Draws
@@ -23,7 +23,7 @@ class RunPosition(NamedTuple):
     """Where a run is.
 
     Attributes:
-        place: This rank's place.
+        point: This rank's point.
         steps: The number of batches that were returned.
         parts: The number of samples of each part of a mixture in these batches.
         draws: The run's draws from a sampler.
@@ -32,7 +32,7 @@ class RunPosition(NamedTuple):
             order, and the state belongs to this rank.
     """
 
-    place: Place
+    point: ResumePoint
     steps: int
     parts: Mapping[str | int, int]
     draws: "Draws | None" = None
@@ -61,8 +61,8 @@ class States(ABC):
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        plan, source, place = self._plan, self._source, at.place
-        state: dict[str, Any] = {"seed": plan.seed, **plain(self._place_to_save(at))}
+        plan, source, point = self._plan, self._source, at.point
+        state: dict[str, Any] = {"seed": plan.seed, **plain(self._point_to_save(at))}
         state |= {"step": at.steps, "world_size": self._shard.world}
         if source.part_names:
             state |= {"rank": self._shard.rank, "parts": {str(name): count for name, count in at.parts.items()}}
@@ -71,28 +71,28 @@ class States(ABC):
             state["history"] = plan.history.plain()
         if source.has_state:
             state["source"] = source.given.state_dict()
-        elif place.epoch and plan.epoch_end is not None:
+        elif point.epoch and plan.epoch_end is not None:
             raise RuntimeError(
-                f"{type(source.given).__name__} changes itself in on_epoch_end, so epoch {place.epoch} cannot be "
+                f"{type(source.given).__name__} changes itself in on_epoch_end, so epoch {point.epoch} cannot be "
                 "resumed without its state: define state_dict() and load_state_dict(state)"
             )
         return sealed(state)
 
-    def _place_to_save(self, at: RunPosition) -> dict[str, Any]:
-        place, batching = at.place, self._plan.batching
-        state = self._described(place)
+    def _point_to_save(self, at: RunPosition) -> dict[str, Any]:
+        point, batching = at.point, self._plan.batching
+        state = self._described(point)
         if batching is not None:
             state["batch_size"] = batching.batch_size
-        base = place.base.of(place.epoch)
-        may_be_apart = not at.ordered or (place.is_own and self._shard.world > 1)
-        if not self._plan.has_index or place.ahead or (may_be_apart and place.position > base.first):
+        base = point.base.of(point.epoch)
+        may_be_apart = not at.ordered or (point.is_own and self._shard.world > 1)
+        if not self._plan.has_index or point.ahead or (may_be_apart and point.position > base.first):
             state["shard"] = list(self._shard)
         state["began"] = base.number
         return state | self._added(at, state["position"])
 
     @abstractmethod
-    def _described(self, place: Place) -> dict[str, Any]:
-        """Return the part of a state that names a place."""
+    def _described(self, point: ResumePoint) -> dict[str, Any]:
+        """Return the part of a state that names a point."""
 
     def _added(self, at: RunPosition, position: int) -> dict[str, Any]:
         """Return the additional keys of this kind of order; ``position`` is the state's position."""
@@ -104,10 +104,10 @@ class States(ABC):
 
     # -- From states
 
-    def place(self, states: Sequence[dict[str, Any]]) -> Place:
-        """Return the place in states: this rank's place for a stream, otherwise the common place of all ranks.
+    def point(self, states: Sequence[dict[str, Any]]) -> ResumePoint:
+        """Return the point in states: this rank's point for a stream, otherwise the common point of all ranks.
 
-        `begun_at` converts a place of all ranks to one of this rank.
+        `begun_at` converts a point of all ranks to one of this rank.
 
         Args:
             states: One state, or all ranks' states at one moment.
@@ -116,33 +116,33 @@ class States(ABC):
             TypeError: An object is not a state.
             ValueError: The states are for another batch size or another source, or a part is missing.
         """
-        places = [place_of(state) for state in states]
+        points = [point_of(state) for state in states]
         # Kinds first: for another kind of source, a difference in batch size or length would mislead.
         for state in states:
             self._check_kind(state)
-        for state, place in zip(states, places, strict=True):
-            self._check_same(state, place)
-        return self._joined(states, places)
+        for state, point in zip(states, points, strict=True):
+            self._check_same(state, point)
+        return self._joined(states, points)
 
     def here(self, states: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return the states that this rank continues from, out of the states that `place` has accepted."""
+        """Return the states that this rank continues from, out of the states that `point` has accepted."""
         return states
 
     @abstractmethod
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return this rank's place at which a run resumes from a state, or from all ranks' states.
+    def begun_at(self, state: Mapping[str, Any], point: ResumePoint, draws: "Draws | None" = None) -> ResumePoint:
+        """Return this rank's point at which a run resumes from a state, or from all ranks' states.
 
         Args:
-            state: The state; of several, the one with the earliest place.
-            place: The result of `place` for the states.
-            draws: The run's draws from a sampler; they are set to this place, too.
+            state: The state; of several, the one with the earliest point.
+            point: The result of `point` for the states.
+            draws: The run's draws from a sampler; they are set to this point, too.
         """
 
     @abstractmethod
     def _check_kind(self, state: Mapping[str, Any]) -> None:
         """Raise a `ValueError` for the state of a different kind of source."""
 
-    def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
+    def _check_same(self, state: Mapping[str, Any], point: ResumePoint) -> None:
         """Raise a `ValueError` that shows both values if the source or the order of a state differs."""
         batching = self._plan.batching
         here = {"batch_size": None if batching is None else batching.batch_size, **self._order_to_save()}
@@ -166,8 +166,8 @@ class States(ABC):
         return is_prefix and (here["length"] is None or (state["length"] or math.inf) <= here["length"])
 
     @abstractmethod
-    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
-        """Return the place in one state, or in the states of all ranks."""
+    def _joined(self, states: Sequence[dict[str, Any]], points: list[ResumePoint]) -> ResumePoint:
+        """Return the point in one state, or in the states of all ranks."""
 
 
 def _shown(saved: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Place, RankStart
+from mpqueue.plan.position.cursors import RankStart, ResumePoint
 from mpqueue.plan.position.lanes import LaneShare
-from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, starts_in
+from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, point_in, starts_in
 from mpqueue.plan.states.saved_states import began_in
 from mpqueue.plan.states.states import RunPosition, States
 from mpqueue.system.units import count_text
@@ -29,8 +29,8 @@ class StreamStates(States):
         super().__init__(plan, workers, backend)
         self._order = order
 
-    def _described(self, place: Place) -> dict[str, Any]:
-        return as_state(place)
+    def _described(self, point: ResumePoint) -> dict[str, Any]:
+        return as_state(point)
 
     def _added(self, at: RunPosition, position: int) -> dict[str, Any]:
         added: dict[str, Any] = {"epoch_batches": self._plan.options.epoch_batches}
@@ -44,14 +44,14 @@ class StreamStates(States):
     def _order_to_save(self) -> dict[str, Any]:
         return {}
 
-    def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place with its base."""
+    def begun_at(self, state: Mapping[str, Any], point: ResumePoint, draws: "Draws | None" = None) -> ResumePoint:
+        """Return the point with its base."""
         world = self._shard.world
         began = began_in(state, world)
-        # Without an order, the elements before this place are not known.
+        # Without an order, the elements before this point are not known.
         if began is None or (began and not self._plan.options.ordered):
-            began = place.position * world
-        return place._replace(base=RankStart(began, world, place.epoch))
+            began = point.position * world
+        return point._replace(base=RankStart(began, world, point.epoch))
 
     def _check_kind(self, state: Mapping[str, Any]) -> None:
         if "epoch_batches" not in state:
@@ -60,39 +60,39 @@ class StreamStates(States):
                 "state into a loader of the same source"
             )
 
-    def _joined(self, states: Sequence[dict[str, Any]], places: list[Place]) -> Place:
+    def _joined(self, states: Sequence[dict[str, Any]], points: list[ResumePoint]) -> ResumePoint:
         order = self._order
         for state in states:
             check_epoch_batches(dict(state), self._plan.options.epoch_batches, self._shard.world)
         share = order.share(self._workers, self._backend)
-        places = [
-            place._replace(starts=starts_in(state), ends=tuple(state.get("ends", ())))
-            for state, place in zip(states, places, strict=True)
+        points = [
+            point._replace(starts=starts_in(state), ends=tuple(state.get("ends", ())))
+            for state, point in zip(states, points, strict=True)
         ]
         if order.lanes is None:
-            return self._of_workers(states, places, share)
+            return self._of_workers(states, points, share)
         shape = self._order.source.shape()
         for state in states:
             check_shape(state.get("shape"), shape)
-        place = place_in(states, places, share, self._shard)
+        point = point_in(states, points, share, self._shard)
         length = order.epoch_batches
-        if length is not None and place.position >= length:  # with other numbers of ranks, each rank had longer epochs
-            place = place._replace(epoch=place.epoch + 1, position=0)
-        return place
+        if length is not None and point.position >= length:  # with other numbers of ranks, each rank had longer epochs
+            point = point._replace(epoch=point.epoch + 1, position=0)
+        return point
 
-    def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
-        """Return a stream's place with one lane per worker."""
-        (state, *others), (place, *_) = states, places
+    def _of_workers(self, states: Sequence[dict[str, Any]], points: list[ResumePoint], share: LaneShare) -> ResumePoint:
+        """Return a stream's point with one lane per worker."""
+        (state, *others), (point, *_) = states, points
         lanes, (rank, world) = state.get("lanes"), state.get("shard", (0, 1))
         if others:
             saved = "states of several ranks"
         elif lanes is not None:
             saved = f"a state of a stream of lanes={lanes}"
-        elif (rank, world) != self._shard or (place.counts and len(place.counts) != share.num_lanes):
-            workers = count_text(len(place.counts), "worker") if place.counts else "any number of workers"
+        elif (rank, world) != self._shard or (point.counts and len(point.counts) != share.num_lanes):
+            workers = count_text(len(point.counts), "worker") if point.counts else "any number of workers"
             saved = f"a state of rank {rank} of {world}, with {workers}"
         else:
-            return place
+            return point
         own = count_text(share.num_lanes, "worker")
         raise ValueError(
             "a generator function without lanes= needs the state of its own rank and number of workers (rank "

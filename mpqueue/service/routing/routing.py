@@ -399,7 +399,7 @@ class FirstComeRouting(Routing):
         returned = [batch for batch in seat.queue if batch.position >= 0]  # other errors were sent to all consumers
         # Sort by position: a returned batch is older than those in the pool, and waiting longer would only delay it.
         # All seats hold batches under one number (`Group.add`), so no holder changes when a batch moves.
-        self.pool = deque(sorted([*self.pool, *returned], key=_place))
+        self.pool = deque(sorted([*self.pool, *returned], key=_position))
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
@@ -460,7 +460,7 @@ class BroadcastRouting(Routing):
             seat.has_all = has_ended
 
 
-def _place(batch: SeatBatch) -> tuple[int, int]:
+def _position(batch: SeatBatch) -> tuple[int, int]:
     return batch.epoch, batch.position
 
 

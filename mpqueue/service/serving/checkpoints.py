@@ -1,12 +1,12 @@
 """Checkpoints of streams with lanes: positions where a restarted server can continue.
 
 A batch of a stream cannot be computed by its position alone: it follows the batches before it in its lane. So the
-server regularly notes where its stream is (a `mpqueue.plan.position.cursors.Place` with snapshots of the lanes). When
-all batches before such a place were taken, the place becomes a *checkpoint*, and the journal is rewritten with it:
+server regularly notes where its stream is (a `mpqueue.plan.position.cursors.Point` with snapshots of the lanes). When
+all batches before such a point were taken, the point becomes a *checkpoint*, and the journal is rewritten with it:
 
     positions        0 ........ P ...... F .. x . x ..... now
     taken            all        all      some
-    journal                     ^ the place with its snapshots, and the positions after it that were taken
+    journal                     ^ the point with its snapshots, and the positions after it that were taken
 
 A restarted server begins at P. F is the first position that a consumer still needs. The batches between P and F, and
 the taken ones after F, are computed again and dropped.
@@ -15,7 +15,7 @@ the taken ones after F, are computed again and dropped.
 import time
 from collections.abc import Iterable
 
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.service.routing.modes import Mode
 from mpqueue.service.serving.journal import Journal
 from mpqueue.service.stream.lane_stream import LaneStream
@@ -34,8 +34,8 @@ class Checkpoints:
 
     def __init__(self, journal: Journal, stream: LaneStream, mode: Mode) -> None:
         self._journal, self._stream, self._mode = journal, stream, mode
-        # At most two places: the next checkpoint, and the newest place. All others would only use memory.
-        self._noted: list[Place] = []
+        # At most two points: the next checkpoint, and the newest point. All others would only use memory.
+        self._noted: list[ResumePoint] = []
         self._noted_at = time.monotonic()
         self._taken: dict[int, set[int]] = {}
         self._written = 0  # the position of the latest checkpoint
@@ -60,13 +60,13 @@ class Checkpoints:
             OSError: The journal cannot be written.
         """
         self._add(position, who)
-        # A batch before the place can complete it, too, but some later batch then triggers the check. This test is
+        # A batch before the point can complete it, too, but some later batch then triggers the check. This test is
         # cheap, and the frontier is not: each taken batch passes here.
         if self._noted and position + 1 >= self._noted[0].position:
             frontier = self._frontier.position(self._journal.present)
             # All batches before a checkpoint must be taken: the restarted server never computes them again, so an
             # untaken one would be lost.
-            passed = [place for place in self._noted if place.position <= frontier]
+            passed = [point for point in self._noted if point.position <= frontier]
             if passed:
                 self._noted = self._noted[len(passed) :]
                 self._write(passed[-1])
@@ -74,22 +74,22 @@ class Checkpoints:
         if now - self._noted_at < BETWEEN_S:
             return
         self._noted_at = now
-        # At most once per interval: the place contains a snapshot of each lane, which may be large.
-        place = self._stream.lane_place()
-        if place.position > self._written:
+        # At most once per interval: the point contains a snapshot of each lane, which may be large.
+        point = self._stream.lane_point()
+        if point.position > self._written:
             # Keep the first place until it is passed: replacing it each time would postpone the checkpoint forever.
-            self._noted = [*self._noted[:1], place]
+            self._noted = [*self._noted[:1], point]
 
     def _add(self, position: int, who: int) -> None:
         self._taken.setdefault(who, set()).add(position)
         self._frontier.add(position, who)
 
-    def _write(self, place: Place) -> None:
-        self._written = place.position
-        # Drop the positions before the place, which no consumer needs. This bounds the file in an endless epoch, too.
+    def _write(self, point: ResumePoint) -> None:
+        self._written = point.position
+        # Drop the positions before the point, which no consumer needs. This bounds the file in an endless epoch, too.
         for who, positions in self._taken.items():
             latest = max(positions)
             # Keep the latest position of each holder: the number of batches that a rank has taken follows from it.
-            self._taken[who] = {position for position in positions if position >= place.position} | {latest}
+            self._taken[who] = {position for position in positions if position >= point.position} | {latest}
         pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
-        self._journal.begin(place.epoch, None, pairs, place)
+        self._journal.begin(point.epoch, None, pairs, point)

@@ -136,7 +136,7 @@ class Deliveries:
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
             # An endless stream continues where the previous epoch stopped.
-            self._journal.begin(epoch, self.stream.source_state(), lanes=self.stream.next_place())
+            self._journal.begin(epoch, self.stream.source_state(), lanes=self.stream.next_point())
         if self._checkpoints is not None:
             self._checkpoints.begin()
 

@@ -9,7 +9,7 @@ Any other damage is an error, because the records after it would be lost.
 
 The server appends a record for each taken batch, before the consumer can receive the next one, and for each arrival and
 departure of a consumer. At each epoch it writes a new file and renames it over the old one, so the file covers one
-epoch. For a stream with lanes, it also does so in the middle of an epoch: the head then contains the place to resume
+epoch. For a stream with lanes, it also does so in the middle of an epoch: the head then contains the point to resume
 from, with snapshots (`mpqueue.service.serving.checkpoints`).
 
 Written data survives a crash of the process without a sync. A new file is synced before it replaces the old one, so a
@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.errors import ServiceError
 from mpqueue.plan.ids.history import NO_HISTORY, History
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import LaneStart
 from mpqueue.service.routing.modes import Mode
 from mpqueue.service.routing.rules import Rules
@@ -98,7 +98,7 @@ class Recovered:
     taken: dict[int, set[int]] = field(default_factory=dict)
     survivors: dict[int, Survivor] = field(default_factory=dict)
     state: Any = None
-    lanes: Place | None = None
+    lanes: ResumePoint | None = None
     history: History = NO_HISTORY
 
     def count_of(self, rank: int, world: int) -> int:
@@ -153,18 +153,18 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = f", {error.filename}" if error.filename not in {None, path} else ""
-        text = f"the journal cannot be written ({error.strerror}{place}): fix that and restart the server"
+        where = f", {error.filename}" if error.filename not in {None, path} else ""
+        text = f"the journal cannot be written ({error.strerror}{where}): fix that and restart the server"
         raise OSError(error.errno, text, path) from error
 
 
-def place_in(recovered: Recovered, mode: Mode) -> Place:
-    """Return the place where a stream resumes: no consumer needs a batch before it."""
+def point_in(recovered: Recovered, mode: Mode) -> ResumePoint:
+    """Return the point where a stream resumes: no consumer needs a batch before it."""
     least = 0 if recovered.lanes is None else recovered.lanes.position  # all before it was taken
     frontier = mode.make_frontier(least)
     for who, position in recovered.pairs():
         frontier.add(position, who)
-    return Place(recovered.epoch, frontier.position(recovered.survivors), frontier.ahead())
+    return ResumePoint(recovered.epoch, frontier.position(recovered.survivors), frontier.ahead())
 
 
 def read_journal(path: str) -> Recovered | None:
@@ -233,15 +233,15 @@ def _unpack_state(packed: Any) -> Any:
     return None if packed is None else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
-def _pack_lanes(place: Place) -> dict[str, Any]:
-    """Return a place in lanes in a form for JSON."""
-    starts = [[at, None if state is None else base64.b64encode(state).decode()] for at, state in place.starts]
-    return {"position": place.position, "counts": place.counts, "starts": starts, "ends": place.ends}
+def _pack_lanes(point: ResumePoint) -> dict[str, Any]:
+    """Return a point in lanes in a form for JSON."""
+    starts = [[at, None if state is None else base64.b64encode(state).decode()] for at, state in point.starts]
+    return {"position": point.position, "counts": point.counts, "starts": starts, "ends": point.ends}
 
 
-def _unpack_lanes(epoch: int, packed: dict[str, Any]) -> Place:
+def _unpack_lanes(epoch: int, packed: dict[str, Any]) -> ResumePoint:
     starts = [LaneStart(at, None if state is None else base64.b64decode(state)) for at, state in packed["starts"]]
-    return Place(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
+    return ResumePoint(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
 
 
 def _records(path: str, data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
@@ -308,7 +308,7 @@ class Journal:
         epoch: int,
         state: Any,
         taken: Iterable[tuple[int, int]] = (),
-        lanes: Place | None = None,
+        lanes: ResumePoint | None = None,
     ) -> None:
         """Write a new file for an epoch that begins or continues.
 

@@ -27,7 +27,7 @@ from mpqueue.service.routing.rules import Rules
 from mpqueue.service.serving.admission import Admission
 from mpqueue.service.serving.checkpoints import Checkpoints
 from mpqueue.service.serving.deliveries import Deliveries
-from mpqueue.service.serving.journal import Journal, Recovered, job_of, lock_journal, place_in, read_journal
+from mpqueue.service.serving.journal import Journal, Recovered, job_of, lock_journal, point_in, read_journal
 from mpqueue.service.serving.loop import Loop
 from mpqueue.service.serving.reports import ServerStatistics, statistics_of
 from mpqueue.service.stream.lane_stream import LaneStream
@@ -176,7 +176,7 @@ class Server(Redirected, Fixed):
         return self
 
     def _recover(self) -> tuple[Stream, Recovered]:
-        """Return the stream at its place, and the contents of the journal."""
+        """Return the stream at its point, and the contents of the journal."""
         recovered = None if self._journal_path is None else read_journal(self._journal_path)
         if recovered is None:
             return self._make_stream(), Recovered()
@@ -188,8 +188,8 @@ class Server(Redirected, Fixed):
                 "options, or another journal"
             )
         recovered.renumber(has_ranks=self._rules.mode.num_ranks > 0)
-        place, history = place_in(recovered, self._rules.mode), self._history_after(recovered)
-        stream = self._make_stream(seed=seed, start=StreamStart(place, recovered.lanes, history))
+        point, history = point_in(recovered, self._rules.mode), self._history_after(recovered)
+        stream = self._make_stream(seed=seed, start=StreamStart(point, recovered.lanes, history))
         # Load the state before the workers start, because they receive a copy of the source then.
         if recovered.state is not None:
             stream.job.source.load_state_dict(recovered.state)
@@ -211,16 +211,16 @@ class Server(Redirected, Fixed):
         plan, world = self._stream.plan, self._rules.mode.num_shares
         latest = max((position for _, position in recovered.pairs()), default=-1)
         # A consumer has one more batch than the journal, if it was attached.
-        place = At(recovered.epoch, (latest // world + 1 + bool(recovered.survivors)) * world, world)
+        point = At(recovered.epoch, (latest // world + 1 + bool(recovered.survivors)) * world, world)
         # Batches of the epoch are computed again, and an element less would move the others to other batches.
-        if not plan.has_index and (place.batch or recovered.lanes is not None):
-            if plan.ends_by_count and history.with_exclusion(place, added) is not history:
+        if not plan.has_index and (point.batch or recovered.lanes is not None):
+            if plan.ends_by_count and history.with_exclusion(point, added) is not history:
                 raise ServiceError(
                     f"the journal {self._journal_path} is in the middle of an endless stream, and cannot leave out "
                     "more samples: pass the same exclude=, or use another journal"
                 )
-            place = At(recovered.epoch + 1, 0, world)
-        return history.with_exclusion(place, added)
+            point = At(recovered.epoch + 1, 0, world)
+        return history.with_exclusion(point, added)
 
     def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
@@ -245,12 +245,12 @@ class Server(Redirected, Fixed):
             checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, journal, timeline, checkpoints)
-        place = place_in(recovered, mode)
+        point = point_in(recovered, mode)
         # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
         # ones.
         had = [recovered.count_of(rank, mode.num_ranks) for rank in range(mode.num_ranks)]
         core = Core(
-            rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
+            rules, deliveries, epoch=recovered.epoch, had=had, frontier=point.position,
             has_opened=recovered.epoch > 0 or bool(recovered.taken),
         )  # fmt: skip
         admission = Admission(core, journal, self._job, self._welcome, stream.ring_fd, deliveries.journal_taken)

@@ -1,7 +1,7 @@
 """The engine of a server with a stream as its source: elements of virtual shards (lanes), each after the one before it.
 
 Consumers and the journal count the batches of an epoch over all lanes, in the order of delivery. A batch cannot be
-computed by its position alone. So a restarted server begins at an earlier place with snapshots of the lanes, and drops
+computed by its position alone. So a restarted server begins at an earlier point with snapshots of the lanes, and drops
 the batches that were taken.
 """
 
@@ -9,7 +9,7 @@ from typing import cast
 
 from mpqueue.backends.job import Job
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.service.routing.routing import BatchHandle, Failure
 from mpqueue.service.stream.stream import Stream, StreamStart
 from mpqueue.system.log import warn
@@ -28,12 +28,12 @@ class LaneStream(Stream):
 
     def __init__(self, job: Job, start: StreamStart) -> None:
         # A resumed stream: the first position that a consumer still needs, and the taken positions after it.
-        plan, first = job.plan, start.place
+        plan, first = job.plan, start.point
         self._missing_from, self._given = first.position, frozenset(first.ahead)
         self._is_resumed = self._missing_from > 0 or bool(self._given)
         self._has_warned = False
-        place, history = start.lane_place or Place(first.epoch), start.history
-        super().__init__(job, StreamStart(place, history=history.before(place.epoch, place.position, 1)))
+        point, history = start.lane_point or ResumePoint(first.epoch), start.history
+        super().__init__(job, StreamStart(point, history=history.before(point.epoch, point.position, 1)))
         self.history, self.is_endless = history, plan.ends_by_count
         # The positions are assigned when the batches are taken.
         self.is_ordered = True
@@ -53,35 +53,35 @@ class LaneStream(Stream):
     def _enter(self, epoch: int) -> None:
         pipeline = self._pipeline
         # Exclusions that begin with the epoch after a restart. The workers get the changed source.
-        if epoch > self._place.epoch and self.plan.history is not self.history:
+        if epoch > self._point.epoch and self.plan.history is not self.history:
             self.plan.source.follow(self.history)
-            pipeline.epochs.restart_at(Place(epoch), refresh=True)
+            pipeline.epochs.restart_at(ResumePoint(epoch), refresh=True)
             self._follow(self.history)  # the last step: after an error, this method is called again
         elif pipeline.progress.epoch == epoch or not self.is_endless:
             super()._enter(epoch)
         else:
-            # The previous epoch was abandoned. An endless stream continues at its current place.
+            # The previous epoch was abandoned. An endless stream continues at its current point.
             pipeline.epochs.begin(epoch)
             if (
                 pipeline.progress.epoch != epoch
-            ):  # a failure in the middle of the work has left the pipeline at its place
-                pipeline.epochs.restart_at(pipeline.progress.place()._replace(epoch=epoch, position=0))
+            ):  # a failure in the middle of the work has left the pipeline at its point
+                pipeline.epochs.restart_at(pipeline.progress.point()._replace(epoch=epoch, position=0))
 
     def _request(self, epoch: int) -> None:
         if self.is_endless:
             super()._request(epoch)
 
-    def next_place(self) -> Place | None:
-        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
-        return self._pipeline.progress.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
+    def next_point(self) -> ResumePoint | None:
+        """Return the point where the next epoch of an endless stream begins; None for the beginning of the source."""
+        return self._pipeline.progress.point()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
-    def lane_place(self) -> Place:
-        """Return a place of the open epoch after yielded batches only, with the snapshots of its lanes."""
-        return self._pipeline.progress.place()._replace(epoch=self.epoch, position=self.count)
+    def lane_point(self) -> ResumePoint:
+        """Return a point of the open epoch after yielded batches only, with the snapshots of its lanes."""
+        return self._pipeline.progress.point()._replace(epoch=self.epoch, position=self.count)
 
     @property
     def count(self) -> int:
-        """Number of handles and failures yielded in the open epoch, including the ones before its starting place."""
+        """Number of handles and failures yielded in the open epoch, including the ones before its starting point."""
         progress = self._pipeline.progress
         if progress.epoch == self.epoch:
             return progress.position
@@ -102,7 +102,7 @@ class LaneStream(Stream):
 
     def _is_given(self, position: int) -> bool:
         """Return whether a batch of a resumed stream was taken from the previous server."""
-        if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
+        if self.epoch != self._point.epoch or position > max(self._given, default=self._missing_from):
             self._is_resumed = False
             return False
         return position < self._missing_from or position in self._given
@@ -110,11 +110,11 @@ class LaneStream(Stream):
     def _end(self) -> BatchHandle | Failure | None:
         order, title = cast("StreamOrder", self.plan.order), self.plan.source.title
         if not self.is_endless:
-            warning = order.no_batches(self._pipeline.progress.place(), title)
+            warning = order.no_batches(self._pipeline.progress.point(), title)
             if warning and not self._has_warned:
                 self._has_warned = True
                 warn(warning)
         # An endless stream without elements would restart forever.
         elif not self.count:
-            return self._failed(order.impossible_epoch(self._pipeline.progress.place(), title), None)
+            return self._failed(order.impossible_epoch(self._pipeline.progress.point(), title), None)
         return super()._end()

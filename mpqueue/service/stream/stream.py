@@ -46,7 +46,7 @@ from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.ids.history import NO_HISTORY, History
 from mpqueue.plan.order.rules import warn_of_idle
-from mpqueue.plan.position.cursors import Place, WorkItem
+from mpqueue.plan.position.cursors import ResumePoint, WorkItem
 from mpqueue.service.protocol.records import PARTIAL
 from mpqueue.service.routing.routing import BatchHandle, Failure
 from mpqueue.system.descriptors import descriptors
@@ -171,14 +171,14 @@ class StreamStart(NamedTuple):
     """The beginning of a stream.
 
     Attributes:
-        place: The first batch that a consumer needs, and batches after it that were taken.
-        lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
-            batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
+        point: The first batch that a consumer needs, and batches after it that were taken.
+        lane_point: For a stream with lanes, the start of the computation up to ``point``; batches in between, and
+            batches listed as ahead of ``point``, are dropped. None for the beginning of the epoch.
         history: The exclusions.
     """
 
-    place: Place = Place()
-    lane_place: Place | None = None
+    point: ResumePoint = ResumePoint()
+    lane_point: ResumePoint | None = None
     history: History = NO_HISTORY
 
 
@@ -248,9 +248,9 @@ class Stream:
 
     def __init__(self, job: Job, start: StreamStart) -> None:
         self.is_ordered = bool(job.options.ordered)
-        self.job, self._place, self.history = job, start.place, start.history
+        self.job, self._point, self.history = job, start.point, start.history
         self._follow(self.history)
-        self.epoch, self.has_ended = self._place.epoch, True
+        self.epoch, self.has_ended = self._point.epoch, True
         self.slots = SharedSlots()
         self.ring_fd = -1
         self._session = Session(ends_epochs=False)
@@ -300,18 +300,18 @@ class Stream:
     # -- Life
 
     def start(self) -> None:
-        """Start the workers, which begin with the epoch of the place.
+        """Start the workers, which begin with the epoch of the point.
 
         Raises:
             OSError: There are not enough processes, descriptors or memory. All resources are released then.
             Exception: See `mpqueue.loader.session.Session.start`.
         """
-        plan, job, place = self.plan, self.job, self._place
+        plan, job, point = self.plan, self.job, self._point
         backend = job.options.backend
         warn_of_idle(plan.order.lanes, plan.order.ranks, job.workers)
         cursor = plan.cursor(job.workers, backend, plan.order.draws())
-        cursor.last_epoch = place.epoch
-        pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, place)
+        cursor.last_epoch = point.epoch
+        pipeline = self._session.start(job, cursor, backend, job.options.max_queue_size, point)
         try:
             self._use(pipeline)
         except BaseException:
@@ -389,7 +389,7 @@ class Stream:
         return self._pipeline.ledger.cursor.length_of(self.epoch)
 
     def _open(self) -> BaseException | None:
-        """Move the pipeline to the place in the epoch; return the exception that prevents it."""
+        """Move the pipeline to the point in the epoch; return the exception that prevents it."""
         pipeline = self._pipeline
         self._is_open = False
         try:
@@ -402,19 +402,19 @@ class Stream:
         return None
 
     def _enter(self, epoch: int) -> None:
-        """Move the pipeline to its place in an epoch."""
+        """Move the pipeline to its point in an epoch."""
         pipeline = self._pipeline
         if pipeline.progress.epoch != epoch:
-            pipeline.epochs.restart_at(Place(epoch))  # the previous epoch was abandoned
+            pipeline.epochs.restart_at(ResumePoint(epoch))  # the previous epoch was abandoned
 
     def _request(self, epoch: int) -> None:
         """Make the pipeline yield an epoch that has a length."""
         # Do not prefetch past the first epoch before a second one is requested, as in a `Loader`.
-        self._pipeline.epochs.bound(epoch, goes_on=epoch != self._place.epoch)
+        self._pipeline.epochs.bound(epoch, goes_on=epoch != self._point.epoch)
         self._pipeline.epochs.hand_out(epoch)
 
-    def next_place(self) -> Place | None:
-        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
+    def next_point(self) -> ResumePoint | None:
+        """Return the point where the next epoch of an endless stream begins; None for the beginning of the source."""
         return None
 
     def finish_epoch(self) -> None:

@@ -42,7 +42,7 @@ def read_areas() -> list[Area]:
 def area_of(line: str) -> Area:
     """Return the area that a line describes."""
     # At most five splits, because a path may contain blanks. The kernel writes a line break in it as \012.
-    place, permissions, offset, _device, inode, *path = line.rstrip("\n").split(maxsplit=5)
-    first, _, end = place.partition("-")
+    position, permissions, offset, _device, inode, *path = line.rstrip("\n").split(maxsplit=5)
+    first, _, end = position.partition("-")
     name = path[0].replace("\\012", "\n") if path else ""
     return Area(int(first, 16), int(end, 16), permissions, int(offset, 16), int(inode), name)

@@ -38,7 +38,7 @@ class SharedFile(NamedTuple):
 
     file: OpenFile
     flags: int
-    place: int
+    position: int
 
 
 def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
@@ -68,14 +68,14 @@ def _files() -> Iterator[tuple[OpenFile, int]]:
         if fd <= 2:  # standard streams are shared on purpose, even if they are files
             continue
         with contextlib.suppress(OSError):  # the folder's own descriptor, or closed by another thread
-            if _has_place(fd):
+            if _has_position(fd):
                 yield _open_file(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 def can_reopen(fd: int) -> bool:
     """Return whether a child could reopen the descriptor: not if it is not a file, or access is denied by now."""
     try:
-        if _has_place(fd):
+        if _has_position(fd):
             os.close(_open_again(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS))
             return True
     except OSError:
@@ -85,7 +85,7 @@ def can_reopen(fd: int) -> bool:
 
 def reopen(files: Iterable[SharedFile]) -> None:
     """Replace each open file in the child by its own one, at the same position."""
-    for file, flags, place in files:
+    for file, flags, position in files:
         fd = file.fd
         # If access is denied by now, the file remains shared: for a file of the source, an error was raised before.
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def reopen(files: Iterable[SharedFile]) -> None:
                 continue  # another thread has closed it between the record and the fork, and the number was reused
             own = _open_again(fd, flags)
             try:
-                os.lseek(own, place, os.SEEK_SET)
+                os.lseek(own, position, os.SEEK_SET)
                 # Replaced in one step. Between a `close` and an `open` the number would be free, and could go to
                 # another file.
                 os.dup2(own, fd, inheritable=os.get_inheritable(fd))
@@ -106,7 +106,7 @@ def _open_file(fd: int) -> OpenFile:
     return OpenFile(fd, status.st_dev, status.st_ino)
 
 
-def _has_place(fd: int) -> bool:
+def _has_position(fd: int) -> bool:
     mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 

@@ -41,7 +41,7 @@ class Parent(NamedTuple):
     Attributes:
         pid: Its process id.
         name: Its name.
-        identity: Its place in the tree of processes.
+        identity: Its position in the tree of processes.
         config: The settings that its children inherit; empty if it has not imported `multiprocessing`.
         start_method: The start method that its program has chosen; None for the default.
         tracker: The descriptor of its resource tracker, or None.

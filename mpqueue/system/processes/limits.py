@@ -101,8 +101,8 @@ def _mounted(mounts: Path, controller: str | None) -> Iterator[tuple[Path, str]]
         kind, _, rest = after.partition(" ")
         options = rest.rpartition(" ")[2].split(",")
         if kind == "cgroup2" if controller is None else kind == "cgroup" and controller in options:
-            root, place = (_unescaped(word) for word in before.split(" ")[3:5])
-            yield Path(place), root
+            root, position = (_unescaped(word) for word in before.split(" ")[3:5])
+            yield Path(position), root
 
 
 def _unescaped(word: str) -> str:

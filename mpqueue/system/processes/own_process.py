@@ -16,7 +16,7 @@ _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 class ProcessMark(Protocol):
     """A sequence with a first element that is not 0 in the process that created it, and 0 in its forked children."""
 
-    def __getitem__(self, place: int, /) -> int:
+    def __getitem__(self, position: int, /) -> int:
         """Return the element."""
 
 
@@ -26,7 +26,7 @@ class _MarkByProcessId:
     def __init__(self) -> None:
         self._process_id = os.getpid()
 
-    def __getitem__(self, place: int, /) -> int:
+    def __getitem__(self, position: int, /) -> int:
         return os.getpid() == self._process_id
 
 

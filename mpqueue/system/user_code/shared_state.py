@@ -46,9 +46,9 @@ def constancy(value: Any) -> bool | None:
         return None  # its attribute describes its instances
     # Not by `getattr`, which runs the code of lazy objects and proxies for a missing attribute.
     attributes = getattr(value, "__dict__", None)
-    places: list[Mapping[str, Any]] = [attributes] if isinstance(attributes, dict) else []
-    places += [vars(kind) for kind in type(value).__mro__]
-    declared = next((place["constant"] for place in places if "constant" in place), None)
+    positions: list[Mapping[str, Any]] = [attributes] if isinstance(attributes, dict) else []
+    positions += [vars(kind) for kind in type(value).__mro__]
+    declared = next((position["constant"] for position in positions if "constant" in position), None)
     if hasattr(type(declared), "__get__"):  # a property, or a slot
         declared = getattr(value, "constant", None)
     return declared if isinstance(declared, bool) else None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.examples.vectorized import MARGIN, Places
+from mpqueue.examples.vectorized import MARGIN, Offsets
 from mpqueue.tf1.parsing.csv_fields import CsvFormat
 
 _Letters = NDArray[np.uint8]
@@ -27,8 +27,8 @@ class CutBatch(NamedTuple):
     """
 
     memory: bytes
-    starts: Places
-    ends: Places
+    starts: Offsets
+    ends: Offsets
 
     @property
     def num_records(self) -> int:
@@ -81,7 +81,7 @@ def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:
     return outside
 
 
-def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_format: CsvFormat) -> Places | None:
+def _wanted(end_letters: _Letters, ends: Offsets, records: list[bytes], csv_format: CsvFormat) -> Offsets | None:
     """Return the indices of the fields to read, shape [columns, records]; None if a record has a wrong number."""
     last_fields = np.flatnonzero(end_letters == _LINE_BREAK)
     lengths = np.fromiter(map(len, records), np.int64, len(records))
@@ -96,7 +96,7 @@ def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_forma
     return numbers[:, np.newaxis] + first_fields
 
 
-def _are_whole(letters: _Letters, starts: Places, ends: Places) -> bool:
+def _are_whole(letters: _Letters, starts: Offsets, ends: Offsets) -> bool:
     """Return whether each field is free of quotes or enclosed in its only two quotes."""
     ends = ends[letters[starts] == _QUOTE]
     closed = letters[ends - 1] == _QUOTE

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqueue.examples.vectorized import Mask, Places, Words
+from mpqueue.examples.vectorized import Mask, Offsets, Words
 
 _U64 = np.uint64
 _ZEROS = _U64(0x3030303030303030)
@@ -39,8 +39,8 @@ class Fields(NamedTuple):
 
     front: Words
     rest: Words
-    rest_length: Places
-    rest_starts: Places
+    rest_length: Offsets
+    rest_starts: Offsets
     has_point: Mask
     negative: Mask
     plain: Mask
@@ -50,7 +50,7 @@ class Fields(NamedTuple):
         return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each array keeps its type
 
 
-def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
+def read_fields(words: Words, starts: Offsets, ends: Offsets) -> Fields:
     """Read fields as digits.
 
     Args:
@@ -122,7 +122,7 @@ def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64],
     known[places] = good
 
 
-def _bytes_before_point(words: Words) -> Places:
+def _bytes_before_point(words: Words) -> Offsets:
     """Return the number of bytes before the first point of each word, or 8 without a point."""
     # A zero byte is detected by adding 127, which never carries into the next byte: its top bit remains 0.
     others = words ^ _POINTS
@@ -141,7 +141,7 @@ def _bytes_before_point(words: Words) -> Places:
     return first.view(np.int64)
 
 
-def _digits(words: Words, lengths: Places) -> tuple[Words, Words]:
+def _digits(words: Words, lengths: Offsets) -> tuple[Words, Words]:
     """Return the number in the first ``lengths`` bytes of each word, and nonzero bits where a byte is not a digit.
 
     Operations are in place. Otherwise each step would allocate an array and return it to the system, which took half of

@@ -176,10 +176,10 @@ class EventLoop:
             self._asked_at = now
             self.call(self._answer)
         elif now - self._asked_at >= stuck.BLOCKED_S:
-            place, shown = _blocked_at(sys._current_frames().get(self._thread.ident or 0))
-            if place not in self._told:
-                self._told.add(place)
-                stuck.tell(stuck.blocked_text(f"{place[0]}:{place[1]}", shown))
+            position, shown = _blocked_at(sys._current_frames().get(self._thread.ident or 0))
+            if position not in self._told:
+                self._told.add(position)
+                stuck.tell(stuck.blocked_text(f"{position[0]}:{position[1]}", shown))
 
     def _answer(self) -> None:
         self._answered_at = time.monotonic()
@@ -187,15 +187,15 @@ class EventLoop:
 
 def _blocked_at(frame: FrameType | None) -> tuple[tuple[str, int], str]:
     """Return the file and line of the coroutine that runs, and its stack."""
-    place, frames = ("the source", 0), traceback.StackSummary()
+    position, frames = ("the source", 0), traceback.StackSummary()
     for each, line in () if frame is None else traceback.walk_stack(frame):  # from the innermost frame outwards
         package = each.f_globals.get("__name__", "").partition(".")[0]
         if package in _LOOPS:
             break
         if package != "mpqueue":
-            place = each.f_code.co_filename, line
-            frames.append(traceback.FrameSummary(*place, each.f_code.co_name))
-    return place, "".join(traceback.StackSummary.from_list(frames[::-1]).format())
+            position = each.f_code.co_filename, line
+            frames.append(traceback.FrameSummary(*position, each.f_code.co_name))
+    return position, "".join(traceback.StackSummary.from_list(frames[::-1]).format())
 
 
 class _WithoutChildren(Coroutine[Any, Any, Any]):

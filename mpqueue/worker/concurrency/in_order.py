@@ -128,8 +128,8 @@ class InOrder:
         call = self._pending[0]
         # Kept in `_pending` while waiting: after an interrupt, `__exit__` must still find the call.
         if not self._wait(call, self._until or None):
-            place, index = call.arguments[:2]
-            raise SampleHung(place, index, self._timeout_s or 0.0, call.stack())
+            position, index = call.arguments[:2]
+            raise SampleHung(position, index, self._timeout_s or 0.0, call.stack())
         self.beside_ns += call.ns
         self._window.count -= 1
         self._window.pause -= 1

@@ -16,9 +16,9 @@ BLOCKED_S = 1.0
 AWAITS_S = 5.0
 
 
-def sample_text(place: int, index: Any) -> str:
+def sample_text(position: int, index: Any) -> str:
     """Return the description of a sample."""
-    return f"the sample of index {index!r}, at place {place} of the epoch"
+    return f"the sample of index {index!r}, at place {position} of the epoch"
 
 
 def element_text(*arguments: Any) -> str:
@@ -30,14 +30,14 @@ class SampleHung(BaseException):
     """A sample took longer than ``batch_timeout``: it is not an error of the source, and the batch is tried again.
 
     Args:
-        place: The sample's place in the epoch.
+        position: The sample's position in the epoch.
         index: Its index.
         timeout_s: The time.
         stack: Where the sample waits.
     """
 
-    def __init__(self, place: int, index: Any, timeout_s: float, stack: str) -> None:
-        super().__init__(f"{sample_text(place, index)}, took over {timeout_s:g} s")
+    def __init__(self, position: int, index: Any, timeout_s: float, stack: str) -> None:
+        super().__init__(f"{sample_text(position, index)}, took over {timeout_s:g} s")
         self._timeout_s, self._stack = timeout_s, stack
 
     def as_timeout(self, index: int, epoch: int) -> BatchTimeout:

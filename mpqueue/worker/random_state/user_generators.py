@@ -114,7 +114,7 @@ def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
         generator.seed(int.from_bytes(sequence.generate_state(4).tobytes(), "little"))
     elif isinstance(generator, np.random.Generator):
         bits = generator.bit_generator
-        # The state and not the object is replaced: the source refers to the object, possibly from several places.
+        # The state and not the object is replaced: the source refers to the object, possibly from several positions.
         bits.state = type(bits)(sequence).state
     elif isinstance(generator, np.random.RandomState):
         state: Any = np.random.MT19937(sequence).state

@@ -41,8 +41,8 @@ class CoroutineSampleRunner(InFlightRunner):
         self._in_flight.look()
         return self._join_all(epoch, listed.first, listed.indices, samples)
 
-    def _find_whole(self, epoch: int, place: int) -> BatchIndices | None:
-        batch = self._find_ahead(epoch, place)
+    def _find_whole(self, epoch: int, position: int) -> BatchIndices | None:
+        batch = self._find_ahead(epoch, position)
         return None if batch is None else batch._replace(listed=whole(batch.listed))
 
     async def _all_in_one(self, getitems: Callable[[Any], Awaitable[Any]], indices: list[Any]) -> list[Any]:

@@ -87,17 +87,17 @@ class Elements:
     def _batch(self, epoch: int, number: int, plan: Batching, stages: Stages | None) -> Any:
         size = plan.batch_size
         assert size is not None
-        # Random numbers follow from an element's place, so they do not depend on the batch size.
+        # Random numbers follow from an element's position, so they do not depend on the batch size.
         first = number * size
         skipped: list[Skipped] = []
         samples: list[Any] = []
         has_ended = False
-        for place in range(first, first + size):
+        for position in range(first, first + size):
             try:
-                sample = self.element(epoch, place)
+                sample = self.element(epoch, position)
                 # Raised here, not at collation, so that only this element is left out.
                 if sample is None and plan.skips and plan.collate is None:
-                    raise self._refuse_none(place)
+                    raise self._refuse_none(position)
             except StreamEnd:
                 # The rest is a smaller batch. The next call raises the end again.
                 has_ended = True
@@ -105,7 +105,7 @@ class Elements:
             except BaseException as error:
                 if not (plan.skips and skips_sample(error)):
                     raise
-                skipped.append(Skipped.because_of(error, place))
+                skipped.append(Skipped.because_of(error, position))
             else:
                 samples.append(sample)
         if has_ended and (not samples or plan.drops):
@@ -122,5 +122,5 @@ class Elements:
         collation.add_all(samples)
         return collation.finish(range(first, first + len(samples)))
 
-    def _refuse_none(self, place: int) -> TypeError:
-        return no_sample(f"element {place} of {self._name}", "did the code that creates it forget to return?")
+    def _refuse_none(self, position: int) -> TypeError:
+        return no_sample(f"element {position} of {self._name}", "did the code that creates it forget to return?")

@@ -67,11 +67,11 @@ class FixedSeeds:
         self.is_exact = True
         self._seeding: EagerSeeding | None = None  # while this thread seeds the shared generators
 
-    def _begin(self, seed: int, epoch: int, place: int) -> None:
-        self._begin_run(seed, epoch, place)
+    def _begin(self, seed: int, epoch: int, position: int) -> None:
+        self._begin_run(seed, epoch, position)
         if self._seeding is not None:
-            self._seeding.seed(seed, epoch, place)
-            self._held.seed(seed, epoch, place)
+            self._seeding.seed(seed, epoch, position)
+            self._held.seed(seed, epoch, position)
 
     def run(self, compute: Callable[..., T], *arguments: Any) -> T:
         """Return the result of a function that computes elements.

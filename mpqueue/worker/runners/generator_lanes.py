@@ -50,8 +50,8 @@ class _DatasetBegin:
     def __init__(self, begin: BeginBatch) -> None:
         self._begin = begin
 
-    def __call__(self, seed: int, epoch: int, place: int) -> None:
-        self._begin(seed, epoch, place)
+    def __call__(self, seed: int, epoch: int, position: int) -> None:
+        self._begin(seed, epoch, position)
         if self.is_unread:
             torch_info.begin_dataset()
 
@@ -100,7 +100,7 @@ class GeneratorLane:
         is_iterated_after = state is not None and holder is not None and not isinstance(holder, Iterator)
         if is_iterated_after:
             if not continues_at_state(self._opened_at):
-                # The elements before the place are dropped, also elements of earlier epochs of an endless lane.
+                # The elements before the position are dropped, also elements of earlier epochs of an endless lane.
                 state, self.number, self._epoch = None, 0, run.epoch
             run.begin(run.seed, self._epoch, run.lane)
             made, iterator, holder = self._made(state)  # again: the function may return one object each time
@@ -216,7 +216,7 @@ def continues_at_state(open_at: Callable[[Any], tuple[Iterator[Any], Callable[[]
         uninterrupted = state_after(iterator, save)
         found = continued()
         return found == uninterrupted or continued() != found
-    except Exception:  # of the dataset: it is at a place where it raises
+    except Exception:  # of the dataset: it is at a position where it raises
         return True
     finally:
         before.restore()

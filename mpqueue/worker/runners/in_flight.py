@@ -45,7 +45,7 @@ class BatchIndices(NamedTuple):
     def is_same_as(self, other: "BatchIndices") -> bool:
         """Return whether these are the same samples."""
         mine, theirs = self.listed, other.listed
-        if (self.epoch, mine.places) != (other.epoch, theirs.places):
+        if (self.epoch, mine.positions) != (other.epoch, theirs.positions):
             return False
         # Listed indices may be anything, including arrays; then they are the same object.
         return mine.indices is theirs.indices or list(mine.indices) == list(theirs.indices)
@@ -119,7 +119,7 @@ class SamplesInFlight:
 
     def _calls_of(self, helpers: Helping, ask: Callable[[Any], Any], seed: int, batch: BatchIndices) -> InOrder:
         call = helpers.in_context(ask, seed, batch.epoch)
-        samples = zip(batch.listed.places, batch.listed.indices, strict=True)
+        samples = zip(batch.listed.positions, batch.listed.indices, strict=True)
         return InOrder(helpers, call, samples, self._window, self._timeout_s)
 
     def _take_begun(self, helpers: Helping, batch: BatchIndices) -> InOrder | None:
@@ -218,17 +218,17 @@ class InFlightRunner(SampleRunner):
         self._in_flight.forget_begun()
         super().load(source)
 
-    def _find_ahead(self, epoch: int, place: int) -> BatchIndices | None:
+    def _find_ahead(self, epoch: int, position: int) -> BatchIndices | None:
         """Return a batch of this epoch after the present one, or None if unknown."""
         parts, number = self._left, 0
-        while place >= len(parts):  # micro-batches count as batches
-            place -= len(parts)
+        while position >= len(parts):  # micro-batches count as batches
+            position -= len(parts)
             batch = None if self._batch_ahead is None else self._batch_ahead(number)
             if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
                 return None
             _, index, listed = batch
             parts, number = (listed or self._listed(epoch, index)).parts(), number + 1
-        return BatchIndices(epoch, parts[place])
+        return BatchIndices(epoch, parts[position])
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: BatchSamples) -> InOrder:
         # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
@@ -265,7 +265,7 @@ class InFlightRunner(SampleRunner):
 
     def _try_each(self, epoch: int, listed: BatchSamples, ask: Callable[[Any], Any]) -> TriedSamples:
         with self._ask_each(ask, epoch, listed) as calls:
-            tried = self._sorted_out(listed, lambda _place, _index: calls.take())
+            tried = self._sorted_out(listed, lambda _position, _index: calls.take())
         self._in_flight.look()
         return tried
 
@@ -291,5 +291,5 @@ def samples_in_flight(arguments: RunnerArguments, make: Callable[[], Helping], o
     return SamplesInFlight(make, tells, None if arguments.coroutines is None else arguments.coroutines.timeout_s)
 
 
-def _begun(_seed: int, _epoch: int, _place: int) -> None:
+def _begun(_seed: int, _epoch: int, _position: int) -> None:
     """Leave the start of a sample to its helper thread."""

@@ -289,7 +289,7 @@ class LaneRunner(SourceRunner):
         duration of the latest snapshot of any lane counts for all lanes: when each lane measured its own, a stream with
         buffers of 10,000 elements spent 1.2 % of its first seconds on snapshots. Measured in these seconds, in CPU time
         of 16 lanes in two workers with trivial functions: 0.23 % (82 µs each) with a buffer of 1,000 elements, 0.32 %
-        (115 µs each) with 10,000. Without arrays for the places (`mpqueue.dataset.lanes.tokens`) these took 930 µs.
+        (115 µs each) with 10,000. Without arrays for the positions (`mpqueue.dataset.lanes.tokens`) these took 930 µs.
         """
         began, name = clock_ns(), type(current.lane).__name__
         current.worked_ns = -1 << 62  # never due again after a failure, which would repeat

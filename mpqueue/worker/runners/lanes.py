@@ -46,7 +46,7 @@ class LaneRun(NamedTuple):
         num_lanes: Number of lanes over all ranks.
         seed: Seed of the random numbers.
         epoch: Epoch of the random numbers.
-        begin: Called with (seed, epoch, place) before a sample: it sets `mpqueue.rng` and the global generators.
+        begin: Called with (seed, epoch, position) before a sample: it sets `mpqueue.rng` and the global generators.
         skip: Called for each sample that is left out because of an error. If None, errors are raised.
         in_slot: Batches are written into a slot.
         state: A result of `Lane.save`; None if the lane starts at its first element.

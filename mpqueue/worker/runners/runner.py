@@ -79,7 +79,7 @@ class RunnerArguments(NamedTuple):
     Attributes:
         source: The source.
         info: The worker.
-        begin: Called with (seed, epoch, place) before a batch, sample or element.
+        begin: Called with (seed, epoch, position) before a batch, sample or element.
         batching: How samples or elements become batches; None if items or elements are batches.
         in_slot: Batches are written into a slot.
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
@@ -179,7 +179,7 @@ class Runner(SourceRunner):
         """Compute a batch, by its index.
 
         A source that computes listed samples without a plan has a method ``take`` for them. It calls its second
-        argument with (seed, epoch, place) before each sample.
+        argument with (seed, epoch, position) before each sample.
 
         Raises:
             Exception: The error of the source.

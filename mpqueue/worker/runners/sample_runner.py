@@ -1,7 +1,7 @@
 """Runs a source of samples for one worker: computes the samples of a batch, and joins them.
 
-Before each sample its random numbers are set from (seed, epoch, place in the order of all samples). So its numbers do
-not depend on the batch size, or on the number of workers and ranks. Code that computes a whole batch, the source's
+Before each sample its random numbers are set from (seed, epoch, position in the order of all samples). So its numbers
+do not depend on the batch size, or on the number of workers and ranks. Code that computes a whole batch, the source's
 ``__getitems__`` or the user's ``collate``, gets separate numbers, derived from the first sample's position.
 """
 
@@ -177,20 +177,20 @@ class SampleRunner(SourceRunner):
         samples: list[Any] = []
         collation = self._joiner.collation(len(listed.indices), self._refuse_none, self.stages)
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
-        place, index = listed.first, None
-        places = zip(listed.places, listed.indices, strict=True)
+        position, index = listed.first, None
+        positions = zip(listed.positions, listed.indices, strict=True)
         try:
-            for place, index in places:  # the first sample determines how the others are added
-                begin(seed, epoch, place)
+            for position, index in positions:  # the first sample determines how the others are added
+                begin(seed, epoch, position)
                 add(source[index])
                 if collation is not None:
                     add = collation.adder()
                 break
-            for place, index in places:
-                begin(seed, epoch, place)
+            for position, index in positions:
+                begin(seed, epoch, position)
                 add(source[index])
         except BaseException as error:
-            add_note(error, _note_of_sample(index, place))
+            add_note(error, _note_of_sample(index, position))
             raise
         return collation, samples
 
@@ -214,23 +214,23 @@ class SampleRunner(SourceRunner):
     def _try_each(self, epoch: int, listed: BatchSamples, ask: Callable[[Any], Any]) -> TriedSamples:
         """Compute the samples, and continue after errors."""
 
-        def take(place: int, index: Any) -> Callable[[], Any]:
-            self._begin_batch(self._info.seed, epoch, place)
+        def take(position: int, index: Any) -> Callable[[], Any]:
+            self._begin_batch(self._info.seed, epoch, position)
             return partial(ask, index)
 
         return self._sorted_out(listed, take)
 
     def _sorted_out(self, listed: BatchSamples, take: Callable[[int, Any], Callable[[], Any]]) -> TriedSamples:
-        """Call the functions that ``take`` returns for place and index of each sample."""
+        """Call the functions that ``take`` returns for position and index of each sample."""
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
-        for place, index in zip(listed.places, listed.indices, strict=True):
-            ask = take(place, index)  # its errors do not belong to a sample
+        for position, index in zip(listed.positions, listed.indices, strict=True):
+            ask = take(position, index)  # its errors do not belong to a sample
             try:
                 sample = ask()
             except BaseException as error:
-                add_note(error, _note_of_sample(index, place))
+                add_note(error, _note_of_sample(index, position))
                 if not skips_sample(error):
                     raise
                 skipped.append(Skipped.because_of(error, index))
@@ -255,7 +255,7 @@ class SampleRunner(SourceRunner):
 
     def _run_at_once(self, epoch: int, listed: BatchSamples, getitems: Callable[[Any], Any]) -> Any:
         first, indices = listed.first, listed.indices
-        # `~first` is negative, so it never equals a sample's place, which has its own numbers.
+        # `~first` is negative, so it never equals a sample's position, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)
         return self._join_all(epoch, first, indices, all_of(self._source, getitems, list(indices)))
 
@@ -290,8 +290,8 @@ def one_for_each(source: Any, indices: list[Any], made: Iterable[Any]) -> list[A
     return samples
 
 
-def _note_of_sample(index: Any, place: int) -> str:
-    return f"the sample of index {index!r}, at place {place} of the epoch"
+def _note_of_sample(index: Any, position: int) -> str:
+    return f"the sample of index {index!r}, at place {position} of the epoch"
 
 
 def default_collation(

@@ -58,12 +58,12 @@ def test_epochs_and_states_of_a_loader_count_returned_batches(options, error):
             alarms.call(epochs.peek, 0)
             found = one_epoch(enqueuer, alarms)
             state = loader.state_dict()
-            place = state["epoch"], state["position"]
+            position = state["epoch"], state["position"]
             assert found == [0, 1, 2][: len(found)]
             right = {(epoch, len(found)), (epoch + len(found) // 3, 0)}
             # Without any batch, the loader may still be where the previous epoch was left.
-            assert place in right or (not found and place == left)
-            epoch, left = epoch + bool(found), place if found else left
+            assert position in right or (not found and position == left)
+            epoch, left = epoch + bool(found), position if found else left
 
 
 @pytest.mark.parametrize("workers", [0, 1])

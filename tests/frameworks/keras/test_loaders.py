@@ -193,17 +193,20 @@ def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, 
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_last_in_a_fit_is_the_batch_of_the_latest_step(workers, kind):
-    length, places = 4, []
+    length, positions = 4, []
     with Loader(pairs(length), workers=workers, shuffle=True, seed=1) as loader:
 
         def note(*_, **__):
             info = loader.last
-            places.append(info and (info.epoch, info.batch, info.step))
+            positions.append(info and (info.epoch, info.batch, info.step))
             assert (-1 if info is None else info.step) == steps_by(loader.state_dict(), length) - 1
 
         callback = keras.callbacks.LambdaCallback(on_train_begin=note, on_train_batch_end=note)
         fit(accelerate(loader), kind=kind, callbacks=[callback])
-    assert places == [None, *((epoch, batch, epoch * length + batch) for epoch in range(3) for batch in range(length))]
+    assert positions == [
+        None,
+        *((epoch, batch, epoch * length + batch) for epoch in range(3) for batch in range(length)),
+    ]
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -116,7 +116,7 @@ class CountsForItsIterator(data.IterableDataset):
         self.epoch = state["epoch"]
 
 
-class KeepsPlace(data.IterableDataset):
+class KeepsPosition(data.IterableDataset):
     """Begins each epoch where a state was loaded, as Hugging Face's datasets do."""
 
     def __init__(self):
@@ -138,7 +138,7 @@ class Wraps(data.IterableDataset):
     """Counts its epochs, and wraps datasets with the place."""
 
     def __init__(self):
-        self.epoch, self.parts = -1, [KeepsPlace()]
+        self.epoch, self.parts = -1, [KeepsPosition()]
 
     def __iter__(self):
         if self.parts[0].loaded is None:
@@ -265,7 +265,7 @@ COPIES = [lambda loader: loader, copy.copy, copy.deepcopy, lambda loader: pickle
 
 
 @pytest.mark.parametrize("copy_of", COPIES, ids=["same", "copy", "deepcopy", "pickle"])
-@pytest.mark.parametrize("kind", [Counted, KeepsPlace])
+@pytest.mark.parametrize("kind", [Counted, KeepsPosition])
 @pytest.mark.parametrize("num_read", [0, 1, 2])
 def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy_of, num_read):
     _, state, _ = run(lambda: made(kind, "inline"), 1, 2)
@@ -277,7 +277,7 @@ def test_loader_or_its_copy_begins_the_next_epoch_after_a_resumed_one(kind, copy
     loader = copy_of(loader)
     batches = iter(loader)
     state = loader.state_dict()
-    expected = [values([number + 100 * (kind is not KeepsPlace) * epoch for number in range(4)]) for epoch in (2, 3)]
+    expected = [values([number + 100 * (kind is not KeepsPosition) * epoch for number in range(4)]) for epoch in (2, 3)]
     assert [values(batches), values(loader)] == expected
     loader = made(kind, "inline")
     loader.load_state_dict(state)

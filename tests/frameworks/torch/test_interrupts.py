@@ -277,8 +277,8 @@ class Drawing:
 
 
 def state_of_globals():
-    _, keys, place, *_ = np.random.get_state()
-    return random.getstate(), bytes(keys), place, torch.get_rng_state().tolist()
+    _, keys, position, *_ = np.random.get_state()
+    return random.getstate(), bytes(keys), position, torch.get_rng_state().tolist()
 
 
 @pytest.mark.parametrize(

@@ -97,13 +97,13 @@ def values(batches):
     return [batch if isinstance(batch, int) else batch.tolist() for batch in batches]
 
 
-def check_resumes(make, resume, places, num_later=1):
+def check_resumes(make, resume, positions, num_later=1):
     """Take states within the first two epochs, and compare the rest of the epoch and later ones after a resume."""
     loader, states, epochs = make(), [], []
     for epoch in range(2):
         batches, found = iter(loader), []
         for number in itertools.count():
-            if number in places:
+            if number in positions:
                 states.append((epoch, number, pickle.dumps(loader.state_dict())))
             batch = next(batches, None)
             if batch is None:

@@ -116,7 +116,7 @@ class Large:
 
     def __getitem__(self, index):
         self.table[index] += 100  # only in this worker
-        places = [*self.kinds, self.transposed, self.parameter.data, self.table]
+        positions = [*self.kinds, self.transposed, self.parameter.data, self.table]
         lines = open("/proc/self/maps").read().splitlines()
         return {
             "values": [float(self.transposed[index + 10, 1]), *(float(kind[index + 10]) for kind in self.kinds)],
@@ -124,7 +124,7 @@ class Large:
             "strides": self.transposed.stride(),
             "trains": self.parameter.requires_grad and type(self.parameter) is torch.nn.Parameter,
             "same": self.same is self.table,
-            "mapped": [any(holds(line, each.data_ptr()) for line in lines) for each in places],
+            "mapped": [any(holds(line, each.data_ptr()) for line in lines) for each in positions],
         }
 
 

@@ -418,8 +418,8 @@ def test_resume_without_workers_draws_no_numbers_of_the_trainer(make, workers, g
 
 
 def numbers_of_trainer():
-    _, keys, *place = np.random.get_state()
-    return random.getstate(), keys.tolist(), place, torch.get_rng_state().tolist()
+    _, keys, *position = np.random.get_state()
+    return random.getstate(), keys.tolist(), position, torch.get_rng_state().tolist()
 
 
 class Shared(data.IterableDataset):

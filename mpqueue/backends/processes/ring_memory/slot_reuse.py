@@ -48,8 +48,8 @@ class Reuse:
                 continue  # an exchange before has used it
             # The worker that reaches a slot without memory first. Among equals, the one that wrote to this slot before:
             # it has the pages mapped.
-            places = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
-            distance, _, number = min(places, default=(_NEVER, True, 0))
+            positions = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
+            distance, _, number = min(positions, default=(_NEVER, True, 0))
             if distance == _NEVER:
                 return
             self._exchange(workers[number], grant)
@@ -62,7 +62,7 @@ class Reuse:
             return _NEVER
         works = iter(in_flight.values())
         next(works)  # probably being computed
-        return next((place for place, work in enumerate(works) if not work.slot.is_large), _NEVER)
+        return next((position for position, work in enumerate(works) if not work.slot.is_large), _NEVER)
 
     def _exchange(self, worker: WorkerHandle, grant: Grant) -> None:
         work_items = [work.work_item for work in self._pool.take_unread(worker)]

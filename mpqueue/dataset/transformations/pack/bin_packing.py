@@ -46,7 +46,7 @@ class Piece(NamedTuple):
     whole: tuple[Any, ...] = ()
 
     def cut(self, size: int) -> tuple["Piece", "Piece"]:
-        """Return the first ``size`` places, and the rest."""
+        """Return the first ``size`` positions, and the rest."""
         middle = self.start + size
         return (
             Piece(self.token, self.start, middle, tuple([field[:size] for field in self.fields]), self.whole),
@@ -69,7 +69,7 @@ class BestFit:
         self._length, self._bins = length, bins
         self._opened = 0
         self._rows: dict[int, Row] = {}  # by number, oldest first
-        self._space: list[tuple[int, int]] = []  # (free places, number) of each row, sorted
+        self._space: list[tuple[int, int]] = []  # (free positions, number) of each row, sorted
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
         """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
@@ -104,7 +104,7 @@ class BestFit:
     def finish(self) -> list[Row]:
         """Close all rows at the end, and return them with their pieces fitted again, longest first."""
         pieces = [piece for row in self._rows.values() for piece in row]
-        order = {id(piece): place for place, piece in enumerate(pieces)}
+        order = {id(piece): position for position, piece in enumerate(pieces)}
         refitted = BestFit(self._length, len(pieces) + 1)
         rows = [refitted.add(piece)[0] for piece in sorted(pieces, key=lambda piece: piece.start - piece.stop)]
         rows += refitted._rows.values()

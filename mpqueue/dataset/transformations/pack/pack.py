@@ -111,10 +111,10 @@ class PackStage(Applied):
 
     def _add(self, value: Any, token: Token) -> bool:
         """Add a sample to the rows; return True if enough rows are closed."""
-        self._place(value, token)
+        self._position(value, token)
         return len(self._ready) >= self._num_wanted
 
-    def _place(self, value: Any, token: Token) -> None:
+    def _position(self, value: Any, token: Token) -> None:
         fields, whole = self._reader.read(value)
         size = len(fields[0])
         if size > self._length:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpqueue.dataset.transformations.pack.bin_packing import Piece
 from mpqueue.memory.layout import Array
-from mpqueue.samples.leaves import LeafPlace, array_of, is_masked, is_number_list, is_stackable, no_sample
+from mpqueue.samples.leaves import LeafPath, array_of, is_masked, is_number_list, is_stackable, no_sample
 from mpqueue.samples.ragged import Ragged, SegmentObjects, merge_ragged
 
 TOKENS = "tokens"
@@ -127,8 +127,8 @@ class SequenceReader:
         for number, name in enumerate(self._whole):
             parts = [piece.whole[number] for piece in pieces]
             if isinstance(parts[0], np.ndarray):
-                place = LeafPlace([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
-                row[name] = Ragged(*merge_ragged(parts, np.empty, place))
+                leaf = LeafPath([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
+                row[name] = Ragged(*merge_ragged(parts, np.empty, leaf))
             else:
                 row[name] = SegmentObjects(parts)
         return row

@@ -133,7 +133,7 @@ class BalancedOrder(Iterator[Any]):
     def _windows(self, seed: int, indices: Array) -> Windows:
         flat, (count, size) = indices.ravel(), indices.shape
         order = PlainOrder(
-            seed, size, lambda _epoch, _length, places: flat[places], lambda world: Ranks(Shard(0, world)),
+            seed, size, lambda _epoch, _length, positions: flat[positions], lambda world: Ranks(Shard(0, world)),
             lambda _epoch: flat.size, lambda _epoch: count,
         )  # fmt: skip
         return Windows(order, self._balance, self._batches.costs)
@@ -147,7 +147,7 @@ class BalancedOrder(Iterator[Any]):
         return _indices_in(window, at)
 
     def _window(self, number: int, rank: int) -> tuple[Windows, DividedWindow, int]:
-        """Return the window of a batch of a rank, and its place there."""
+        """Return the window of a batch of a rank, and its position there."""
         (count, full), (_, rest) = self._parts
         windows, at = (full, number) if number < count else (rest, number - count)
         found = windows.of(0, at * self._shard.world + rank, FROM_BEGINNING, self._shard.world)
@@ -256,12 +256,12 @@ def _indices_in(window: DividedWindow, at: int) -> list[int]:
 
 
 def _order_of_all(sampler: Any, shard: Shard) -> Array:
-    """Return the indices of all ranks: sample i of rank r at the place ``i * world + r``."""
+    """Return the indices of all ranks: sample i of rank r at the position ``i * world + r``."""
     length = len(sampler) * shard.world
     if isinstance(sampler, DistributedSampler):
         sampler = copy.copy(sampler)
         sampler.rank, sampler.num_replicas, sampler.num_samples = 0, 1, sampler.total_size
-        keys = list(DistributedSampler.__iter__(sampler))  # torchdata's skips the samples before its loaded place
+        keys = list(DistributedSampler.__iter__(sampler))  # torchdata's skips the samples before its loaded position
     else:
         keys = list(itertools.islice(sampler, length + 1))
     if len(keys) > length:

@@ -19,13 +19,13 @@ from mpqueue.frameworks.torch.order.beginning import (
     set_generator,
 )
 from mpqueue.frameworks.torch.order.state import Pass, State
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 
 
 def lanes_of(loader: Any) -> int:
     """Return the number of streams of a loader's iterable-style dataset: from a state, or one per worker."""
     resumed: State | None = getattr(loader, "resumed", None)
-    counts = () if resumed is None or resumed.beginning.shape is not None else resumed.place.counts
+    counts = () if resumed is None or resumed.beginning.shape is not None else resumed.point.counts
     return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
 
 
@@ -35,11 +35,11 @@ def new(loader: Any) -> State:
     The epoch of a sampler is not included: the program sets it before each pass.
     """
     beginning = beginning_of(loader, 0)._replace(generator=generator_state(generator_of(loader)), sampler_epoch=None)
-    return State(beginning, Place(), is_new=True, is_unknown=loader.is_unknown)
+    return State(beginning, ResumePoint(), is_new=True, is_unknown=loader.is_unknown)
 
 
 def begin_unknown(loader: Any, begin_pass: Callable[[], Any]) -> Any:
-    """Begin a pass of torch's own workers, which report no place. Return its iterator.
+    """Begin a pass of torch's own workers, which report no point. Return its iterator.
 
     Args:
         loader: The loader. It may have a state before or after a pass.
@@ -73,7 +73,7 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
     beginning = drawn_at(before, after) if is_eager else after
     if facts is not None:
         beginning = beginning._replace(base_seed=facts.seed)
-    loader.resumed = State(beginning._replace(sampler_epoch=None), Place())
+    loader.resumed = State(beginning._replace(sampler_epoch=None), ResumePoint())
 
 
 def due(loader: Any) -> State | None:
@@ -98,16 +98,16 @@ def leave(loader: Any, left: State) -> None:
     With workers, a sampler is ahead of the returned batches, and may be exhausted. Torch's random samplers then
     draw once more, as at the end of a pass.
     """
-    beginning, place = left.beginning, left.place
-    if place.counts:
+    beginning, point = left.beginning, left.point
+    if point.counts:
         if beginning.shape is None:
-            loader.num_lanes = len(place.counts)
+            loader.num_lanes = len(point.counts)
         if loader.generator is not None and beginning.generator is not None:
             set_generator(loader.generator, beginning.generator)  # used for the seed of the workers
         return
     if loader.generator is None and beginning.sampler is None and beginning.kept is None:
         return
-    num_drawn = None if left.is_over else place.position + loader.num_workers * (loader.prefetch_factor or 0)
+    num_drawn = None if left.is_over else point.position + loader.num_workers * (loader.prefetch_factor or 0)
     sampler = sampler_with_epoch(loader)
     epoch = epoch_of(sampler)
     with at_beginning(loader, beginning):

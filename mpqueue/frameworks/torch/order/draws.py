@@ -1,7 +1,7 @@
 """The draw of a pass from the sampler of its loader, which can begin again.
 
 The pass owns its draw, which does not refer to the loader. A sampler is often a generator, which an exception of a
-signal handler ends: the draw then begins again where the pass began, and returns to its place.
+signal handler ends: the draw then begins again where the pass began, and returns to its point.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from mpqueue.frameworks.torch.order.beginning import (
     sampler_with_epoch,
 )
 from mpqueue.frameworks.torch.order.order import DrawnBatches, SamplerWatch
-from mpqueue.plan.position.cursors import Place
+from mpqueue.plan.position.cursors import ResumePoint
 
 _OF_ORDER = ("generator", "sampler", "batch_sampler", "dataset", "_index_sampler", "_auto_collation")
 
@@ -48,7 +48,7 @@ def _drawn_again(loader: Any, beginning: Beginning, drawn: DrawnBatches) -> Iter
     Raises:
         ValueError: The sampler returns others now, or fewer.
     """
-    sampler, began = sampler_with_epoch(loader), state.State(beginning, Place(), drawn=drawn)
+    sampler, began = sampler_with_epoch(loader), state.State(beginning, ResumePoint(), drawn=drawn)
     epoch = epoch_of(sampler)
     try:
         with at_beginning(loader, beginning):

@@ -103,14 +103,14 @@ def saved_rank(loader: Any) -> int | None:
 class SamplerWatch:
     """Draws the batches of a pass, and compares their fingerprint with the one in the state that the pass resumes from.
 
-    The state of a sampler may be a place in its iteration, as with torchdata's ``StatefulDistributedSampler``.
+    The state of a sampler may be a position in its iteration, as with torchdata's ``StatefulDistributedSampler``.
     Loaded before the pass, it is the end of the previous one. Then the sampler is iterated once more.
 
     Args:
         loader: The loader.
         batches: The iterator of its sampler.
-        known: The batches before the place in the state; None: the pass begins from the start.
-        again: Iterates the sampler once more. None: its state is not such a place.
+        known: The batches before the position in the state; None: the pass begins from the start.
+        again: Iterates the sampler once more. None: its state is not such a position.
         from_beginning: Returns an iterator of the sampler after batches that the pass has drawn. None: it is not known
             where the pass began.
 
@@ -136,7 +136,7 @@ class SamplerWatch:
 
         Raises:
             StopIteration: The sampler is exhausted.
-            ValueError: The batches before the place in the state are others, or fewer.
+            ValueError: The batches before the position in the state are others, or fewer.
             Exception: The error of the sampler.
         """
         try:

@@ -5,7 +5,7 @@ trainer's generator is used at the same moments.
 """
 
 from mpqueue.frameworks.torch.order.order import SamplerWatch
-from mpqueue.frameworks.torch.source.samples import num_places
+from mpqueue.frameworks.torch.source.samples import num_positions
 from mpqueue.frameworks.torch.source.worker import listed_of
 from mpqueue.plan.position.cursors import Drawn, RankStart
 from mpqueue.system.signals.interrupts import is_interrupt
@@ -19,8 +19,8 @@ class PassDraw:
 
     Args:
         watch: The iterator.
-        epoch: The epoch. Random numbers depend on it and on the place in the order.
-        first: Place of the first sample.
+        epoch: The epoch. Random numbers depend on it and on the point in the order.
+        first: Point of the first sample.
         is_batched: The sampler returns lists of indices.
 
     Raises:
@@ -76,9 +76,9 @@ class PassDraw:
             except BaseException as error:
                 self._is_interrupted = is_interrupt(error)
                 raise
-            # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
+            # Points count samples, so that the random numbers of a sample do not depend on the size of batches.
             drawn = Drawn(self._num_batches, listed_of(index, self._epoch, self._num_samples), self._mark)
-            num_samples = self._num_samples + num_places(index, is_batched=self._is_batched)
+            num_samples = self._num_samples + num_positions(index, is_batched=self._is_batched)
             # Assignments alone from here on.
             self._ahead = [*self._ahead, drawn]
             self._num_batches, self._num_samples = self._num_batches + 1, num_samples

@@ -20,10 +20,10 @@ from mpqueue.frameworks.torch.order.accelerate import is_of_ranks, samplers_of
 from mpqueue.frameworks.torch.order.balance import BalancedOrder
 from mpqueue.frameworks.torch.order.beginning import Beginning, sampler_again
 from mpqueue.frameworks.torch.order.ranks import rank_and_world
-from mpqueue.frameworks.torch.source.samples import editor, filled, ids_of, num_places, without
+from mpqueue.frameworks.torch.source.samples import editor, filled, ids_of, num_positions, without
 from mpqueue.frameworks.torch.source.streams import StreamDataset
 from mpqueue.frameworks.torch.source.worker import listed_of
-from mpqueue.loader.questions import GO_BACK, checked_place
+from mpqueue.loader.questions import GO_BACK, checked_point
 from mpqueue.loader.replay import empty_batch
 from mpqueue.plan.ids.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.ids.batch_samples import BatchSamples
@@ -88,7 +88,7 @@ def loaded(loader: Any, found: Mapping[str, Any]) -> LoaderRun:
     """Return the run of a loader after it has loaded a state.
 
     Args:
-        loader: The loader, with the place to resume from.
+        loader: The loader, with the point to resume from.
         found: The state.
     """
     run: LoaderRun = loader._passes or LoaderRun()
@@ -183,9 +183,9 @@ def exclude(loader: Any, ids: Any) -> None:
     run: LoaderRun = loader._passes or LoaderRun()
     begun = run.latest
     if begun is not None:
-        at = At(run.number, begun.batches.place().position, 1)
+        at = At(run.number, begun.batches.point().position, 1)
     else:
-        at = At(run.number + 1, loader.resumed.place.position if _is_midway(loader) else 0, 1)
+        at = At(run.number + 1, loader.resumed.point.position if _is_midway(loader) else 0, 1)
     history = run.history.with_exclusion(at, samples)
     if history is run.history:
         return
@@ -202,7 +202,7 @@ def _checked(loader: Any, method: str, epoch: Any, batch: Any) -> tuple[state.Pa
         ValueError: It is negative, or the dataset is a stream.
         LookupError: It is another pass.
     """
-    epoch, batch = checked_place(epoch, batch)
+    epoch, batch = checked_point(epoch, batch)
     _check_index(loader, method, GO_BACK.format("loader"))
     run = loader._passes
     if run is None or run.latest is None or loader.resumed is not None:
@@ -265,15 +265,15 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[BatchSamples, 
         raise LookupError(f"the sampler ({once[0]}) is an iterator, which cannot be iterated again")
     batches, is_batched, returned = begun.batches, loader._auto_collation, begun.batches.returned()
     known = -1 if returned is None else returned.position
-    drawn, places, number = {}, batches.first, -1
+    drawn, positions, number = {}, batches.first, -1
     try:
         with sampler_again(loader, begun.beginning) as indices:
             # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
             # same order.
             for number, index in enumerate(islice(indices, max(batch, known) + 1)):
                 if number in (batch, known):
-                    drawn[number] = listed_of(index, batches.epoch, places)
-                places += num_places(index, is_batched=is_batched)
+                    drawn[number] = listed_of(index, batches.epoch, positions)
+                positions += num_positions(index, is_batched=is_batched)
         kept = {at: _without_excluded(loader, begun, each, at) for at, each in drawn.items()}
         # Out of order, later exclusions do not concern the batch that was returned.
         ways = [ids_of(each[known], is_batched=is_batched) for each in (drawn, kept) if known in each]

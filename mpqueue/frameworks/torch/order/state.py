@@ -1,4 +1,4 @@
-"""A `DataLoader`'s place in its data, as a state for resuming.
+"""A `DataLoader`'s point in its data, as a state for resuming.
 
 A state contains the beginning of a pass (the state of the generator before the sampler's first draw, the sampler's own
 state if it has one, its epoch from ``set_epoch``) and the progress of the pass. A resumed loader draws the same order
@@ -29,9 +29,9 @@ from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
 from mpqueue.plan.order.streams import StreamOrder
-from mpqueue.plan.position.cursors import Edit, Place
-from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
-from mpqueue.plan.states.saved_states import place_read_from
+from mpqueue.plan.position.cursors import Edit, ResumePoint
+from mpqueue.plan.states.lane_states import as_state, check_epoch_batches, check_shape, plain, point_in, starts_in
+from mpqueue.plan.states.saved_states import point_read_from
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.telemetry.recorder import StartTally
 from mpqueue.telemetry.stats import Statistics
@@ -42,20 +42,20 @@ _OPTIONAL_KEYS = (*_STREAM_KEYS, "balance")  # keys that a state may lack
 
 
 class State(NamedTuple):
-    """The place in a pass.
+    """The point in a pass.
 
     Attributes:
         beginning: The beginning of the pass.
-        place: The progress of the pass.
+        point: The progress of the pass.
         is_left: The rest of the pass will not be requested: the next pass follows.
         is_over: The end of the pass was requested, so its sampler is exhausted, too.
         is_new: The pass has not started. Its beginning is the loader's, before the seed of the workers is drawn.
-        is_unknown: Torch's own workers run an earlier pass. Its place is unknown.
-        drawn: The batches of a map-style dataset before the place.
+        is_unknown: Torch's own workers run an earlier pass. Its point is unknown.
+        drawn: The batches of a map-style dataset before the point.
     """
 
     beginning: Beginning
-    place: Place
+    point: ResumePoint
     is_left: bool = False
     is_over: bool = False
     is_new: bool = False
@@ -64,8 +64,8 @@ class State(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as plain data."""
-        place = None if self.is_new else plain(as_state(self.place))
-        saved = {"version": _VERSION, **self.beginning._asdict(), "place": place}
+        point = None if self.is_new else plain(as_state(self.point))
+        saved = {"version": _VERSION, **self.beginning._asdict(), "place": point}
         for name in _STREAM_KEYS:
             if self.beginning.shape is None:
                 del saved[name]
@@ -75,7 +75,7 @@ class State(NamedTuple):
             del saved["base_seed"]  # not drawn yet
         if self.beginning.shape is not None:
             saved["shard"] = list(self.beginning.shard)
-        if self.place.position and self.drawn.mark is not None:
+        if self.point.position and self.drawn.mark is not None:
             saved["drawn"] = self.drawn.mark
         if self.drawn.rank:
             saved["rank"] = self.drawn.rank
@@ -117,11 +117,11 @@ class PassBatches(Protocol):
     def num_returned(self) -> int:
         """The number of batches that the pass has returned in this process."""
 
-    def place(self) -> Place:
+    def point(self) -> ResumePoint:
         """Return the progress of the consumer."""
 
-    def drawn(self, place: Place) -> DrawnBatches:
-        """Return the batches that the sampler of a map-style dataset has returned before the present place."""
+    def drawn(self, point: ResumePoint) -> DrawnBatches:
+        """Return the batches that the sampler of a map-style dataset has returned before the present point."""
 
     def returned(self) -> ReturnedBatch | None:
         """Return the batch that was returned last; None: none."""
@@ -163,18 +163,18 @@ class Pass:
         """Return the state of the pass as plain data."""
         if self._order is not None:
             following = self.following() if is_left else None
-            return (following or State(self.beginning, self.batches.place())).as_dict()
-        place = self.batches.place()
+            return (following or State(self.beginning, self.batches.point())).as_dict()
+        point = self.batches.point()
         is_left = is_left or self.is_over
-        return State(self.beginning, place, is_left, self.is_over, drawn=self.batches.drawn(place)).as_dict()
+        return State(self.beginning, point, is_left, self.is_over, drawn=self.batches.drawn(point)).as_dict()
 
     def left(self) -> State:
         """Return where the pass is left."""
-        return State(self.beginning, self.batches.place(), is_left=True, is_over=self.is_over)
+        return State(self.beginning, self.batches.point(), is_left=True, is_over=self.is_over)
 
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
-        return None if self._order is None else State(self.beginning, self._order.after(self.batches.place()))
+        return None if self._order is None else State(self.beginning, self._order.after(self.batches.point()))
 
     def __reduce__(self) -> Any:
         # A subclass of a loader may copy its whole __dict__. A pass belongs to this process, so a copy gets None.
@@ -217,21 +217,21 @@ def _read(saved: dict[str, Any]) -> State:
     if beginning.generator is not None:
         set_generator(torch.Generator(), beginning.generator)  # raises an error if it is not the state of a generator
     if saved["place"] is None:
-        return State(beginning, Place(), is_new=True, is_unknown=bool(saved.get("is_unknown")))
+        return State(beginning, ResumePoint(), is_new=True, is_unknown=bool(saved.get("is_unknown")))
     operator.index(saved["base_seed"])
     History(saved.get("history", ()))  # read later, by `questions.loaded`
     operator.index(saved.get("number", 0))
-    place = place_read_from(saved["place"])
-    place = place._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
+    point = point_read_from(saved["place"])
+    point = point._replace(starts=starts_in(saved["place"]), ends=tuple(saved["place"].get("ends", ())))
     mark = saved.get("drawn")
     drawn = DrawnBatches(
-        place.position, None if mark is None else operator.index(mark), operator.index(saved.get("rank", 0))
+        point.position, None if mark is None else operator.index(mark), operator.index(saved.get("rank", 0))
     )
-    return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")), drawn=drawn)
+    return State(beginning, point, bool(saved.get("is_left")), bool(saved.get("is_over")), drawn=drawn)
 
 
 def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
-    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs; warn if its place is unknown.
+    """Raise a `ValueError` if a state is for another kind of dataset, order or epochs; warn if its point is unknown.
 
     Args:
         loader: The loader.
@@ -248,10 +248,10 @@ def check_fit(loader: Any, state: State, saved: dict[str, Any]) -> None:
         )
     if state.is_new:
         return
-    place, name = state.place, type(loader.dataset).__name__
+    point, name = state.point, type(loader.dataset).__name__
     is_stream = loader._dataset_kind == _DatasetKind.Iterable
-    if is_stream != bool(place.counts) and (place.counts or place.position):
-        of, here = ("an iterable-style", "map-style") if place.counts else ("a map-style", "iterable-style")
+    if is_stream != bool(point.counts) and (point.counts or point.position):
+        of, here = ("an iterable-style", "map-style") if point.counts else ("a map-style", "iterable-style")
         raise ValueError(
             f"the state was saved for {of} dataset, and the dataset of this loader ({name}) is {here}: load a state of "
             "a loader of the same dataset"
@@ -277,7 +277,7 @@ def _check_methods(dataset: Any) -> None:
 
 def _check_batches(loader: Any, state: State) -> None:
     """Raise a `ValueError` if a state counts other batches than this loader."""
-    if state.is_left or state.is_over or not (state.place.position or any(state.place.counts)):
+    if state.is_left or state.is_over or not (state.point.position or any(state.point.counts)):
         return
     if has_own_workers(loader):
         raise ValueError(
@@ -340,6 +340,6 @@ def joined(states: Sequence[State], order: StreamOrder | None) -> State:
         for state in active
     ]
     share, shard = order.share(), order.ranks.shard
-    place = place_in(facts, [state.place for state in active], share, shard)
+    point = point_in(facts, [state.point for state in active], share, shard)
     beginning = active[0].beginning._replace(lanes=share.total, shard=shard)
-    return active[0]._replace(beginning=beginning, place=place)
+    return active[0]._replace(beginning=beginning, point=point)

@@ -1,13 +1,13 @@
 """An iterable-style dataset with its present iterator, and the state of both.
 
-The state of a dataset is where its iteration is. If the iterator has a state, that is the place, and the dataset's own
-state, if it has one, holds its counters. ::
+The state of a dataset is where its iteration is. If the iterator has a state, that is the position, and the dataset's
+own state, if it has one, holds its counters. ::
 
     {"iterator": ..., "dataset": ..., "before": ..., "is_over": True}      the first two only if they have a state
 
 "before" is the dataset's state before this iteration, or None. A dataset may count its epochs in each ``__iter__``, and
 so begins another epoch when it is iterated after a load. It begins the same one again from "before", see
-`continues_at_state`, and the elements before the place are dropped.
+`continues_at_state`, and the elements before the position are dropped.
 
 Before the first batch of an epoch, a generator has not started, and a dataset still reports the epoch before. The state
 of that time is of the earlier epoch, and contains the way from there to the beginning of this one::
@@ -18,7 +18,7 @@ of that time is of the earlier epoch, and contains the way from there to the beg
 to the end. "begun" is the number of later epochs that were started, and left before their first state. Without
 "earlier", they are counted from the original dataset.
 
-After the end, a dataset may report its last place, or the beginning of the next epoch. So a state of that time is
+After the end, a dataset may report its last position, or the beginning of the next epoch. So a state of that time is
 marked. When it is loaded, the dataset is iterated: if it returns no element, it was at the end, and the next iteration
 is the next epoch. Otherwise the state is loaded again, for the next epoch.
 """
@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from mpqueue.frameworks.torch.source.loaded_places import LoadedPlace, copied
-from mpqueue.plan.position.cursors import Place
+from mpqueue.frameworks.torch.source.loaded_positions import LoadedPosition, copied
+from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.signals.interrupts import is_interrupt
@@ -70,7 +70,7 @@ class IteratedDataset:
     Attributes:
         dataset: The dataset, which later epochs iterate, too.
         iterator: Its present iterator.
-        is_at_beginning: `load_state_dict` has restarted the epoch of the state, instead of continuing at its place.
+        is_at_beginning: `load_state_dict` has restarted the epoch of the state, instead of continuing at its position.
     """
 
     iterator: Any  # None: a copy, before it is iterated
@@ -78,7 +78,7 @@ class IteratedDataset:
 
     def __init__(self, dataset: Any, iterator: Iterator[Any], before: Any, state_before: Any) -> None:
         self.dataset, self.iterator, self._before, self._state_before = dataset, iterator, before, state_before
-        self._place: LoadedPlace | None = None  # the loaded one
+        self._position: LoadedPosition | None = None  # the loaded one
 
     def __getstate__(self) -> dict[str, Any]:
         # For a copy, which gets another iterator: a generator cannot be copied.
@@ -151,12 +151,12 @@ class IteratedDataset:
             before.restore()
 
     def leave_unread(self) -> None:
-        """Prepare the dataset for its next epoch, if none of its elements was read after a place was loaded.
+        """Prepare the dataset for its next epoch, if none of its elements was read after a position was loaded.
 
-        A generator begins with its first element, and would begin the next epoch at the loaded place. So this element
-        is requested. The trainer's random numbers do not change.
+        A generator begins with its first element, and would begin the next epoch at the loaded position. So this
+        element is requested. The trainer's random numbers do not change.
         """
-        if self._place is None or not inspect.isgeneratorfunction(type(self.dataset).__iter__):
+        if self._position is None or not inspect.isgeneratorfunction(type(self.dataset).__iter__):
             self.prepare_next(is_read=False)
             return
         before = GlobalState()
@@ -184,14 +184,14 @@ class IteratedDataset:
         self.prepare_next(is_read=is_read)
 
     def prepare_next(self, *, is_read: bool) -> None:
-        """Prepare the dataset for its next epoch: its attributes must not hold a loaded place.
+        """Prepare the dataset for its next epoch: its attributes must not hold a loaded position.
 
         Args:
             is_read: It has returned elements since the load.
         """
-        place, self._place = self._place, None
-        if place is not None:
-            place.forget(is_read=is_read)
+        position, self._position = self._position, None
+        if position is not None:
+            position.forget(is_read=is_read)
 
     def _continues(self) -> bool:
         """Return whether the dataset continues at a state, judging by copies of it."""
@@ -239,24 +239,24 @@ class IteratedDataset:
                 self._hold()
 
     def _hold(self) -> None:
-        self._place = None if self._before is None else LoadedPlace(self.dataset, self._before)
+        self._position = None if self._before is None else LoadedPosition(self.dataset, self._before)
 
 
 def starts_after(
-    place: Place, epoch: int, batch_size: int | None, *, is_over: bool, runs_ahead: bool
+    position: ResumePoint, epoch: int, batch_size: int | None, *, is_over: bool, runs_ahead: bool
 ) -> tuple[LaneStart, ...]:
     """Return where each stream begins an epoch, for a dataset that may count its epochs.
 
     Args:
-        place: The place in the epoch before, which is not resumed.
+        position: The position in the epoch before, which is not resumed.
         epoch: The number of the epoch that begins.
         batch_size: The loader's batch size; None: each element is a batch.
         is_over: The end of the epoch before was reached.
         runs_ahead: Each stream was started, and has computed a batch after the returned ones, as workers do.
     """
-    num_lanes = len(place.counts)
+    num_lanes = len(position.counts)
     lanes = zip(
-        place.starts or (BEGINNING,) * num_lanes, place.counts, place.ends or (-1,) * num_lanes, strict=True
+        position.starts or (BEGINNING,) * num_lanes, position.counts, position.ends or (-1,) * num_lanes, strict=True
     )  # fmt: skip
     return tuple(
         _start_after(start, count, epoch, batch_size or 1, is_over=is_over or count == end, runs_ahead=runs_ahead)
@@ -308,7 +308,7 @@ def state_of(dataset: Any) -> Any:
 
 
 def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
-    """Return the error for a dataset that ends before the place in a state."""
+    """Return the error for a dataset that ends before the position in a state."""
     return ValueError(
         f"the state was saved after {count_text(num_returned, 'batch')} of a stream, and "
         f"{type(dataset).__name__} ended after {number}: load the state into a loader of the same dataset"

@@ -46,7 +46,7 @@ def index_of(listed: BatchSamples) -> Any:
     return listed.indices if type(listed.indices) is list else listed.indices[1]
 
 
-def num_places(index: Any, *, is_batched: bool) -> int:
+def num_positions(index: Any, *, is_batched: bool) -> int:
     """Return how many places in the order of a pass a batch takes.
 
     Args:
@@ -57,24 +57,24 @@ def num_places(index: Any, *, is_batched: bool) -> int:
 
 
 def ids_of(listed: BatchSamples, *, is_batched: bool) -> SampleIds:
-    """Return the ids of the samples of a batch; ``is_batched`` is as for `num_places`."""
+    """Return the ids of the samples of a batch; ``is_batched`` is as for `num_positions`."""
     return tuple(map(_id_of, keys_of(index_of(listed), is_batched=is_batched)))
 
 
 def without(listed: BatchSamples, excluded: SampleSet, *, is_batched: bool) -> BatchSamples:
-    """Return the samples of a batch that are not excluded, at their places.
+    """Return the samples of a batch that are not excluded, at their positions.
 
     Args:
         listed: The whole batch.
         excluded: The excluded samples.
-        is_batched: As for `num_places`.
+        is_batched: As for `num_positions`.
     """
     keys = keys_of(index_of(listed), is_batched=is_batched)
     keeps = [_id_of(key) not in excluded for key in keys]
     if all(keeps):
         return listed
-    places = range(listed.first, listed.first + len(keys))
-    return BatchSamples(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(places, keeps)))
+    positions = range(listed.first, listed.first + len(keys))
+    return BatchSamples(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(positions, keeps)))
 
 
 def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_batched: bool) -> Edit:
@@ -83,7 +83,7 @@ def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_b
     Args:
         excluded: The samples.
         fill: Returns the batch that supplies samples for an empty batch; None: it is left out.
-        is_batched: As for `num_places`.
+        is_batched: As for `num_positions`.
     """
 
     def edit(work_item: WorkItem, _others: Others) -> WorkItem:
@@ -95,13 +95,13 @@ def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_b
 
 
 def filled(kept: BatchSamples, fill: Callable[[], BatchSamples | None]) -> BatchSamples:
-    """Return a batch; if it is empty, filled with other samples, which draw the random numbers of its places."""
+    """Return a batch; if it is empty, filled with other samples, which draw the random numbers of its positions."""
     other = fill() if kept.is_empty else None
     return kept if other is None else other._replace(first=kept.first, kept=None)
 
 
 def keys_of(index: Any, *, is_batched: bool) -> list[Any]:
-    """Return the keys of the samples of a batch; arguments as for `num_places`."""
+    """Return the keys of the samples of a batch; arguments as for `num_positions`."""
     if type(index) is list:
         return index
     if type(index) is StepIndices:

@@ -4,7 +4,7 @@ It is sent to the workers once, and corresponds to torch's own ``_worker_loop``:
 ``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset, the trainer sends
 the indices of each batch. An iterable-style dataset is iterated in each worker.
 
-*Random numbers.* A map-style sample's numbers depend on (base seed, epoch, place in the order), a stream's
+*Random numbers.* A map-style sample's numbers depend on (base seed, epoch, position in the order), a stream's
 batch on (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
 see `mpqueue.seeding.lazy_seeding`.
 """
@@ -21,7 +21,7 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.source.iterated import IteratedDataset, copy_before, ended_early, is_of_earlier, state_of
-from mpqueue.frameworks.torch.source.loaded_places import copied
+from mpqueue.frameworks.torch.source.loaded_positions import copied
 from mpqueue.frameworks.torch.source.samples import StepIndices, index_of, keys_of
 from mpqueue.frameworks.torch.tensors.collation import SlotCollation, collated
 from mpqueue.frameworks.torch.tensors.tensors import encode
@@ -38,7 +38,7 @@ from mpqueue.worker.runners.runner import BatchAhead
 Begin: TypeAlias = Callable[[int, int, int], None]
 
 INIT_NOTE = "raised by worker_init_fn"
-_EPOCH_SHIFT = 44  # bits for places in an epoch: no dataset has 2**44 samples
+_EPOCH_SHIFT = 44  # bits for positions in an epoch: no dataset has 2**44 samples
 
 
 class LoaderParts(NamedTuple):
@@ -72,9 +72,9 @@ class LoaderParts(NamedTuple):
     returned: tuple[int, tuple[int, ...]] = (-1, ())
 
 
-def listed_of(index: Any, epoch: int, place: int) -> BatchSamples:
+def listed_of(index: Any, epoch: int, position: int) -> BatchSamples:
     """Return the message that requests a batch from a worker, for the index or indices that a sampler returned."""
-    first = (epoch << _EPOCH_SHIFT) + place
+    first = (epoch << _EPOCH_SHIFT) + position
     if type(index) is StepIndices:
         return BatchSamples(first, keys_of(index, is_batched=True), cuts=tuple(map(len, index.parts)))
     return BatchSamples(first, index if type(index) is list else ("", index))
@@ -86,9 +86,9 @@ def getitems_of(dataset: Any) -> Any:
 
 
 def _epoch_of(listed: BatchSamples) -> tuple[int, BatchSamples]:
-    """Return the epoch of a batch, and its samples with their places in the epoch."""
+    """Return the epoch of a batch, and its samples with their positions in the epoch."""
     epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
-    kept = None if listed.kept is None else [place & ((1 << _EPOCH_SHIFT) - 1) for place in listed.kept]
+    kept = None if listed.kept is None else [position & ((1 << _EPOCH_SHIFT) - 1) for position in listed.kept]
     return epoch, BatchSamples(first, index_of(listed), kept, cuts=listed.cuts)
 
 
@@ -151,7 +151,7 @@ class MapSource(LoaderSource):
         self._batch_ahead = batch_ahead
 
     def take(self, listed: BatchSamples, begin: Begin) -> Any:
-        """Compute a batch that the trainer requested; ``begin`` is called with (seed, epoch, place) per sample."""
+        """Compute a batch that the trainer requested; ``begin`` is called with (seed, epoch, position) per sample."""
         epoch, batch = _epoch_of(listed)
         try:
             data = self._items(batch, epoch, begin)
@@ -180,14 +180,14 @@ class MapSource(LoaderSource):
         if self.parts.threads > 1 or self.parts.coroutines is not None:
             return self._at_once(batch, epoch, begin)
         if getitems_of(dataset):
-            # One call computes all samples. No sample uses the complement of a place, so its numbers differ from
+            # One call computes all samples. No sample uses the complement of a position, so its numbers differ from
             # theirs.
             begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
         items = []
-        places = itertools.count(first) if batch.kept is None else batch.kept
-        for place, each in zip(places, index, strict=False):
-            begin(seed, epoch, place)
+        positions = itertools.count(first) if batch.kept is None else batch.kept
+        for position, each in zip(positions, index, strict=False):
+            begin(seed, epoch, position)
             items.append(dataset[each])
         return items
 
@@ -199,8 +199,8 @@ class MapSource(LoaderSource):
         getitems = getitems_of(dataset) if parts.is_batched else None
         is_whole = bool(getitems) and parts.coroutines is not None  # one coroutine computes a whole batch
 
-        def find_ahead(place: int) -> BatchIndices | None:
-            ahead = None if self._batch_ahead is None else self._batch_ahead(place)
+        def find_ahead(position: int) -> BatchIndices | None:
+            ahead = None if self._batch_ahead is None else self._batch_ahead(position)
             if ahead is None or ahead[2] is None:
                 return None
             its_epoch, its_batch = _epoch_of(ahead[2])
@@ -398,7 +398,7 @@ class _StreamBatches(Iterator[Any]):
             raise
 
     def _check_end(self) -> None:
-        """Raise a `ValueError` if the stream ended before the place in the resumed state."""
+        """Raise a `ValueError` if the stream ended before the position in the resumed state."""
         info, current = context.worker_info_unasked(), context.current_batch()
         if not self.num_returned or info is None or current is None:
             return

@@ -78,8 +78,8 @@ def collated(
                 # An iterator of indices is used up, and `__getitems__` may return another number of samples.
                 keys = [*indices] if isinstance(indices, Collection) else []
                 is_known = len(keys) == len(samples)
-                place = f"the sample of index {keys[number]!r}" if is_known else f"element {number} of a batch"
-                add_note(error, _none_text(f"{place} of {name_of(dataset)}", path or ""))
+                where = f"the sample of index {keys[number]!r}" if is_known else f"element {number} of a batch"
+                add_note(error, _none_text(f"{where} of {name_of(dataset)}", path or ""))
         raise
 
 

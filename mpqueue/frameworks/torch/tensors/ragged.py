@@ -16,7 +16,7 @@ from mpqueue.memory.layout import Array, Recorded
 from mpqueue.plan.options.batching import Choice
 from mpqueue.plan.options.checks import ragged_choice
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import NUMBERS, LeafPlace, is_masked, masked_error
+from mpqueue.samples.leaves import NUMBERS, LeafPath, is_masked, masked_error
 from mpqueue.samples.ragged import ONE_DTYPE, Ragged, merge_ragged
 from mpqueue.samples.sparse import REMEDY, CsrRows, stack_rows
 
@@ -76,47 +76,47 @@ def ragged_collate(loader: Any) -> RaggedCollate:
 
 
 class _TensorCollation(Collation):
-    def _merge(self, values: Sequence[Any], place: LeafPlace) -> Any:
-        if place.choice is None:
+    def _merge(self, values: Sequence[Any], leaf: LeafPath) -> Any:
+        if leaf.choice is None:
             return default_collate(list(values))
         if all(isinstance(value, torch.Tensor) and value.dim() for value in values):
             tensors = list(map(_as_plain, values))
             if any(tensor.layout in SPARSE for tensor in tensors):
-                return self._rows_of(tensors, place)
+                return self._rows_of(tensors, leaf)
             if all(map(travels, tensors)):
-                return self._ragged_of(tensors, place)
-            if place.choice is True:
+                return self._ragged_of(tensors, leaf)
+            if leaf.choice is True:
                 other = [travels(tensor) for tensor in tensors].index(False)
-                raise ValueError(f"collate_fn chooses {place.name(other)}, which is no dense tensor in host memory")
+                raise ValueError(f"collate_fn chooses {leaf.name(other)}, which is no dense tensor in host memory")
             return default_collate(list(values))
-        if place.choice is not True and all(
+        if leaf.choice is not True and all(
             isinstance(value, _PLAIN) and not getattr(value, "shape", ()) for value in values
         ):
             return default_collate(list(values))
-        merged = super()._merge(values, place)
+        merged = super()._merge(values, leaf)
         if is_masked(merged):  # numbers; `super` refuses masked arrays with axes
-            raise masked_error(values, place)
+            raise masked_error(values, leaf)
         if isinstance(merged, np.ndarray):
             return torch.from_numpy(merged)
         return list(merged) if type(merged) is tuple else merged  # as torch's own function
 
-    def _ragged_of(self, tensors: Sequence[torch.Tensor], place: LeafPlace) -> Ragged[torch.Tensor]:
+    def _ragged_of(self, tensors: Sequence[torch.Tensor], leaf: LeafPath) -> Ragged[torch.Tensor]:
         dtypes = [tensor.dtype if tensor.numel() else None for tensor in tensors]
-        place.require_equal(dtypes, "has dtype {}".format, ONE_DTYPE)
+        leaf.require_equal(dtypes, "has dtype {}".format, ONE_DTYPE)
         dtype = next(filter(None, dtypes), tensors[0].dtype)
-        values, offsets = merge_ragged(list(map(_memory, tensors)), self._empty, place)
+        values, offsets = merge_ragged(list(map(_memory, tensors)), self._empty, leaf)
         return Ragged(torch.from_numpy(values).view(dtype), torch.from_numpy(offsets))
 
-    def _rows_of(self, tensors: Sequence[torch.Tensor], place: LeafPlace) -> torch.Tensor:
+    def _rows_of(self, tensors: Sequence[torch.Tensor], leaf: LeafPath) -> torch.Tensor:
         """Return sparse rows as a CSR tensor."""
-        place.require_equal(
+        leaf.require_equal(
             ["sparse" if tensor.layout in SPARSE else "dense" for tensor in tensors], "is {}".format, REMEDY
         )
-        place.require_equal([tensor.dtype for tensor in tensors], "has dtype {}".format, REMEDY)
+        leaf.require_equal([tensor.dtype for tensor in tensors], "has dtype {}".format, REMEDY)
         for number, tensor in enumerate(tensors):
             if tensor.shape[:-1] not in ((), (1,)):
                 raise ValueError(
-                    f"{place.name(number)} has shape {tuple(tensor.shape)}, and a sparse sample is joined as one row, "
+                    f"{leaf.name(number)} has shape {tuple(tensor.shape)}, and a sparse sample is joined as one row, "
                     "of shape (n,) or (1, n): join other ones by a function, as collate_fn"
                 )
         rows = [
@@ -124,7 +124,7 @@ class _TensorCollation(Collation):
         ]
         parts = [(_memory(row.col_indices()), _memory(row.values())) for row in rows]
         data, indices, indptr = map(
-            torch.from_numpy, stack_rows(parts, [tensor.shape[-1] for tensor in tensors], self._empty, place)
+            torch.from_numpy, stack_rows(parts, [tensor.shape[-1] for tensor in tensors], self._empty, leaf)
         )
         return CsrForm(tensors[0].shape[-1])._make([indptr, indices, data.view(tensors[0].dtype)])
 
@@ -201,9 +201,9 @@ def to_padded(ragged: Ragged[Any], length: int | None = None, *, padding: float 
     if not len(values):
         return values.new_full(shape, padding)
     # Without a question to the device, which would wait for its copies.
-    places = torch.arange(length, device=offsets.device)
-    found = values[(offsets[:-1, None] + places).clamp(max=len(values) - 1)]
-    is_empty = places >= lengths[:, None]
+    positions = torch.arange(length, device=offsets.device)
+    found = values[(offsets[:-1, None] + positions).clamp(max=len(values) - 1)]
+    is_empty = positions >= lengths[:, None]
     return found.masked_fill_(is_empty.reshape(*shape[:2], *[1] * (values.dim() - 1)), padding)
 
 

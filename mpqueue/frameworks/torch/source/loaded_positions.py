@@ -1,7 +1,7 @@
-"""Attributes that keep the loaded place of an iterable-style dataset, so that all later epochs would begin there.
+"""Attributes that keep the loaded position of an iterable-style dataset, so that all later epochs would begin there.
 
 A dataset that gets a state continues with it in later epochs, as with torchdata: it may count its epochs. But many
-datasets keep the loaded place, such as Hugging Face datasets. Without a reset, each later epoch would lack the same
+datasets keep the loaded position, such as Hugging Face datasets. Without a reset, each later epoch would lack the same
 first elements. Such an attribute has two properties::
 
     it is unchanged since the state was loaded, although the dataset was iterated
@@ -41,8 +41,8 @@ class _Attribute(NamedTuple):
     digest: bytes
 
 
-class LoadedPlace:
-    """The place that a dataset has just loaded.
+class LoadedPosition:
+    """The position that a dataset has just loaded.
 
     Args:
         dataset: The dataset.
@@ -54,10 +54,10 @@ class LoadedPlace:
         self._loaded = _attributes_of(dataset)
 
     def forget(self, *, is_read: bool) -> None:
-        """Reset the attributes that still hold the place, to their values before the load.
+        """Reset the attributes that still hold the position, to their values before the load.
 
         Args:
-            is_read: The dataset has returned elements since then. Otherwise the place was an end. If the next epoch
+            is_read: The dataset has returned elements since then. Otherwise the position was an end. If the next epoch
                 would be empty, one attribute is reset that changes that, or every attribute that the load has changed.
         """
         try:
