@@ -21,6 +21,7 @@ PACKAGE = package_structure.read(package_structure.ROOT / "mpqueue", "mpqueue")
 SCRIPTS = package_structure.read(package_structure.ROOT / "scripts")
 PACKAGES = {name: module for name, module in PACKAGE.items() if module.is_package}
 DOCS = package_structure.ROOT / "docs"
+ARCHITECTURE = DOCS / "internals/architecture.md"
 
 
 # Upper limits for the path of a batch, in the trainer and the worker. Lower them if you shorten the path.
@@ -31,9 +32,7 @@ PASSED_IN_A_WAIT = {"mpqueue/telemetry/recorder.py"}  # also for timed batches: 
 
 # The packages of the backends may compare their names. In the other modules, "thread" or "process" is an unrelated
 # option.
-WHERE_BACKENDS_ARE_NAMED = (
-    "mpqueue.backends.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
-)  # fmt: skip
+WHERE_BACKENDS_ARE_NAMED = ("mpqueue.backends.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes")
 
 # Modules without processes, descriptors and threads, which a test can drive in microseconds.
 PURE = [
@@ -44,19 +43,9 @@ PURE = [
         f"mpqueue.plan.position.{name}"
         for name in ("cursors", "drawn_cursor", "draws", "lanes", "sampler_fingerprint", "stream_cursor")
     ),
-    *(
-        f"mpqueue.plan.{name}"
-        for name in (
-            "order.orders",
-            "order.plans",
-            "order.resolve",
-            "order.rules",
-            "sources.recognise",
-            "sources.sources",
-            "sources.stream_sources",
-            "states.lane_states",
-        )
-    ),
+    *(f"mpqueue.plan.order.{name}" for name in ("orders", "plans", "resolve", "rules")),
+    *(f"mpqueue.plan.sources.{name}" for name in ("recognise", "sources", "stream_sources")),
+    "mpqueue.plan.states.lane_states",
     "mpqueue.seeding.seeds",
     *(f"mpqueue.tf1.queues.{name}" for name in ("arena", "machine", "blocks")),
     *(f"mpqueue.tf1.parsing.{name}" for name in ("csv", "number_text")),
@@ -70,6 +59,20 @@ IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "s
 def imports():
     """Return the imports of each module, read on first use and not in each process that collects this file."""
     return package_structure.graph(PACKAGE)
+
+
+def nodes(kind, without=()):
+    """Yield each syntax node of a kind with the name of its module, except those in modules with some prefixes."""
+    for name, module in PACKAGE.items():
+        if not name.startswith(without):
+            yield from (
+                (name.removeprefix("mpqueue."), node) for node in ast.walk(module.tree) if isinstance(node, kind)
+            )
+
+
+def names_of_files():
+    """Return the name of the module in each file of the package."""
+    return {str(module.path.relative_to(package_structure.ROOT)): name for name, module in PACKAGE.items()}
 
 
 def test_modules_have_no_cyclic_imports():
@@ -104,21 +107,18 @@ def test_each_helper_is_used_by_several_files():
 @pytest.mark.parametrize("name", PACKAGES)
 def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name):
     """A module imports only modules in lines above its own line, or in the same line."""
-    package = PACKAGES[name]
-    layers = package_structure.printed_map(package)
-    downwards = []
-    for importer, targets in imports().items():
-        if not importer.startswith(f"{name}."):
-            continue
-        for target in targets:
-            if not target.startswith(f"{name}."):
-                continue
-            here, there = (
-                package_structure.entry(PACKAGE[importer], package),
-                package_structure.entry(PACKAGE[target], package),
-            )
-            if layers[there] > layers[here]:
-                downwards.append(f"{importer} imports {target}")
+    layers = package_structure.printed_map(PACKAGES[name])
+
+    def layer(module):
+        return layers[package_structure.entry(PACKAGE[module], PACKAGES[name])]
+
+    downwards = [
+        f"{importer} imports {target}"
+        for importer, targets in imports().items()
+        if importer.startswith(f"{name}.")
+        for target in targets
+        if target.startswith(f"{name}.") and layer(target) > layer(importer)
+    ]
     assert downwards == []
 
 
@@ -136,11 +136,8 @@ def test_a_transformation_of_a_dataset_does_not_import_another():
 
 def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
     """Each line of the diagram imports only its neighbours: the plan none, the engine only the plans' cursors."""
-    block = re.search(
-        r"## From a source to a batch\n\n```text\n(.*?)```",
-        (DOCS / "internals/architecture.md").read_text("utf-8"),
-        re.S,
-    )[1]
+    page = ARCHITECTURE.read_text("utf-8")
+    block = re.search(r"## From a source to a batch\n\n```text\n(.*?)```", page, re.S)[1]
     lines = [re.findall(r"(\w+)/", line[:46]) for line in block.splitlines() if not line.startswith(" ")]
     frontends, plan, engine, backends, worker = lines
     assert (plan, engine, backends, worker) == (["plan"], ["engine"], ["backends"], ["worker"])
@@ -191,13 +188,8 @@ def test_only_the_modules_that_mirror_tensorflows_names_import_tf1():
 
 
 def test_no_other_module_loads_tf1_by_name():
-    naming = {
-        name
-        for name, module in PACKAGE.items()
-        if not name.startswith(OF_TENSORFLOW_1)
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and str(node.value).startswith("mpqueue.tf1")
-    }
+    found = nodes(ast.Constant, without=OF_TENSORFLOW_1)
+    naming = {f"mpqueue.{name}" for name, node in found if str(node.value).startswith("mpqueue.tf1")}
     assert naming == NAMING_TENSORFLOW_1
 
 
@@ -259,27 +251,24 @@ def test_a_pure_module_does_not_import_process_modules(name):
 
 
 CHANGES, MOST_FILES_OF_A_CHANGE = ("An exclusion", "New weights of a mixture", "A resume on other ranks"), 12
+BATCHES = [
+    f"A batch {which}" for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
+]
 WALKS = [
-    *(
-        (DOCS / "internals/architecture.md", f"A batch {which}")
-        for which in ("by index", "of a stream", "ahead of its user", "to a consumer of a server")
-    ),
-    (DOCS / "internals/architecture.md", "A state of a loader"),
-    *((DOCS / "internals/architecture.md", heading) for heading in CHANGES),
+    *((ARCHITECTURE, heading) for heading in (*BATCHES, "A state of a loader", *CHANGES)),
     (DOCS / "tensorflow-1/internals.md", "An element of a queue"),
 ]
 
 
 @pytest.mark.parametrize(("page", "heading"), WALKS)
 def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
-    steps = package_structure.walk(page, heading)
+    steps, names = package_structure.walk(page, heading), names_of_files()
     assert len(steps) >= 5
-    modules = {str(module.path.relative_to(package_structure.ROOT)): module for module in PACKAGE.values()}
     missing = [
         f"{step.file}: {name}"
         for step in steps
         for name in step.names
-        if not package_structure.is_defined(modules[step.file], name)
+        if not package_structure.is_defined(PACKAGE[names[step.file]], name)
     ]
     assert missing == []
     assert all(step.names for step in steps)
@@ -287,10 +276,10 @@ def test_the_path_on_a_page_names_existing_files_and_functions(page, heading):
 
 def test_the_path_of_a_state_goes_down_only():
     """Each step calls a module that it imports, itself or by others; none calls back."""
-    names = {str(module.path.relative_to(package_structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [step.file for step in package_structure.walk(DOCS / "internals/architecture.md", "A state of a loader")]
+    names = names_of_files()
+    steps = package_structure.walk(ARCHITECTURE, "A state of a loader")
     edges, below = package_structure.graph(PACKAGE), set(PACKAGE)
-    for name in map(names.get, files):
+    for name in (names[step.file] for step in steps):
         if name == "mpqueue.plan.states.states":  # called by the loader, not by the place before it
             below = reached(edges, "mpqueue.loader.loader")
         assert name in below, f"{name} is not below the step before it"
@@ -301,9 +290,8 @@ def test_the_path_of_a_state_goes_down_only():
 @pytest.mark.parametrize("heading", CHANGES)
 def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
     """No step imports a module of an earlier one."""
-    names = {str(module.path.relative_to(package_structure.ROOT)): name for name, module in PACKAGE.items()}
-    files = [names[step.file] for step in package_structure.walk(DOCS / "internals/architecture.md", heading)]
-    edges = package_structure.graph(PACKAGE)
+    names, edges = names_of_files(), package_structure.graph(PACKAGE)
+    files = [names[step.file] for step in package_structure.walk(ARCHITECTURE, heading)]
     assert [*dict.fromkeys(files)] == files
     assert len(files) <= MOST_FILES_OF_A_CHANGE
     for number, name in enumerate(files):
@@ -331,21 +319,16 @@ def test_the_path_of_a_batch_uses_few_files_and_calls(tmp_path):
 def test_no_two_classes_have_the_same_name():
     """Classes of TensorFlow 1 are an exception, because they mirror names, and no module needs both."""
     homes = defaultdict(list)
-    for name, module in PACKAGE.items():
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.ClassDef) and not name.startswith("mpqueue.tf1."):
-                homes[node.name].append(name)
+    for name, node in nodes(ast.ClassDef, without="mpqueue.tf1."):
+        homes[node.name].append(name)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 def test_only_plan_and_engine_check_the_classes_of_cursors():
     checks = Counter()
-    for name, module in PACKAGE.items():
-        if name.startswith(("mpqueue.engine.", "mpqueue.plan.")):
-            continue
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
-                checks[name.removeprefix("mpqueue.")] += "Cursor" in ast.unparse(node.args[1])
+    for name, node in nodes(ast.Call, without=("mpqueue.engine.", "mpqueue.plan.")):
+        if ast.unparse(node.func) == "isinstance":
+            checks[name] += "Cursor" in ast.unparse(node.args[1])
     assert +checks == {}
 
 
@@ -373,26 +356,19 @@ SOURCES_EXAMINED = {
 def test_only_the_plan_examines_the_kind_of_a_source():
     """All other modules use the result: a source class, or the form that workers run."""
     checks = Counter()
-    for name, module in PACKAGE.items():
-        if name.startswith(WHERE_SOURCES_ARE_KNOWN):
-            continue
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}:
-                of = [constant.value for constant in node.args[1:2] if isinstance(constant, ast.Constant)]
-                checks[name.removeprefix("mpqueue.")] += bool(MARKS_OF_SOURCES & set(of))
+    for name, node in nodes(ast.Call, without=WHERE_SOURCES_ARE_KNOWN):
+        if ast.unparse(node.func) in {"hasattr", "getattr"}:
+            of = [constant.value for constant in node.args[1:2] if isinstance(constant, ast.Constant)]
+            checks[name] += bool(MARKS_OF_SOURCES & set(of))
     assert checks - Counter(SOURCES_EXAMINED) == {}
 
 
 def test_only_a_backend_compares_its_name():
     """Other modules query a backend's properties: whether it shares memory, pickles, can be polled."""
     compared = Counter()
-    for name, module in PACKAGE.items():
-        if name.startswith(WHERE_BACKENDS_ARE_NAMED):
-            continue
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Compare):
-                sides = [constant.value for side in node.comparators for constant in _constants(side)]
-                compared[name.removeprefix("mpqueue.")] += bool(set(get_args(BackendName)) & set(sides))
+    for name, node in nodes(ast.Compare, without=WHERE_BACKENDS_ARE_NAMED):
+        sides = [constant.value for side in node.comparators for constant in _constants(side)]
+        compared[name] += bool(set(get_args(BackendName)) & set(sides))
     assert +compared == {}
 
 
@@ -456,8 +432,5 @@ def test_a_clause_for_every_exception_raises_or_asks_for_interrupts():
 
 
 def test_only_files_catch_expected_errors_unless_a_handler_raised_them():
-    def imports(module):
-        nodes = (node for node in ast.walk(module.tree) if isinstance(node, ast.ImportFrom))
-        return any(alias.name == "not_of_handler" for node in nodes for alias in node.names)
-
-    assert [name for name, module in PACKAGE.items() if imports(module) and not name.startswith("mpqueue.files.")] == []
+    found = nodes(ast.ImportFrom, without="mpqueue.files.")
+    assert [name for name, node in found if any(alias.name == "not_of_handler" for alias in node.names)] == []

@@ -136,11 +136,6 @@ def test_named_tests_exist():
 
 # -- Attributes that are assigned later
 
-
-def made_server():
-    return Server("effects", [1, 2], batch_size=1, workers=1)
-
-
 # An instance of each public class that a program changes; a function is called for a new one.
 MADE = {
     "mpqueue.Balance": partial(Balance, [1, 2]),
@@ -152,7 +147,7 @@ MADE = {
     "mpqueue.Ragged": lambda: mpqueue.Ragged(np.arange(3), np.array([0, 1, 3])),
     "mpqueue.Sequence": mpqueue.Sequence,
     "mpqueue.SequenceEnqueuer": partial(mpqueue.SequenceEnqueuer, Rows()),
-    "mpqueue.Server": made_server,
+    "mpqueue.Server": partial(Server, "effects", [1, 2], batch_size=1, workers=1),
     "mpqueue.Statistics": mpqueue.Statistics,
     "mpqueue.WorkerInfo": partial(mpqueue.WorkerInfo, 0, 1, 2),
 }

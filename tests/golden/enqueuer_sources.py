@@ -26,8 +26,8 @@ def item(setup: dict, index: int, value: int):
     return (np.array([value, value + 0.5]), np.array([value])) if setup.get("pair") else value
 
 
-class Items(mpqueue.Sequence):
-    """A sequence as programs for the old Keras write it: a subclass with a length."""
+class _Counted:
+    """Items that differ in each epoch."""
 
     def __init__(self, setup: dict):
         self.setup = setup
@@ -35,30 +35,24 @@ class Items(mpqueue.Sequence):
 
     def __getitem__(self, index):
         return item(self.setup, index, 100 * self.epoch + index)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class Items(_Counted, mpqueue.Sequence):
+    """A sequence as programs for the old Keras write it: a subclass with a length."""
 
     def __len__(self):
         return self.setup["len"]
 
-    def on_epoch_end(self):
-        self.epoch += 1
 
-
-class Dataset:
-    """The same items as programs for Keras 3 write them: `num_batches`, None meaning endless, and no base class."""
-
-    def __init__(self, setup: dict):
-        self.setup = setup
-        self.epoch = 0
-
-    def __getitem__(self, index):
-        return item(self.setup, index, 100 * self.epoch + index)
+class Dataset(_Counted):
+    """The same items as programs for Keras 3 write them: `num_batches`, None meaning endless, and no Keras class."""
 
     @property
     def num_batches(self):
         return self.setup["len"]
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
 
 def count_up(setup: dict):

@@ -38,6 +38,13 @@ class Background:
         return self.value
 
 
+def ended(*threads):
+    """Wait for threads; return whether all have ended."""
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    return not any(thread.is_alive() for thread in threads)
+
+
 def error_class(name):
     return getattr(errors, name, None) or getattr(builtins, name)
 

@@ -8,16 +8,7 @@ import time
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    ConcatDataset,
-    Dataset,
-    IterableDataset,
-    StackDataset,
-    Subset,
-    TensorDataset,
-    default_collate,
-    get_worker_info,
-)
+from torch.utils import data
 
 Point = collections.namedtuple("Point", ["x", "y"])  # noqa: PYI024 - what programs have
 
@@ -87,14 +78,14 @@ class Items:
         return torch.rand(()).item(), float(np.random.random()), random.random()
 
     def _give_info(self, _item):
-        info = get_worker_info()
+        info = data.get_worker_info()
         if info is None:
             return None
         kind = type(info.dataset).__name__
         return info.id, info.num_workers, isinstance(info.seed, int), kind, info.dataset is self
 
 
-class Numbers(Items, Dataset):
+class Numbers(Items, data.Dataset):
     """Map style."""
 
     def __getitem__(self, item):
@@ -104,7 +95,7 @@ class Numbers(Items, Dataset):
         return self.n
 
 
-class NoLength(Items, Dataset):
+class NoLength(Items, data.Dataset):
     """Map style, without a length."""
 
     def __getitem__(self, item):
@@ -125,7 +116,7 @@ class Batched(Numbers):
         return given[:-1] if self.short else given
 
 
-class Stream(Items, IterableDataset):
+class Stream(Items, data.IterableDataset):
     """Iterable style."""
 
     def __init__(self, case, log):
@@ -137,7 +128,7 @@ class Stream(Items, IterableDataset):
             yield self.give(item)
 
     def _numbers(self):
-        info = get_worker_info()
+        info = data.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         if self.shard == "stride":
             return range(worker, self.n, workers)
@@ -159,7 +150,7 @@ class SizedStream(Stream):
         return self.says
 
 
-class Listed(Dataset):
+class Listed(data.Dataset):
     """The items of the case."""
 
     def __init__(self, items):
@@ -172,13 +163,7 @@ class Listed(Dataset):
         return len(self.items)
 
 
-CLASSES = {
-    "Numbers": Numbers,
-    "NoLength": NoLength,
-    "Batched": Batched,
-    "Stream": Stream,
-    "SizedStream": SizedStream,
-}
+CLASSES = {kind.__name__: kind for kind in (Numbers, NoLength, Batched, Stream, SizedStream)}
 
 
 def make_dataset(case, log, decode):
@@ -192,14 +177,14 @@ def make_dataset(case, log, decode):
     if kind == "range":
         return range(case["n"])
     if kind == "TensorDataset":
-        return TensorDataset(*map(decode, case["tensors"]))
+        return data.TensorDataset(*map(decode, case["tensors"]))
     of = case["of"]
     if kind == "ConcatDataset":
-        return ConcatDataset([make_dataset(part, log, decode) for part in of])
+        return data.ConcatDataset([make_dataset(part, log, decode) for part in of])
     if kind == "StackDataset":
-        return StackDataset(**{name: make_dataset(part, log, decode) for name, part in of.items()})
+        return data.StackDataset(**{name: make_dataset(part, log, decode) for name, part in of.items()})
     assert kind == "Subset", kind
-    return Subset(make_dataset(of, log, decode), case["indices"])
+    return data.Subset(make_dataset(of, log, decode), case["indices"])
 
 
 class Counted:
@@ -235,7 +220,7 @@ def make_sampler(case, dataset):
         return case
     if case["kind"] == "Counted":
         return (Counted if case.get("unsized") or case.get("endless") else SizedCounted)(case)
-    kind = getattr(torch.utils.data, case["kind"], None) or getattr(torch.utils.data.distributed, case["kind"])
+    kind = getattr(data, case["kind"], None) or getattr(data.distributed, case["kind"])
     args = case.get("args", {})
     if "of" in case:
         return kind(make_sampler(case["of"], dataset), **args)
@@ -277,11 +262,11 @@ def twice(item):
 def no_fives(items):
     if any(item and item % 5 == 0 for item in items):
         raise ArithmeticError(f"a five among {items[0]}...")
-    return default_collate(items)
+    return data.default_collate(items)
 
 
 def set_value(_worker):
-    get_worker_info().dataset.value = 7
+    data.get_worker_info().dataset.value = 7
 
 
 def fail(worker):
@@ -290,7 +275,5 @@ def fail(worker):
 
 FUNCTIONS = {
     function.__name__: function
-    for function in (
-        as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail,
-    )
-}  # fmt: skip
+    for function in (as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail)
+}

@@ -8,6 +8,7 @@ import random
 import re
 import time
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,11 +54,11 @@ class Play:
     def _play(self):
         try:
             self._create()
-            outcome = "ok"
+            refusal = None
         except Exception as error:
-            outcome = error
-        self._compare(outcome, self.case["create"], "the constructor")
-        if outcome != "ok":
+            refusal = error
+        self._compare(refusal, self.case["create"], "the constructor")
+        if refusal is not None:
             return
         for number, step in enumerate(self.case.get("steps", ()), 1):
             where = f"step {number}, {step['do']}"
@@ -95,6 +96,8 @@ class Play:
             assert not (why := _unlike(got, expected)), f"{where}: {why}"
         elif isinstance(got, Exception):
             raise AssertionError(f"{where}: {got!r}, expected {expected}") from got
+        elif expected == "ok":
+            assert got is None, f"{where}: {got!r}"
         elif isinstance(got, _Taken):
             self._compare_taken(got, expected, where)
         elif isinstance(expected, dict) and ("at_most" in expected or "at_least" in expected):
@@ -162,7 +165,6 @@ class Play:
 
     def _do_iter(self, step):
         self.iterators[step.get("as", "a")] = iter(self.loader)
-        return "ok"
 
     def _do_next(self, step):
         return self._take(self.iterators[step.get("of", "a")], step.get("n", 1))
@@ -170,7 +172,6 @@ class Play:
     def _do_drop_loader(self, _step):
         self.loader = None
         gc.collect()
-        return "ok"
 
     def _do_len(self, step):
         return len(self.iterators[step["of"]] if "of" in step else self.loader)
@@ -187,7 +188,6 @@ class Play:
             self.generator.manual_seed(step["value"])
         else:
             torch.manual_seed(step["value"])
-        return "ok"
 
     def _object(self, step):
         return getattr(self, step["on"])
@@ -198,11 +198,9 @@ class Play:
 
     def _do_set(self, step):
         setattr(self._object(step), step["name"], decode(step["value"]))
-        return "ok"
 
     def _do_call(self, step):
         getattr(self._object(step), step["name"])(*map(decode, step.get("args", ())))
-        return "ok"
 
     def _do_same_iterator(self, _step):
         return self.iterators["a"] is self.iterators["b"]
@@ -231,28 +229,22 @@ class Play:
     def _do_add_to_kept(self, step):
         for batch in self.kept:
             batch += step.get("value", 1)
-        return "ok"
 
     def _do_warnings(self, _step):
         return [(warning.category.__name__, str(warning.message)) for warning in self.seen]
 
     def _do_save(self, _step):
         self.state = pickle.dumps(self.loader.state_dict())
-        return "ok"
 
     def _do_load(self, step):
         self.iterators.clear()
         self.loader = self.loader_class(self.dataset, **self.options | step.get("loader", {}))
         self.loader.load_state_dict(pickle.loads(self.state))
-        return "ok"
 
 
-class _Taken:
-    def __init__(self, batches, then):
-        self.batches, self.then = batches, then
-
-    def __repr__(self):
-        return f"{self.batches}, then {self.then!r}"
+class _Taken(NamedTuple):
+    batches: list
+    then: object
 
 
 def _unlike(error, expected):

@@ -94,9 +94,9 @@ def _encode_container(value):
 def same(got, expected):
     """Return whether two encoded values are equal, including their types; among ``data``, 1.0 can be written as 1."""
     if isinstance(expected, dict):
-        return isinstance(got, dict) and got.keys() == expected.keys() and all(
-            same(got[key], expected[key]) if key != "data" else got[key] == expected[key] for key in expected
-        )  # fmt: skip
+        if not isinstance(got, dict) or got.keys() != expected.keys():
+            return False
+        return all(got[key] == value if key == "data" else same(got[key], value) for key, value in expected.items())
     if isinstance(expected, list):
         return isinstance(got, list) and len(got) == len(expected) and all(map(same, got, expected))
     return type(got) is type(expected) and got == expected

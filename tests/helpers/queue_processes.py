@@ -85,6 +85,13 @@ def _obey(pipe, packed):
         pipe.send_bytes(cloudpickle.dumps(answer))
 
 
+@contextlib.contextmanager
+def shared(queue, count=1):
+    """Yield a queue, and ``count`` other processes that use it until the block ends."""
+    with contextlib.ExitStack() as stack:
+        yield queue, *[stack.enter_context(Other(queue)) for _ in range(count)]
+
+
 def in_line(queue):
     """Wait until one call is blocked in the queue, in any process."""
     done = threading.Event()

@@ -14,13 +14,16 @@ PACKED = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}
 
 def write_records(path, records, compression=""):
     """Write a file of these records; return its path."""
-    path.write_bytes(PACKED[compression](b"".join(map(_framed, records))))
+    path.write_bytes(PACKED[compression](framed(*records)))
     return path
 
 
-def _framed(record):
-    length = struct.pack("<Q", len(record))
-    return length + _checksum(length) + record + _checksum(record)
+def framed(*records):
+    """Return the content of an uncompressed file of these records."""
+    lengths = [struct.pack("<Q", len(record)) for record in records]
+    return b"".join(
+        length + _checksum(length) + record + _checksum(record) for length, record in zip(lengths, records, strict=True)
+    )
 
 
 def _checksum(data):

@@ -1,8 +1,9 @@
 """Parameters that the body of a public function does not read."""
 
 import ast
+import functools
 import inspect
-import textwrap
+from pathlib import Path
 
 from helpers.docstrings import MODULES, documented
 
@@ -18,16 +19,38 @@ def unread_parameters(modules=MODULES):
 
 
 def _unread_by(function):
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, SyntaxError):  # generated, such as the constructor of a dataclass
+    if function.__code__.co_filename.startswith("<"):  # generated, such as the constructor of a dataclass
         return []
-    own = tree.args
-    parameters = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, [own.vararg, own.kwarg])]
-    read = {
-        node.id
-        for statement in tree.body
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    named, *rest = inspect.getargs(function.__code__)
+    return [each for each in [*named, *filter(None, rest)] if each not in names_read_by(function)]
+
+
+@functools.cache
+def _functions_of(file):
+    """Return the functions of a file, by the number of their first line; of several in a line, the outer one."""
+    functions = {}
+    for node in ast.walk(ast.parse(Path(file).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            decorators = getattr(node, "decorator_list", [])
+            functions.setdefault((decorators or [node])[0].lineno, node)
+    return functions
+
+
+def body_of(function):
+    """Return the statements of a function, without its docstring."""
+    body = _functions_of(function.__code__.co_filename)[function.__code__.co_firstlineno].body
+    body = body if isinstance(body, list) else [body]
+    return [each for each in body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))]
+
+
+@functools.cache
+def names_read_by(function):
+    """Return ``self``, ``cls`` and the names that the body of a function reads; ``del name`` does not count."""
+    if isinstance(function, functools.partial):
+        function = function.func
+    nodes = [node for statement in body_of(inspect.unwrap(function)) for node in ast.walk(statement)]
+    return {
+        "self",
+        "cls",
+        *(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)),
     }
-    return [each.arg for each in parameters if each.arg not in {*read, "self", "cls"}]

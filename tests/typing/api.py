@@ -34,16 +34,14 @@ def enqueue() -> None:
         enqueuer.start(2, 10)
         for _batch in enqueuer.get():
             enqueuer.stop(1.5)
-        ready: int = enqueuer.queue.qsize()
-        empty: bool = enqueuer.queue.empty()
-        running: bool = enqueuer.is_running()
+        assert_type(enqueuer.queue.qsize(), int)
+        assert_type(enqueuer.queue.empty(), bool)
+        assert_type(enqueuer.is_running(), bool)
         enqueuer.join_end_of_epoch()
-        del ready, empty, running
     generator = mpqueue.GeneratorEnqueuer(numbers, use_multiprocessing=True, random_seed=3, batch_timeout=1.0)
     generator.start(workers=0)
     counts: mpqueue.Statistics = generator.statistics()
-    waited: float = counts.wait_s
-    del waited
+    assert_type(counts.wait_s, float)
     mpqueue.shutdown()
 
 
@@ -65,14 +63,12 @@ def load() -> None:
         [1, 2], batch_size=2, collate=sum, drop_last=True, sampler=None, batch_sampler=[[0, 1]], shard=(0, 2),
         on_error="skip", max_errors=3, lanes=None, epoch_batches=None, threads=2,
     )  # fmt: skip
-    epoch: int = samples.epoch
+    assert_type(samples.epoch, int)
     samples.close()
-    skipped: int = samples.statistics().skipped
-    del epoch, skipped
+    assert_type(samples.statistics().skipped, int)
     mpqueue.Loader(Data(), shard="auto", num_workers=2)  # type: ignore[call-overload]  # torch's name
-    length: int = len(loader)
-    drawn: np.random.Generator = mpqueue.rng()
-    del length, drawn
+    assert_type(len(loader), int)
+    assert_type(mpqueue.rng(), np.random.Generator)
     loader.stop(timeout=2)
 
 
@@ -94,9 +90,8 @@ def transform() -> None:
     dataset = dataset.rename_columns({"a": "b"}).select_columns("b").remove_columns(["b"])
     print(dataset.get(3), dataset.locate(("web", 3)).path)
     position: mpqueue.files.Location = mpqueue.files.JSONLines("a.jsonl").locate(3)
-    row: int = position.row
-    start: int | None = position.start
-    del row, start
+    assert_type(position.row, int)
+    assert_type(position.start, int | None)
 
 
 def attach() -> None:
@@ -105,9 +100,8 @@ def attach() -> None:
     ) as consumer:
         for _ in consumer:
             print(len(consumer))
-    epoch: int = consumer.epoch
-    behind: int = consumer.statistics().offered
-    del epoch, behind
+    assert_type(consumer.epoch, int)
+    assert_type(consumer.statistics().offered, int)
     taken: mpqueue.Consumer = mpqueue.attach("photos", writable=True)  # type: ignore[arg-type]  # others read it, too
     taken.close()
 
@@ -134,8 +128,7 @@ def serve() -> None:
         "numbers", Data(), mode="broadcast", world=2, slow="skip", grace_s=1.0, lease_timeout=None, journal="taken",
         allow_uids=[0],
     ) as server:  # fmt: skip
-        ended: bool = server.wait(1.0)
-        del ended
+        assert_type(server.wait(1.0), bool)
     mpqueue.Server("numbers", Data(), shard=(0, 2))  # type: ignore[call-arg]  # a loader's
 
 
@@ -152,11 +145,9 @@ def fail() -> None:
     try:
         load()
     except mpqueue.errors.WorkerDied as died:
-        name: str | None = died.signal_name
-        del name
+        assert_type(died.signal_name, str | None)
     except mpqueue.errors.OutOfRangeError as end:
-        code: int = end.error_code
-        del code
+        assert_type(end.error_code, int)
 
 
 def pairs() -> Iterator[tuple[str, int]]:

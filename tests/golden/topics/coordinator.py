@@ -7,7 +7,7 @@ import time
 from helpers.waits import until
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, Background, error_class
+from golden.outcomes import DEADLOCK_S, Background, ended, error_class
 from mpqueue import errors
 
 DIFFERENCES = {  # the reason, and the outcomes of steps
@@ -49,6 +49,7 @@ class Script:
         before = time.monotonic()
         try:
             got = getattr(self, f"do_{step['do']}")(step)
+            got = "ok" if got is None else got
         except BaseException as error:
             got = _describe(error, expected)
         took = time.monotonic() - before
@@ -62,15 +63,12 @@ class Script:
         if self.coord is not None:
             self.coord.clear_stop()
             self.coord.request_stop()
-        for thread in self.threads.values():
-            thread.join(DEADLOCK_S)
-            assert not thread.is_alive()
+        assert ended(*self.threads.values())
 
     def do_new(self, step):
         types = step.get("clean_stop_exception_types")
         given = () if types is None else (tuple(error_class(name) for name in types),)
         self.coord = mpqueue.Coordinator(*given)
-        return "ok"
 
     def do_thread(self, step):
         body = getattr(self, f"body_{step['body']}")
@@ -79,7 +77,6 @@ class Script:
         if step.get("register"):
             self.coord.register_thread(thread)
         thread.start()
-        return "ok"
 
     def body_until_stop(self, step):
         until(self.coord.should_stop, "the coordinator does not stop")
@@ -123,7 +120,6 @@ class Script:
                 raise make_exception(step)
             except BaseException as error:
                 self.coord.request_stop(error if form == "caught" else sys.exc_info())
-        return "ok"
 
     def do_should_stop(self, step):
         return self.coord.should_stop()
@@ -136,39 +132,32 @@ class Script:
 
     def do_clear_stop(self, step):
         self.coord.clear_stop()
-        return "ok"
 
     def do_raise_requested_exception(self, step):
         self.coord.raise_requested_exception()
-        return "ok"
 
     def do_stop_on_exception(self, step):
         with self.coord.stop_on_exception():
             if "class" in step:
                 raise make_exception(step)
-        return "ok"
 
     def do_register_thread(self, step):
         self.coord.register_thread(self.threads[step["id"]])
-        return "ok"
 
     def do_alive(self, step):
         return self.threads[step["id"]].is_alive()
 
     def do_release(self, step):
         self.released.set()
-        return "ok"
 
     def do_join(self, step):
         if not step.get("blocks"):
-            self._join(step)
-            return "ok"
+            return self._join(step)
         self.joining = Background(self._join, step)
         return {"blocked": True} if self.joining.is_blocked(step["took_about"]) else "ok"
 
     def do_finish_join(self, step):
         self.joining.finish()
-        return "ok"
 
     def _join(self, step):
         names = step.get("threads")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import mpqueue
 from golden.outcomes import assert_outcome
-from golden.values import assert_same
 
 DIFFERENCES = {
     "s013": "match_filenames_once is usable at once; TensorFlow's variable wants local_variables_initializer first",
@@ -16,7 +15,8 @@ DIFFERENCES = {
 def run(case, folder):
     with tree_of(case) as root:
         if case["op"] == "match_filenames_once":
-            match_filenames_once(case, root)
+            matches = mpqueue.train.match_filenames_once(**case["args"])
+            match_filenames_once(case, root, case["expect"]["first"], matches, mpqueue.local_variables_initializer)
         else:
             expected = case["expect"].get("output", case["expect"])
             assert_outcome(lambda: getattr(mpqueue, case["op"])(**case["args"]), expected, case["op"])
@@ -34,14 +34,14 @@ def tree_of(case):
         yield root
 
 
-def match_filenames_once(case, root):
+def match_filenames_once(case, root, before, matches, initialize):
+    """Compare the matches before and after each run of the initializer, with a file that is added in between."""
     expected = case["expect"]
-    matches = mpqueue.train.match_filenames_once(**case["args"])
-    assert_same(matches(), expected["first"], where="before the initializer ran")
-    mpqueue.local_variables_initializer()
-    assert_same(matches(), expected["first"], where="first")
+    assert_outcome(matches, before, "before the initializer ran")
+    initialize()
+    assert_outcome(matches, expected["first"], "first")
     (added,) = [key.removeprefix("after_adding_") for key in expected if key.startswith("after_adding_")]
     (root / added).write_bytes(b"")
-    assert_same(matches(), expected[f"after_adding_{added}"], where="with a new file")
-    mpqueue.local_variables_initializer()
-    assert_same(matches(), expected["after_init_again"], where="after the initializer ran again")
+    assert_outcome(matches, expected[f"after_adding_{added}"], "with a new file")
+    initialize()
+    assert_outcome(matches, expected["after_init_again"], "after the initializer ran again")

@@ -41,10 +41,7 @@ def csv_pipeline(files, num_epochs, skip_header_lines, read_up_to, batch_size, a
     shape = () if read_up_to is None else (None,)
     rows = lines.map(keyed_row, dtypes=["string", np.int32, np.float32], shapes=[shape] * 3)
     return train.batch(
-        rows,
-        batch_size,
-        enqueue_many=read_up_to is not None,
-        allow_smaller_final_batch=allow_smaller_final_batch,
+        rows, batch_size, enqueue_many=read_up_to is not None, allow_smaller_final_batch=allow_smaller_final_batch
     )
 
 

@@ -7,12 +7,17 @@ from mpqueue.values.sparse import SparseTensorValue
 
 
 def run(case, folder):
-    expected = case["expect"]
-    assert_outcome(lambda: fed_and_run(case), expected.get("output", expected), case["op"])
+    play(case, fed_and_run)
 
 
-def fed_and_run(case):
+def play(case, function):
+    """Call a function with the arguments of a case, and compare its outcome."""
     args = {name: value if name == "shape" else decode(value) for name, value in case["args"].items()}
+    expected = case["expect"]
+    assert_outcome(lambda: function(case, args), expected.get("output", expected), case["op"])
+
+
+def fed_and_run(case, args):
     placeholder = getattr(mpqueue, case["op"])(**args)
     feed = case["feed"]
     return mpqueue.run(placeholder, None if feed is None else {placeholder: fed_value(feed)})

@@ -22,15 +22,15 @@ def run(case, folder):
     with run_by_queue_runners(expected) as coord:
         check_queue(made, expected)
         check_items(case, next_item(made), expected)
-        check_end(made, coord, expected)
+        check_end(coord, lambda: made.is_closed(), expected)
 
 
-def make(case):
+def make(case, functions=train, of_unknown_shape=lambda rows: mpqueue.Source(lambda: rows, rows.dtype)):
+    """Call the function of a case, of a module like `mpqueue.train`."""
     args = {name: decode(value) for name, value in case["args"].items() if name != "unknown_shape"}
     if case["args"].get("unknown_shape"):
-        rows = args["input_tensor"]
-        args["input_tensor"] = mpqueue.Source(lambda: rows, rows.dtype)
-    return getattr(train, case["op"])(**args)
+        args["input_tensor"] = of_unknown_shape(args["input_tensor"])
+    return getattr(functions, case["op"])(**args)
 
 
 def next_item(made):
@@ -78,7 +78,7 @@ def multiset(items):
     return Counter(str(item) for item in items)
 
 
-def check_end(made, coord, expected):
+def check_end(coord, is_closed, expected):
     assert coord.should_stop() == expected["should_stop_before_request"]
     if "closed" in expected:
-        assert made.is_closed() == expected["closed"]
+        assert is_closed() == expected["closed"]

@@ -1,5 +1,6 @@
 """QueueRunner scripts: sources with a fixed end, run by a runner, looked at from outside."""
 
+import itertools
 import threading
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 from helpers import waits
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, error_class
+from golden.outcomes import DEADLOCK_S, ended, error_class
 from mpqueue import errors, train
 from mpqueue.train import QueueRunner
 
@@ -128,6 +129,7 @@ class Script:
 
     def do(self, step, where):
         got = outcome(lambda: getattr(self, f"do_{step['do']}")(step))
+        got = "ok" if got is None else got
         assert got == step["expect"], f"{where}: {got!r}, expected {step['expect']!r}"
 
     def end(self):
@@ -137,10 +139,8 @@ class Script:
             self.coord.clear_stop()
             self.coord.request_stop()
         self.session.close()
-        for thread in (thread for group in self.groups.values() for thread in group):
-            if thread.ident is not None:
-                thread.join(DEADLOCK_S)
-            assert not thread.is_alive(), thread
+        threads = itertools.chain(*self.groups.values())
+        assert ended(*(thread for thread in threads if thread.ident is not None))
 
     def do_create_threads(self, step):
         options = {name: step[name] for name in ("daemon", "start") if name in step}
@@ -158,7 +158,6 @@ class Script:
     def do_start(self, step):
         for thread in self.groups[step["id"]]:
             thread.start()
-        return "ok"
 
     def do_wait_threads(self, step):
         group = self.groups[step["id"]]
@@ -166,7 +165,6 @@ class Script:
 
     def do_sleep(self, step):
         time.sleep(step["secs"])
-        return "ok"
 
     def do_dequeue(self, step):
         return int(self.queue.dequeue(timeout=DEADLOCK_S))
@@ -190,18 +188,15 @@ class Script:
 
     def do_close_queue(self, step):
         self.queue.close(cancel_pending_enqueues=step.get("cancel", False))
-        return "ok"
 
     def do_should_stop(self, step):
         return settled(self.coord.should_stop, step["expect"])
 
     def do_request_stop(self, step):
         self.coord.request_stop()
-        return "ok"
 
     def do_join(self, step):
         self.coord.join(stop_grace_period_secs=DEADLOCK_S)
-        return "ok"
 
     def do_exceptions_raised(self, step):
         def names():

@@ -10,14 +10,13 @@ DIFFERENCES = {
     "s060": "record_bytes=0 is refused, where TensorFlow gives empty records without end",
     "r029": "a GZIP file that is cut is data loss, where TensorFlow ends as if it were whole",
 }
-_CUT_SHORT = {"error": "DataLossError", "when": "run"}
+_CUT_SHORT = {"expect": {"error": "DataLossError", "when": "run"}, "counts": [1, 0, 0]}
 
 
 def run(case, folder):
     if case["id"] == "readers/r029":
-        steps = [{**step, "expect": _CUT_SHORT, "counts": [1, 0, 0]} if is_error(step["expect"]) else step
-                 for step in case["steps"]]  # fmt: skip
-        case = {**case, "steps": steps}
+        steps = [step | _CUT_SHORT if is_error(step["expect"]) else step for step in case["steps"]]
+        case = case | {"steps": steps}
     play(case, lambda: make_reader(case["reader"], mpqueue), Script)
 
 
@@ -75,11 +74,8 @@ class Script:
         else:
             self.compare(getattr(self, f"do_{step['do']}", self.record), step, where)
         if step.get("counts"):
-            counts = [
-                self.reader.num_records_produced(),
-                self.reader.num_work_units_completed(),
-                int(self.queue.size()),
-            ]
+            records, units = self.reader.num_records_produced(), self.reader.num_work_units_completed()
+            counts = [records, units, int(self.queue.size())]
             assert counts == step["counts"], f"{where}: counts {counts}, expected {step['counts']}"
 
     def compare(self, call, step, where):

@@ -6,6 +6,7 @@ import re
 
 _READ = "what is assigned is always read"
 _DRAWN = "what a summary takes is not looked at, and `collections` is given by name"
+_STARTED = "None: what the enqueuer is started with"
 _OLD = "the same function as argmax, which takes all of its arguments"
 DIFFERENCES = {  # the reason, and the parameters that differ
     "mpqueue.FixedLengthRecordReader": ("the name stands last, as on TensorFlow 1's page", "name encoding"),
@@ -20,9 +21,7 @@ DIFFERENCES = {  # the reason, and the parameters that differ
     "mpqueue.compat.v1.arg_min": (_OLD, "dimension output_type name"),
     "mpqueue.compat.v1.gfile.FastGFile.seek": ("without the old name of offset", "offset position"),
     "mpqueue.compat.v1.is_symbolic_tensor": ("takes what it is asked about by position", "tensor"),
-    "mpqueue.compat.v1.keras.utils.Sequence": (
-        "None: what the enqueuer is started with", "workers use_multiprocessing max_queue_size",
-    ),
+    "mpqueue.compat.v1.keras.utils.Sequence": (_STARTED, "workers use_multiprocessing max_queue_size"),
     "mpqueue.compat.v1.numpy_function": ("is no decorator", "func inp Tout"),
     "mpqueue.compat.v1.scatter_nd": ("an index out of bounds is an error", "bad_indices_policy name"),
     "mpqueue.compat.v1.summary.FileWriter": ("nothing is written", "logdir"),
@@ -30,7 +29,7 @@ DIFFERENCES = {  # the reason, and the parameters that differ
         f"mpqueue.compat.v1.summary.{name}": (_DRAWN, "collections")
         for name in ("audio", "histogram", "image", "scalar", "tensor_summary", "text")
     },
-}  # fmt: skip
+}
 EMPTY = inspect.Parameter.empty
 
 

@@ -1,7 +1,5 @@
 """Graphs: names, scopes, collections, dependencies."""
 
-import threading
-
 import pytest
 from helpers.concurrent_calls import in_threads
 
@@ -22,11 +20,7 @@ def test_control_dependencies_run_first_and_can_be_lifted(session):
 
 
 def test_default_graph_is_per_thread(graph):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(tf.get_default_graph()))
-    thread.start()
-    thread.join()
-    assert results[0] is not graph
+    assert in_threads(tf.get_default_graph) != [graph]
 
 
 def test_an_entered_graph_cannot_be_reset():

@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+from tf1.compat.conftest import running
 
 import mpqueue.compat.v1 as tf
 
@@ -53,24 +54,23 @@ def test_missing_name_error_suggests_the_closest_name(module, name, near):
 
 
 @pytest.mark.parametrize("kind", ["batch", "shuffle_batch", "batch_join", "shuffle_batch_join"])
-def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(kind):
+def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(session, kind):
     with pytest.raises(AttributeError) as caught:
         getattr(tf.train, f"maybe_{kind}")
     way = re.search(rf"use tf.train.{kind} with enqueue_many=True, and (tf.boolean_mask\(.*\)) for", str(caught.value))
-    with tf.Graph().as_default(), tf.Session() as session:
-        tensor = tf.train.range_input_producer(6, num_epochs=1, shuffle=False).dequeue()
-        kept = eval(way[1], {"tf": tf, "tensor": tensor, "keep_input": tf.equal(tensor % 2, 0)})
-        tensors = [[kept]] if kind.endswith("join") else [kept]
-        options = {"capacity": 10, "min_after_dequeue": 0} if kind.startswith("shuffle") else {}
-        batch = getattr(tf.train, kind)(tensors, 3, enqueue_many=True, **options)
-        session.run(tf.local_variables_initializer())
-        coord = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coord)
+    tensor = tf.train.range_input_producer(6, num_epochs=1, shuffle=False).dequeue()
+    kept = eval(way[1], {"tf": tf, "tensor": tensor, "keep_input": tf.equal(tensor % 2, 0)})
+    tensors = [[kept]] if kind.endswith("join") else [kept]
+    options = {"capacity": 10, "min_after_dequeue": 0} if kind.startswith("shuffle") else {}
+    batch = getattr(tf.train, kind)(tensors, 3, enqueue_many=True, **options)
+    with running(session):
         assert sorted(session.run(batch).tolist()) == [0, 2, 4]
         with pytest.raises(tf.errors.OutOfRangeError):
             session.run(batch)
-        coord.request_stop()
-        coord.join(threads)
+
+
+WITHOUT_SUPERVISION = "MonitoredTrainingSession", "SessionRunHook", "StopAtStepHook", "Scaffold", "Supervisor"
+NOT_TRAINING = "feeds models and does not train them"
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,14 @@ def test_error_for_a_batch_with_a_filter_names_the_way_that_filters(kind):
     [
         (".train", "Server", "mpqueue.Server carries batches"),
         (".train", "ClusterSpec", "mpqueue.Server carries batches"),
-        (".train", "MonitoredTrainingSession", "use tf.Session with tf.train.Coordinator"),
-        (".train", "SessionRunHook", "use tf.Session with tf.train.Coordinator"),
-        (".train", "StopAtStepHook", "use tf.Session with tf.train.Coordinator"),
-        (".train", "Scaffold", "use tf.Session with tf.train.Coordinator"),
-        (".train", "Supervisor", "use tf.Session with tf.train.Coordinator"),
+        *((".train", name, "use tf.Session with tf.train.Coordinator") for name in WITHOUT_SUPERVISION),
         ("", "get_variable", "keep the tf.Variable itself"),
         ("", "variable_scope", "use tf.name_scope for names"),
         ("", "random_normal_initializer", "pass the initial value to tf.Variable"),
         (".initializers", "random_normal", "did you mean tf.random_normal"),
+        *((".train", name, NOT_TRAINING) for name in ("AdamOptimizer", "Saver", "exponential_decay")),
+        *(("", name, NOT_TRAINING) for name in ("nn", "contrib")),
+        ("", "data", r"tf\.data is not offered: use tf\.train\.string_input_producer .* mpqueue\.Loader"),
     ],
 )
 def test_error_for_a_name_that_is_not_offered_says_what_to_use_instead(module, name, instead):
@@ -94,23 +93,12 @@ def test_error_for_a_name_that_is_not_offered_says_what_to_use_instead(module, n
         getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (".train", "AdamOptimizer"),
-        (".train", "Saver"),
-        (".train", "exponential_decay"),
-        ("", "nn"),
-        ("", "contrib"),
-    ],
-)
-def test_training_names_are_not_offered(module, name):
-    with pytest.raises(AttributeError, match="feeds models and does not train them"):
-        getattr(importlib.import_module(f"mpqueue.compat.v1{module}"), name)
+def run_program(code):
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_modules_can_be_imported_in_every_way():
-    code = """
+    run_program("""
 import mpqueue.compat.v1.train
 from mpqueue.compat.v1 import *
 from mpqueue.compat.v1 import image, float32 as kind
@@ -119,26 +107,17 @@ from mpqueue.compat.v1.train.queue_runner import QueueRunner
 import mpqueue.compat.v1 as tf
 assert train is tf.train is mpqueue.compat.v1.train and image is tf.image and kind is tf.float32
 assert Coordinator is tf.train.Coordinator and constant is tf.constant and flags is tf.app.flags
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+""")
 
 
 def test_sparse_tensors_can_be_multiplied_in_a_program_that_uses_no_sparse_function():
-    code = """
+    run_program("""
 import mpqueue.compat.v1 as tf
 with tf.Session() as session:
     assert session.run((tf.SparseTensor([[1]], [3.0], [2]) * [5.0, 7.0]).values).tolist() == [21.0]
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+""")
 
 
 def test_functions_and_classes_can_be_pickled():
     named = {name: value for name, value in ALL.items() if isinstance(value, types.FunctionType | type)}
     assert [name for name, value in named.items() if pickle.loads(pickle.dumps(value)) is not value] == []
-
-
-def test_tf_data_error_suggests_alternatives():
-    with pytest.raises(
-        AttributeError, match=r"tf\.data is not offered: use tf\.train\.string_input_producer .* mpqueue\.Loader"
-    ):
-        tf.data

@@ -1,5 +1,7 @@
 """NumPy functions need values, which nodes do not have. An array as an operand of a node becomes a node."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -29,15 +31,7 @@ def test_numpy_functions_of_a_node_raise(node, function):
 
 
 @pytest.mark.parametrize(
-    "operation",
-    [
-        lambda x, y: x + y,
-        lambda x, y: x - y,
-        lambda x, y: x / y,
-        lambda x, y: x @ y,
-        lambda x, y: x < y,
-        lambda x, y: x >= y,
-    ],
+    "operation", [operator.add, operator.sub, operator.truediv, operator.matmul, operator.lt, operator.ge]
 )
 def test_array_and_node_as_operands_make_a_node(session, node, operation):
     array = np.array([[1.0, -2.0], [3.5, 0.25]])

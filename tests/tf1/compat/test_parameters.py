@@ -4,12 +4,11 @@
 """
 
 import ast
-import functools
 import inspect
 import types
-from pathlib import Path
 
 import pytest
+from helpers.unread_parameters import body_of, names_read_by
 
 import mpqueue.compat.v1 as tf
 import mpqueue.python_io
@@ -17,63 +16,18 @@ import mpqueue.train
 from mpqueue.tf1.compat.ops.registry import TABLE
 from mpqueue.tf1.compat.ops.signature import Signature
 
-NAMES = "a name in the graph; it changes no value"
-DEVICES = "a device; mpqueue computes on the CPU"
-LOCKS = "how concurrent updates are made; mpqueue's are always atomic"
-TRAINING = "for training operations, which mpqueue does not have"
-SUMMARIES = "for summaries, which mpqueue does not write"
-SPEED = "how the same result is computed"
-
-# Parameters that change no result, with the reason. A key is a parameter, or a function and its parameter.
+# Parameters that change no result: a parameter, or a function and its parameter.
 HINTS = {
-    "name": NAMES,
-    "summary_name": SUMMARIES,
-    "tf.summary.merge.inputs": SUMMARIES,
-    "tf.summary.FileWriter.graph": SUMMARIES,
-    "tf.Graph.colocate_with.op": DEVICES,
-    "tf.Graph.colocate_with.ignore_existing": DEVICES,
-    "caching_device": DEVICES,
-    "layout": DEVICES,
-    "use_locking": LOCKS,
-    "use_resource": LOCKS,
-    "aggregation": TRAINING,
-    "constraint": TRAINING,
-    "grad_a": TRAINING,
-    "grad_b": TRAINING,
-    "synchronization": TRAINING,
-    "a_is_sparse": SPEED,
-    "b_is_sparse": SPEED,
-    "optimize": SPEED,
-    "tf.Variable.expected_shape": "TensorFlow ignores it, too",
-    "tf.gather.validate_indices": "TensorFlow ignores it, too: invalid indices are always an error",
+    "name",  # in the graph
+    *("summary_name", "tf.summary.merge.inputs", "tf.summary.FileWriter.graph"),  # mpqueue writes no summaries
+    # A device: mpqueue computes on the CPU.
+    *("tf.Graph.colocate_with.op", "tf.Graph.colocate_with.ignore_existing", "caching_device", "layout"),
+    *("use_locking", "use_resource"),  # how concurrent updates are made: mpqueue's are always atomic
+    *("aggregation", "constraint", "grad_a", "grad_b", "synchronization"),  # for training operations
+    *("a_is_sparse", "b_is_sparse", "optimize"),  # how the same result is computed
+    "tf.Variable.expected_shape",  # TensorFlow ignores it, too
+    "tf.gather.validate_indices",  # TensorFlow ignores it, too: invalid indices are always an error
 }
-
-
-@functools.cache
-def functions_of(file):
-    """Return the functions of a file, by the number of their first line; of several in a line, the outer one."""
-    functions = {}
-    for node in ast.walk(ast.parse(Path(file).read_text())):
-        if isinstance(node, ast.FunctionDef | ast.Lambda):
-            decorators = getattr(node, "decorator_list", [])
-            functions.setdefault((decorators or [node])[0].lineno, node)
-    return functions
-
-
-def body_of(function):
-    """Return the statements of a function, without its docstring."""
-    body = functions_of(function.__code__.co_filename)[function.__code__.co_firstlineno].body
-    body = body if isinstance(body, list) else [body]
-    return [each for each in body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))]
-
-
-@functools.cache
-def names_read_by(function):
-    """Return the names that the body of a function reads; ``del name`` does not count."""
-    if isinstance(function, functools.partial):
-        function = function.func
-    nodes = [node for statement in body_of(inspect.unwrap(function)) for node in ast.walk(statement)]
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
 def is_abstract(function):
@@ -130,8 +84,7 @@ def plain_parameters_without_use(function):
     code = function.__code__
     if code.co_filename.startswith("<") or is_abstract(function):  # generated, such as the constructor of a dataclass
         return []
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return [each for each in names if each not in names_read_by(function) | {"self", "cls"}]
+    return [each for each in inspect.getargs(code).args if each not in names_read_by(function)]
 
 
 MODULES = {"train": mpqueue.train, "python_io": mpqueue.python_io, "tf": tf}
@@ -152,7 +105,7 @@ def test_each_parameter_is_used_or_refused_or_a_hint():
     rest = [f"{path}.{each}" for path, each in without_use if hint_of(path, each) is None]
     assert rest == []
     # The members of the list that exist.
-    assert HINTS.keys() == {hint_of(*each) for each in without_use} - {None}
+    assert HINTS == {hint_of(*each) for each in without_use} - {None}
     assert len(PUBLIC) > 900
 
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from tf1.compat.conftest import running
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue.compat.v1 as tf
@@ -30,15 +31,9 @@ def scalars(*tensors):
 
 @contextlib.contextmanager
 def started_runners():
-    """Return a session with the runners of its graph. They stop at the end of the block, or of their input."""
-    with tf.Session() as session:
-        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        coord = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coord)
-        with contextlib.suppress(tf.errors.OutOfRangeError):
-            yield session
-        coord.request_stop()
-        coord.join(threads)
+    """Yield a session with the runners of its graph. They stop at the end of the block, or of their input."""
+    with tf.Session() as session, running(session), contextlib.suppress(tf.errors.OutOfRangeError):
+        yield session
 
 
 def all_batches(fetches):
@@ -124,30 +119,12 @@ def records_read():
     return tf.TextLineReader().num_records_produced()
 
 
-BOUND = [
-    variable,
-    counter,
-    seeded,
-    chosen_by_a_variable,
-    chosen_variable,
-    own_queue_of_a_branch,
-    stateful_function,
-    records_read,
-]
-
-
 def pids_with(touched, queue):
     example = scalars(touched, process_id(False, touched))
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(example)]))
     values, pids = queue.dequeue_many(6)
     with started_runners() as session:
         return set(session.run([values, pids])[1].tolist())
-
-
-@pytest.mark.parametrize("make", BOUND)
-def test_operation_with_session_state_runs_in_its_thread(make):
-    queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
-    assert pids_with(make(), queue) == {os.getpid()}
 
 
 def unseeded():
@@ -158,10 +135,15 @@ def chosen():
     return tf.cond(tf.constant(True), lambda: tf.constant(np.int64(1)), lambda: tf.constant(np.int64(2)))
 
 
-@pytest.mark.parametrize("make", [unseeded, chosen])
-def test_operation_without_session_state_runs_in_a_worker(make):
+BOUND = [variable, counter, seeded, chosen_by_a_variable, chosen_variable]
+BOUND += [own_queue_of_a_branch, stateful_function, records_read]
+
+
+@pytest.mark.parametrize("make", [*BOUND, unseeded, chosen])
+def test_operation_runs_in_its_thread_if_it_has_session_state_and_otherwise_in_a_worker(make):
     queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
-    assert os.getpid() not in pids_with(make(), queue)
+    pids = pids_with(make(), queue)
+    assert pids == {os.getpid()} if make in BOUND else os.getpid() not in pids
 
 
 def test_operation_with_feeds_runs_in_its_thread():

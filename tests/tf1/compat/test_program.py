@@ -200,7 +200,7 @@ def test_messages_below_the_verbosity_are_not_logged(messages):
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.logging.warn("hidden")
     tf.logging.error("shown")
-    assert [record.getMessage() for record in messages.records] == ["shown 1", "shown too", "shown"]
+    assert messages.messages == ["shown 1", "shown too", "shown"]
     assert tf.logging.get_verbosity() == logging.ERROR
     assert {record.filename for record in messages.records} == {"test_program.py"}
 
@@ -211,7 +211,7 @@ def test_log_first_n_and_every_n_count_per_line(messages):
         tf.logging.log_first_n(tf.logging.INFO, "first %d", 2, number)
         tf.logging.log_every_n(tf.logging.INFO, "every %d", 3, number)
         tf.logging.log_if(tf.logging.INFO, "if %d", number == 4, number)
-    results = [record.getMessage() for record in messages.records]
+    results = messages.messages
     assert results == ["first 0", "every 0", "first 1", "every 3", "if 4"]
 
 

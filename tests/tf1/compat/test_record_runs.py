@@ -62,12 +62,17 @@ def both_ways(files, example, **options):
     return outputs
 
 
-def test_error_of_a_record_follows_preceding_elements(tmp_path):
-    files = [write(tmp_path / "lines", [*range(20), "bad", *range(30)])]
-    one_by_one, together = both_ways(files, as_number)
+def same_both_ways(files, example, **options):
+    """Check that both results are equal, and return them."""
+    one_by_one, together = both_ways(files, example, **options)
     assert one_by_one == together
-    assert together[0] == [*range(20)]
-    assert together[2][0] == 21
+    return together
+
+
+def test_error_of_a_record_follows_preceding_elements(tmp_path):
+    elements, _, counts = same_both_ways([write(tmp_path / "lines", [*range(20), "bad", *range(30)])], as_number)
+    assert elements == [*range(20)]
+    assert counts[0] == 21
 
 
 def test_records_after_a_bad_one_are_read_next(tmp_path):
@@ -86,16 +91,14 @@ def test_record_that_fails_an_assertion_is_named(tmp_path):
         with tf.control_dependencies([tf.Assert(number < 30, [number])]):
             return [tf.identity(number)]
 
-    one_by_one, together = both_ways([write(tmp_path / "lines", range(40))], example)
-    assert one_by_one == together
-    assert "30" in together[1][1]
+    _, end, _ = same_both_ways([write(tmp_path / "lines", range(40))], example)
+    assert "30" in end[1]
 
 
 def test_stop_takes_effect_between_records(tmp_path):
     checks = []
-    pipeline = Pipeline(
-        [write(tmp_path / "lines", range(40))], as_number, should_stop=lambda: bool(checks.append(0)) or True
-    )
+    files = [write(tmp_path / "lines", range(40))]
+    pipeline = Pipeline(files, as_number, should_stop=lambda: checks.append(0) or True)
     pipeline.together()
     assert checks
     assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [1, 1, 0]
@@ -132,8 +135,7 @@ def test_repeatedly_failing_runs_are_disabled(tmp_path, monkeypatch):
     monkeypatch.setattr(RecordPlan, "examples", cannot)
     pipeline = Pipeline(files, as_number)
     elements, _, counts = pipeline.run(pipeline.together)
-    assert elements == [*range(10)] * 5
-    assert counts == [50, 5]
+    assert (elements, counts) == ([*range(10)] * 5, [50, 5])
     assert len(attempts) < 25
 
 
@@ -166,6 +168,5 @@ def test_stateful_operations_run_record_by_record(example, tmp_path):
 
 def test_whole_file_reader_returns_one_record_at_a_time(tmp_path):
     files = [write(tmp_path / f"{n}", [n]) for n in range(5)]
-    one_by_one, together = both_ways(files, lambda value: [value], reader=tf.WholeFileReader)
-    assert one_by_one == together
-    assert together[0] == [b"%d\n" % n for n in range(5)]
+    elements, _, _ = same_both_ways(files, lambda value: [value], reader=tf.WholeFileReader)
+    assert elements == [b"%d\n" % n for n in range(5)]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from golden.outcomes import Background
 from helpers.alarms import nudged
-from helpers.injected_exceptions import Alarms
+from helpers.injected_exceptions import Alarms, StruckException
+from helpers.signal_handlers import handling, raising
 from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf
@@ -88,11 +89,10 @@ def test_ctrl_c_ends_a_run_and_returns_its_elements(session):
         waiting_in(session, queue)
         os.kill(os.getpid(), signal.SIGINT)
 
-    presser = threading.Thread(target=press)
-    presser.start()
+    pressing = Background(press)
     with nudged(), pytest.raises(KeyboardInterrupt):
         session.run(queue.dequeue_many(3))
-    presser.join()
+    pressing.finish()
     # The blocked operation returns the elements it had taken.
     assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
 
@@ -152,17 +152,7 @@ def test_interrupted_run_duplicates_no_elements_and_later_runs_continue(session)
     assert active_scopes() == ()
 
 
-class OutOfTime(Exception):
-    """The exception of the user's time limit."""
-
-
 def test_exception_of_a_signal_handler_is_not_an_error_of_a_python_function(session):
-    def stop(_number, _frame):
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        with pytest.raises(OutOfTime):
-            session.run(tf.py_func(lambda: signal.raise_signal(signal.SIGUSR1), [], tf.int64))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    node = tf.py_func(lambda: signal.raise_signal(signal.SIGUSR1), [], tf.int64)
+    with handling(raising(StruckException), signal.SIGUSR1), pytest.raises(StruckException):
+        session.run(node)

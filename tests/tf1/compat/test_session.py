@@ -4,24 +4,19 @@ import collections
 import gc
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from tf1.compat.conftest import DEADLOCK_S, waiting_in
+from golden.outcomes import Background
+from tf1.compat.conftest import DEADLOCK_S, initialized, running, waiting_in
 
 import mpqueue.compat.v1 as tf
 
 
-def counted(log, value=1):
+def counted(log):
     """Create a node that records its runs."""
-
-    def function():
-        log.append(value)
-        return np.int32(value)
-
-    node = tf.py_func(function, [], tf.int32)
+    node = tf.py_func(lambda: log.append("run") or np.int32(1), [], tf.int32)
     node.set_shape([])
     return node
 
@@ -70,9 +65,7 @@ def test_operation_runs_unless_all_its_outputs_are_fed(session):
 
 
 def test_fetched_arrays_belong_to_the_caller(session):
-    node = tf.constant([1, 2])
-    variable = tf.Variable([1, 2])
-    session.run(variable.initializer)
+    node, variable = tf.constant([1, 2]), initialized(session, [1, 2])
     for fetched in (node, variable, tf.identity(node), tf.reshape(variable, [2, 1])):
         session.run(fetched)[...] = 9
         assert 9 not in session.run(fetched)
@@ -291,14 +284,14 @@ def test_close_that_still_waits_at_the_time_limit_leaves_the_queue_open(graph):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     session, runs = runs_within_a_limit(graph, queue.close())
     session.run(queue.enqueue(1))
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(session.run, queue.enqueue(2), options=tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000))
-        waiting_in(session, queue)
-        for run in runs:
-            with pytest.raises(tf.errors.DeadlineExceededError):
-                run()
-        assert session.run([queue.dequeue(), queue.is_closed()]) == [1, False]
-        waits.result(DEADLOCK_S)
+    enqueue, options = queue.enqueue(2), tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000)
+    waits = Background(lambda: session.run(enqueue, options=options))
+    waiting_in(session, queue)
+    for run in runs:
+        with pytest.raises(tf.errors.DeadlineExceededError):
+            run()
+    assert session.run([queue.dequeue(), queue.is_closed()]) == [1, False]
+    waits.finish()
 
 
 def test_operations_that_need_not_wait_have_no_time_limit(graph):
@@ -315,12 +308,9 @@ def test_queue_runners_have_no_time_limit(graph):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(1)]))
     session, (run, *_) = runs_within_a_limit(graph, queue.size())
-    coord = tf.train.Coordinator()
-    tf.train.start_queue_runners(session, coord)
-    for _ in range(3):
-        waiting_in(session, queue)  # for longer than the limit
-        assert session.run(queue.dequeue(), options=tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000)) == 1
-    assert not coord.should_stop()
-    assert run() <= 1
-    coord.request_stop()
-    coord.join()
+    with running(session) as coord:
+        for _ in range(3):
+            waiting_in(session, queue)  # for longer than the limit
+            assert session.run(queue.dequeue(), options=tf.RunOptions(timeout_in_ms=DEADLOCK_S * 1000)) == 1
+        assert not coord.should_stop()
+        assert run() <= 1

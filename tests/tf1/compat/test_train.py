@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from tf1.compat.conftest import waiting_in
+from golden.outcomes import ended
+from tf1.compat.conftest import running, waiting_in
+from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue.compat.v1 as tf
 
@@ -11,12 +13,7 @@ def all_of(session, node, coord=None):
     """Return all values of a node until the end of input."""
     session.run(tf.local_variables_initializer())
     tf.train.start_queue_runners(session, coord)
-    results = []
-    while True:
-        try:
-            results.append(session.run(node))
-        except tf.errors.OutOfRangeError:
-            return results
+    return all_until_the_end(session.make_callable(node))
 
 
 def test_seeded_order_is_equal_in_sessions_and_differs_in_epochs(graph):
@@ -90,9 +87,7 @@ def test_closing_the_session_ends_its_runners(graph):
     with tf.Session(graph=graph) as session:
         threads = runner.create_threads(session, start=True)
         waiting_in(session, queue)
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
+    assert ended(*threads)
     assert runner.exceptions_raised == []
 
 
@@ -129,32 +124,32 @@ def test_batch_size_can_be_fed(session):
     size = tf.placeholder(tf.int32, [])
     batch = tf.train.batch([number], size)
     assert batch.get_shape().as_list() == [None]
-    coord = tf.train.Coordinator()
-    tf.train.start_queue_runners(session, coord)
-    assert [len(session.run(batch, {size: each})) for each in (3, 1, 0, 5)] == [3, 1, 0, 5]
-    coord.request_stop()
-    coord.join()
+    with running(session):
+        assert [len(session.run(batch, {size: each})) for each in (3, 1, 0, 5)] == [3, 1, 0, 5]
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_sparse_examples_are_batched_as_sparse_tensors(session, many):
+def rows_of_one_value_each(number):
+    return tf.SparseTensor([[0, 0], [1, 1]], tf.stack([number, number + 10]), [2, 4])
+
+
+def as_many_values(number):
+    return tf.SparseTensor(tf.expand_dims(tf.range(number), 1), tf.fill([number], "v"), tf.stack([number]))
+
+
+@pytest.mark.parametrize(
+    ("make", "many", "indices", "values", "shape"),
+    [
+        (rows_of_one_value_each, True, [[0, 0], [1, 1], [2, 0]], [0, 10, 1], [3, 4]),
+        (as_many_values, False, [[1, 0], [2, 0], [2, 1]], [b"v"] * 3, [3, 2]),
+    ],
+)
+def test_sparse_examples_are_batched_as_sparse_tensors(session, make, many, indices, values, shape):
     number = tf.cast(tf.train.range_input_producer(3, num_epochs=1, shuffle=False).dequeue(), tf.int64)
-    if many:  # two rows of one value each
-        rows = tf.SparseTensor([[0, 0], [1, 1]], tf.stack([number, number + 10]), [2, 4])
-    else:  # the number is the number of values
-        rows = tf.SparseTensor(tf.expand_dims(tf.range(number), 1), tf.fill([number], "v"), tf.stack([number]))
-    batch = tf.train.batch([rows], 3, enqueue_many=many)
+    batch = tf.train.batch([make(number)], 3, enqueue_many=many)
     assert isinstance(batch, tf.SparseTensor)
     assert batch.indices.get_shape().as_list() == [None, 2]
-    results = all_of(session, batch)
-    if many:
-        assert results[0].indices.tolist() == [[0, 0], [1, 1], [2, 0]]
-        assert results[0].values.tolist() == [0, 10, 1]
-        assert results[0].dense_shape.tolist() == [3, 4]
-    else:
-        assert results[0].indices.tolist() == [[1, 0], [2, 0], [2, 1]]
-        assert results[0].values.tolist() == [b"v"] * 3
-        assert results[0].dense_shape.tolist() == [3, 2]
+    result = all_of(session, batch)[0]
+    assert [part.tolist() for part in result] == [indices, values, shape]
 
 
 def test_invalid_sparse_example_is_an_error_of_its_enqueue(session):

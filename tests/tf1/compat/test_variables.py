@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
+from tf1.compat.conftest import initialized
 
 import mpqueue.compat.v1 as tf
 
@@ -19,16 +20,14 @@ def test_local_variables_have_a_separate_initializer(session):
 
 
 def test_concurrent_additions_are_not_lost(session):
-    variable = tf.Variable(0)
-    session.run(variable.initializer)
+    variable = initialized(session, 0)
     add = session.make_callable(variable.assign_add(1))
     in_threads(*[lambda: [add() for _ in range(200)]] * 4)
     assert session.run(variable) == 800
 
 
 def test_fetched_value_does_not_change_later(session):
-    variable = tf.Variable([1, 2])
-    session.run(variable.initializer)
+    variable = initialized(session, [1, 2])
     before = session.run(variable.value())
     session.run(variable.assign_add([1, 1]))
     assert before.tolist() == [1, 2]
@@ -49,17 +48,14 @@ def test_assigning_another_shape_raises(session):
 
 
 def test_counting_ends_at_the_limit(session):
-    variable = tf.Variable(0)
-    session.run(variable.initializer)
-    count = variable.count_up_to(2)
+    count = initialized(session, 0).count_up_to(2)
     assert [session.run(count), session.run(count)] == [0, 1]
     with pytest.raises(tf.errors.OutOfRangeError, match="limit of 2"):
         session.run(count)
 
 
 def test_operators_take_variables(session):
-    variable = tf.Variable(3.0)
-    session.run(variable.initializer)
+    variable = initialized(session, 3.0)
     nodes = [variable + 1, 2 * variable, -variable, variable > 2, tf.sqrt(variable * 3), tf.stack([variable, 1.0])]
     results = session.run(nodes)
     assert results[:5] == [4.0, 6.0, -3.0, True, 3.0]
@@ -89,8 +85,7 @@ def test_a_global_step_is_an_integer_scalar(graph):
     [(tf.zeros_initializer(), [0, 0]), (tf.ones_initializer(), [1, 1]), (tf.constant_initializer([3, 4]), [3, 4])],
 )
 def test_constant_initializers_make_initial_values(session, initializer, expected):
-    variable = tf.Variable(initializer([2], dtype=tf.int32))
-    session.run(variable.initializer)
+    variable = initialized(session, initializer([2], dtype=tf.int32))
     assert session.run(variable).tolist() == expected
 
 

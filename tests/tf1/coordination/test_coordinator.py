@@ -5,26 +5,29 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
+from golden.outcomes import DEADLOCK_S, Background, ended
 from helpers.alarms import nudged
+from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError
 
-DEADLOCK_S = 60
-
 
 class Gate:
     """A member that finishes on request, and counts the requests to stop."""
 
+    name = "gate"
+
     def __init__(self, *, stops=False):
-        self.name = "gate"
         self.num_stop_requests = 0
         self._stops = stops
         self._open = threading.Event()
+        self.open = self._open.set
 
     def is_alive(self):
         return not self._open.is_set()
@@ -35,21 +38,13 @@ class Gate:
     def request_stop(self):
         self.num_stop_requests += 1
         if self._stops:
-            self._open.set()
-
-    def open(self):
-        self._open.set()
+            self.open()
 
 
 def in_thread(call, *args):
     thread = threading.Thread(target=call, args=args, daemon=True)
     thread.start()
     return thread
-
-
-def ended(thread):
-    thread.join(DEADLOCK_S)
-    return not thread.is_alive()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -70,20 +65,11 @@ def test_blocked_join_does_not_poll(coord):
 def test_grace_period_begins_at_the_stop(coord):
     """A member that runs longer than the grace period before the stop request is not a straggler."""
     gate = Gate()
-    caught = []
-
-    def join():
-        try:
-            coord.join([gate], stop_grace_period_secs=0.3)
-        except RuntimeError as error:
-            caught.append(error)
-
-    joining = in_thread(join)
-    joining.join(0.6)
-    assert joining.is_alive()
+    joining = Background(lambda: coord.join([gate], stop_grace_period_secs=0.3))
+    assert joining.is_blocked(0.6)
     coord.request_stop()
-    assert ended(joining)
-    assert "gate" in str(caught[0])
+    with pytest.raises(RuntimeError, match="gate"):
+        joining.finish()
     gate.open()
 
 
@@ -104,19 +90,13 @@ def test_reported_exception_takes_precedence_over_stragglers(coord):
 
 
 def test_thread_that_joins_itself_raises(coord):
-    caught = []
-
-    def body():
-        try:
-            coord.join()
-        except RuntimeError as error:
-            caught.append(str(error))
-
-    thread = threading.Thread(target=body, name="narcissus")
-    coord.register_thread(thread)
-    thread.start()
-    assert ended(thread)
-    assert "narcissus" in caught[0]
+    may_join = threading.Event()
+    joining = Background(lambda: may_join.wait(DEADLOCK_S) and coord.join())
+    joining.thread.name = "narcissus"
+    coord.register_thread(joining.thread)
+    may_join.set()
+    with pytest.raises(RuntimeError, match="narcissus"):
+        joining.finish()
 
 
 def test_thread_that_was_never_started_counts_as_finished(coord):
@@ -153,11 +133,11 @@ def test_member_registered_after_the_stop_is_stopped_at_once(coord):
 
 def test_stop_callbacks_run_once_in_order(coord):
     called = []
-    coord.add_stop_callback(lambda: called.append("first"))
-    coord.add_stop_callback(lambda: called.append("second"))
+    for name in ("first", "second"):
+        coord.add_stop_callback(partial(called.append, name))
     coord.request_stop()
     coord.request_stop()
-    coord.add_stop_callback(lambda: called.append("after the stop"))
+    coord.add_stop_callback(partial(called.append, "after the stop"))
     assert called == ["first", "second", "after the stop"]
 
 
@@ -174,12 +154,9 @@ def test_removed_callback_does_not_run(coord):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_failing_callback_is_logged_and_others_run(coord, caplog, error):
-    def fail():
-        raise error
-
     called = []
-    coord.add_stop_callback(fail)
-    coord.add_stop_callback(lambda: called.append(1))
+    coord.add_stop_callback(raising(error))
+    coord.add_stop_callback(partial(called.append, 1))
     coord.request_stop(ValueError("boom"))
     assert called == [1]
     assert error.__name__ in caplog.text
@@ -189,12 +166,10 @@ def test_failing_callback_is_logged_and_others_run(coord, caplog, error):
 
 def test_callbacks_run_without_the_coordinators_lock(coord):
     """A callback may wait for a thread that needs the lock."""
-
-    def callback():
-        assert ended(in_thread(coord.wait_for_stop))
-
-    coord.add_stop_callback(callback)
-    assert ended(in_thread(coord.request_stop))
+    called = []
+    coord.add_stop_callback(lambda: called.append(ended(in_thread(coord.wait_for_stop))))
+    coord.request_stop()
+    assert called == [True]
 
 
 def test_callbacks_survive_clear_stop_and_are_removed_by_join(coord):
@@ -211,21 +186,17 @@ def test_callbacks_survive_clear_stop_and_are_removed_by_join(coord):
 
 def test_signal_handler_may_request_stop_during_join(coord):
     gate = Gate()
-    before = signal.signal(signal.SIGUSR1, lambda *_: coord.request_stop(ValueError("by signal")))
-    try:
-        in_thread(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    with handling(lambda *_: coord.request_stop(ValueError("by signal")), signal.SIGUSR1):
+        in_thread(os.kill, os.getpid(), signal.SIGUSR1)
         with nudged(), pytest.raises(ValueError, match="by signal"):
             coord.join([gate], stop_grace_period_secs=0)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        gate.open()
+    gate.open()
 
 
-def test_subclass_of_clean_type_is_clean():
+def test_subclass_of_clean_type_is_clean(coord):
     class Exhausted(OutOfRangeError):
         pass
 
-    coord = Coordinator()
     coord.request_stop(Exhausted(None, None, "over"))
     coord.join()
 
@@ -260,10 +231,25 @@ def test_traceback_contains_origin_of_exception(coord):
     assert "culprit" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
-@pytest.mark.parametrize("wrong", ["boom", ValueError, ("boom",), 3])
-def test_report_of_wrong_type_raises_type_error(coord, wrong):
-    with pytest.raises(TypeError, match="exception"):
-        coord.request_stop(wrong)
+NOT_MEMBERS = [None, 3, object()]
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "words"),
+    [
+        *(("request_stop", wrong, "exception") for wrong in ("boom", ValueError, ("boom",), 3)),
+        *(("register_thread", wrong, "is_alive") for wrong in NOT_MEMBERS),
+        *(("join", [wrong], "is_alive") for wrong in NOT_MEMBERS),
+        *(
+            ("join", wrong, "threads must be a list of threads or None, got")
+            for wrong in (3, threading.Thread(target=print))
+        ),
+        ("add_stop_callback", 3, "callback must be a callable without arguments, got 3"),
+    ],
+)
+def test_argument_of_wrong_type_raises_type_error(coord, method, wrong, words):
+    with pytest.raises(TypeError, match=words):
+        getattr(coord, method)(wrong)
     assert not coord.should_stop()
 
 
@@ -273,14 +259,6 @@ def test_invalid_clean_types_raise_type_error(wrong):
         Coordinator(wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, 3, object()])
-def test_member_without_join_raises_type_error(coord, wrong):
-    with pytest.raises(TypeError, match="is_alive"):
-        coord.register_thread(wrong)
-    with pytest.raises(TypeError, match="is_alive"):
-        coord.join([wrong])
-
-
 def test_error_while_joining_a_member_is_raised(coord):
     class Broken(Gate):
         def join(self, timeout=None):
@@ -288,14 +266,3 @@ def test_error_while_joining_a_member_is_raised(coord):
 
     with pytest.raises(OSError, match="no such process"):
         coord.join([Broken()])
-
-
-@pytest.mark.parametrize("threads", [3, threading.Thread(target=print)])
-def test_invalid_threads_argument_is_rejected(threads):
-    with pytest.raises(TypeError, match="threads must be a list of threads or None, got"):
-        Coordinator().join(threads)
-
-
-def test_stop_callback_that_is_not_callable_is_rejected():
-    with pytest.raises(TypeError, match="callback must be a callable without arguments, got 3"):
-        Coordinator().add_stop_callback(3)

@@ -1,88 +1,56 @@
 """One coordinator for threads, enqueuers, loaders and their workers."""
 
 import os
-import threading
 from multiprocessing.connection import Client, Listener
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.forked_calls import status_of_fork
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
-DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 class Numbers:
-    """Batches of one number."""
+    """Batches of one number, or of a function's result at this number."""
+
+    def __init__(self, function=int):
+        self.function = function
 
     def __len__(self):
         return 8
 
     def __getitem__(self, index):
-        return np.array([index])
+        return np.array([self.function(index)])
 
 
-class Held(Numbers):
-    """A sequence with items that wait at a gate. The gate is an address, because items may be in a worker process."""
+def held_at(address):
+    """Return a function that waits at a gate. The gate is an address, because items may be in a worker process."""
 
-    def __init__(self, address):
-        self.address = address
-
-    def __getitem__(self, index):
-        with Client(self.address, "AF_UNIX") as gate:
+    def wait(index):
+        with Client(address, "AF_UNIX") as gate:
             gate.send(index)
-            try:
+            with pytest.raises(EOFError):
                 gate.recv()
-            except EOFError:
-                return np.array([-1])
-        raise AssertionError("unreachable")
+        return -1
 
-
-class Watched(Numbers):
-    """A sequence that checks the coordinator in its worker, and reports an error to it."""
-
-    def __init__(self, coord):
-        self.coord = coord
-
-    def __getitem__(self, index):
-        with self.coord.stop_on_exception():
-            if index == 3:
-                raise KeyError("label 17")
-        return np.array([self.coord.should_stop()])
-
-
-class Waiting(Numbers):
-    """The first item checks the coordinator, the others wait for the stop."""
-
-    def __init__(self, coord):
-        self.coord = coord
-
-    def __getitem__(self, index):
-        return np.array([self.coord.wait_for_stop(DEADLOCK_S) if index else self.coord.should_stop()])
-
-
-def consume(batches, done):
-    for _ in batches:
-        pass
-    done.set()
+    return wait
 
 
 @pytest.mark.parametrize("use_multiprocessing", [False, True])
 def test_stop_ends_blocked_get(coord, use_multiprocessing):
     with Listener(f"\0gate-{os.getpid()}", "AF_UNIX") as listener:
-        enqueuer = OrderedEnqueuer(Held(listener.address), use_multiprocessing)
+        enqueuer = OrderedEnqueuer(Numbers(held_at(listener.address)), use_multiprocessing)
         enqueuer.start(workers=1)
         coord.register_thread(enqueuer)
-        done = threading.Event()
-        consumer = threading.Thread(target=consume, args=(enqueuer.get(), done))
-        consumer.start()
+        consumer = Background(list, enqueuer.get())
         with listener.accept() as gate:
             assert gate.recv() == 0
             coord.request_stop()
-            assert done.wait(DEADLOCK_S)
-        coord.join([consumer])
+            consumer.finish()
+        coord.join([consumer.thread])
     assert not enqueuer.is_running()
     assert not enqueuer.is_alive()
 
@@ -105,13 +73,11 @@ def test_join_waits_until_enqueuer_is_stopped(coord):
     enqueuer = GeneratorEnqueuer(iter(range(3)))
     enqueuer.start()
     coord.register_thread(enqueuer)
-    joining = threading.Thread(target=coord.join)
-    joining.start()
+    joining = Background(coord.join)
     assert list(enqueuer.get()) == [0, 1, 2]
-    assert joining.is_alive()
+    assert joining.thread.is_alive()
     enqueuer.stop()
-    joining.join(DEADLOCK_S)
-    assert not joining.is_alive()
+    joining.finish()
 
 
 def test_enqueuer_that_was_never_started_counts_as_finished(coord):
@@ -134,12 +100,18 @@ def test_enqueuer_can_be_restarted_after_a_stop(coord):
 
 @pytest.mark.parametrize("start_method", ["forkserver", "fork"])
 def test_source_carries_coordinator_to_worker_processes(coord, start_method):
-    with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
+    def report(index):
+        with coord.stop_on_exception():
+            if index == 3:
+                raise KeyError("label 17")
+        return coord.should_stop()
+
+    with Loader(Numbers(report), workers=1, start_method=start_method) as loader:
         flags = [bool(batch[0]) for batch in loader]
     assert flags == [False] * 3 + [True] * 5
     with pytest.raises(KeyError, match="label 17") as caught:
         coord.join()
-    assert "__getitem__" in str(caught.value.__cause__)
+    assert "report" in str(caught.value.__cause__)
 
 
 def test_files_opened_after_a_forked_pool_remain_open_in_children():
@@ -159,7 +131,10 @@ def test_files_opened_after_a_forked_pool_remain_open_in_children():
 
 
 def test_running_workers_see_the_stop(coord):
-    with Loader(Waiting(coord), workers=2) as loader:
+    def wait_except_first(index):
+        return coord.wait_for_stop(DEADLOCK_S) if index else coord.should_stop()
+
+    with Loader(Numbers(wait_except_first), workers=2) as loader:
         batches = iter(loader)
         assert not next(batches)[0]
         coord.request_stop()

@@ -4,13 +4,11 @@ import multiprocessing
 import threading
 
 import pytest
-from helpers.queue_processes import in_line
+from helpers.queue_processes import DEADLOCK_S, in_line
 
 import mpqueue
 from mpqueue.errors import CancelledError
 from mpqueue.train import QueueRunner
-
-DEADLOCK_S = 60
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -19,20 +17,30 @@ def make_queue():
     return mpqueue.FIFOQueue(1, "int32", [[]])
 
 
+def blocked(coord, queue, call):
+    """Call a function in a thread that reports to the coordinator, and wait until it is blocked in a queue."""
+
+    def report():
+        with coord.stop_on_exception():
+            call()
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    in_line(queue)
+    return thread
+
+
 def test_stop_ends_thread_blocked_in_queue():
     queue, coord, errors = make_queue(), mpqueue.Coordinator(), []
 
     def take():
-        with coord.stop_on_exception():
-            try:
-                queue.dequeue()
-            except CancelledError as error:
-                errors.append(str(error))
-                raise
+        try:
+            queue.dequeue()
+        except CancelledError as error:
+            errors.append(str(error))
+            raise
 
-    thread = threading.Thread(target=take)
-    thread.start()
-    in_line(queue)
+    thread = blocked(coord, queue, take)
     coord.request_stop()
     coord.join([thread], stop_grace_period_secs=DEADLOCK_S)
     assert errors == ["the coordinator stops"]
@@ -40,15 +48,7 @@ def test_stop_ends_thread_blocked_in_queue():
 
 def test_first_report_takes_precedence_over_cancelled_calls():
     queue, coord = make_queue(), mpqueue.Coordinator()
-
-    def put():
-        with coord.stop_on_exception():
-            while True:
-                queue.enqueue(1)
-
-    thread = threading.Thread(target=put)
-    thread.start()
-    in_line(queue)
+    thread = blocked(coord, queue, lambda: [queue.enqueue(1), queue.enqueue(1)])
     with coord.stop_on_exception():
         raise KeyError("of mine")
     with pytest.raises(KeyError, match="of mine"):
@@ -74,14 +74,7 @@ def test_calls_wait_again_after_clear_stop():
     coord.request_stop()
     coord.join()
     coord.clear_stop()
-
-    def take():
-        with coord.stop_on_exception():
-            got.append(int(queue.dequeue()))
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    in_line(queue)
+    thread = blocked(coord, queue, lambda: got.append(int(queue.dequeue())))
     queue.enqueue(1)
     thread.join(DEADLOCK_S)
     assert got == [1]
@@ -119,14 +112,7 @@ def take_all(coord, queue):
 def test_signal_handler_may_request_stop_during_a_step_of_a_queue():
     """It runs in the interrupted thread, which may hold the queue's lock."""
     queue, coord = make_queue(), mpqueue.Coordinator()
-
-    def take():
-        with coord.stop_on_exception():
-            queue.dequeue()
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    in_line(queue)
+    thread = blocked(coord, queue, queue.dequeue)
     with queue.queue_ref.driver.lock:
         coord.request_stop()
     coord.join([thread], stop_grace_period_secs=DEADLOCK_S)

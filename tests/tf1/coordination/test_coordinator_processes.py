@@ -13,10 +13,13 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.coordinator_parts import address_of, listener_of
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import StruckLimit
 from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
+from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
@@ -25,7 +28,6 @@ from mpqueue.tf1.coordination import stop_channel
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport import credentials
 
-DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
@@ -36,14 +38,6 @@ class Custom(Exception):
 class Unpicklable(Exception):
     def __init__(self, text):
         super().__init__(text, threading.Lock())
-
-
-def should_stop(coord):
-    return coord.should_stop()
-
-
-def wait_for_stop(coord, timeout=None):
-    return coord.wait_for_stop(timeout)
 
 
 def request_stop(coord, *args):
@@ -68,9 +62,7 @@ def join_a_thread(coord):
     """Check that members and callbacks belong to this process."""
     called = []
     coord.add_stop_callback(lambda: called.append(1))
-    thread = threading.Thread(target=coord.wait_for_stop)
-    coord.register_thread(thread)
-    thread.start()
+    thread = registered_thread(coord)
     coord.join(stop_grace_period_secs=DEADLOCK_S)
     return called, thread.is_alive()
 
@@ -94,24 +86,24 @@ def forked(coord):
 
 
 def test_other_process_sees_the_state(coord, forked):
-    assert forked.ask(should_stop) is False
-    assert forked.ask(wait_for_stop, 0.05) is False
+    assert forked.ask(Coordinator.should_stop) is False
+    assert forked.ask(Coordinator.wait_for_stop, 0.05) is False
     coord.request_stop()
-    assert forked.ask(wait_for_stop, DEADLOCK_S) is True
-    assert forked.ask(should_stop) is True
+    assert forked.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
+    assert forked.ask(Coordinator.should_stop) is True
     coord.clear_stop()
     coord.request_stop()
-    assert forked.ask(wait_for_stop, DEADLOCK_S) is True
+    assert forked.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
 
 
 def test_stop_before_first_use_is_seen(coord, forked):
     coord.request_stop()
-    assert forked.ask(should_stop) is True
+    assert forked.ask(Coordinator.should_stop) is True
 
 
 def test_local_stop_ends_remote_wait(coord, forked):
-    forked.ask(should_stop)
-    forked.begin(wait_for_stop)
+    forked.ask(Coordinator.should_stop)
+    forked.begin(Coordinator.wait_for_stop)
     coord.request_stop()
     assert forked.end() is True
 
@@ -159,10 +151,16 @@ def test_local_callbacks_run_at_remote_stop(coord, forked):
     assert called.is_set()
 
 
-def test_remote_stop_ends_local_join(coord, forked):
+def registered_thread(coord):
+    """Start a thread that waits for the stop, and register it."""
     thread = threading.Thread(target=coord.wait_for_stop)
     coord.register_thread(thread)
     thread.start()
+    return thread
+
+
+def test_remote_stop_ends_local_join(coord, forked):
+    registered_thread(coord)
     forked.ask(request_stop, ValueError("boom"))
     with pytest.raises(ValueError, match="boom"):
         coord.join()
@@ -198,11 +196,11 @@ def test_following_an_idle_coordinator_takes_no_cpu_time(forked):
 
 def test_killed_process_is_removed_and_others_continue(coord):
     with Other(coord) as doomed, Other(coord) as other:
-        doomed.ask(should_stop)
-        other.ask(should_stop)
+        doomed.ask(Coordinator.should_stop)
+        other.ask(Coordinator.should_stop)
         doomed.kill()
         coord.request_stop()
-        assert other.ask(wait_for_stop, DEADLOCK_S) is True
+        assert other.ask(Coordinator.wait_for_stop, DEADLOCK_S) is True
 
 
 _kept = []
@@ -232,21 +230,17 @@ def test_owner_that_exited_before_first_use_is_a_stop():
 
 def test_closed_server_does_not_send_a_running_state():
     """Its thread handles a report while another process connects and the server is closed."""
-    entered, released = threading.Event(), threading.Event()
+    entered, released, states = threading.Event(), threading.Event(), []
     server = StopServer(lambda report: entered.set() or released.wait(DEADLOCK_S))
     server.serve()
-    reporting = StopClient(server.address, lambda stopping: None)
-    reporter = threading.Thread(target=reporting.report, args=[b"a report"])
-    reporter.start()
+    reporting = Background(StopClient(server.address, lambda stopping: None).report, b"a report")
     assert entered.wait(DEADLOCK_S)
-    states = []
-    late = threading.Thread(target=StopClient, args=[server.address, states.append])
-    late.start()
+    late = Background(StopClient, server.address, states.append)
     assert select.select([listener_of(server)], [], [], DEADLOCK_S)[0]  # it waits to be accepted
     server.close()
     released.set()
-    for thread in (reporter, late):
-        thread.join(DEADLOCK_S)
+    for call in (reporting, late):
+        call.thread.join(DEADLOCK_S)
     assert states == [True]
 
 
@@ -263,7 +257,7 @@ def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     before, threads = descriptors(), threading.active_count()
     coord = Coordinator()
     with Other(coord) as other:
-        other.ask(should_stop)
+        other.ask(Coordinator.should_stop)
     server = next(thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server")
     gone = weakref.ref(coord)
     del coord, other
@@ -280,7 +274,7 @@ def test_coordinator_deleted_during_a_fork_is_handled(coord):
     server.close()
     server.serve()
     with Other(coord) as other:
-        assert other.ask(should_stop) is False
+        assert other.ask(Coordinator.should_stop) is False
 
 
 def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
@@ -291,8 +285,7 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
     del coordinator
     gc.collect()
     server.join(DEADLOCK_S)  # the address is free when the thread has finished
-    proxy = cloudpickle.loads(pickled)
-    received = []
+    proxy, received = cloudpickle.loads(pickled), []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -304,10 +297,9 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
                 while piece := connection.recv(1000):
                     received.append(piece)
 
-        thread = threading.Thread(target=impostor)
-        thread.start()
+        listening = Background(impostor)
         assert proxy.should_stop()
-        thread.join(DEADLOCK_S)
+        listening.finish()
     assert sum(map(len, received)) == 48  # a challenge and a proof
     assert "another process listens at its address" in caplog.text
 
@@ -347,24 +339,14 @@ def test_report_without_token_is_not_unpickled(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class OutOfTime(TimeoutError):
-    """The exception of the user's time limit."""
-
-
 def stop_late(coord):
-    connect = stop_channel.connect
-
-    def stop(_number, _frame):
-        raise OutOfTime
-
-    def interrupted(_address):
-        signal.raise_signal(signal.SIGUSR1)
-
-    signal.signal(signal.SIGUSR1, stop)
-    stop_channel.connect = interrupted
-    with pytest.raises(OutOfTime):
+    with (
+        handling(raising(StruckLimit), signal.SIGUSR1),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(StruckLimit),
+    ):
+        patch.setattr(stop_channel, "connect", lambda _address: signal.raise_signal(signal.SIGUSR1))
         coord.should_stop()
-    stop_channel.connect = connect
     return coord.should_stop()
 
 
@@ -373,4 +355,4 @@ def test_exception_of_a_signal_handler_does_not_stop_a_process_that_connects():
     with Other(coord) as other:
         assert not other.ask(stop_late)
         coord.request_stop()
-        assert other.ask(wait_for_stop, DEADLOCK_S)
+        assert other.ask(Coordinator.wait_for_stop, DEADLOCK_S)

@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
-import threading
 import time
 
+from golden.outcomes import Background
 from helpers.deadlock import DEADLOCK_S
 from helpers.injected_exceptions import Alarms, Struck, each_strike
 
@@ -15,10 +15,7 @@ RANDOM_S = 0.5
 
 def is_free(coord):
     """Return whether another thread can use the coordinator."""
-    thread = threading.Thread(target=coord.wait_for_stop, args=(0,), daemon=True)
-    thread.start()
-    thread.join(DEADLOCK_S)
-    return not thread.is_alive()
+    return not Background(coord.wait_for_stop, 0).is_blocked(DEADLOCK_S)
 
 
 def test_raising_handler_never_leaves_coordinator_locked():

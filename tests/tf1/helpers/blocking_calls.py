@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 
+from golden.outcomes import Background
 from helpers.deadlock import DEADLOCK_S
 
 from mpqueue.tf1.coordination.cancellation import CancellationScope
@@ -22,28 +23,18 @@ class Gate(CancellationScope):
             yield
 
 
-class Call:
-    """A call ``function(*args, **kwargs)`` in a thread."""
+class Call(Background):
+    """A call ``function(*args, **kwargs)`` in a thread, and the gate that it passes before it blocks."""
+
+    result = Background.finish
 
     def __init__(self, function, *args, **kwargs):
-        self.gate, self._value, self._error = Gate(), None, None
-        self.thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
-        self.thread.start()
+        self.gate = Gate()
+        super().__init__(self._call, function, args, kwargs)
 
-    def _run(self, function, args, kwargs):
-        try:
-            with self.gate.active():
-                self._value = function(*args, **kwargs)
-        except BaseException as error:
-            self._error = error
-
-    def result(self):
-        """Return the result of the call, or raise its exception."""
-        self.thread.join(DEADLOCK_S)
-        assert not self.thread.is_alive(), "the call is still blocked"
-        if self._error is not None:
-            raise self._error
-        return self._value
+    def _call(self, function, args, kwargs):
+        with self.gate.active():
+            return function(*args, **kwargs)
 
 
 def blocked(function, *args, **kwargs):

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from mpqueue.errors import OutOfRangeError
 from mpqueue.tf1.queues.core import QueueCore
 
@@ -19,6 +21,15 @@ def event_at_the_end(monkeypatch):
 
     monkeypatch.setattr(QueueCore, "dequeue", dequeue_and_signal)
     return at_end
+
+
+def all_until_the_end(call):
+    """Repeat a call until it raises OutOfRangeError, and return its results."""
+    results = []
+    with pytest.raises(OutOfRangeError):
+        while True:
+            results.append(call())
+    return results
 
 
 def reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps):

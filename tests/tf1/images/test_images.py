@@ -5,6 +5,8 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.injected_exceptions import StruckException
+from helpers.signal_handlers import handling, raising
 
 from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.images import files, resize
@@ -54,23 +56,13 @@ def test_image_that_is_too_wide_for_jpeg_raises():
         files.encode_jpeg(np.zeros((1, 70_000, 1), np.uint8))
 
 
-class OutOfTime(Exception):
-    """The exception of the user's time limit."""
-
-
-@pytest.mark.parametrize("error", [OutOfTime, MemoryError])
+@pytest.mark.parametrize("error", [StruckException, MemoryError])
 def test_exception_of_a_signal_handler_is_not_an_error_of_the_file(monkeypatch, error):
-    def stop(_number, _frame):
-        raise error
-
     ImageFile = pytest.importorskip("PIL.ImageFile").ImageFile
     monkeypatch.setattr(ImageFile, "load", lambda _image: signal.raise_signal(signal.SIGUSR1))
-    written, before = files.encode_jpeg(IMAGE), signal.signal(signal.SIGUSR1, stop)
-    try:
-        with pytest.raises(error):
-            files.decode_jpeg(written)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    written = files.encode_jpeg(IMAGE)
+    with handling(raising(error), signal.SIGUSR1), pytest.raises(error):
+        files.decode_jpeg(written)
 
 
 def between_all(images, size):

@@ -95,16 +95,10 @@ def test_any_record_is_split_equally_alone_and_in_a_batch(options):
 @pytest.mark.parametrize(
     ("delim", "record", "expected"),
     [
-        ("\t", b"a\tb c", [b"a", b"b c"]),
-        (" ", b"a b", [b"a", b"b"]),
-        (".", b"1.2", [b"1", b"2"]),
-        ("-", b"1-2", [b"1", b"2"]),
-        ("\x00", b"a\x00b", [b"a", b"b"]),
+        *((delim, f"1{delim}2".encode(), [b"1", b"2"]) for delim in (" ", ".", "-", "\0", "\n", '"', "\r")),
         (b"\xff", b"a\xffb", [b"a", b"b"]),
-        ("\n", b"a\nb", [b"a", b"b"]),
+        ("\t", b"a\tb c", [b"a", b"b c"]),
         ("\n", b"a\n\nb", [b"a", b"b"]),
-        ('"', b'a"b', [b"a", b"b"]),
-        ("\r", b"a\rb", [b"a", b"b"]),
     ],
 )
 def test_any_byte_can_be_the_delimiter(delim, record, expected):
@@ -148,22 +142,11 @@ def test_missing_value_yields_the_default(na_value):
 @pytest.mark.parametrize(
     ("default", "dtype"),
     [
-        ([1], "int32"),
-        (1, "int32"),
-        ([2**31 - 1], "int32"),
-        ([-(2**31)], "int32"),
-        ([2**31], "int64"),
-        ([-(2**31) - 1], "int64"),
-        ([2**63 - 1], "int64"),
-        (-(2**63), "int64"),
-        ([1.5], "float32"),
-        ([], "float32"),
+        *((default, "int32") for default in ([1], 1, [2**31 - 1], [-(2**31)])),
+        *((default, "int64") for default in ([2**31], [-(2**31) - 1], [2**63 - 1], -(2**63), np.array([1], np.int64))),
+        *((default, "float32") for default in ([1.5], [], [np.float64(1.5)])),
         (np.float64(1.5), "float64"),
-        ([np.float64(1.5)], "float32"),
-        (np.array([1], np.int64), "int64"),
-        (["a"], "object"),
-        (b"a", "object"),
-        (np.array(["a"]), "object"),
+        *((default, "object") for default in (["a"], b"a", np.array(["a"]))),
     ],
 )
 def test_default_determines_the_dtype_as_in_tensorflow(default, dtype):

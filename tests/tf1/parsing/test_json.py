@@ -35,17 +35,9 @@ def test_values_are_read(kind, value, expected):
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        ("int64List", "[1.5]"),
-        ("int64List", "[true]"),
-        ("int64List", '["x"]'),
-        ("int64List", f"[{1 << 63}]"),
-        ("int64List", "[null]"),
-        ("floatList", "[1e39]"),
-        ("floatList", '["x"]'),
-        ("bytesList", '["@@@"]'),
-        ("bytesList", '["eA==="]'),
-        ("bytesList", '["e"]'),
-        ("bytesList", "[1]"),
+        *(("int64List", value) for value in ("[1.5]", "[true]", '["x"]', f"[{1 << 63}]", "[null]")),
+        *(("floatList", value) for value in ("[1e39]", '["x"]')),
+        *(("bytesList", value) for value in ('["@@@"]', '["eA==="]', '["e"]', "[1]")),
     ],
 )
 def test_invalid_value_is_rejected(kind, value):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.example_encoding import block, bytes_list, entry, example, example_of, float_list, int64_list
 from helpers.sweeps import part_of
+from helpers.wrapped_functions import recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,16 +158,8 @@ class TestWhichWay:
 
     @pytest.fixture
     def rows_read(self, monkeypatch):
-        """Return the records that were parsed one by one."""
-        seen = []
-
-        def watched(record, *args, **options):
-            seen.append(record)
-            return read_example(record, *args, **options)
-
-        read_example = reading.read_example
-        monkeypatch.setattr(reading, "read_example", watched)
-        return seen
+        """Return the arguments of each record that was parsed alone."""
+        return recorded(monkeypatch, reading, "read_example")
 
     def records(self, numbers, text=b"abc"):
         return [example_of(x=int64_list(number), s=bytes_list(text)) for number in numbers]

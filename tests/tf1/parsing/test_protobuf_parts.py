@@ -3,33 +3,10 @@
 import random
 
 import pytest
+from helpers.example_encoding import block, example_of, int64_list
 
 from mpqueue.examples import protobuf_wire as wire
-from mpqueue.examples.protobuf_wire import (
-    BYTES_LIST,
-    INT64_LIST,
-    Malformed,
-    entries,
-    read_bytes,
-    read_floats,
-    read_ints,
-    to_varint,
-)
-
-
-def field(tag, content):
-    return bytes([tag]) + to_varint(len(content)) + content
-
-
-def example(**lists):
-    """Return an Example with these features, each given as the bytes of a Feature."""
-    return field(
-        0x0A, b"".join(field(0x0A, field(0x0A, key.encode()) + field(0x12, one)) for key, one in lists.items())
-    )
-
-
-def ints(*values, tag=INT64_LIST):
-    return field(tag, field(0x0A, b"".join(map(to_varint, values))))
+from mpqueue.examples.protobuf_wire import BYTES_LIST, Malformed, entries, read_bytes, read_floats, read_ints
 
 
 def outcome(function, *arguments):
@@ -62,17 +39,16 @@ def test_error_contains_position_in_record(record, reason):
 
 def odd_records():
     """Return records of a short and a long feature with one changed byte, truncated at any point, or several changes."""
-    chance, base = random.Random(1), example(x=ints(5, 300)) + b"\x10\x01" + example(y=field(BYTES_LIST, b"\x0a\x01a"))
+    chance = random.Random(1)
+    base = example_of(x=int64_list(5, 300)) + b"\x10\x01" + example_of(y=block(BYTES_LIST, b"\x0a\x01a"))
     yield from (base[:end] for end in range(len(base)))
     for place in range(len(base)):
-        for byte in range(256):
-            yield base[:place] + bytes([byte]) + base[place + 1 :]
+        yield from (base[:place] + bytes([byte]) + base[place + 1 :] for byte in range(256))
+    odd_bytes = b"\x00\x01\x02\x05\x08\x0a\x0d\x10\x12\x1a\x7f\x80\xff"
     for _ in range(3000):
         record = bytearray(base)
         for _ in range(chance.randint(2, 5)):
-            record[chance.randrange(len(record))] = chance.choice(
-                b"\x00\x01\x02\x05\x08\x0a\x0d\x10\x12\x1a\x7f\x80\xff"
-            )
+            record[chance.randrange(len(record))] = chance.choice(odd_bytes)
         yield bytes(record)
 
 

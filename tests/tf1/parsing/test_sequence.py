@@ -42,13 +42,8 @@ def test_context_is_parsed_like_a_single_example():
 
 def test_list_has_a_row_per_step():
     record = sequence(lists={"x": [int64_list(1, 2), int64_list(3, 4)], "t": [bytes_list(b"a"), bytes_list(b"b")]})
-    _, lists = parse(
-        record,
-        lists={
-            "x": mpqueue.FixedLenSequenceFeature([2], "int64"),
-            "t": mpqueue.FixedLenSequenceFeature([], "string"),
-        },
-    )
+    pairs, texts = mpqueue.FixedLenSequenceFeature([2], "int64"), mpqueue.FixedLenSequenceFeature([], "string")
+    _, lists = parse(record, lists={"x": pairs, "t": texts})
     assert lists["x"].tolist() == [[1, 2], [3, 4]]
     assert lists["t"].tolist() == [b"a", b"b"]
 
@@ -75,38 +70,26 @@ def test_missing_sparse_features_are_empty():
     assert lists["x"].indices.shape == (0, 2)
 
 
+ONE, ONE_OR_DEFAULT = mpqueue.FixedLenFeature([], "int64"), mpqueue.FixedLenFeature([], "int64", 1)
+ONE_EACH, ANY = mpqueue.FixedLenSequenceFeature([], "int64"), mpqueue.VarLenFeature("int64")
+
+
+def steps(*features):
+    return sequence(lists={"x": features})
+
+
 @pytest.mark.parametrize(
     ("record", "context", "lists", "message"),
     [
-        (b"", {"c": mpqueue.FixedLenFeature([], "int64")}, None, "feature 'c' of the context is missing"),
-        (b"", None, {"x": mpqueue.FixedLenSequenceFeature([], "int64")}, "feature list 'x' is missing"),
-        (
-            sequence({"c": float_list(1)}),
-            {"c": mpqueue.VarLenFeature("int64")},
-            None,
-            "'c' is float32, expected int64",
-        ),
-        (sequence({"c": b""}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' is without a kind"),
-        (sequence({"c": int64_list()}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' must have 1 values"),
-        (
-            sequence(lists={"x": [int64_list(1), int64_list(1, 2)]}),
-            None,
-            {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
-            "step 1: feature 'x' must have 1 values",
-        ),
-        (
-            sequence(lists={"x": [int64_list(1), b""]}),
-            None,
-            {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
-            "step 1: feature 'x' is without a kind",
-        ),
-        (
-            sequence(lists={"x": [int64_list(1), float_list(1)]}),
-            None,
-            {"x": mpqueue.VarLenFeature("int64")},
-            "step 1: feature 'x' is float32",
-        ),
-        (b"\xff", {"c": mpqueue.VarLenFeature("int64")}, None, "is not a serialized SequenceExample; it has 1 bytes"),
+        (b"", {"c": ONE}, None, "feature 'c' of the context is missing"),
+        (b"", None, {"x": ONE_EACH}, "feature list 'x' is missing"),
+        (sequence({"c": float_list(1)}), {"c": ANY}, None, "'c' is float32, expected int64"),
+        (sequence({"c": b""}), {"c": ONE_OR_DEFAULT}, None, "'c' is without a kind"),
+        (sequence({"c": int64_list()}), {"c": ONE_OR_DEFAULT}, None, "'c' must have 1 values"),
+        (steps(int64_list(1), int64_list(1, 2)), None, {"x": ONE_EACH}, "step 1: feature 'x' must have 1 values"),
+        (steps(int64_list(1), b""), None, {"x": ONE_EACH}, "step 1: feature 'x' is without a kind"),
+        (steps(int64_list(1), float_list(1)), None, {"x": ANY}, "step 1: feature 'x' is float32"),
+        (b"\xff", {"c": ANY}, None, "is not a serialized SequenceExample; it has 1 bytes"),
     ],
 )
 def test_error_contains_the_name(record, context, lists, message):

@@ -68,16 +68,7 @@ def slab_bytes(size_class):
 
 # Small blocks, blocks that do not divide a page, two blocks per slab, and one block per slab.
 CLASSES = [class_for(nbytes) for nbytes in (16, 32, 112, 1100, 28_000, 32_768, 60_000, 65_536, 200_000)]
-ARROWS = [
-    "take",
-    "take many",
-    "refused",
-    "give",
-    "give alike",
-    "trim",
-    "trim nothing",
-    "trim for another",
-]
+ARROWS = ["take", "take many", "refused", "give", "give alike", "trim", "trim nothing", "trim for another"]
 
 
 class ArenaAgainstAnOracle(AimingMachine):

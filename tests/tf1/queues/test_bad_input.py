@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.package_structure import ROOT
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
@@ -123,19 +124,21 @@ def test_invalid_timeout_is_rejected_even_without_blocking(timeout, error):
     assert queue.size() == 0
 
 
+def num_threads_and_descriptors():
+    return threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
 def test_thousands_of_queues_use_no_threads_or_descriptors():
-    before = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    before = num_threads_and_descriptors()
     queues = [FIFOQueue(100, ["int32", "string"], [[], []]) for _ in range(1000)]
     for number, queue in enumerate(queues):
         queue.enqueue([number, "x"])
-    after = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    assert after == before
+    assert num_threads_and_descriptors() == before
     assert queues[-1].dequeue() == [999, b"x"]
 
 
 EXIT = """
 import threading
-from types import SimpleNamespace
 from mpqueue import FIFOQueue
 queue = FIFOQueue(5, "int32")
 threading.Thread(target=queue.dequeue, daemon=True).start()
@@ -145,65 +148,72 @@ while not queue.queue_ref.num_waiting:
 
 
 def test_blocked_daemon_thread_does_not_prevent_exit():
-    done = subprocess.run(
-        [sys.executable, "-c", EXIT], env={**os.environ, **import_path()}, capture_output=True, timeout=60
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", EXIT], env=environment, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def import_path():
-    return {"PYTHONPATH": os.path.dirname(os.path.dirname(mpqueue.__file__))}
+def test_from_list_rejects_everything_but_queues_with_same_dtypes_and_names():
+    queue = FIFOQueue(5, "int32", names="a")
+    for queues in ([], (queue,), [queue, 5], queue):
+        with pytest.raises(TypeError, match="list of queues"):
+            QueueBase.from_list(0, queues)
+    with pytest.raises(TypeError, match="must have the same dtypes"):
+        QueueBase.from_list(0, [queue, FIFOQueue(5, "int64", names="a")])
+    with pytest.raises(TypeError, match="must have the same names"):
+        QueueBase.from_list(0, [queue, FIFOQueue(5, "int32", names="b")])
 
 
-class TestFromList:
-    def test_rejects_everything_but_queues_with_same_dtypes_and_names(self):
-        queue = FIFOQueue(5, "int32", names="a")
-        for queues in ([], (queue,), [queue, 5], queue):
-            with pytest.raises(TypeError, match="list of queues"):
-                QueueBase.from_list(0, queues)
-        with pytest.raises(TypeError, match="must have the same dtypes"):
-            QueueBase.from_list(0, [queue, FIFOQueue(5, "int64", names="a")])
-        with pytest.raises(TypeError, match="must have the same names"):
-            QueueBase.from_list(0, [queue, FIFOQueue(5, "int32", names="b")])
+def two_queues():
+    return [FIFOQueue(5, "int32", [[]]) for _ in range(2)]
 
-    @pytest.mark.parametrize("index", [1.0, "0", None])
-    def test_non_integer_index_raises_type_error(self, index):
-        with pytest.raises(TypeError):
-            QueueBase.from_list(index, [FIFOQueue(5, "int32")])
-        with pytest.raises(TypeError):
-            QueueBase.from_list(lambda: index, [FIFOQueue(5, "int32")]).size()
 
-    @pytest.mark.parametrize("index", [2, -1, lambda: 7])
-    def test_index_out_of_range_raises_at_each_use(self, index):
-        queue = QueueBase.from_list(index, [FIFOQueue(5, "int32"), FIFOQueue(5, "int32")])
-        for call in (queue.dequeue, queue.size, queue.close, queue.is_closed, lambda: queue.enqueue(1)):
-            with pytest.raises(InvalidArgumentError, match="Index must be from 0 to 1, got"):
-                call()
+@pytest.mark.parametrize("index", [1.0, "0", None])
+def test_non_integer_index_of_from_list_raises_type_error(index):
+    with pytest.raises(TypeError):
+        QueueBase.from_list(index, two_queues())
+    with pytest.raises(TypeError):
+        QueueBase.from_list(lambda: index, two_queues()).size()
 
-    def test_callable_index_is_called_at_each_use(self):
-        queues, index = [FIFOQueue(5, "int32", [[]]) for _ in range(2)], iter([0, 1, 1])
-        queue = QueueBase.from_list(lambda: next(index), queues)
-        queue.enqueue(1)
-        queue.enqueue_many([[2, 3]])
-        assert [int(one.size()) for one in queues] == [1, 2]
-        assert queue.dequeue_up_to(2).tolist() == [2, 3]
 
-    def test_shapes_are_common_shapes_of_all_queues(self):
-        def shapes(*both):
-            return QueueBase.from_list(0, [PaddingFIFOQueue(5, "int32", [shape]) for shape in both]).shapes
+@pytest.mark.parametrize("index", [2, -1, lambda: 7])
+def test_index_of_from_list_out_of_range_raises_at_each_use(index):
+    queue = QueueBase.from_list(index, two_queues())
+    for call in (queue.dequeue, queue.size, queue.close, queue.is_closed, lambda: queue.enqueue(1)):
+        with pytest.raises(InvalidArgumentError, match="Index must be from 0 to 1, got"):
+            call()
 
-        assert shapes([2, 3], [2, 3]) == [(2, 3)]
-        assert shapes([2, 3], [2, 4]) == [(2, None)]
-        assert shapes([2, 3], [None, 3]) == [(None, 3)]
-        assert shapes([2], [2, 3]) == [None]
 
-    def test_is_closed_follows_selected_queue(self):
-        one, other = FIFOQueue(5, "int32"), FIFOQueue(5, "int32")
-        queue = QueueBase.from_list(1, [one, other])
-        queue.close()
-        assert (one.is_closed(), other.is_closed(), queue.is_closed()) == (False, True, True)
-        with pytest.raises(CancelledError):
-            other.enqueue(1)
+def test_callable_index_of_from_list_is_called_at_each_use():
+    queues, index = two_queues(), iter([0, 1, 1])
+    queue = QueueBase.from_list(lambda: next(index), queues)
+    queue.enqueue(1)
+    queue.enqueue_many([[2, 3]])
+    assert [int(one.size()) for one in queues] == [1, 2]
+    assert queue.dequeue_up_to(2).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ([2, 3], [2, 3], (2, 3)),
+        ([2, 3], [2, 4], (2, None)),
+        ([2, 3], [None, 3], (None, 3)),
+        ([2], [2, 3], None),
+    ],
+)
+def test_shapes_of_from_list_are_common_shapes_of_all_queues(one, other, common):
+    queues = [PaddingFIFOQueue(5, "int32", [shape]) for shape in (one, other)]
+    assert QueueBase.from_list(0, queues).shapes == [common]
+
+
+def test_is_closed_of_from_list_follows_selected_queue():
+    one, other = two_queues()
+    queue = QueueBase.from_list(1, [one, other])
+    queue.close()
+    assert (one.is_closed(), other.is_closed(), queue.is_closed()) == (False, True, True)
+    with pytest.raises(CancelledError):
+        other.enqueue(1)
 
 
 def test_source_with_too_few_components_is_rejected_before_it_is_called():

@@ -1,5 +1,6 @@
 """A lock that threads take frequently does not pass to a thread that cannot run yet."""
 
+import contextlib
 import gc
 import signal
 import sys
@@ -7,7 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from golden.outcomes import Background
 from helpers.injected_exceptions import Struck
+from helpers.signal_handlers import handling
 from helpers.waits import until
 from tf1.helpers.blocking_calls import DEADLOCK_S
 
@@ -73,26 +76,20 @@ def test_raising_handler_leaves_lock_free(is_alone):
                 count += 1
 
     gc.disable()  # see the test of the locks
-    before = signal.signal(signal.SIGALRM, raise_struck)
-    other = threading.Thread(target=take_until_the_end, daemon=True)
-    try:
-        if not is_alone:
-            other.start()
-        for number in range(300):
-            try:
-                is_armed = True
-                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + number % 20), 0.01)
-                take_again_and_again()
-            except Struck:
-                pass
-            assert lock.acquire(timeout=DEADLOCK_S), number
-            lock.release()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        gc.enable()
-        is_over = True
-    if not is_alone:
-        other.join(DEADLOCK_S)
-        assert not other.is_alive()
+    other = None if is_alone else Background(take_until_the_end)
+    with handling(raise_struck, signal.SIGALRM):
+        try:
+            for number in range(300):
+                with contextlib.suppress(Struck):
+                    is_armed = True
+                    signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + number % 20), 0.01)
+                    take_again_and_again()
+                assert lock.acquire(timeout=DEADLOCK_S), number
+                lock.release()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            gc.enable()
+            is_over = True
+    if other is not None:
+        other.finish()
         assert count > 0

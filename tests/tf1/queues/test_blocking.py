@@ -3,14 +3,17 @@
 import gc
 import os
 import signal
-import threading
 import weakref
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers.alarms import nudged
+from helpers.concurrent_calls import in_threads
 from tf1.helpers.blocking_calls import DEADLOCK_S, Gate, blocked
+from tf1.helpers.input_ends import all_until_the_end
 
 from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, OutOfRangeError
@@ -137,11 +140,10 @@ def test_ctrl_c_interrupts_dequeue_and_returns_its_elements():
         assert gate.asleep.wait(DEADLOCK_S)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=press, daemon=True)
-    thread.start()
+    pressing = Background(press)
     with nudged(), pytest.raises(KeyboardInterrupt), gate.active():
         queue.dequeue_many(3)
-    thread.join(DEADLOCK_S)
+    pressing.finish()
     assert queue.queue_ref.num_waiting == 0
     assert queue.dequeue_many(2).tolist() == [1, 2]
 
@@ -192,7 +194,6 @@ def test_failed_call_creates_no_reference_cycle():
 def test_each_element_is_dequeued_once_with_many_threads(make):
     queue = make(7, ["int64", "string"], [[], []])
     per_thread, sizes = 300, [1, 2, 3, 5, 11]
-    seen, lock = [], threading.Lock()
 
     def produce(start):
         place, turn = start, 0
@@ -205,23 +206,9 @@ def test_each_element_is_dequeued_once_with_many_threads(make):
                 queue.enqueue_many([block, [str(number) for number in block]])
             place, turn = place + size, turn + 1
 
-    def consume(size):
-        while True:
-            try:
-                ids, texts = queue.dequeue_up_to(size)
-            except OutOfRangeError:
-                return
-            with lock:
-                seen.extend(zip(ids.tolist(), texts.tolist(), strict=True))
-
-    producers = [threading.Thread(target=produce, args=(number * per_thread,), daemon=True) for number in range(4)]
-    consumers = [threading.Thread(target=consume, args=(size,), daemon=True) for size in (1, 3, 4, 13)]
-    for thread in producers + consumers:
-        thread.start()
-    for thread in producers:
-        thread.join(DEADLOCK_S)
+    consumers = [Background(all_until_the_end, partial(queue.dequeue_up_to, size)) for size in (1, 3, 4, 13)]
+    in_threads(*(partial(produce, number * per_thread) for number in range(4)))
     queue.close()
-    for thread in consumers:
-        thread.join(DEADLOCK_S)
-        assert not thread.is_alive()
-    assert Counter(seen) == Counter((number, str(number).encode()) for number in range(4 * per_thread))
+    batches = [batch for consumer in consumers for batch in consumer.finish()]
+    seen = Counter(pair for ids, texts in batches for pair in zip(ids.tolist(), texts.tolist(), strict=True))
+    assert seen == Counter((number, str(number).encode()) for number in range(4 * per_thread))

@@ -47,18 +47,10 @@ def test_literal_of_matching_kind_becomes_dtype(dtype, value, expected):
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [
-        ("int32", 2.0),
-        ("int32", [[1, 2.0]]),
-        ("int32", "5"),
-        ("int32", [[1, "a"]]),
-        ("int32", [[None]]),
-        ("int32", Fraction(1, 2)),
-        ("int32", object()),
+        *(("int32", value) for value in (2.0, "5", Fraction(1, 2), object())),
+        *(("int32", [value]) for value in ([1, 2.0], [1, "a"], [None], [np.array([1.5])])),
         ("bool", [[True, 0]]),
-        ("string", [["a", 1]]),
-        ("string", [["a", None]]),
-        ("string", bytearray(b"x")),
-        ("int32", [[np.array([1.5])]]),
+        *(("string", value) for value in ([["a", 1]], [["a", None]], bytearray(b"x"))),
     ],
 )
 def test_literal_of_wrong_kind_raises_type_error_with_its_value(dtype, value):

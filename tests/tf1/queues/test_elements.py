@@ -1,10 +1,10 @@
 """Elements in and out: ownership, form, and memory use."""
 
-import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
+from tf1.helpers.traced_memory import less_than, traced
 
 from mpqueue import FIFOQueue, QueueBase, RandomShuffleQueue
 from mpqueue.errors import InvalidArgumentError
@@ -82,17 +82,14 @@ def test_single_named_component_is_dequeued_as_dict():
 @pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 0, *args[1:])])
 def test_small_elements_use_little_more_memory_than_their_bytes(make):
     block, rows = np.zeros([1000, 16], np.float32), np.zeros([5_000, 16], np.float32)
-    tracemalloc.start()
-    try:
+    with traced() as memory:
         queue = make(10_000, "float32", [[16]])
-        empty, _ = tracemalloc.get_traced_memory()
+        empty, _ = memory()
         for _ in range(5):
             queue.enqueue_many(block)
         for row in rows:
             queue.enqueue(row)
-        full, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        full, _ = memory()
     assert empty < 100_000
     assert full < 10_000 * (64 + 48)
 
@@ -101,14 +98,8 @@ def test_waiting_rows_are_not_split_in_advance():
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
     block = np.zeros(1_000_000, np.int32)
-    tracemalloc.start()
-    try:
-        with pytest.raises(TimeoutError):
-            queue.enqueue_many(block, timeout=0)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 1.1 * 4_000_000
+    with less_than(1.1 * 4_000_000), pytest.raises(TimeoutError):
+        queue.enqueue_many(block, timeout=0)
 
 
 def test_deleted_queue_is_freed_with_its_elements():

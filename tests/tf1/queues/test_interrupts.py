@@ -3,17 +3,19 @@
 The tests interrupt at each place where Python runs signal handlers, and then at random moments with real signals.
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import pickle
-import threading
 import time
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers import injected_exceptions
 from helpers.injected_exceptions import Alarms, Struck, each_strike
 from helpers.waits import until
+from helpers.wrapped_functions import wrap
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.tf1.queues.shortage import Shortage
@@ -41,12 +43,28 @@ KINDS = {
 }
 
 
-def unless_struck(function, *arguments):
+def unless_struck(function, *arguments, **options):
     """Return the result of a call in a list, or an empty list if it was interrupted."""
     try:
-        return [function(*arguments)]
+        return [function(*arguments, **options)]
     except Struck:
         return []
+
+
+@contextlib.contextmanager
+def forked(function, *arguments):
+    """Run a function in a fork of this process, and check at the end of the block that it ends well."""
+    process = fork.Process(target=function, args=arguments)
+    process.start()
+    yield
+    process.join(20)
+    assert process.exitcode == 0
+
+
+def numbers_amid(alarms):
+    """Yield numbers for a while, and until a signal has arrived."""
+    end = time.monotonic() + RANDOM_S
+    return itertools.takewhile(lambda _: time.monotonic() < end or not alarms.count, itertools.count())
 
 
 def everything(queue):
@@ -95,21 +113,16 @@ def test_interrupted_close_has_closed_or_not(cancel):
         queue = fifo()
         queue.enqueue(1)
         with strike:
-            done = unless_struck(lambda queue=queue: queue.close(cancel_pending_enqueues=cancel))
+            done = unless_struck(queue.close, cancel_pending_enqueues=cancel)
         assert queue.is_closed() or not done
         assert everything(queue) == [1]
 
 
-def in_thread(function, *arguments):
-    """Start a call in a thread; return the thread and the list for its result."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
-    thread.start()
-    return thread, results
-
-
-def until_waiting(queue, count):
-    until(lambda: queue.queue_ref.num_waiting >= count, "no call waits")
+def waiting(queue, call, *arguments):
+    """Start a call in a thread, and wait until it blocks in the queue."""
+    started = Background(call, *arguments)
+    until(lambda: queue.queue_ref.num_waiting, "no call waits")
+    return started
 
 
 @pytest.mark.parametrize("kind", ["local", "hub"])
@@ -117,13 +130,11 @@ def test_waiting_call_is_served_although_serving_call_is_interrupted(kind):
     for _, strike in each_strike(5, least=3):
         queue = KINDS[kind](1)
         queue.enqueue(1)
-        thread, _ = in_thread(queue.enqueue, 2)
-        until_waiting(queue, 1)
+        enqueue = waiting(queue, queue.enqueue, 2)
         with strike:
             got = unless_struck(queue.dequeue)
         first = [int(number) for number in got] or [int(queue.dequeue(timeout=20))]
-        thread.join(20)
-        assert not thread.is_alive()
+        enqueue.finish()
         assert [*first, int(queue.dequeue(timeout=20))] == [1, 2]
         assert queue.size() == 0
 
@@ -131,34 +142,25 @@ def test_waiting_call_is_served_although_serving_call_is_interrupted(kind):
 def test_waiting_dequeue_gets_element_although_enqueue_is_interrupted():
     for _, strike in each_strike(3, least=3):
         queue = fifo()
-        thread, results = in_thread(queue.dequeue)
-        until_waiting(queue, 1)
+        dequeue = waiting(queue, queue.dequeue)
         with strike:
             unless_struck(queue.enqueue, 1)
         if queue.queue_ref.num_waiting:  # it was interrupted earlier
             queue.enqueue(1, timeout=20)
-        thread.join(20)
-        assert not thread.is_alive()
-        assert [int(number) for number in results] == [1]
+        assert dequeue.finish() == 1
         assert queue.size() == 0
 
 
 def echo(there, back):
-    for _ in iter(int, 1):
-        number = there.dequeue()
-        if number < -1:
-            break
+    for number in iter(lambda: int(there.dequeue()), -2):
         back.enqueue(number)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_real_signals_at_random_moments_lose_no_element(kind):
     queue, held = KINDS[kind](), set()
-    end = time.monotonic() + RANDOM_S
     with Alarms(4) as alarms:
-        for number in itertools.count():
-            if time.monotonic() > end and alarms.count:
-                break
+        for number in numbers_amid(alarms):
             if alarms.call(queue.enqueue, number) or int(queue.size()) > len(held):
                 held.add(number)
             got = alarms.call(queue.dequeue, None) if held else []
@@ -172,55 +174,42 @@ def test_real_signals_at_random_moments_lose_no_element(kind):
 
 def test_real_signals_lose_no_element_on_the_way_through_another_process():
     there, back = fifo(), fifo()
-    process = fork.Process(target=echo, args=(there, back))
-    process.start()
-    end = time.monotonic() + RANDOM_S
-    with Alarms(5) as alarms:
-        for number in itertools.count():
-            if time.monotonic() > end and alarms.count:
-                break
-            is_in = alarms.call(there.enqueue, number)
-            there.enqueue(-1, timeout=20)  # after the others, so that the end is noticed
-            came = []
-            while -1 not in came:
-                came += map(int, alarms.call(back.dequeue))
-            assert came == [number, -1] if is_in else came in ([number, -1], [-1])
-    there.enqueue(-2)
-    process.join(20)
-    assert process.exitcode == 0
+    with forked(echo, there, back):
+        with Alarms(5) as alarms:
+            for number in numbers_amid(alarms):
+                is_in = alarms.call(there.enqueue, number)
+                there.enqueue(-1, timeout=20)  # after the others, so that the end is noticed
+                came = []
+                while -1 not in came:
+                    came += map(int, alarms.call(back.dequeue))
+                assert came == [number, -1] if is_in else came in ([number, -1], [-1])
+        there.enqueue(-2)
 
 
 def strike_there(there, back, outcome):
     """In another process: pass elements on, with interrupts of both calls."""
-    passed, doubtful, got = [], set(), []
+    passed, doubtful = [], set()
     with Alarms(6) as alarms:
-        while True:
-            got = alarms.call(there.dequeue)
-            if not got:
-                continue
-            number = int(got[0])
-            if number < 0:
-                break
-            if not alarms.call(back.enqueue, number):
-                doubtful.add(number)
-            passed.append(number)
+        while -1 not in (got := [int(each) for each in alarms.call(there.dequeue)]):
+            for number in got:
+                if not alarms.call(back.enqueue, number):
+                    doubtful.add(number)
+                passed.append(number)
         outcome.send((passed, doubtful, alarms.count))
 
 
 def test_real_signals_lose_no_element_in_a_process_that_does_not_own_the_queues():
     there, back = fifo(), fifo(-1)
     mine, theirs = fork.Pipe()
-    process = fork.Process(target=strike_there, args=(there, back, theirs))
-    process.start()
-    end, sent = time.monotonic() + RANDOM_S, 0
-    while time.monotonic() < end:
-        there.enqueue(sent, timeout=20)
-        sent += 1
-    there.enqueue(-1, timeout=20)
-    assert mine.poll(20)
-    passed, doubtful, count = mine.recv()
-    process.join(20)
-    assert (process.exitcode, passed) == (0, list(range(sent)))
+    with forked(strike_there, there, back, theirs):
+        end, sent = time.monotonic() + RANDOM_S, 0
+        while time.monotonic() < end:
+            there.enqueue(sent, timeout=20)
+            sent += 1
+        there.enqueue(-1, timeout=20)
+        assert mine.poll(20)
+        passed, doubtful, count = mine.recv()
+    assert passed == list(range(sent))
     found = everything(back)
     assert found == sorted(set(found))
     assert set(passed) - doubtful <= set(found)
@@ -235,19 +224,15 @@ def test_interrupted_remote_call_is_undone():
         for _, strike in each_strike(7, least=3):
             with strike:
                 got = unless_struck(queue.dequeue)
-            if not got:
-                got = [queue.dequeue(timeout=20)]
-            theirs.send(int(got[0]))
-            queue.enqueue(int(got[0]) + 5, timeout=20)
+            number = int((got or [queue.dequeue(timeout=20)])[0])
+            theirs.send(number)
+            queue.enqueue(number + 5, timeout=20)
         theirs.send(None)
 
-    process = fork.Process(target=strike_each)
-    process.start()
     numbers = []
-    while mine.poll(20) and (number := mine.recv()) is not None:
-        numbers.append(number)
-    process.join(20)
-    assert process.exitcode == 0
+    with forked(strike_each):
+        while mine.poll(20) and (number := mine.recv()) is not None:
+            numbers.append(number)
     assert numbers == list(range(len(numbers)))
     assert everything(queue) == list(range(len(numbers), len(numbers) + 5))
 
@@ -255,14 +240,8 @@ def test_interrupted_remote_call_is_undone():
 def test_signal_handlers_see_dequeued_array_unmodified():
     """Views of shared memory, as dequeues return for large elements of other processes."""
     queue = FIFOQueue(4, "int64", [(16384,)])
-
-    def put():
-        for number in range(4):
-            queue.enqueue(np.full(16384, number))
-
-    process = fork.Process(target=put)
-    process.start()
-    process.join(20)
+    with forked(lambda: [queue.enqueue(np.full(16384, number)) for number in range(4)]):
+        pass
     for _, strike in each_strike(3, least=3):
         with strike:
             got = unless_struck(queue.dequeue)
@@ -282,27 +261,20 @@ class NeverEmpty(list):
 
 def test_interrupts_lose_no_element_while_another_process_waits_for_memory(monkeypatch):
     """The polling thread is then woken after the point up to which the element can return."""
-    init = Shortage.__init__
 
-    def begin(self, *args):
+    def begin(init, self, *args):
         init(self, *args)
         self.demands = NeverEmpty([None])
 
-    monkeypatch.setattr(Shortage, "__init__", begin)
+    wrap(monkeypatch, Shortage, "__init__", begin)
     # It defers handlers for a finalizer, and must be interrupted, too.
     monkeypatch.setattr(injected_exceptions, "_OF_COLLECTOR", ())
     queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
     number = 0
-
-    def put():
-        queue.enqueue_many([range(number, number + 1000)])
-
     with Alarms(7) as alarms:
         while time.monotonic() < end or not alarms.count:
-            process = fork.Process(target=put)
-            process.start()
-            process.join(20)
-            number += 1000
+            with forked(queue.enqueue_many, [range(number, number + 1000)]):
+                number += 1000
             while int(queue.size()):
                 came += map(int, alarms.call(queue.dequeue))
     assert came == list(range(number))

@@ -4,10 +4,10 @@ import errno
 import os
 import select
 import socket
-import threading
 from types import SimpleNamespace
 
 import pytest
+from golden.outcomes import Background
 from tf1.helpers.blocking_calls import DEADLOCK_S
 
 from mpqueue.tf1.coordination import door
@@ -50,22 +50,15 @@ def attend(listener, poller, pool, timeout=DEADLOCK_S):
     return events
 
 
-class Connecting:
-    """A thread that connects, because it waits for the listener; and the listener's side of the connection."""
+class Connecting(Background):
+    """A call that connects in a thread, because it waits for the listener, which is served in the meantime."""
 
     def __init__(self, listener, poller, pool, address=None):
-        self.connection, self.error = None, None
-        self._thread = threading.Thread(target=self._connect, args=[address or listener.address], daemon=True)
-        self._thread.start()
         known = len(listener.clients)
-        while self._thread.is_alive() or (self.error is None and len(listener.clients) == known):
+        super().__init__(connect, address or listener.address)
+        while self.thread.is_alive() or (self.error is None and len(listener.clients) == known):
             attend(listener, poller, pool, 0.05)
-
-    def _connect(self, address):
-        try:
-            self.connection = connect(address)
-        except ConnectionError as error:
-            self.error = error
+        self.connection = self.value
 
 
 def test_connection_without_token_gets_neither_number_nor_descriptor(listener, poller, pool):
@@ -98,10 +91,7 @@ def test_client_that_disconnects_before_accept_does_not_block(listener, poller, 
     with socket.socket(socket.AF_UNIX) as accepted:
         accepted.connect(listener.address.path)
         events = attend(listener, poller, pool)
-    accepting = threading.Thread(target=listener.attend, args=[*events[0], *pool], daemon=True)
-    accepting.start()
-    accepting.join(DEADLOCK_S)
-    assert not accepting.is_alive()
+    Background(listener.attend, *events[0], *pool).finish()
     assert listener.clients == {}
 
 

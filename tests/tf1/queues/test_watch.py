@@ -5,6 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from golden.outcomes import Background
 from helpers.hub_parts import close, is_asleep, serve
 from helpers.waits import until
 from tf1.helpers.blocking_calls import DEADLOCK_S
@@ -43,14 +44,15 @@ class FinishedOnceChecked(Request):
         return False
 
 
-class Call:
+class Call(Background):
     """A call in a separate thread that waits until its request is finished."""
 
+    end = Background.finish
+
     def __init__(self, watch, timeout=None, request=None):
-        self.request, self.has_begun, self.outcome = request or Request(), threading.Event(), None
+        self.request, self.has_begun = request or Request(), threading.Event()
         self.watch, self._timeout = watch, timeout
-        self._thread = threading.Thread(target=self._wait)
-        self._thread.start()
+        super().__init__(self._wait)
         assert self.has_begun.wait(DEADLOCK_S)
 
     def _wait(self):
@@ -58,17 +60,13 @@ class Call:
         self.gate = self.waiter.gate = Gate(self.waiter.gate)
         self.request.finish = self.waiter.wake
         self.has_begun.set()
-        self.outcome = self.waiter.wait(self.request, self._timeout)
+        return self.waiter.wait(self.request, self._timeout)
 
-    def finish(self):
+    def wake(self):
+        """Finish the request, and return the result of the wait for it."""
         self.request.finished = True
         self.waiter.wake()
         return self.end()
-
-    def end(self):
-        self._thread.join(DEADLOCK_S)
-        assert not self._thread.is_alive()
-        return self.outcome
 
 
 @pytest.fixture
@@ -76,15 +74,18 @@ def served():
     return []
 
 
+def recording(served):
+    """Return a watch that records the thread of each call that serves, and whether its events are pokes."""
+    watch = QueueWatch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
+    return watch
+
+
 @pytest.fixture
 def watch(served):
-    made = QueueWatch(lambda events: served.append((threading.get_ident(), [made.is_poke(fd) for fd, _ in events])))
+    made = recording(served)
     yield made
     made.close()
-    ended = threading.Thread(target=made.run)  # the thread blocks signals
-    ended.start()
-    ended.join(DEADLOCK_S)  # it returns at once and closes its resources
-    assert not ended.is_alive()
+    Background(made.run).finish()  # in a thread that blocks signals, it returns at once and closes its resources
 
 
 def leads(call, served):
@@ -107,9 +108,9 @@ def following(watch, timeout=None):
 def test_one_call_polls_and_serves_while_others_sleep_until_woken(watch, served):
     leader = leading(watch, served)
     followers = [following(watch) for _ in range(2)]
-    assert [call.finish() for call in followers] == [True, True]
+    assert [call.wake() for call in followers] == [True, True]
     assert [call.gate.timeouts for call in followers] == [[-1], [-1]]
-    assert leader.finish()
+    assert leader.wake()
     assert leader.gate.timeouts == []  # it polls instead
     assert {ident for ident, _ in served} == {leader.waiter.thread_id}
     assert served[0][1] == [True]
@@ -140,12 +141,12 @@ def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
 
 def test_finished_leader_wakes_follower_to_lead(watch, served):
     leader, first, second = leading(watch, served), following(watch), following(watch)
-    leader.finish()
+    leader.wake()
     until(lambda: leads(first, served), "the call does not lead")
     assert not leads(second, served)
-    first.finish()
+    first.wake()
     until(lambda: leads(second, served), "the call does not lead")
-    second.finish()
+    second.wake()
 
 
 @pytest.mark.parametrize("has_leader", [True, False])
@@ -156,7 +157,7 @@ def test_wait_ends_if_request_finishes_before_it_is_registered(watch, served, ha
         assert call.end() is True
     finally:
         if leader is not None:
-            leader.finish()
+            leader.wake()
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
@@ -164,20 +165,18 @@ def test_wait_ends_at_timeout(watch, served, timeout):
     assert Call(watch, timeout).end() is False  # as a leader
     leader = leading(watch, served)
     assert Call(watch, timeout).end() is False
-    leader.finish()
+    leader.wake()
 
 
 @pytest.fixture
 def listener(served):
     """A watch with a running thread."""
-    watch = QueueWatch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
-    thread = threading.Thread(target=watch.run)
-    thread.start()
-    watch.run_by = thread.ident
+    watch = recording(served)
+    running = Background(watch.run)
+    watch.run_by = running.thread.ident
     yield watch
     watch.close()
-    thread.join(DEADLOCK_S)
-    assert not thread.is_alive()
+    running.finish()
 
 
 def test_thread_polls_while_no_call_waits(listener, served):
@@ -191,7 +190,7 @@ def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, 
     # The thread was polling and finds a leader. Repeated, because the kernel may wake only the leader of the two threads
     # that wait for the same poke.
     until(lambda: listener.poke() or is_asleep(listener), "the thread does not sleep")
-    leader.finish()
+    leader.wake()
     served.clear()
     listener.poke()
     until(lambda: served, "nobody was served")
@@ -207,13 +206,12 @@ def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served
     calls = itertools.count()
     watch = Busy(served.append)
     watch.poke()
-    thread = threading.Thread(target=watch.run)
-    thread.start()
+    running = Background(watch.run)
     try:
         until(lambda: any(served), "nobody was served")
     finally:
         watch.close()
-        thread.join(DEADLOCK_S)
+        running.finish()
 
 
 def test_step_that_is_deferred_while_a_connection_ends_is_taken_although_a_poke_is_read_then(monkeypatch):

@@ -8,14 +8,7 @@ import pytest
 from mpqueue import errors
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.tf1.queues import wire
-from mpqueue.tf1.queues.wire import (
-    RECORD,
-    RecordPipe,
-    RecordReader,
-    Up,
-    decode_error,
-    encode_error,
-)
+from mpqueue.tf1.queues.wire import RECORD, RecordPipe, RecordReader, Up, decode_error, encode_error
 
 
 def record(mark, kind, *numbers):

@@ -1,19 +1,20 @@
 """Features of all readers: units, counters, state, and threads that take turns."""
 
+import contextlib
+import itertools
 import pickle
-import threading
 from functools import partial
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
 from helpers.injected_exceptions import Strike, Struck
 from tf1.helpers.fake_queues import FakeQueue
+from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue
 from mpqueue import errors
-
-DEADLOCK_S = 60
 
 
 class SquareReader(mpqueue.ReaderBase):
@@ -114,32 +115,21 @@ def test_timeout_ends_wait_for_unit_without_losses():
 
 
 def test_timeout_ends_wait_for_other_reading_thread():
-    reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
-    thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
-    thread.start()
+    reader, queue = mpqueue.IdentityReader(), FakeQueue(is_open=True)
+    reading = Background(reader.read, queue)
     queue.wait_until_blocked()
     with pytest.raises(errors.DeadlineExceededError, match="Another thread"):
         reader.read(queue, timeout=0.01)
     assert counts(reader) == (0, 0)  # the counters can be read at the same time
     queue.enqueue(b"x")
-    thread.join(DEADLOCK_S)
-    assert got == [(b"x", b"x")]
+    assert reading.finish() == (b"x", b"x")
 
 
 def test_threads_sharing_a_reader_get_each_record_once():
     reader, queue = SquareReader(), FakeQueue(*[b"50"] * 20)
-    got = [[] for _ in range(4)]
-
-    def read_all(into):
-        try:
-            while True:
-                into.append(reader.read(queue))
-        except errors.OutOfRangeError:
-            pass
-
-    in_threads(*(partial(read_all, into) for into in got))
-    numbers = sorted(int(key) for into in got for key, _ in into)
-    assert numbers == sorted([*range(50)] * 20)
+    read_all = partial(all_until_the_end, partial(reader.read, queue))
+    got = in_threads(*[read_all] * 4)
+    assert sorted(int(key) for into in got for key, _ in into) == sorted([*range(50)] * 20)
     assert counts(reader) == (1000, 20)
 
 
@@ -193,8 +183,7 @@ def test_invalid_state_is_rejected_and_resets_the_reader(state):
 
 def test_reader_in_the_middle_of_a_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
     (tmp_path / "t").write_text("a\nb\n")
-    reader = mpqueue.TextLineReader()
-    queue = FakeQueue(bytes(tmp_path / "t"))
+    reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(tmp_path / "t"))
     reader.read(queue)
     assert not reader.supports_serialize
     with pytest.raises(errors.UnimplementedError):
@@ -220,15 +209,12 @@ def test_read_op_is_a_source_with_dtypes_and_shapes():
 
 def test_interrupt_at_any_step_leaves_reader_unlocked():
     reader, queue = SquareReader(), FakeQueue(*[b"1000"] * 1000)
-    after, is_struck = 0, True
-    while is_struck:
-        after, is_struck = after + 1, False
-        try:
-            with Strike(after):
-                reader.read(queue)
-        except Struck:
-            is_struck = True
+    for after in itertools.count(1):
+        with contextlib.suppress(Struck), (strike := Strike(after)):
+            reader.read(queue)
         reader.read(queue, timeout=0)  # otherwise it raises DeadlineExceededError
+        if strike.left > 0:
+            break
     assert after > 10
 
 
@@ -244,10 +230,3 @@ def test_invalid_timeout_of_a_read_is_rejected_without_using_the_queue(timeout, 
 def test_state_that_is_not_bytes_raises_type_error(state):
     with pytest.raises(TypeError, match="state must be"):
         mpqueue.IdentityReader().restore_state(state)
-
-
-@pytest.mark.parametrize("make", [mpqueue.TextLineReader, mpqueue.WholeFileReader, mpqueue.TFRecordReader])
-def test_non_integer_max_record_bytes_raises_type_error(make):
-    for value in ("10", 2.5):
-        with pytest.raises(TypeError, match="max_record_bytes must be an integer"):
-            make(max_record_bytes=value)

@@ -1,11 +1,14 @@
 """Records of equal length."""
 
+import contextlib
 import gzip
 import itertools
 import threading
 import zlib
 
 import pytest
+from golden.outcomes import Background
+from helpers.tfrecords import PACKED
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
@@ -15,11 +18,9 @@ from mpqueue.tf1.readers.opening import BLOCK_BYTES
 
 def records_of(path, *args, **options):
     reader, queue, got = mpqueue.FixedLengthRecordReader(*args, **options), FakeQueue(bytes(path)), []
-    try:
+    with contextlib.suppress(errors.OutOfRangeError):
         while True:
             got += zip(*reader.read_up_to(queue, 3), strict=True)
-    except errors.OutOfRangeError:
-        pass
     assert [key for key, _ in got] == [b"%b:%d" % (bytes(path), number) for number in range(len(got))]
     return [value for _, value in got]
 
@@ -33,8 +34,7 @@ def expected_records(content, record, header=0, footer=0, hop=0):
 @pytest.mark.parametrize("encoding", [None, "NONE", "GZIP", "ZLIB"])
 def test_records_are_between_header_and_footer(tmp_path, encoding):
     content = bytes(range(20))
-    pack = {None: bytes, "NONE": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[encoding]
-    (tmp_path / "f").write_bytes(pack(content))
+    (tmp_path / "f").write_bytes(PACKED.get(encoding, bytes)(content))
     for header, footer, hop in itertools.product([0, 2, 20], [0, 1, 5], [0, 1, 3, 4, 9]):
         got = records_of(tmp_path / "f", 3, header, footer, hop, encoding)
         assert got == expected_records(content, 3, header, footer, hop), (header, footer, hop)
@@ -96,12 +96,11 @@ def test_missing_header_is_reported_although_another_thread_has_an_open_run(tmp_
         is_reported.wait()
         reader.end_run([])
 
-    thread = threading.Thread(target=run)
-    thread.start()
+    running = Background(run)
     assert is_open.wait(60)
     try:
         with pytest.raises(errors.OutOfRangeError, match="header"):
             reader.read(queue, timeout=20)
     finally:
         is_reported.set()
-        thread.join()
+        running.finish()

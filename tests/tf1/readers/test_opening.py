@@ -9,10 +9,14 @@ import tempfile
 
 import pytest
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import StruckLimit
+from helpers.signal_handlers import handling, raising
+from helpers.tfrecords import write_records
+from helpers.wrapped_functions import wrap
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
-from mpqueue import errors, python_io
+from mpqueue import errors
 from mpqueue.tf1.readers.opening import BLOCK_BYTES
 from mpqueue.transport.listener import call_with_path
 
@@ -52,18 +56,12 @@ def as_nobody():
         os.seteuid(0)
 
 
-def make_record_file(path, *payloads):
-    with python_io.TFRecordWriter(path) as writer:
-        for payload in payloads:
-            writer.write(payload)
-
-
 def is_whole(reader):
     return isinstance(reader, mpqueue.WholeFileReader)
 
 
 def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_path, reader):
-    make_record_file(tmp_path / "r", b"x")
+    write_records(tmp_path / "r", [b"x"])
     queue = FakeQueue(bytes(tmp_path / "none.dat"), bytes(tmp_path / "r"))
     with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
         reader.read(queue)
@@ -154,16 +152,15 @@ def test_deleted_file_is_read_to_its_end(tmp_path):
 
 
 def test_replaced_file_is_read_with_old_contents(tmp_path):
-    make_record_file(tmp_path / "r", *[b"old" * 100] * 5000)
+    write_records(tmp_path / "r", [b"old" * 100] * 5000)
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
-    make_record_file(tmp_path / "new", b"new")
-    (tmp_path / "new").rename(tmp_path / "r")
+    write_records(tmp_path / "new", [b"new"]).rename(tmp_path / "r")
     assert set(reader.read_up_to(queue, 5000)[1]) == {b"old" * 100}
 
 
 def test_truncated_file_ends_or_raises_data_loss(tmp_path):
-    make_record_file(tmp_path / "r", *[b"x" * 1000] * 1000)
+    write_records(tmp_path / "r", [b"x" * 1000] * 1000)
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
     os.truncate(tmp_path / "r", 2 * BLOCK_BYTES)
@@ -180,7 +177,7 @@ def test_truncated_file_ends_or_raises_data_loss(tmp_path):
 
 
 def test_reader_closes_file_at_end_reset_and_deletion(tmp_path, reader):
-    make_record_file(tmp_path / "r", *[b"x" * 50000] * 20)
+    write_records(tmp_path / "r", [b"x" * 50000] * 20)
     before = len(os.listdir("/proc/self/fd"))
     queue = FakeQueue(*[bytes(tmp_path / "r")] * 4)
     reader.read_up_to(queue, 10**9)
@@ -205,25 +202,13 @@ def test_forked_child_continues_without_affecting_its_parent(tmp_path):
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
 
 
-class OutOfTime(TimeoutError):
-    """The exception of the user's time limit."""
-
-
 def test_exception_of_a_signal_handler_is_not_an_error_of_the_file(tmp_path, monkeypatch):
-    path, pread = tmp_path / "lines", os.pread
-    path.write_bytes(b"one\ntwo\n")
+    (tmp_path / "lines").write_bytes(b"one\ntwo\n")
 
-    def stop(_number, _frame):
-        raise OutOfTime
-
-    def read_late(*args):
+    def read_late(pread, *args):
         signal.raise_signal(signal.SIGUSR1)
         return pread(*args)
 
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        monkeypatch.setattr(os, "pread", read_late)
-        with pytest.raises(OutOfTime):
-            mpqueue.train.read_file(path)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    wrap(monkeypatch, os, "pread", read_late)
+    with handling(raising(StruckLimit), signal.SIGUSR1), pytest.raises(StruckLimit):
+        mpqueue.train.read_file(tmp_path / "lines")

@@ -1,6 +1,5 @@
 """Files at URLs, through fsspec: in memory, and from an HTTP server on this machine."""
 
-import builtins
 import functools
 import http.server
 import sys
@@ -9,6 +8,7 @@ import threading
 import fsspec
 import fsspec.asyn
 import pytest
+from helpers.tfrecords import write_records
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
@@ -84,10 +84,9 @@ def test_files_from_a_web_server(tmp_path, web):
     lines = [b"line %d" % number for number in range(100_000)]
     (tmp_path / "t").write_bytes(b"\n".join(lines))
     assert mpqueue.TextLineReader().read_up_to(FakeQueue(f"{web}/t"), 10**6)[1].tolist() == lines
-    with python_io.TFRecordWriter(tmp_path / "r") as writer:
-        for line in lines[:100]:
-            writer.write(line * 1000)
-    assert list(python_io.tf_record_iterator(f"{web}/r")) == [line * 1000 for line in lines[:100]]
+    records = [line * 1000 for line in lines[:100]]
+    write_records(tmp_path / "r", records)
+    assert list(python_io.tf_record_iterator(f"{web}/r")) == records
 
 
 @pytest.mark.parametrize("call", [mpqueue.read_file, mpqueue.matching_files])
@@ -102,16 +101,8 @@ def test_unknown_scheme_raises_unimplemented():
 
 
 def test_error_without_fsspec_names_the_extra(monkeypatch):
-    real_import = builtins.__import__
-
-    def no_fsspec(name, *args, **kwargs):
-        if name.startswith("fsspec"):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_fsspec)
     for module in [name for name in sys.modules if name.startswith("fsspec")]:
-        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r'pip install "mpqueue\[fsspec\]"'):
         mpqueue.read_file("memory://x")
 

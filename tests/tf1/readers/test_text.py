@@ -1,7 +1,10 @@
 """Lines of files."""
 
+from functools import partial
+
 import pytest
 from tf1.helpers.fake_queues import FakeQueue
+from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue
 from mpqueue import errors
@@ -10,14 +13,8 @@ from mpqueue.tf1.readers.opening import BLOCK_BYTES
 
 def lines_of(path, num_at_once=7, **options):
     reader, queue = mpqueue.TextLineReader(**options), FakeQueue(bytes(path))
-    keys, values = [], []
-    try:
-        while True:
-            some_keys, some_values = reader.read_up_to(queue, num_at_once)
-            keys += some_keys.tolist()
-            values += some_values.tolist()
-    except errors.OutOfRangeError:
-        pass
+    parts = all_until_the_end(partial(reader.read_up_to, queue, num_at_once))
+    keys, values = ([text for part in parts for text in part[place]] for place in (0, 1))
     first = options.get("skip_header_lines", 0) + 1
     assert keys == [b"%b:%d" % (bytes(path), number) for number in range(first, first + len(keys))]
     return values

@@ -13,6 +13,7 @@ import zlib
 import pytest
 from helpers.finalizers import end_interrupted
 from helpers.forked_calls import status_of_fork
+from helpers.tfrecords import PACKED, framed
 from tf1.helpers.fake_queues import FakeQueue
 
 import mpqueue
@@ -25,10 +26,6 @@ from mpqueue.tf1.readers.tfrecord import frame
 BIG_BYTES = 32 * 1024
 SIZES = [0, 1, 100, 5000, BLOCK_BYTES - 16, BLOCK_BYTES - 15, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 0, 7]
 SIZES += [BIG_BYTES + 1] * 9 + [7, BIG_BYTES, BIG_BYTES + 1, 3 * BIG_BYTES, BIG_BYTES + 1, *[5000] * 60, 2 * BIG_BYTES]
-
-
-def framed(*payloads):
-    return b"".join(before + payload + after for payload in payloads for before, after in [frame(payload)])
 
 
 def write(path, content):
@@ -92,9 +89,8 @@ def test_flipped_bit_raises_data_loss_with_file_and_offset_after_valid_records(t
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_file_truncated_in_record_raises_data_loss_and_in_header_ends(tmp_path, kind, size):
     whole = framed(b"good", b"x" * size)
-    pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
     for cut in (20, 21, 31, 32, 33, 32 + size - 1, 32 + size, len(whole) - 1, len(whole)):
-        got, end = read_all(write(tmp_path / "r", pack(whole[:cut])), options=kind)
+        got, end = read_all(write(tmp_path / "r", PACKED[kind](whole[:cut])), options=kind)
         is_whole, is_clean = cut == len(whole), cut < 32 or cut == len(whole)
         assert [offset for offset, _ in got] == [0, 20][: 1 + is_whole]
         assert isinstance(end, errors.OutOfRangeError if is_clean else errors.DataLossError), (cut, end)
@@ -119,39 +115,33 @@ def test_truncated_compressed_file_raises_data_loss_after_complete_records(tmp_p
     assert isinstance(read_all(write(tmp_path / "r", b""), options=kind)[1], errors.OutOfRangeError)
 
 
-def test_growing_compressed_file_is_read_further(tmp_path):
-    whole = gzip.compress(framed(b"first")) + gzip.compress(framed(b"second"))
-    first = len(gzip.compress(framed(b"first")))
-    path = write(tmp_path / "r", whole[: first + 15])
-    reader, queue = mpqueue.TFRecordReader(options="GZIP"), FakeQueue(bytes(path))
-    assert reader.read(queue)[1] == b"first"
-    with pytest.raises(errors.DataLossError, match=r"the GZIP stream is incomplete .*The file was truncated"):
+FIRST, SECOND = b"first", b"x" * 3 * BLOCK_BYTES
+MEMBERS = [gzip.compress(framed(FIRST)), gzip.compress(framed(SECOND))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "cut", "words"),
+    [
+        ("", framed(FIRST, SECOND), -5, "file is truncated"),
+        ("GZIP", b"".join(MEMBERS), len(MEMBERS[0]) + 15, r"the GZIP stream is incomplete .*The file was truncated"),
+    ],
+    ids=["records", "GZIP members"],
+)
+def test_growing_file_is_read_further(tmp_path, kind, whole, cut, words):
+    """A truncated record is checked again at each read, because a writer may be writing it."""
+    path = write(tmp_path / "r", whole[:cut])
+    reader, queue = mpqueue.TFRecordReader(options=kind), FakeQueue(bytes(path))
+    assert reader.read(queue)[1] == FIRST
+    with pytest.raises(errors.DataLossError, match=words):
         reader.read(queue)
     path.write_bytes(whole)
-    assert reader.read(queue)[1] == b"second"
-
-
-def test_record_appended_later_is_read(tmp_path):
-    """A truncated record is checked again at each read, because a writer may be writing it."""
-    whole = framed(b"first", b"x" * 3 * BLOCK_BYTES)
-    path = write(tmp_path / "r", whole[:-5])
-    reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(path))
-    assert reader.read(queue)[1] == b"first"
-    with pytest.raises(errors.DataLossError, match="file is truncated"):
-        reader.read(queue)
-    with path.open("ab") as file:
-        file.write(whole[-5:])
-    assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
-
-
-def _check(length):
-    """Return the check of eight bytes, which follows them when they are a record's payload."""
-    return frame(length)[1]
+    assert reader.read(queue)[1] == SECOND
 
 
 def test_default_limit_is_one_gibibyte(tmp_path):
     length = struct.pack("<Q", 2**30 + 1)
-    _, end = read_all(write(tmp_path / "r", length + _check(length)))
+    check_of_length = frame(length)[1]
+    _, end = read_all(write(tmp_path / "r", length + check_of_length))
     assert "max_record_bytes is 1073741824" in str(end)
     with pytest.raises(errors.DataLossError, match="max_record_bytes"):
         next(python_io.tf_record_iterator(tmp_path / "r"))
@@ -191,12 +181,10 @@ def test_writer_accepts_only_str_and_bytes(tmp_path):
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_flushed_records_can_be_read_while_writer_is_open(tmp_path, kind):
     writer = python_io.TFRecordWriter(tmp_path / "r", options=kind)
-    writer.write(b"one")
-    writer.flush()
-    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one"]
-    writer.write(b"two")
-    writer.close()
-    assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one", b"two"]
+    for count, end in enumerate((writer.flush, writer.close), 1):
+        writer.write(b"%d" % count)
+        end()
+        assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"1", b"2"][:count]
 
 
 def test_closed_writer_raises_and_close_is_idempotent(tmp_path):
@@ -210,10 +198,16 @@ def test_closed_writer_raises_and_close_is_idempotent(tmp_path):
             call()
 
 
-def test_deleted_writer_writes_its_records(tmp_path):
-    writer = python_io.TFRecordWriter(tmp_path / "r")
-    writer.write(b"kept")
-    del writer
+@pytest.fixture
+def writers(tmp_path):
+    """Return a list with the only reference to a writer, which has one record."""
+    writers = [python_io.TFRecordWriter(tmp_path / "r")]
+    writers[0].write(b"kept")
+    return writers
+
+
+def test_deleted_writer_writes_its_records(tmp_path, writers):
+    writers.clear()
     gc.collect()
     assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
@@ -277,16 +271,12 @@ def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path,
     assert list(python_io.tf_record_iterator(path)) == [b"kept"]
 
 
-def test_interrupt_while_a_writer_is_collected_is_raised_after_its_records_are_written(tmp_path, monkeypatch):
-    writers = [python_io.TFRecordWriter(tmp_path / "r")]
-    writers[0].write(b"a record")
+def test_interrupt_while_a_writer_is_collected_is_raised_after_its_records_are_written(tmp_path, monkeypatch, writers):
     end_interrupted(monkeypatch, writing._Output, "_write_out", writers.clear)
-    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
 
-def test_writer_in_a_forked_child_leaves_the_records_of_the_parent_to_it(tmp_path):
-    writers = [python_io.TFRecordWriter(tmp_path / "r")]
-    writers[0].write(b"a record")
+def test_writer_in_a_forked_child_leaves_the_records_of_the_parent_to_it(tmp_path, writers):
     assert status_of_fork(writers.clear) == 0
     writers.clear()
-    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"a record"]
+    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]

@@ -7,14 +7,13 @@ import weakref
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 from helpers.concurrent_calls import in_threads
 from helpers.finalizers import end_interrupted
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
 from mpqueue import errors, train
-
-DEADLOCK_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +22,18 @@ def leaves_no_thread():
     yield
     mpqueue.reset_default_graph()
     gc.collect()
-    for thread in runner_threads():
-        thread.join(DEADLOCK_S)
-    assert runner_threads() == []
+    assert runners_end()
 
 
 def runner_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("QueueRunnerThread")]
+
+
+def runners_end():
+    """Wait for the threads of queue runners; return whether none is left."""
+    for thread in runner_threads():
+        thread.join(DEADLOCK_S)
+    return runner_threads() == []
 
 
 def numbers_in(batches):
@@ -64,11 +68,9 @@ def by_default_argument(reader, names):
 
 def by_generator(reader, names):
     def lines():
-        while True:
-            try:
+        with contextlib.suppress(errors.OutOfRangeError):
+            while True:
                 yield [reader.read(names)[1]]
-            except errors.OutOfRangeError:
-                return
 
     return mpqueue.Source(lines().__next__, ["string"], [()])
 
@@ -170,11 +172,9 @@ def test_source_error_is_raised_after_preceding_batches(kind, arguments):
 
 def test_next_loop_continues_after_break(numbered_files):
     batches = train.batch(line_source(numbered_files, by_read_op), 5)
-    got = []
     for batch in batches:
-        got.append(batch)
+        assert numbers_in([batch]) == NUMBERS[:5]
         break
-    assert numbers_in(got) == NUMBERS[:5]
     assert numbers_in([next(iter(batches))]) == NUMBERS[5:10]
     assert numbers_in(batches) == NUMBERS[10:]
 
@@ -184,9 +184,7 @@ def test_dropping_a_batch_op_stops_its_runners():
         assert batch.tolist() == [0, 1, 2, 0, 1]
         break
     gc.collect()
-    for thread in runner_threads():
-        thread.join(DEADLOCK_S)
-    assert runner_threads() == []
+    assert runners_end()
 
 
 def test_close_stops_an_endless_input():
@@ -237,11 +235,10 @@ def test_closing_the_session_ends_the_loop_with_an_error():
         loop = iter(batches)
         assert next(loop).tolist() == [1]
         started.wait(DEADLOCK_S)
-        closer = threading.Thread(target=session.close)
-        closer.start()
+        closing = Background(session.close)
         with pytest.raises(errors.CancelledError):
             next(loop)
-        closer.join(DEADLOCK_S)
+        closing.finish()
     gate.set()
     with contextlib.suppress(errors.CancelledError):  # reported, unless `close` was faster
         batches.close()
@@ -286,8 +283,6 @@ def test_interrupt_while_a_batch_is_collected_is_raised_after_its_runners_are_st
     batches = [train.batch([counter()], 1)]
     next(iter(batches[0]))
     mpqueue.reset_default_graph()
-    threads = runner_threads()
-    assert threads
+    assert runner_threads()
     end_interrupted(monkeypatch, mpqueue.Coordinator, "request_stop", lambda: (batches.clear(), gc.collect()))
-    for thread in threads:
-        thread.join(DEADLOCK_S)
+    runners_end()

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.gates import Gate, pass_gate
+from tf1.helpers.input_ends import all_until_the_end
 from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
@@ -20,10 +21,10 @@ def decode(record):
     return [np.int64(record[1]), np.int64(os.getpid())]
 
 
-def numbered_lines(files):
-    names = train.string_input_producer(files, num_epochs=1, shuffle=False)
-    record = mpqueue.TextLineReader().read_op(names)
-    return record.map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
+def lines_of(files, function=decode, dtypes=("int64", "int64"), num_epochs=1):
+    """Return a source that calls a function with each line of files."""
+    names = train.string_input_producer(files, num_epochs=num_epochs, shuffle=False)
+    return mpqueue.TextLineReader().read_op(names).map(function, dtypes=[*dtypes], shapes=[()] * len(dtypes))
 
 
 def together(batches):
@@ -33,7 +34,7 @@ def together(batches):
 
 
 def test_one_worker_process_keeps_the_order_of_its_source(numbered_files):
-    batches = train.batch(numbered_lines(numbered_files), 4, allow_smaller_final_batch=True, workers="process")
+    batches = train.batch(lines_of(numbered_files), 4, allow_smaller_final_batch=True, workers="process")
     numbers, pids = together(batches)
     assert numbers == NUMBERS
     assert len(pids) == 1 and os.getpid() not in pids
@@ -121,28 +122,24 @@ def fail_at_bad(record):
     return [np.int64(record[1])]
 
 
-def one_bad_record(tmp_path):
+@pytest.fixture
+def twelve_lines(tmp_path):
+    """Create a file of twelve numbered lines, and return its path in a list."""
     (tmp_path / "lines.txt").write_text("".join(f"{number}\n" for number in range(12)))
-    names = train.string_input_producer([tmp_path / "lines.txt"], num_epochs=1)
-    return mpqueue.TextLineReader().read_op(names).map(fail_at_bad, dtypes=["int64"], shapes=[()])
+    return [tmp_path / "lines.txt"]
 
 
-def test_error_of_a_bad_record_is_reported_to_the_coordinator(tmp_path):
-    batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
+def test_error_of_a_bad_record_is_reported_to_the_coordinator(twelve_lines):
+    batches = train.batch(lines_of(twelve_lines, fail_at_bad, ["int64"]), 2, workers="process")
     coord = train.Coordinator()
     threads = train.start_queue_runners(coord=coord)
-    with pytest.raises(errors.OutOfRangeError):
-        while True:
-            got.append(batches().tolist())
-    assert got == [[0, 1], [2, 3], [4, 5]]
+    assert [batch.tolist() for batch in all_until_the_end(batches)] == [[0, 1], [2, 3], [4, 5]]
     with pytest.raises(errors.InvalidArgumentError, match=r"lines.txt:8 is bad") as caught:
         coord.join(threads)
     assert "in fail_at_bad" in str(caught.value.__cause__)
 
 
-def test_worker_crash_is_reported_after_preceding_batches(tmp_path):
-    (tmp_path / "lines.txt").write_text("".join(f"{number}\n" for number in range(12)))
-    names = train.string_input_producer([tmp_path / "lines.txt"], num_epochs=1)
+def test_worker_crash_is_reported_after_preceding_batches(twelve_lines):
     with Gate() as gate:
 
         def wait_at_bad(record):
@@ -151,9 +148,8 @@ def test_worker_crash_is_reported_after_preceding_batches(tmp_path):
             return [np.int64(record[1])]
 
         gate_address = gate.address
-        source = mpqueue.TextLineReader().read_op(names).map(wait_at_bad, dtypes=["int64"], shapes=[()])
-        loop, got = iter(train.batch(source, 2, workers="process")), []
-        got.append(next(loop).tolist())
+        loop = iter(train.batch(lines_of(twelve_lines, wait_at_bad, ["int64"]), 2, workers="process"))
+        got = [next(loop).tolist()]
         arrival = gate.arrival()
         os.kill(arrival.pid, signal.SIGKILL)
         with pytest.raises(errors.WorkerDied):
@@ -163,9 +159,7 @@ def test_worker_crash_is_reported_after_preceding_batches(tmp_path):
 
 
 def test_breaking_a_loop_over_worker_processes(numbered_files):
-    names = train.string_input_producer(numbered_files)
-    source = mpqueue.TextLineReader().read_op(names).map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
-    batches = train.batch(source, 4, 2, workers="process")
+    batches = train.batch(lines_of(numbered_files, num_epochs=None), 4, 2, workers="process")
     for numbers, _ in batches:
         assert len(numbers) == 4
         break

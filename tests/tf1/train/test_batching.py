@@ -26,26 +26,19 @@ def test_arrays_are_the_same_in_every_example():
 
 def test_sources_mapped_from_one_source_get_the_same_example():
     """Two maps of one reader's source return the image and label of the same record."""
-    numbers = iter(range(6))
-    example = mpqueue.Source(lambda: next(numbers))
+    example = mpqueue.Source(iter(range(6)).__next__)
     double = example.map(lambda n: n * 2, dtypes="int64", shapes=[()])
     negative = double.map(lambda n: -n, dtypes="int64", shapes=[()])
-    batches = train.batch([double, negative], 3)
-    assert [(one.tolist(), two.tolist()) for one, two in batches] == [
-        ([0, 2, 4], [0, -2, -4]),
-        ([6, 8, 10], [-6, -8, -10]),
-    ]
+    batches = [(one.tolist(), two.tolist()) for one, two in train.batch([double, negative], 3)]
+    assert batches == [([0, 2, 4], [0, -2, -4]), ([6, 8, 10], [-6, -8, -10])]
 
 
 def test_stop_iteration_in_map_ends_the_input():
-    numbers, letters = iter(range(6)), iter("ab")
-    example = mpqueue.Source(lambda: next(numbers))
-    one = example.map(lambda n: n, dtypes="int64", shapes=[()])
+    letters, example = iter("ab"), mpqueue.Source(iter(range(6)).__next__)
+    one = example.map(int, dtypes="int64", shapes=[()])
     other = example.map(lambda n: next(letters), dtypes="string", shapes=[()])
-    assert [[part.tolist() for part in batch] for batch in train.batch([one, other], 1)] == [
-        [[0], [b"a"]],
-        [[1], [b"b"]],
-    ]
+    batches = [[part.tolist() for part in batch] for batch in train.batch([one, other], 1)]
+    assert batches == [[[0], [b"a"]], [[1], [b"b"]]]
 
 
 def test_shuffle_batch_with_seed_is_reproducible_from_a_full_queue():
@@ -137,8 +130,7 @@ def test_incompatible_inputs_raise(join, tensors_list, error, words):
 
 def test_example_of_another_shape_ends_the_input_with_an_error():
     examples = iter([np.zeros(2), np.zeros(3)])
-    source = mpqueue.Source(lambda: next(examples), "float64")
-    batches = train.batch([source], 1, shapes=[(2,)])
+    batches = train.batch([mpqueue.Source(examples.__next__, "float64")], 1, shapes=[(2,)])
     got = []
     with pytest.raises(errors.InvalidArgumentError, match=r"shape \[3\]"):
         got.extend(batches)

@@ -15,26 +15,18 @@ def coord():
     return Coordinator()
 
 
-class Steps:
-    """A target that records its calls and requests a stop after some of them."""
-
-    def __init__(self, coord, count):
-        self.coord, self.left = coord, count
-        self.calls = []
-
-    def __call__(self, *args, **kwargs):
-        self.calls.append((args, kwargs))
-        self.left -= 1
-        if not self.left:
-            self.coord.request_stop()
-
-
 @pytest.mark.parametrize("interval", [None, 0.01])
 def test_looper_runs_until_the_stop(coord, interval):
-    steps = Steps(coord, 3)
-    looper = LooperThread.loop(coord, interval, steps, args=(1,), kwargs={"key": 2})
+    calls = []
+
+    def step(*args, **kwargs):
+        calls.append((args, kwargs))
+        if len(calls) == 3:
+            coord.request_stop()
+
+    looper = LooperThread.loop(coord, interval, step, args=(1,), kwargs={"key": 2})
     coord.join(stop_grace_period_secs=DEADLOCK_S)
-    assert steps.calls == [((1,), {"key": 2})] * 3
+    assert calls == [((1,), {"key": 2})] * 3
     assert not looper.is_alive()
 
 

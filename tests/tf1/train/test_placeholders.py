@@ -1,10 +1,10 @@
 """Placeholders, and values that can be fed to them."""
 
-import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from helpers.concurrent_calls import in_threads
 
 import mpqueue
 from mpqueue import errors
@@ -100,21 +100,8 @@ def test_feeding_other_keys_than_placeholders_raises():
 def test_nested_runs_add_feeds_and_other_threads_have_none():
     x, y = mpqueue.placeholder("int32"), mpqueue.placeholder("int32")
     assert mpqueue.run(lambda: mpqueue.run([x, y], {y: 2}), {x: 1}) == [1, 2]
-    raised = []
-
-    def other():
-        try:
-            x()
-        except errors.InvalidArgumentError as error:
-            raised.append(error)
-
-    def start():
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-
-    mpqueue.run(start, {x: 1})
-    assert len(raised) == 1
+    with pytest.raises(errors.InvalidArgumentError):
+        mpqueue.run(lambda: in_threads(x), {x: 1})
 
 
 def test_default_source_is_called_only_if_no_value_is_fed():

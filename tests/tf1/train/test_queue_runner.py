@@ -5,13 +5,14 @@ import threading
 
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, ended
+from helpers.signal_handlers import raising
+from tf1.helpers.input_ends import all_until_the_end
 
 import mpqueue
 from mpqueue import Coordinator, FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, InvalidArgumentError, OpError, OutOfRangeError
 from mpqueue.train import QueueRunner, QueueRunnerDef
-
-DEADLOCK_S = 60
 
 
 @pytest.fixture
@@ -29,25 +30,8 @@ def numbers(count):
     return Source(iter(range(count)).__next__, np.int32, ())
 
 
-def fail(error):
-    def op():
-        raise error
-
-    return op
-
-
-def ended(threads):
-    for thread in threads:
-        thread.join(DEADLOCK_S)
-    return not any(thread.is_alive() for thread in threads)
-
-
 def drain(queue):
-    values = []
-    with pytest.raises(OutOfRangeError):
-        while True:
-            values.append(int(queue.dequeue(timeout=DEADLOCK_S)))
-    return values
+    return all_until_the_end(lambda: int(queue.dequeue(timeout=DEADLOCK_S)))
 
 
 def test_closing_the_session_ends_the_threads_of_a_full_queue(quiet):
@@ -56,7 +40,7 @@ def test_closing_the_session_ends_the_threads_of_a_full_queue(quiet):
     with Session() as session:
         threads = runner.create_threads(session, start=True)
         assert queue.dequeue(timeout=DEADLOCK_S) == 1
-    assert ended(threads)
+    assert ended(*threads)
     (error,) = runner.exceptions_raised
     assert isinstance(error, CancelledError)
 
@@ -65,7 +49,7 @@ def test_cancel_op_wakes_consumers_after_the_session_is_closed(queue):
     """A queue outlives the session of its runner."""
     coord = Coordinator()
     session = Session()
-    runner = QueueRunner(queue, [fail(ValueError("boom"))])
+    runner = QueueRunner(queue, [raising(ValueError("boom"))])
     session.close()
     runner.create_threads(session, coord, start=True, daemon=True)
     with pytest.raises(CancelledError):
@@ -86,7 +70,7 @@ def test_open_session_is_the_default_session_of_runners(queue):
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError, ValueError])
 def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
     coord = Coordinator()
-    QueueRunner(queue, [fail(kind("boom"))]).create_threads(coord=coord, start=True)
+    QueueRunner(queue, [raising(kind("boom"))]).create_threads(coord=coord, start=True)
     with pytest.raises(kind):
         coord.join()
     assert queue.is_closed()
@@ -96,7 +80,7 @@ def test_consumers_of_a_failed_runner_learn_the_error(queue):
     """Also the consumers of a different queue, which a runner of the same coordinator fills."""
     coord, other = Coordinator(), FIFOQueue(100, np.int32, ())
     QueueRunner(other, [lambda: coord.wait_for_stop() and queue.dequeue()]).create_threads(coord=coord, start=True)
-    QueueRunner(queue, [fail(ValueError("no such row"))]).create_threads(coord=coord, start=True)
+    QueueRunner(queue, [raising(ValueError("no such row"))]).create_threads(coord=coord, start=True)
     with pytest.raises(ValueError, match="no such row"):
         coord.join()
     for each in (queue, other):
@@ -148,22 +132,22 @@ def test_queue_closes_unless_the_last_op_fails(queue, quiet, last_fails):
     end, failure = OutOfRangeError(None, None, "the end"), ValueError("boom")
 
     def last():
-        assert ended(threads[:1])
+        assert ended(threads[0])
         raise failure if last_fails else end
 
-    threads = QueueRunner(queue, [fail(end if last_fails else failure), last]).create_threads()
+    threads = QueueRunner(queue, [raising(end if last_fails else failure), last]).create_threads()
     for thread in threads:
         thread.start()
-    assert ended(threads)
+    assert ended(*threads)
     assert queue.is_closed() is not last_fails
 
 
 def test_an_error_of_the_close_op_is_logged_and_not_reported(queue, caplog):
     caplog.set_level(logging.INFO, "mpqueue")
     coord = Coordinator()
-    runner = QueueRunner(queue, [queue.enqueue_op(numbers(1))], close_op=fail(ValueError("boom")))
+    runner = QueueRunner(queue, [queue.enqueue_op(numbers(1))], close_op=raising(ValueError("boom")))
     threads = runner.create_threads(coord=coord, start=True)
-    assert ended(threads[:1])
+    assert ended(threads[0])
     assert not coord.should_stop()
     assert "boom" in caplog.text
     coord.request_stop()
@@ -260,7 +244,7 @@ def test_passing_a_coordinator_as_session_raises_with_a_hint(queue):
 
 def test_start_queue_runners_starts_the_runners_of_its_collection(queue):
     runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
-    other = QueueRunner(queue, [fail(InvalidArgumentError(None, None, "not started"))])
+    other = QueueRunner(queue, [raising(InvalidArgumentError(None, None, "not started"))])
     mpqueue.add_queue_runner(runner)
     mpqueue.add_queue_runner(other, "others")
     assert mpqueue.get_queue_runners() == [runner]

@@ -1,6 +1,7 @@
 """Sessions: the calls that belong to a session, and the effect of closing it."""
 
 import asyncio
+import contextlib
 import threading
 
 import numpy as np
@@ -17,9 +18,16 @@ def until_blocked(queue):
     until(lambda: queue.queue_ref.num_waiting, "no call waits")
 
 
-def blocked(call, queue):
-    """Start a call in a thread, and wait until it blocks in the queue."""
-    background = Background(call)
+def blocked(queue, *sessions):
+    """Start a dequeue in a thread and in these sessions, and wait until it blocks."""
+
+    def dequeue():
+        with contextlib.ExitStack() as stack:
+            for session in sessions:
+                stack.enter_context(session.as_default())
+            return queue.dequeue()
+
+    background = Background(dequeue)
     until_blocked(queue)
     return background
 
@@ -40,13 +48,13 @@ def queue():
 
 def test_leaving_the_block_cancels_calls_of_threads_started_in_it(queue):
     with Session():
-        call = blocked(queue.dequeue, queue)
+        call = blocked(queue)
     assert is_cancelled(call)
 
 
 def test_call_outside_of_the_session_is_not_cancelled(queue):
     session = Session()
-    call = blocked(queue.dequeue, queue)
+    call = blocked(queue)
     session.close()
     queue.enqueue(1)
     assert call.finish() == 1
@@ -54,13 +62,8 @@ def test_call_outside_of_the_session_is_not_cancelled(queue):
 
 def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queue):
     mine = Session()
-
-    def dequeue():
-        with mine.as_default():
-            queue.dequeue()
-
     with Session():
-        call = blocked(dequeue, queue)
+        call = blocked(queue, mine)
     mine.close()
     assert is_cancelled(call)
 
@@ -68,12 +71,7 @@ def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queu
 @pytest.mark.parametrize("which", [0, 1])
 def test_closing_any_of_two_nested_sessions_cancels_a_call(queue, which):
     sessions = Session(), Session()
-
-    def dequeue():
-        with sessions[0].as_default(), sessions[1].as_default():
-            queue.dequeue()
-
-    call = blocked(dequeue, queue)
+    call = blocked(queue, *sessions)
     sessions[which].close()
     assert is_cancelled(call)
 
@@ -147,22 +145,19 @@ def test_other_threads_see_the_session_that_the_program_has_open():
 
 
 def test_sessions_of_two_threads_can_close_in_any_order():
-    entered, leave, left = threading.Event(), threading.Event(), threading.Event()
+    entered, leave = threading.Event(), threading.Event()
 
-    def other():
+    def enter_and_leave():
         with Session():
             entered.set()
             assert leave.wait(DEADLOCK_S)
-        left.set()
 
-    thread = threading.Thread(target=other)
     with Session() as mine:
-        thread.start()
+        other = Background(enter_and_leave)
         assert entered.wait(DEADLOCK_S)
         assert get_default_session() is mine
     leave.set()
-    assert left.wait(DEADLOCK_S)
-    thread.join(DEADLOCK_S)
+    other.finish()
     assert get_default_session() is not mine
 
 

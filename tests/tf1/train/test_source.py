@@ -5,11 +5,10 @@ import threading
 import cloudpickle
 import numpy as np
 import pytest
+from golden.outcomes import DEADLOCK_S, Background
 
 from mpqueue import FIFOQueue, Source
 from mpqueue.errors import OutOfRangeError
-
-DEADLOCK_S = 60
 
 
 class Counter:
@@ -114,15 +113,11 @@ def test_threads_can_share_the_source_of_a_generator():
         yield 2
 
     source = Source(examples().__next__)
-    got = []
-    threads = [threading.Thread(target=lambda: got.append(source())) for _ in range(2)]
-    threads[0].start()
+    first = Background(source)
     assert inside.wait(DEADLOCK_S)
-    threads[1].start()
+    second = Background(source)
     go_on.set()
-    for thread in threads:
-        thread.join(DEADLOCK_S)
-    assert sorted(got) == [1, 2]
+    assert [first.finish(), second.finish()] == [1, 2]
 
 
 def test_an_enqueue_op_enqueues_one_example_per_call():
@@ -158,11 +153,7 @@ def test_names_of_a_source_must_match_the_queue(names):
 
 @pytest.mark.parametrize(
     ("dtypes", "shapes", "error"),
-    [
-        ("float32", (2,), ValueError),
-        ("int32", (3,), ValueError),
-        ("int32", (2, 2), ValueError),
-    ],
+    [("float32", (2,), ValueError), ("int32", (3,), ValueError), ("int32", (2, 2), ValueError)],
 )
 def test_dtypes_and_shapes_are_checked_when_the_op_is_created(dtypes, shapes, error):
     queue = FIFOQueue(10, np.int32, (2,))

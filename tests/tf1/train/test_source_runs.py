@@ -7,7 +7,10 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from tf1.helpers.input_ends import reach_the_end_during_a_run
+from golden.outcomes import Background
+from helpers.waits import until
+from helpers.wrapped_functions import wrap
+from tf1.helpers.input_ends import all_until_the_end, reach_the_end_during_a_run
 
 import mpqueue
 from mpqueue import python_io, train
@@ -44,6 +47,13 @@ def both_ways(make, paths, dtypes, names=None):
     return results
 
 
+def same_both_ways(*args):
+    """Check that both results are equal, and return the elements."""
+    one_by_one, in_runs = both_ways(*args)
+    assert one_by_one == in_runs
+    return in_runs[0]
+
+
 def of_lines(*steps):
     def make(names):
         reader = mpqueue.TextLineReader()
@@ -65,42 +75,39 @@ def lines(tmp_path):
     return [tmp_path / f"{number}.csv" for number in range(3)]
 
 
-def test_lines_with_their_keys(lines):
-    one_by_one, in_runs = both_ways(of_lines(), lines, ["string", "string"])
-    assert one_by_one == in_runs
-    assert len(in_runs[0]) == 27
-
-
-def test_columns_of_lines(lines):
-    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), lines, ["int32", "float32", "string"])
-    assert one_by_one == in_runs
-    assert in_runs[0][-1] == [28, 8.5, b"word8"]
-
-
-def test_one_column_of_another_type(lines):
-    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS, itemgetter(0)), lines, ["float64"])
-    assert one_by_one == in_runs
-    assert in_runs[0][:3] == [0.0, 1.0, 2.0]
+@pytest.mark.parametrize(
+    ("steps", "dtypes", "some"),
+    [
+        ([], ["string", "string"], {}),
+        ([itemgetter(1), COLUMNS], ["int32", "float32", "string"], {26: [28, 8.5, b"word8"]}),
+        ([itemgetter(1), COLUMNS, itemgetter(0)], ["float64"], {0: 0.0, 1: 1.0, 2: 2.0}),
+    ],
+    ids=["lines with their keys", "columns of lines", "one column of another type"],
+)
+def test_lines_are_enqueued_equally(lines, steps, dtypes, some):
+    elements = same_both_ways(of_lines(*steps), lines, dtypes)
+    assert len(elements) == 27
+    assert {place: elements[place] for place in some} == some
 
 
 @pytest.mark.parametrize("bad", [{0}, {29}, {3, 4}, {0, 10, 29}, set(range(5, 30))])
 def test_no_record_next_to_bad_ones_is_lost(tmp_path, bad):
     path = tmp_path / "some.csv"
     path.write_text("".join("bad\n" if n in bad else f"{n},1,a\n" for n in range(30)))
-    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
-    assert one_by_one == in_runs
-    assert [number for number, _, _ in in_runs[0]] == [n for n in range(30) if n not in bad]
+    elements = same_both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
+    assert [number for number, _, _ in elements] == [n for n in range(30) if n not in bad]
 
 
 class Runs:
     """An op that enqueues 20 lines in runs; line ``bad`` is not a number.
 
     Attributes:
+        good: The numbers of the other lines.
         stops_after: Number of enqueued lines after which the coordinator stops, or None.
     """
 
     def __init__(self, tmp_path, bad=None, capacity=100):
-        path = tmp_path / "numbers.csv"
+        path, self.good = tmp_path / "numbers.csv", [n for n in range(20) if n != bad]
         path.write_text("".join(f"{'x' if n == bad else n}\n" for n in range(20)))
         self.reader, self.stops_after = mpqueue.TextLineReader(), None
         source = self.reader.read_op(names_of(path)).map(itemgetter(1))
@@ -111,6 +118,10 @@ class Runs:
 
     def has_stopped(self):
         return self.stops_after is not None and self.queue.size() >= self.stops_after
+
+    def counts(self):
+        """Return the numbers of enqueued and of read lines."""
+        return self.queue.size(), self.reader.num_records_produced()
 
     def rest(self):
         """Return all numbers, including numbers enqueued before."""
@@ -128,8 +139,8 @@ def test_stop_returns_records_that_were_not_enqueued(tmp_path, bad):
     runs = Runs(tmp_path, bad)
     runs.stops_after = 0
     runs.call()
-    assert (runs.queue.size(), runs.reader.num_records_produced()) == (1, 1)
-    assert runs.rest() == [n for n in range(20) if n != bad]
+    assert runs.counts() == (1, 1)
+    assert runs.rest() == runs.good
     assert runs.reader.num_records_produced() == 20
 
 
@@ -138,30 +149,28 @@ def test_one_record_is_in_flight_in_a_run_with_a_bad_record(tmp_path):
     runs = Runs(tmp_path, bad=7)
     for number in range(1, 8):
         runs.call()
-        assert (runs.queue.size(), runs.reader.num_records_produced()) == (number, number)
+        assert runs.counts() == (number, number)
     with pytest.raises(InvalidArgumentError):
         runs.call()
-    assert runs.rest() == [n for n in range(20) if n != 7]
+    assert runs.rest() == runs.good
 
 
 @pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
 @pytest.mark.parametrize("bad", [None, 2])
 def test_records_are_returned_if_other_threads_took_the_room(tmp_path, monkeypatch, capacity, room, bad):
     """If one of the remaining records is bad, the records after it are returned before the others."""
-    runs = Runs(tmp_path, bad, capacity)
-    core = runs.queue.queue_ref
-    set_aside, requests = core.set_aside, []
+    runs, requests = Runs(tmp_path, bad, capacity), []
 
-    def less_on_the_second_call(count):
+    def less_on_the_second_call(set_aside, count):
         requests.append(count)
         return set_aside(min(count, room) if len(requests) == 2 else count)
 
-    monkeypatch.setattr(core, "set_aside", less_on_the_second_call)
+    wrap(monkeypatch, runs.queue.queue_ref, "set_aside", less_on_the_second_call)
     runs.call()
     num_taken = 1 if bad is not None and room > bad else max(1, room)
-    assert (requests[1], runs.queue.size()) == (min(capacity, 20), num_taken)
-    assert runs.reader.num_records_produced() == num_taken
-    assert runs.rest() == [n for n in range(20) if n != bad]
+    assert requests[1] == min(capacity, 20)
+    assert runs.counts() == (num_taken, num_taken)
+    assert runs.rest() == runs.good
 
 
 def batches(one, _other):
@@ -199,30 +208,25 @@ def test_records_after_a_bad_one_are_not_lost_while_another_thread_is_at_the_end
     monkeypatch.setattr(threading, "excepthook", lambda arguments: failed.append(arguments.exc_type))
     runs = Runs(tmp_path, bad=2)
     threads = train.QueueRunner(runs.queue, [runs.op, runs.op]).create_threads(mpqueue.Session(), start=True)
-    numbers = []
-    with pytest.raises(OutOfRangeError):
-        while True:
-            numbers.append(int(runs.queue.dequeue(timeout=deadlock_s)))
+    numbers = all_until_the_end(lambda: int(runs.queue.dequeue(timeout=deadlock_s)))
     for thread in threads:
         thread.join()
-    assert (sorted(numbers), failed) == ([n for n in range(20) if n != 2], [InvalidArgumentError])
+    assert (sorted(numbers), failed) == (runs.good, [InvalidArgumentError])
 
 
 def test_run_length_is_limited_by_the_room_in_the_queue(tmp_path):
     runs = Runs(tmp_path, capacity=7)
     core = runs.queue.queue_ref
     runs.call()
-    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 7)
+    assert runs.counts() == (7, 7)
     runs.queue.dequeue_many(3)
     runs.call()
-    assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 10)
-    waiting = threading.Thread(target=runs.call)  # blocks in the full queue, with one record read
-    waiting.start()
-    while not core.num_waiting:
-        pass
+    assert runs.counts() == (7, 10)
+    waiting = Background(runs.call)  # blocks in the full queue, with one record read
+    until(lambda: core.num_waiting, "the call does not block")
     assert runs.reader.num_records_produced() == 11
     runs.queue.dequeue_many(7)
-    waiting.join()
+    waiting.finish()
     assert core.set_aside(7) == 6  # room that is not needed was released
 
 
@@ -264,23 +268,23 @@ IMAGE, LABEL = mpqueue.FixedLenFeature([], "string"), mpqueue.FixedLenFeature([]
 
 def test_parsed_records_by_name(records):
     make = of_records({"image": IMAGE, "label": LABEL})
-    one_by_one, in_runs = both_ways(make, [records], ["string", "int64"], ["image", "label"])
-    assert one_by_one == in_runs
-    assert in_runs[0][3] == {"image": bytes(range(3, 11)), "label": 3}
+    elements = same_both_ways(make, [records], ["string", "int64"], ["image", "label"])
+    assert elements[3] == {"image": bytes(range(3, 11)), "label": 3}
 
 
-def test_parsed_and_decoded_records(records):
-    make = of_records({"image": IMAGE}, itemgetter("image"), partial(mpqueue.decode_raw, out_type=np.uint8))
-    (elements, *rest), (others, *other_rest) = both_ways(make, [records], ["uint8"])
-    assert np.array_equal(elements, others)
-    assert rest == other_rest
+NUMBERS = mpqueue.FixedLenSequenceFeature([], "float32", allow_missing=True)
 
 
-def test_features_of_variable_length_are_enqueued_record_by_record(records):
-    numbers = mpqueue.FixedLenSequenceFeature([], "float32", allow_missing=True)
-    (elements, *rest), (others, *other_rest) = both_ways(
-        of_records({"numbers": numbers}, itemgetter("numbers")), [records], ["float32"]
-    )
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (of_records({"image": IMAGE}, itemgetter("image"), partial(mpqueue.decode_raw, out_type=np.uint8)), "uint8"),
+        (of_records({"numbers": NUMBERS}, itemgetter("numbers")), "float32"),
+    ],
+    ids=["parsed and decoded", "of variable length, record by record"],
+)
+def test_arrays_of_records_are_enqueued_equally(records, make, dtype):
+    (elements, *rest), (others, *other_rest) = both_ways(make, [records], [dtype])
     assert [each.tolist() for each in elements] == [each.tolist() for each in others]
     assert rest == other_rest
 
@@ -297,9 +301,7 @@ def test_batch_of_a_source_with_runs(lines, workers):
     reader = mpqueue.TextLineReader()
     names = train.string_input_producer([str(path) for path in lines], num_epochs=2, shuffle=False)
     columns = reader.read_op(names).map(itemgetter(1)).map(COLUMNS, dtypes=["int32", "float32", "string"])
-    numbers = []
-    kinds = {"shapes": [(), (), ()], "allow_smaller_final_batch": True, "workers": workers}
-    for batch in train.batch(columns, 10, **kinds):
-        numbers += batch[0].tolist()
+    batches = train.batch(columns, 10, shapes=[(), (), ()], allow_smaller_final_batch=True, workers=workers)
+    numbers = [int(number) for batch in batches for number in batch[0]]
     assert numbers == [10 * file + n for file in range(3) for n in range(9)] * 2
     assert reader.num_records_produced() == 54

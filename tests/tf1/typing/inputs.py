@@ -1,6 +1,7 @@
 """Typical calls of every producer, batching function and placeholder, checked by mypy and never run."""
 
 from pathlib import Path
+from typing import assert_type
 
 import numpy as np
 
@@ -34,11 +35,10 @@ def batches() -> None:
     several = train.shuffle_batch_join([(limited,), (limited,)], 4, 100, 50, seed=1, workers="process")
     for batch in (padded, joined, shuffled, several):
         batch(timeout=1.5)
-        queue: mpqueue.QueueBase = batch.queue
-        runner: train.QueueRunner = batch.queue_runner
+        assert_type(batch.queue, mpqueue.QueueBase)
+        assert_type(batch.queue_runner, train.QueueRunner)
         batch.map(np.sum, dtypes=np.float32, shapes=())
         batch.close()
-        del queue, runner
 
 
 def feed() -> None:
@@ -48,6 +48,5 @@ def feed() -> None:
     mpqueue.run(
         [x, {"y": y}, s], feed_dict={x: np.zeros((2, 3)), s: mpqueue.SparseTensorValue([[0, 0]], ["a"], [3, 3])}
     )
-    array: np.ndarray = x.check([[1, 2, 3]])
-    triple: mpqueue.SparseTensorValue = s.check(([[0, 0]], ["a"], [3, 3]))
-    del array, triple
+    assert_type(x.check([[1, 2, 3]]), np.ndarray)
+    assert_type(s.check(([[0, 0]], ["a"], [3, 3])), mpqueue.SparseTensorValue)

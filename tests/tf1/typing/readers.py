@@ -1,7 +1,7 @@
 """Typical calls of every reader, decoder, record file and file function, checked by mypy and never run."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +36,14 @@ def read() -> None:
     ]
     for reader in readers:
         key, value = reader.read(queue, timeout=1.5)
-        text: bytes = key + value
+        assert_type(key + value, bytes)
         keys, values = reader.read_up_to(queue, 10, timeout=1.5)
-        arrays: list[NDArray[np.object_]] = [keys, values]
-        counts: int = reader.num_records_produced() + reader.num_work_units_completed()
+        assert_type([keys, values], list[NDArray[np.object_]])
+        assert_type(reader.num_records_produced() + reader.num_work_units_completed(), int)
         if reader.supports_serialize:
             reader.restore_state(reader.serialize_state())
-        sources: list[mpqueue.Source] = [reader.read_op(queue), reader.read_up_to_op(queue, 10)]
+        assert_type([reader.read_op(queue), reader.read_up_to_op(queue, 10)], list[mpqueue.Source])
         reader.reset()
-        del text, arrays, counts, sources
 
 
 def write() -> None:
@@ -53,14 +52,12 @@ def write() -> None:
         writer.write("text")
         writer.flush()
     writer.close()
-    records: list[bytes] = list(python_io.tf_record_iterator("train.tfrecord", "GZIP", max_record_bytes=1000))
-    del records
+    assert_type(list(python_io.tf_record_iterator("train.tfrecord", "GZIP", max_record_bytes=1000)), list[bytes])
 
 
 def find() -> None:
     names: NDArray[np.object_] = mpqueue.matching_files(["*.txt", Path("folder") / "*"])
-    content: bytes = mpqueue.read_file(names[0]) + mpqueue.read_file("memory://file")
-    del content
+    assert_type(mpqueue.read_file(names[0]) + mpqueue.read_file("memory://file"), bytes)
 
 
 def decode(records: list[bytes]) -> None:
@@ -68,8 +65,8 @@ def decode(records: list[bytes]) -> None:
         records, [[0.0], [1], ["none"]], ";", use_quote_delim=False, name="csv", na_value="NA", select_cols=[0, 2, 5]
     )
     pixels: np.ndarray[Any, Any] = mpqueue.decode_raw(records, np.uint8, little_endian=False, fixed_length=784)
-    serialized: Any = mpqueue.decode_json_example('{"features": {}}')
-    del columns, pixels, serialized
+    assert_type(mpqueue.decode_json_example('{"features": {}}'), Any)
+    del columns, pixels
 
 
 def parse(records: list[bytes]) -> None:
@@ -80,10 +77,10 @@ def parse(records: list[bytes]) -> None:
         "boxes": mpqueue.FixedLenSequenceFeature([4], "float32", allow_missing=True, default_value=0.0),
     }
     batch: dict[Any, Any] = mpqueue.parse_example(records, features, example_names=["a", "b"])
-    one: dict[Any, Any] = mpqueue.parse_single_example(records[0], features, example_names="a")
+    assert_type(mpqueue.parse_single_example(records[0], features, example_names="a"), dict[Any, Any])
     words: mpqueue.SparseTensorValue = batch["words"]
     context, lists = mpqueue.parse_single_sequence_example(records[0], {"label": features["label"]}, None, "a")
-    del one, words, context, lists
+    del words, context, lists
 
 
 def message() -> bytes:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from typing import assert_type
 
 import numpy as np
 
@@ -25,8 +26,7 @@ def coordinate() -> None:
     coord.join([thread], stop_grace_period_secs=1.5, ignore_live_threads=True)
     coord.raise_requested_exception()
     coord.clear_stop()
-    joined: bool = coord.joined
-    del joined
+    assert_type(coord.joined, bool)
     LooperThread.loop(coord, 0.5, print, args=("tick",), kwargs={"flush": True})
 
 
@@ -51,7 +51,6 @@ def run() -> None:
     if definition is not None:
         again: list[QueueRunner] = [QueueRunner.from_proto(definition, import_scope="input")]
         assert again != mpqueue.get_queue_runners()
-    errors: list[BaseException] = runner.exceptions_raised
-    name: str = runner.name
-    del errors, name
+    assert_type(runner.exceptions_raised, list[BaseException])
+    assert_type(runner.name, str)
     mpqueue.reset_default_graph()

@@ -2,7 +2,6 @@
 
 from golden.outcomes import assert_outcome, is_error
 from golden.topics import producers
-from golden.values import decode
 from tf1.compat.deferred.running import run_by_queue_runners
 
 import mpqueue.compat.v1 as tf
@@ -19,16 +18,11 @@ def run(case, folder):
         with run_by_queue_runners(session, expected) as coord:
             check_queue(made, session, expected)
             producers.check_items(case, lambda: session.run(item), expected)
-            assert coord.should_stop() == expected["should_stop_before_request"]
-            if "closed" in expected:
-                assert session.run(made.is_closed()) == expected["closed"]
+            producers.check_end(coord, lambda: session.run(made.is_closed()), expected)
 
 
 def make(case):
-    args = {name: decode(value) for name, value in case["args"].items() if name != "unknown_shape"}
-    if case["args"].get("unknown_shape"):
-        args["input_tensor"] = tf.placeholder_with_default(args["input_tensor"], None)
-    return getattr(tf.train, case["op"])(**args)
+    return producers.make(case, tf.train, lambda rows: tf.placeholder_with_default(rows, None))
 
 
 def check_queue(queue, session, expected):

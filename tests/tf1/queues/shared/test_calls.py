@@ -1,21 +1,19 @@
 """A queue behaves for another process as it does for a thread."""
 
+import contextlib
 import pickle
 import threading
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
+from helpers.concurrent_calls import in_threads
 from helpers.hub_parts import find_shared
-from helpers.queue_processes import Other, in_line
+from helpers.queue_processes import Other, in_line, shared
 from tf1.helpers.blocking_calls import blocked
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
-from mpqueue.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    InvalidArgumentError,
-    OutOfRangeError,
-)
+from mpqueue.errors import CancelledError, DeadlineExceededError, InvalidArgumentError, OutOfRangeError
 from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.description import Description, Signature
@@ -74,8 +72,7 @@ def test_all_dtypes_and_shapes_travel_both_ways():
 
 
 def test_dequeued_arrays_belong_to_the_caller():
-    queue = FIFOQueue(2, "int32", [[3]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(2, "int32", [[3]])) as (queue, other):
         for _ in range(2):
             other.ask(lambda q: q.enqueue([[1, 2, 3]]))
             got = queue.dequeue()
@@ -83,12 +80,19 @@ def test_dequeued_arrays_belong_to_the_caller():
             got += 100  # writable, and not shared
 
 
-def test_remote_enqueue_waits_for_room_and_keeps_order():
+@contextlib.contextmanager
+def enqueueing_into_a_full_queue(count=1):
+    """Yield a queue with the element 0, and processes of which the first one waits for room for the element 1."""
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
-    with Other(queue) as other:
+    with shared(queue, count) as (queue, other, *others):
         other.begin(lambda q: q.enqueue(1))
         in_line(queue)
+        yield queue, other, *others
+
+
+def test_remote_enqueue_waits_for_room_and_keeps_order():
+    with enqueueing_into_a_full_queue() as (queue, other):
         here = blocked(queue.enqueue, 2)
         assert queue.dequeue_many(3).tolist() == [0, 1, 2]
         here.result()
@@ -135,21 +139,17 @@ def test_queue_is_shared_once_although_a_worker_finds_it_while_it_is_pickled(mon
     pickle.dumps(one)
     hub = one.queue_ref.driver.hub
     description = Description("both at once", Signature("FIFOQueue", tuple(named.dtypes), ((),), 5))
-    results = []
     with hub.lock:
         monkeypatch.setattr(hub, "lock", announced := AnnouncedLock(hub.lock))
-        thread = threading.Thread(target=lambda: results.append(pickle.dumps(named)))
-        thread.start()
+        pickling = Background(pickle.dumps, named)
         assert announced.wanted.wait(60)
         find_shared(hub, description.encode())  # as for the record of a worker
-    thread.join(60)
-    assert pickle.loads(results[0]).queue_ref is named.queue_ref
+    assert pickle.loads(pickling.finish()).queue_ref is named.queue_ref
     registry.own.reset()
 
 
 def test_remote_timeout_keeps_enqueued_elements():
-    queue = FIFOQueue(2, "int32", [[]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(2, "int32", [[]])) as (queue, other):
         with pytest.raises(DeadlineExceededError):
             other.ask(lambda q: q.enqueue_many([[1, 2, 3]], timeout=1.0))
         assert queue.dequeue_many(2).tolist() == [1, 2]
@@ -157,11 +157,7 @@ def test_remote_timeout_keeps_enqueued_elements():
 
 
 def test_close_waits_for_enqueues_of_other_processes():
-    queue = FIFOQueue(1, "int32", [[]])
-    queue.enqueue(0)
-    with Other(queue) as other:
-        other.begin(lambda q: q.enqueue(1))
-        in_line(queue)
+    with enqueueing_into_a_full_queue() as (queue, other):
         closing = blocked(queue.close)
         assert queue.dequeue() == 0
         closing.result()
@@ -176,11 +172,7 @@ def test_close_waits_for_enqueues_of_other_processes():
 
 
 def test_close_with_cancel_ends_waiting_enqueues_in_all_processes():
-    queue = FIFOQueue(1, "int32", [[]])
-    queue.enqueue(0)
-    with Other(queue) as one, Other(queue) as two:
-        one.begin(lambda q: q.enqueue(1))
-        in_line(queue)
+    with enqueueing_into_a_full_queue(2) as (queue, one, two):
         two.ask(lambda q: q.close(cancel_pending_enqueues=True))
         with pytest.raises(CancelledError):
             one.end()
@@ -188,53 +180,45 @@ def test_close_with_cancel_ends_waiting_enqueues_in_all_processes():
 
 
 def test_invalid_input_fails_in_the_calling_process():
-    queue = FIFOQueue(10, "int32", [[2]])
-    with Other(queue) as other:
-        with pytest.raises(InvalidArgumentError):
-            other.ask(lambda q: q.enqueue([[1, 2, 3]]))
-        with pytest.raises(TypeError):
-            other.ask(lambda q: q.enqueue([[1.5, 2.5]]))
-        with pytest.raises(InvalidArgumentError):
-            other.ask(lambda q: q.dequeue_many(-1))
+    with shared(FIFOQueue(10, "int32", [[2]])) as (_, other):
+        for error, call in (
+            (InvalidArgumentError, lambda q: q.enqueue([[1, 2, 3]])),
+            (TypeError, lambda q: q.enqueue([[1.5, 2.5]])),
+            (InvalidArgumentError, lambda q: q.dequeue_many(-1)),
+        ):
+            with pytest.raises(error):
+                other.ask(call)
         assert other.ask(lambda q: q.dequeue_many(0).shape) == (0, 2)
 
 
 def test_minimum_and_seed_apply_to_other_processes():
-    orders = []
-    for where in ("here", "there"):
+    def queue_of_50():
         queue = RandomShuffleQueue(100, 10, "int32", [[]], seed=5)
         queue.enqueue_many(np.arange(50))
-        if where == "here":
-            orders.append(queue.dequeue_many(40).tolist())
-        else:
-            with Other(queue) as other:
-                orders.append(other.ask(lambda q: q.dequeue_many(40).tolist()))
-                with pytest.raises(DeadlineExceededError):
-                    other.ask(lambda q: q.dequeue(timeout=0.02))
-    assert orders[0] == orders[1]
+        return queue
+
+    with shared(queue_of_50()) as (_, other):
+        assert other.ask(lambda q: q.dequeue_many(40).tolist()) == queue_of_50().dequeue_many(40).tolist()
+        with pytest.raises(DeadlineExceededError):
+            other.ask(lambda q: q.dequeue(timeout=0.02))
 
 
 def test_several_threads_of_other_process_use_the_queue():
-    queue = FIFOQueue(3, "int32", [[]])
-
     def produce(q):
-        threads = [threading.Thread(target=lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)]) for n in range(3)]
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
+        in_threads(*(lambda n=n: [q.enqueue(n * 100 + i) for i in range(20)] for n in range(3)))
 
-    with Other(queue) as other:
+    with shared(FIFOQueue(3, "int32", [[]])) as (queue, other):
         other.begin(produce)
         got = queue.dequeue_many(60).tolist()
         other.end()
-    assert sorted(got) == sorted(n * 100 + i for n in range(3) for i in range(20))
+    assert len(got) == 60
     for n in range(3):
         assert [v for v in got if v // 100 == n] == [n * 100 + i for i in range(20)]
 
 
 def test_returned_call_is_seen_by_next_call_in_any_process():
     """Order across processes: a call that has returned in one process precedes later calls in others."""
-    queue = FIFOQueue(1000, "int32", [[]])
-    with Other(queue) as one, Other(queue) as two:
+    with shared(FIFOQueue(1000, "int32", [[]]), 2) as (queue, one, two):
         for value in range(0, 200, 2):
             one.ask(lambda q, v: q.enqueue(v), value)
             two.ask(lambda q, v: q.enqueue(v), value + 1)
@@ -243,8 +227,7 @@ def test_returned_call_is_seen_by_next_call_in_any_process():
 
 
 def test_capacity_holds_for_producers_with_windows():
-    queue = FIFOQueue(8, "int32", [[]])
-    with Other(queue) as one, Other(queue) as two:
+    with shared(FIFOQueue(8, "int32", [[]]), 2) as (queue, one, two):
         one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)
         assert queue.dequeue_many(3).tolist() == [0, 1, 2]
         one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)  # has a window by now

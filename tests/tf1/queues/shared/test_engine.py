@@ -14,27 +14,6 @@ from mpqueue.worker import queue_address
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
-def dequeued_across_a_crash(queue):
-    """Return the elements that are delivered of 0 to 9: the generator restarts without replay, after the worker took 5."""
-    queue.enqueue_many(np.arange(10))
-    queue.close()
-    with Gate() as gate:
-        address = gate.address
-
-        def source():
-            while True:
-                value = int(queue.dequeue())
-                if value == 5:
-                    pass_gate(address)
-                yield np.array([value])
-
-        with Loader(source, workers=1) as loader:
-            batches = iter(loader)
-            got = [int(next(batches)[0]) for _ in range(5)]
-            gate.arrival().kill()
-            return [*got, *(int(batch[0]) for batch in batches)]
-
-
 class Feeder:
     """Enqueues the index of each item."""
 
@@ -50,6 +29,17 @@ class Feeder:
 
     def on_epoch_end(self):
         """Without this method, workers would continue into the next epoch."""
+
+
+class Finder(Feeder):
+    """Enqueues the index of each item into a queue that the worker finds by its name."""
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __getitem__(self, index):
+        self.queue = FIFOQueue(*self.args, shared_name="jobs")
+        return super().__getitem__(index)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -77,57 +67,47 @@ def test_generators_in_workers_share_elements_of_a_queue(backend):
 def test_generator_with_queue_is_restarted_after_worker_crash():
     """It is not replayed: elements it had taken were consumed, and the remaining ones must not be skipped."""
     queue = FIFOQueue(-1, "int64", [[]])
-    assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    queue.enqueue_many(np.arange(10))
+    queue.close()
+    with Gate() as gate:
+        address = gate.address
+
+        def source():
+            while True:
+                value = int(queue.dequeue())
+                if value == 5:
+                    pass_gate(address)
+                yield np.array([value])
+
+        with Loader(source, workers=1) as loader:
+            batches = iter(loader)
+            got = [int(next(batches)[0]) for _ in range(5)]
+            gate.arrival().kill()
+            got += [int(batch[0]) for batch in batches]
+    assert got == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("creator", ["trainer", "worker"])
 def test_shared_name_is_one_queue_in_trainer_and_workers(creator):
     early = FIFOQueue(30, "int64", [[]], shared_name="jobs" if creator == "trainer" else "others")
-
-    class Finder:
-        def __len__(self):
-            return 10
-
-        def __getitem__(self, index):
-            FIFOQueue(30, "int64", [[]], shared_name="jobs").enqueue(index)
-            return np.array([index])
-
-        def on_epoch_end(self):
-            pass
-
-    with Loader(Finder(), workers=2) as loader:
-        assert len(list(loader)) == 10
+    with Loader(Finder(30, "int64", [[]]), workers=2) as loader:
+        assert len(list(loader)) == 20
         found = FIFOQueue(30, "int64", [[]], shared_name="jobs")
-        assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
+        assert sorted(found.dequeue_many(20).tolist()) == list(range(20))
     assert early.size() == 0
 
 
 def test_conflicting_shared_queue_is_rejected_in_worker():
-    queue = FIFOQueue(30, "int64", [[]], shared_name="jobs")
-
-    class Finder:
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            FIFOQueue(31, "int64", [[]], shared_name="jobs")
-
-    with Loader(Finder(), workers=1) as loader, pytest.raises(InvalidArgumentError, match="capacity 30, got 31"):
+    queue, source = FIFOQueue(30, "int64", [[]], shared_name="jobs"), Finder(31, "int64", [[]])
+    with Loader(source, workers=1) as loader, pytest.raises(InvalidArgumentError, match="capacity 30, got 31"):
         next(iter(loader))
     assert queue.size() == 0
 
 
 def test_shared_name_without_trainer_queue_is_rejected(monkeypatch):
     monkeypatch.setattr(queue_address, "provider", lambda: None)  # queues of other tests may still exist
-
-    class Finder:
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            FIFOQueue(31, "int64", shared_name="jobs")
-
-    with Loader(Finder(), workers=1) as loader, pytest.raises(FailedPreconditionError, match="before the workers"):
+    source = Finder(31, "int64")
+    with Loader(source, workers=1) as loader, pytest.raises(FailedPreconditionError, match="before the workers"):
         next(iter(loader))
 
 

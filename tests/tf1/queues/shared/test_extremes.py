@@ -9,7 +9,7 @@ import resource
 import pytest
 from helpers import queue_processes
 from helpers.forked_calls import status_of_fork
-from helpers.queue_processes import DEADLOCK_S, Other, in_line
+from helpers.queue_processes import DEADLOCK_S, Other, in_line, shared
 from helpers.trainer_processes import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
 
@@ -22,8 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 @pytest.mark.parametrize("num_bytes", [33, 100_000])
 def test_foreign_bytes_among_records_are_reported_and_lose_no_element(num_bytes, caplog):
-    queue = FIFOQueue(1000, "int32", [[]])
-    with Other(queue) as other, Other(queue) as witness:
+    with shared(FIFOQueue(1000, "int32", [[]]), 2) as (queue, other, witness):
         for value in range(0, 100, 2):
             other.ask(lambda q, v: q.enqueue(v), value)
             if value % 20 == 0:
@@ -35,8 +34,7 @@ def test_foreign_bytes_among_records_are_reported_and_lose_no_element(num_bytes,
 
 
 def test_foreign_bytes_do_not_block_a_waiting_call():
-    queue = FIFOQueue(10, "int32", [[]])
-    with Other(queue) as other, Other(queue) as waiter:
+    with shared(FIFOQueue(10, "int32", [[]]), 2) as (queue, other, waiter):
         waiter.begin(lambda q: q.dequeue())
         in_line(queue)
         other.ask(write_to_the_pipe)
@@ -45,8 +43,7 @@ def test_foreign_bytes_do_not_block_a_waiting_call():
 
 
 def test_process_that_writes_to_its_answer_socket_is_disconnected(caplog):
-    queue = FIFOQueue(10, "int32", [[]])
-    with Other(queue) as other, Other(queue) as witness:
+    with shared(FIFOQueue(10, "int32", [[]]), 2) as (queue, other, witness):
         other.ask(lambda q: q.enqueue(1))
         queue.size()  # opens a window, so that its next enqueues need no answer
         with pytest.raises(CancelledError, match="has exited or closed the connection"):
@@ -61,16 +58,16 @@ def test_process_that_writes_to_its_answer_socket_is_disconnected(caplog):
 def test_thousands_of_queues_in_a_worker_use_no_descriptors():
     queues = [FIFOQueue(10, "int32", [[]]) for _ in range(500)]
     with Other(*queues) as other:
-        num_descriptors = len(os.listdir("/proc/self/fd"))
+        before = num_descriptors()
 
         def use(*queues):
             for place, queue in enumerate(queues):
                 queue.enqueue(place)
-            return len(os.listdir("/proc/self/fd"))
+            return num_descriptors()
 
         assert other.ask(use) < 100
         assert [int(queue.dequeue(timeout=DEADLOCK_S)) for queue in queues] == list(range(500))
-        assert len(os.listdir("/proc/self/fd")) <= num_descriptors + 1
+        assert num_descriptors() <= before + 1
 
 
 def make_and_keep():
@@ -125,8 +122,7 @@ def overwrite_first_element(queue):
 
 @pytest.mark.parametrize("is_consumed_here", [True, False])
 def test_corrupt_element_raises_data_loss_once_and_leaves_the_queue(is_consumed_here):
-    queue = FIFOQueue(5, "string", [[]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(5, "string", [[]])) as (queue, other):
         other.ask(lambda q: [q.enqueue(each) for each in ("one", "two")] and None)
         assert queue.size() == 2
         overwrite_first_element(queue)
@@ -145,19 +141,29 @@ def num_descriptors():
 
 
 @contextlib.contextmanager
-def free_descriptors(count):
-    """Leave this number of free descriptors."""
-    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + count + 1, limits[1]))
+def limited(kind, soft):
+    """Limit a resource of this process until the block ends."""
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, before[1]))
     try:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.dup(0))
-        for _ in range(count):
-            os.close(taken.pop())
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(kind, before)
+
+
+@contextlib.contextmanager
+def free_descriptors(count):
+    """Leave this number of free descriptors."""
+    taken, last = [], max(map(int, os.listdir("/proc/self/fd")))
+    try:
+        with limited(resource.RLIMIT_NOFILE, last + count + 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
+            for _ in range(count):
+                os.close(taken.pop())
+            yield
+    finally:
         for fd in taken:
             os.close(fd)
 
@@ -192,11 +198,9 @@ def test_queue_that_could_not_be_shared_before_a_fork_raises_in_the_child():
 
 
 def use_with_little_address_space(queue):
-    limits, before = resource.getrlimit(resource.RLIMIT_AS), num_descriptors()
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, limits[1]))
-    with pytest.raises(OSError, match="memory"):
+    before = num_descriptors()
+    with limited(resource.RLIMIT_AS, 1 << 30), pytest.raises(OSError, match="memory"):
         queue.size()
-    resource.setrlimit(resource.RLIMIT_AS, limits)
     gc.collect()
     assert num_descriptors() == before
     return queue.size()

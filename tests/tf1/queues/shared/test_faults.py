@@ -1,24 +1,28 @@
 """Killed processes: elements are enqueued completely or not at all, and delivered at most once."""
 
+import contextlib
 import os
 import pickle
 import random
 import signal
+import socket
 import threading
-import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers import queue_processes
 from helpers.gates import Gate, stop_at
 from helpers.hub_parts import steps_of, thread_of
-from helpers.queue_processes import Other, in_line
-from helpers.signal_handlers import raising
+from helpers.injected_exceptions import StruckException
+from helpers.queue_processes import Other, in_line, shared
+from helpers.signal_handlers import handling, raising
 from helpers.wrapped_functions import wrap
 from tf1.helpers.blocking_calls import Gate as ScopeGate
+from tf1.helpers.traced_memory import traced
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (
@@ -89,15 +93,22 @@ def test_killed_producer_releases_its_room_and_memory():
         assert hub.pool.arena.num_used - hub.pool.num_word_blocks <= 1
 
 
-def test_elements_taken_by_killed_waiting_consumer_return_in_order():
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_elements_taken_by_killed_waiting_consumer_return_in_order(monkeypatch, is_noticed):
+    """Even if the end of its connection has not been noticed yet."""
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(3))
     with Other(queue) as victim:
         victim.begin(lambda q: q.dequeue_many(5))
         in_line(queue)
-        victim.kill()
-    queue.enqueue_many(np.arange(3, 6), timeout=30)
-    assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub = queue.queue_ref.driver.hub
+        with monkeypatch.context() as patch:
+            if not is_noticed:
+                patch.setattr(hub.watch, "_serve", lambda events: None)  # no thread polls
+            victim.kill()
+            queue.enqueue_many(np.arange(3, 6), timeout=30)
+            assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
+        hub.attend()
 
 
 @pytest.mark.parametrize("kind", [DeadlineExceededError, CancelledError, KeyboardInterrupt])
@@ -107,11 +118,8 @@ def test_any_exception_of_handler_during_dequeue_takes_no_element(kind):
     queue.enqueue_many(np.arange(4))
 
     def dequeue_amid_a_signal(q):
-        def handler(_element):
-            raise kind(None, None, "from a handler")
-
         with pytest.raises(kind):
-            q.queue_ref.dequeue(30, handler)
+            q.queue_ref.dequeue(30, raising(kind(None, None, "from a handler")))
 
     with Other(queue) as other:
         other.ask(dequeue_amid_a_signal)
@@ -138,35 +146,31 @@ def make_and_keep():
     return pickle.dumps(queue_processes.kept)
 
 
+def is_without_owner(handle):
+    """Check that every call of a handle raises the error for an owner that has exited."""
+    for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):
+        with pytest.raises(CancelledError, match="has exited"):
+            call()
+    return True
+
+
 def test_exited_owner_cancels_waiting_and_later_calls():
     with Other() as owner:
         handle = pickle.loads(owner.ask(make_and_keep))
         handle.enqueue(1)
         assert handle.size() == 1
-        errors = []
-
-        def wait():
-            try:
-                handle.dequeue_many(2)
-            except CancelledError as error:
-                errors.append(str(error))
-
-        thread = threading.Thread(target=wait)
-        thread.start()
+        waiting = Background(handle.dequeue_many, 2)
         owner.ask(lambda: in_line(queue_processes.kept))
         owner.kill()
-        thread.join(60)
-        assert len(errors) == 1
-        assert "has exited" in errors[0]
-        for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):
-            with pytest.raises(CancelledError, match="has exited"):
-                call()
+        with pytest.raises(CancelledError, match="has exited"):
+            waiting.finish()
+        assert is_without_owner(handle)
         with pytest.raises(CancelledError, match="has exited"):
             pickle.loads(pickle.dumps(handle)).size()
 
 
 def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monkeypatch):
-    local, owner_is_gone, errors = FIFOQueue(1, "int32", [[]]), threading.Event(), []
+    local, owner_is_gone, calls = FIFOQueue(1, "int32", [[]]), threading.Event(), []
     wait, scope = Connection.answer_within, ScopeGate()
 
     def wait_late(*args):
@@ -174,9 +178,8 @@ def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monk
         return wait(*args)
 
     def block_in(queue):
-        with scope.active(), pytest.raises(CancelledError) as error:
+        with scope.active():
             queue.dequeue()
-        errors.append(error)
 
     def finish_late(finish, queue, channel, *args):
         monkeypatch.setattr(channel.connection, "answer_within", partial(wait_late, channel.connection))
@@ -185,17 +188,16 @@ def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monk
     wrap(monkeypatch, RemoteQueue, "_finish", finish_late)
     with Other() as owner:
         handle = pickle.loads(owner.ask(make_and_keep))
-        threads = [threading.Thread(target=block_in, args=(queue,), daemon=True) for queue in (local, handle)]
-        for thread in threads:
+        for queue in (local, handle):
             scope.asleep.clear()
-            thread.start()
+            calls.append(Background(block_in, queue))
             assert scope.asleep.wait(60)
         owner.kill()
         scope.cancel()  # before the remote call notices that its owner has exited
         owner_is_gone.set()
-        for thread in threads:
-            thread.join(60)
-        assert len(errors) == 2
+        for call in calls:
+            with pytest.raises(CancelledError):
+                call.finish()
 
 
 def test_killed_owner_is_detected_before_it_is_reaped():
@@ -203,9 +205,7 @@ def test_killed_owner_is_detected_before_it_is_reaped():
         handle = pickle.loads(owner.ask(make_and_keep))
         os.kill(owner.pid, signal.SIGKILL)
         os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
-        for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):
-            with pytest.raises(CancelledError, match="has exited"):
-                call()
+        assert is_without_owner(handle)
 
 
 def test_queue_deleted_by_owner_cancels_calls():
@@ -219,16 +219,13 @@ def test_queue_deleted_by_owner_cancels_calls():
 
 
 def test_small_elements_use_little_more_shared_memory_than_their_bytes():
-    queue = FIFOQueue(50_000, "float32", [[16]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(50_000, "float32", [[16]])) as (queue, other):
         other.ask(lambda q: q.enqueue(np.zeros(16, np.float32)))
-        tracemalloc.start()
-        other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
-        assert queue.size() == 49_001
-        private = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        shared = queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes
-        assert shared < 1.2 * 49_001 * 64
+        with traced() as memory:
+            other.ask(lambda q: [q.enqueue_many(np.zeros((1000, 16), np.float32)) for _ in range(49)] and None)
+            assert queue.size() == 49_001
+            private, _ = memory()
+        assert queue.queue_ref.driver.hub.pool.arena.num_reserved_bytes < 1.2 * 49_001 * 64
         assert private < 60 * 49_001
 
 
@@ -244,23 +241,16 @@ def produce(queue, producer, count, seed):
 
 def consume(queue, address, seed):
     """Dequeue in chunks of random sizes, and report each chunk at a gate."""
-    import socket
-
     rng = random.Random(seed)
-    with socket.socket(socket.AF_UNIX) as line:
+    with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OutOfRangeError):
         line.connect(address)
-        try:
-            while True:
-                line.sendall(pickle.dumps(queue.dequeue_up_to(rng.choice([1, 3, 16, 64]))[:, :2].tolist()) + b"END!")
-        except OutOfRangeError:
-            return
+        while True:
+            line.sendall(pickle.dumps(queue.dequeue_up_to(rng.choice([1, 3, 16, 64]))[:, :2].tolist()) + b"END!")
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("fifo", 1), ("shuffle", 2)])
 def test_each_element_is_delivered_once_whichever_process_is_killed(kind, seed):
     """4 producers, 4 consumers. Two of each are killed at a random point."""
-    import socket
-
     queue = FIFOQueue(60, "int64", [[16]]) if kind == "fifo" else RandomShuffleQueue(60, 10, "int64", [[16]], seed=seed)
     rng = random.Random(seed)
     per_producer, address = 1500, f"\0line-{os.getpid()}"
@@ -270,37 +260,34 @@ def test_each_element_is_delivered_once_whichever_process_is_killed(kind, seed):
         producers = [Other(queue) for _ in range(4)]
         consumers = [Other(queue) for _ in range(4)]
         pieces: list[list[bytes]] = [[] for _ in consumers]
-        lines = []
-        arrived = threading.Condition()
-        total = [0]
+        lines, total, arrived = [], 0, threading.Condition()
 
         def listen(line, place):
+            nonlocal total
             while chunk := line.recv(1 << 16):
                 with arrived:
                     pieces[place].append(chunk)
-                    total[0] += chunk.count(b"END!")
+                    total += chunk.count(b"END!")
                     arrived.notify_all()
 
         for place, consumer in enumerate(consumers):
             consumer.begin(consume, address, seed + place)
             line, _ = listener.accept()
-            thread = threading.Thread(target=listen, args=(line, place))
-            thread.start()
-            lines.append((line, thread))
+            lines.append((line, Background(listen, line, place)))
         for place, producer in enumerate(producers):  # the first two would continue forever
             producer.begin(produce, place, per_producer if place >= 2 else 1 << 40, seed + place)
         for victim in [consumers[0], producers[0], consumers[1], producers[1]]:
-            until = total[0] + rng.randrange(2, 12)
+            until = total + rng.randrange(2, 12)
             with arrived:
-                assert arrived.wait_for(lambda n=until: total[0] >= n, 60)
+                assert arrived.wait_for(lambda n=until: total >= n, 60)
             victim.kill()
         for producer in producers[2:]:
             producer.end()
         queue.close()
         for consumer in consumers[2:]:
             consumer.end()
-        for line, thread in lines:
-            thread.join(60)
+        for line, listening in lines:
+            listening.finish()
             line.close()
         for other in producers + consumers:
             other.close()
@@ -317,22 +304,6 @@ def test_each_element_is_delivered_once_whichever_process_is_killed(kind, seed):
         end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
         missing += end - len(numbers)  # all elements before the last delivered one must have been delivered
     assert missing <= 2 * 64  # each killed consumer loses at most its last chunk
-
-
-def test_elements_for_a_killed_consumer_remain_in_queue(monkeypatch):
-    """Even if the end of its connection has not been noticed yet."""
-    queue = FIFOQueue(10, "int32", [[]])
-    queue.enqueue_many(np.arange(3))
-    with Other(queue) as victim:
-        victim.begin(lambda q: q.dequeue_many(5))
-        in_line(queue)
-        hub = queue.queue_ref.driver.hub
-        with monkeypatch.context() as patch:
-            patch.setattr(hub.watch, "_serve", lambda events: None)  # no thread polls
-            victim.kill()
-            queue.enqueue_many(np.arange(3, 6), timeout=30)
-            assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
-        hub.attend()
 
 
 def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
@@ -356,10 +327,6 @@ def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
             os.close(end)
 
 
-class OutOfTime(Exception):
-    """The exception of the user's time limit."""
-
-
 CALLS = [
     lambda queue: queue.enqueue(1, timeout=0.01),
     lambda queue: queue.enqueue_many([[1]], timeout=0.01),
@@ -375,40 +342,32 @@ def make_queue_with_3():
     return queue
 
 
-def stop_process(pid):
-    os.kill(pid, signal.SIGSTOP)
-    assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])  # its threads run on for a moment
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_first_call_to_a_stopped_owner_ends_at_its_timeout(call):
+@contextlib.contextmanager
+def stopped_owner():
+    """Yield a queue of another process, which is stopped during the block, and check that no element is lost."""
     with Other() as owner:
         queue = owner.ask(make_queue_with_3)
-        stop_process(owner.pid)
+        os.kill(owner.pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(owner.pid, os.WUNTRACED)[1])  # its threads run on for a moment
         try:
-            with pytest.raises(DeadlineExceededError, match=r"did not answer within 0\.01 s: it is busy, or stopped"):
-                call(queue)
+            yield queue
         finally:
             os.kill(owner.pid, signal.SIGCONT)
         assert queue.dequeue() == 3
         assert queue.size() == 0
 
 
-def test_signal_handler_ends_the_first_call_to_a_stopped_owner():
-    def stop(_number, _frame):
-        raise OutOfTime
+@pytest.mark.parametrize("call", CALLS)
+def test_first_call_to_a_stopped_owner_ends_at_its_timeout(call):
+    answer = pytest.raises(DeadlineExceededError, match=r"did not answer within 0\.01 s: it is busy, or stopped")
+    with stopped_owner() as queue, answer:
+        call(queue)
 
-    with Other() as owner:
-        queue, before = owner.ask(make_queue_with_3), signal.signal(signal.SIGALRM, stop)
-        stop_process(owner.pid)
-        try:
-            with pytest.raises(OutOfTime):
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
-                queue.dequeue()
-        finally:
-            os.kill(owner.pid, signal.SIGCONT)
-            signal.signal(signal.SIGALRM, before)
-        assert queue.dequeue() == 3
+
+def test_signal_handler_ends_the_first_call_to_a_stopped_owner():
+    with handling(raising(StruckException), signal.SIGALRM), stopped_owner() as queue, pytest.raises(StruckException):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        queue.dequeue()
 
 
 @pytest.mark.parametrize("in_a_call", [False, True])

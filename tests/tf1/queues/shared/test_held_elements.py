@@ -1,12 +1,13 @@
 """Large elements as views of shared memory in the owner process: ownership, lifetime, and their number."""
 
+import contextlib
 import gc
 import threading
 
 import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
-from helpers.queue_processes import Other
+from helpers.queue_processes import DEADLOCK_S, Other, shared
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
@@ -18,7 +19,6 @@ from mpqueue.tf1.queues.block_pool import LEAST_BYTES, MAX_HELD
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 LARGE = 4 * LEAST_BYTES
-DEADLOCK_S = 60
 
 
 def holds_of(queue):
@@ -38,10 +38,29 @@ def put(queue, *values):
         queue.enqueue(np.full(LARGE, value, np.uint8))
 
 
+def take(queue):
+    """Return the value of the next element, and drop its array."""
+    return int(queue.dequeue(timeout=DEADLOCK_S)[0])
+
+
+@contextlib.contextmanager
+def holding_one():
+    """Yield a queue, a process that enqueues into it, and a list with the element 1."""
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
+        other.ask(put, 1)
+        yield queue, other, [queue.dequeue(timeout=DEADLOCK_S)]
+
+
+def pass_many(queue, other, count=28):
+    """Enqueue and dequeue elements, which would overwrite a block that is reused too early."""
+    for value in range(2, 2 + count):
+        other.ask(put, value)
+        assert take(queue) == value
+
+
 @pytest.mark.parametrize("shapes", [None, [[LARGE]]])
 def test_large_element_is_view_of_its_block(shapes):
-    queue = mpqueue.FIFOQueue(100, "uint8", shapes)
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, "uint8", shapes)) as (queue, other):
         other.ask(put, 7)
         element = queue.dequeue(timeout=DEADLOCK_S)
         assert holds_of(queue).num_live == 1
@@ -54,29 +73,20 @@ def test_large_element_is_view_of_its_block(shapes):
 
 
 def test_block_is_not_reused_while_a_forked_child_may_read_it(fork_reading):  # noqa: F811
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
-        other.ask(put, 1)
-        elements = [queue.dequeue(timeout=DEADLOCK_S)]
+    with holding_one() as (queue, other, elements):
         child = fork_reading(lambda: (elements[0] == 1).all())
         elements.clear()
         assert collected(queue) == 1
-        for value in range(2, 30):
-            other.ask(put, value)
-            assert queue.dequeue(timeout=DEADLOCK_S)[0] == value
+        pass_many(queue, other)
         assert child.end()
         forked_views.collect()
         assert collected(queue) == 0
 
 
 def test_block_is_not_reused_while_any_view_exists():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
-        other.ask(put, 1)
-        part = memoryview(queue.dequeue(timeout=DEADLOCK_S)[100:200].reshape(10, 10))
-        for value in range(2, 30):
-            other.ask(put, value)
-            assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == value
+    with holding_one() as (queue, other, elements):
+        part = memoryview(elements.pop()[100:200].reshape(10, 10))
+        pass_many(queue, other)
         assert set(part.tobytes()) == {1}
         assert collected(queue) == 1
         del part
@@ -84,18 +94,14 @@ def test_block_is_not_reused_while_any_view_exists():
 
 
 def test_block_is_reused_after_its_last_view():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
-        for value in range(100):
-            other.ask(put, value)
-            assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == value
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
+        pass_many(queue, other, count=100)
         arena = queue.queue_ref.driver.hub.pool.arena
         assert arena.num_reserved_bytes < 40 * LARGE
 
 
 def test_copies_are_returned_if_many_elements_are_kept():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
         other.ask(put, *range(30))
         kept = [queue.dequeue(timeout=DEADLOCK_S) for _ in range(30)]
         assert holds_of(queue).num_live == MAX_HELD
@@ -111,8 +117,7 @@ def test_copies_are_returned_if_many_elements_are_kept():
     ],
 )
 def test_small_arrays_and_strings_are_copied(dtype, value):
-    queue = mpqueue.FIFOQueue(100, dtype)
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, dtype)) as (queue, other):
         other.ask(lambda q: q.enqueue([value]))
         element = queue.dequeue(timeout=DEADLOCK_S)
         assert np.array_equal(element, value)
@@ -120,8 +125,7 @@ def test_small_arrays_and_strings_are_copied(dtype, value):
 
 
 def test_only_large_components_are_views():
-    queue = mpqueue.FIFOQueue(100, ["int64", "uint8", "string"])
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, ["int64", "uint8", "string"])) as (queue, other):
         other.ask(lambda q: q.enqueue([np.arange(10), np.full((2, LARGE), 5, np.uint8), [b"a", b"bc"]]))
         numbers, image, texts = queue.dequeue(timeout=DEADLOCK_S)
         assert numbers.tolist() == list(range(10))
@@ -133,28 +137,25 @@ def test_only_large_components_are_views():
 
 
 def test_stacked_elements_are_copied():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
         other.ask(put, 1, 2)
         assert queue.dequeue_many(2, timeout=DEADLOCK_S)[:, 0].tolist() == [1, 2]
         assert holds_of(queue).num_live == 0
 
 
 def test_other_process_gets_copies():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as producer, Other(queue) as consumer:
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]]), 2) as (_, producer, consumer):
         producer.ask(put, 3)
         assert consumer.ask(lambda q: bool(q.dequeue().flags.owndata))
 
 
 def test_views_outlive_producer_close_and_queue():
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
         other.ask(put, 1, 2)
         element = queue.dequeue(timeout=DEADLOCK_S)
         other.kill()
     queue.close(cancel_pending_enqueues=True)
-    assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 2
+    assert take(queue) == 2
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "mpqueue-queues"]
     del queue
     gc.collect()
@@ -182,11 +183,10 @@ def test_threads_hold_different_elements():
 
 
 def test_elements_are_copied_if_memory_is_scarce(monkeypatch):
-    queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
-    with Other(queue) as other:
+    with shared(mpqueue.FIFOQueue(100, "uint8", [[LARGE]])) as (queue, other):
         other.ask(put, 1, 2)
         monkeypatch.setattr(Arena, "has_plenty", lambda _self, nbytes: nbytes < MAX_HELD * LARGE)
-        assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 1
+        assert take(queue) == 1
         assert holds_of(queue).num_live == 0
 
 
@@ -205,7 +205,7 @@ def test_producers_do_not_wait_for_memory_that_is_only_held(monkeypatch):
         kept.clear()
         assert collected(queue) == 0
         other.ask(lambda q, _: put(q, 4))
-        assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 4
+        assert take(queue) == 4
         assert holds_of(queue).num_live == 0  # memory was short, so no block is held any longer
 
 

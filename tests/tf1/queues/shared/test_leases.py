@@ -1,5 +1,6 @@
 """Leases: repeated dequeues need no answers, and each element is delivered once and in order."""
 
+import contextlib
 import itertools
 import multiprocessing
 
@@ -8,7 +9,7 @@ import pytest
 from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, stop_at
 from helpers.injected_exceptions import Strike, Struck
-from helpers.queue_processes import Other, in_line
+from helpers.queue_processes import Other, in_line, shared
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, OutOfRangeError
@@ -47,17 +48,23 @@ def holder_of(queue, numbers=range(20)):
     return other
 
 
-def test_repeated_dequeues_take_next_elements_without_answers():
+@contextlib.contextmanager
+def lending():
+    """Yield a queue with 18 elements, and the process that has leased them."""
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
+        yield queue, other
+
+
+def test_repeated_dequeues_take_next_elements_without_answers():
+    with lending() as (queue, other):
         for number in range(2, 20):
             assert take(other) == [number]
             assert (queue.size(), len(lent(queue))) == (19 - number, 19 - number)
 
 
 def test_chunks_are_taken_from_lease_and_requested_if_it_is_too_short():
-    queue = FIFOQueue(500, "int64", [()])
-    with Other(queue) as other:
+    with shared(FIFOQueue(500, "int64", [()])) as (queue, other):
         fill(other, range(50))
         assert take(other, 10) + take(other, 10) + take(other, 10) == list(range(30))
         assert len(lent(queue)) == 20
@@ -83,8 +90,7 @@ def test_leased_element_uses_capacity_until_taken():
 
 @pytest.mark.parametrize("taker", ["owner", "another"])
 def test_second_consumer_gets_next_element_and_holder_gets_later_ones(taker):
-    queue = FIFOQueue(50, "int64", [()])
-    with holder_of(queue) as other, Other(queue) as another:
+    with lending() as (queue, other), Other(queue) as another:
         for number in range(2, 16, 2):
             assert (queue.dequeue() if taker == "owner" else another.ask(lambda q: q.dequeue())) == number
             assert not lent(queue)
@@ -94,8 +100,7 @@ def test_second_consumer_gets_next_element_and_holder_gets_later_ones(taker):
 
 
 def test_closed_queue_is_read_to_its_end():
-    queue = FIFOQueue(50, "int64", [()])
-    with holder_of(queue) as other:
+    with lending() as (queue, other):
         queue.close()
         assert take(other, 17) == list(range(2, 19))
         assert other.ask(lambda q: q.dequeue_up_to(5).tolist()) == [19]
@@ -104,8 +109,7 @@ def test_closed_queue_is_read_to_its_end():
 
 
 def test_untaken_elements_of_killed_holder_are_next():
-    queue = FIFOQueue(50, "int64", [()])
-    with holder_of(queue) as other:
+    with lending() as (queue, other):
         assert take(other, 3) == [2, 3, 4]
         other.kill()
         assert queue.dequeue_many(15, timeout=30).tolist() == list(range(5, 20))
@@ -117,8 +121,7 @@ def test_untaken_elements_of_killed_holder_are_next():
 
 @pytest.mark.parametrize(("when", "first"), [("before", 2), ("after", 3)])
 def test_holder_killed_during_a_take_has_taken_the_element_or_not(when, first):
-    queue = FIFOQueue(50, "int64", [()])
-    with Gate() as gate, holder_of(queue) as victim:
+    with Gate() as gate, lending() as (queue, victim):
         address = gate.address
         victim.begin(lambda q: [stop_at(Connection, "send_last", when, address, once=True), q.dequeue()])
         arrival = gate.arrival()
@@ -131,8 +134,7 @@ def test_holder_killed_during_a_take_has_taken_the_element_or_not(when, first):
     ("when", "mine", "theirs"), [("before", 2, 3), ("after", 3, 2)], ids=["too late", "just in time"]
 )
 def test_recall_during_take_delivers_element_to_exactly_one_consumer(when, mine, theirs):
-    queue = FIFOQueue(50, "int64", [()])
-    with Gate() as gate, holder_of(queue) as other:
+    with Gate() as gate, lending() as (queue, other):
         address = gate.address
         other.begin(lambda q: [stop_at(Connection, "send_last", when, address, once=True), int(q.dequeue())])
         arrival = gate.arrival()
@@ -161,16 +163,14 @@ def test_elements_that_cannot_be_leased_are_requested_singly():
 
 def test_weakly_ordered_processors_get_no_leases(monkeypatch):
     monkeypatch.setattr(client, "IS_STRONGLY_ORDERED", False)
-    queue = FIFOQueue(50, "int64", [()])
-    with Other(queue) as other:
+    with shared(FIFOQueue(50, "int64", [()])) as (queue, other):
         fill(other, range(9))
         assert take(other) + take(other) + take(other) == [0, 1, 2]
         assert not lent(queue)
 
 
 def test_client_that_takes_more_than_leased_is_disconnected(caplog):
-    queue = FIFOQueue(50, "int64", [()])
-    with holder_of(queue) as other:
+    with lending() as (queue, other):
         other.ask(lambda q: connection(q.queue_ref.place).send(Up.TAKE, q.queue_ref.place.number, 9, 19))
         assert queue.dequeue_many(18, timeout=30).tolist() == list(range(2, 20))
         assert "took 19 elements from a lease of 18" in caplog.text
@@ -217,19 +217,13 @@ def test_interrupted_take_takes_no_element(is_recalled):
 
 
 def test_channel_of_fork_does_not_share_the_lease():
-    queue = FIFOQueue(50, "int64", [()])
-
-    def in_fork(q):
-        return status_of_fork(q.dequeue)
-
-    with holder_of(queue) as other:
-        assert other.ask(in_fork) == 2
+    with lending() as (_, other):
+        assert other.ask(lambda q: status_of_fork(q.dequeue)) == 2
         assert take(other) == [3]
 
 
 def test_ended_lease_is_not_used_after_failed_call():
-    queue = FIFOQueue(50, "int64", [()])
-    with holder_of(queue) as other:
+    with lending() as (_, other):
         with pytest.raises(Exception, match="did not finish"):
             other.ask(lambda q: q.dequeue_many(40, timeout=0.01))
         assert take(other, 18) == list(range(2, 20))

@@ -1,13 +1,15 @@
 """Shortage of shared memory: an enqueue waits while others can free memory, and fails at once otherwise."""
 
-import threading
-import time
 from collections import deque
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers.gates import Gate, pass_gate
-from helpers.queue_processes import Other, in_line
+from helpers.queue_processes import DEADLOCK_S, Other, in_line, shared
+from helpers.signal_handlers import raising
+from helpers.waits import until
+from helpers.wrapped_functions import recorded
 from tf1.helpers.blocking_calls import Call
 
 import mpqueue
@@ -21,7 +23,6 @@ from mpqueue.tf1.queues.shortage import Shortage
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 MB = 1 << 20
-DEADLOCK_S = 60
 
 
 @pytest.fixture
@@ -54,11 +55,12 @@ def hub_of(queue):
 
 def short(queue):
     """Wait until a producer waits for memory."""
-    never, until = threading.Event(), time.monotonic() + DEADLOCK_S
-    while not hub_of(queue).shortage.demands:
+
+    def is_short():
         queue.size()  # reads the records of other processes
-        assert not never.wait(0.001)
-        assert time.monotonic() < until, "no producer waits for memory"
+        return hub_of(queue).shortage.demands
+
+    until(is_short, "no producer waits for memory")
 
 
 def put(queue, value, nbytes=MB - 64, timeout=None):
@@ -70,30 +72,33 @@ def put_all(queue, values):
         put(queue, value)
 
 
+def take(queue, count, timeout=None):
+    """Return the values of the next elements."""
+    return [int(queue.dequeue(timeout=timeout)[0]) for _ in range(count)]
+
+
 def put_and_count(queue, values, nbytes):
     """Enqueue; return how often the process had to request and wait for memory."""
-    want, requests = Connection.want, []
-    Connection.want = lambda *args: requests.append(args) or want(*args)
-    for value in values:
-        put(queue, value, nbytes)
+    with pytest.MonkeyPatch.context() as patch:
+        requests = recorded(patch, Connection, "want")
+        for value in values:
+            put(queue, value, nbytes)
     return len(requests)
 
 
 @pytest.mark.parametrize("nbytes", [100, 3 * MB])
 def test_next_block_is_granted_before_it_is_needed(nbytes):
-    queue = FIFOQueue(100, "uint8", [[nbytes]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", [[nbytes]])) as (queue, other):
         assert other.ask(put_and_count, range(6), nbytes) == 1
     assert queue.dequeue_many(6)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
 def test_enqueue_waits_until_dequeue_frees_memory(memory_of_4_mb, shapes):
-    queue = FIFOQueue(100, "uint8", shapes)
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", shapes)) as (queue, other):
         other.begin(put_all, range(20))
         short(queue)
-        assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(20)] == list(range(20))
+        assert take(queue, 20, DEADLOCK_S) == list(range(20))
         other.end()
 
 
@@ -106,15 +111,14 @@ class NotedLate(deque):
 
 
 def test_producer_that_starts_to_wait_during_a_dequeue_gets_freed_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", [[MB - 64]])) as (queue, other):
         other.ask(put_all, range(3))
         pool = hub_of(queue).pool
         pool.read = read = NotedLate(pool.read)
         read.begin = lambda: (other.begin(put_all, [3]), short(queue))
         assert queue.dequeue(timeout=DEADLOCK_S)[0] == 0
         other.end()  # this process makes no other call
-    assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(3)] == [1, 2, 3]
+    assert take(queue, 3, DEADLOCK_S) == [1, 2, 3]
 
 
 def test_elements_of_other_sizes_free_memory(memory_of_4_mb):
@@ -128,8 +132,7 @@ def test_elements_of_other_sizes_free_memory(memory_of_4_mb):
 
 
 def test_blocks_granted_ahead_for_other_sizes_are_revoked(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8")) as (queue, other):
         for size in (60_000, 100_000, 200_000, 300_000, 70_000):
             other.ask(put, 1, size)
             queue.dequeue()
@@ -140,18 +143,16 @@ def test_blocks_granted_ahead_for_other_sizes_are_revoked(memory_of_4_mb):
 
 
 def test_blocks_granted_ahead_to_idle_processes_do_not_deprive_others(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as one, Other(queue) as two, Other(queue) as three, Other(queue) as last:
+    with shared(FIFOQueue(100, "uint8"), 4) as (queue, one, two, three, last):
         for idle in (one, two, three):
             idle.ask(put_all, [1, 2])
-            assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 2]
+            assert take(queue, 2) == [1, 2]
         last.ask(put, 3, 3 * MB)
         assert queue.dequeue()[0] == 3
 
 
 def test_many_rows_get_memory_in_addition_to_granted_blocks(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8", [[300_000]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", [[300_000]])) as (queue, other):
         for value in range(3):
             other.ask(put, value, 300_000)
             assert queue.dequeue()[0] == value
@@ -160,30 +161,27 @@ def test_many_rows_get_memory_in_addition_to_granted_blocks(memory_of_4_mb):
 
 
 def test_timeout_ends_wait_for_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8")) as (queue, other):
         with pytest.raises(DeadlineExceededError, match="which waits for"):
             other.ask(lambda q: [put(q, value, timeout=1.0) for value in range(20)] and None)
         held = int(queue.size())
         assert 0 < held < 5
-        assert [int(queue.dequeue()[0]) for _ in range(held)] == list(range(held))
+        assert take(queue, held) == list(range(held))
         other.ask(put, 99)
         assert queue.dequeue()[0] == 99
 
 
 def test_closed_session_ends_wait_for_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
+    queue, gone = FIFOQueue(100, "uint8"), FIFOQueue(1, "bool", [[]])
 
     def run(queue, gone):
         session = mpqueue.Session()
-        closer = threading.Thread(target=lambda: [gone.dequeue(), session.close()])
-        closer.start()
+        closing = Background(lambda: [gone.dequeue(), session.close()])
         try:
             session.run(lambda: put_all(queue, range(20)))
         finally:
-            closer.join(DEADLOCK_S)
+            closing.finish()
 
-    gone = FIFOQueue(1, "bool", [[]])
     with Other(queue, gone) as other:
         other.begin(run)
         short(queue)
@@ -214,35 +212,31 @@ def test_close_with_cancellation_ends_wait_for_memory(memory_of_4_mb, closes):
 
 
 def test_killed_waiting_producer_releases_its_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as victim, Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8"), 2) as (queue, victim, other):
         victim.begin(put_all, range(20))
         short(queue)
         victim.kill()
         held = int(queue.size())
-        assert [int(queue.dequeue()[0]) for _ in range(held)] == list(range(held))
+        assert take(queue, held) == list(range(held))
         other.ask(put_all, [30, 31, 32])
-        assert [int(queue.dequeue()[0]) for _ in range(3)] == [30, 31, 32]
+        assert take(queue, 3) == [30, 31, 32]
 
 
 def test_producer_fails_if_consumer_waits_for_more_than_fits(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    batches = []
-    taker = threading.Thread(target=lambda: batches.append(queue.dequeue_up_to(10)))
-    taker.start()
+    taking = Background(queue.dequeue_up_to, 10)
     with Other(queue) as other:
         in_line(queue)
         with pytest.raises(SharedMemoryFull, match="Dequeue more"):
             other.ask(put_all, range(10))
         queue.close()
-        taker.join(DEADLOCK_S)
-        assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
+        batch = taking.finish()
+        assert batch[:, 0].tolist() == list(range(len(batch)))
 
 
 @pytest.mark.parametrize("is_remote", [True, False])
 def test_producer_fails_when_a_consumer_starts_to_wait_for_more_than_fits(memory_of_4_mb, is_remote):
-    queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
-    with Other(queue) as other, Other(queue) as consumer:
+    with shared(RandomShuffleQueue(100, 50, "uint8", [[MB - 64]]), 2) as (queue, other, consumer):
         other.begin(put_all, range(10))
         short(queue)
         call = consumer.begin(lambda q: q.dequeue()) if is_remote else Call(queue.dequeue)
@@ -268,24 +262,22 @@ def test_producer_waits_for_other_producer_with_granted_memory(memory_of_4_mb):
         short(queue)
         assert queue.size() == 0
         arrival.let_go()
-        assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(2)] == [1, 2]
+        assert take(queue, 2, DEADLOCK_S) == [1, 2]
         one.end()
         two.end()
 
 
 def test_too_large_request_fails_at_once_whatever_the_queue_holds(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8")) as (queue, other):
         other.ask(put, 1)
         with pytest.raises(SharedMemoryFull, match="5,242,880 bytes"):
             other.ask(put, 2, 5 * MB - 64)
         other.ask(put, 3)
-        assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 3]
+        assert take(queue, 2) == [1, 3]
 
 
 def test_element_larger_than_the_memory_returns_to_the_queue(memory_of_4_mb):
-    queue = FIFOQueue(5, "uint8")
-    with Other(queue) as other:
+    with shared(FIFOQueue(5, "uint8")) as (queue, other):
         put(queue, 1, 8 * MB)
         with pytest.raises(SharedMemoryFull):
             other.ask(lambda q: q.dequeue())
@@ -294,18 +286,16 @@ def test_element_larger_than_the_memory_returns_to_the_queue(memory_of_4_mb):
 
 @pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
 def test_rows_without_memory_are_not_enqueued_by_a_later_call(memory_of_4_mb, shapes):
-    queue = FIFOQueue(100, "uint8", shapes)
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", shapes)) as (queue, other):
         with pytest.raises(SharedMemoryFull):
             other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
         assert queue.size() == 0
         other.ask(put_all, [7, 8])
-        assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
+        assert take(queue, 2) == [7, 8]
 
 
 def test_rows_that_exceed_the_memory_reserve_none_of_it(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "uint8", [[MB - 64]])) as (queue, other):
         assert other.ask(lambda q: q.size()) == 0
         arena = hub_of(queue).pool.arena
         before = arena.num_reserved_bytes
@@ -322,19 +312,20 @@ def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
             other.ask(lambda q, _kept: put_all(q, range(3)))
             del queue
             other.ask(lambda _q, kept, value: put(kept, value, 10), value)
-    assert [int(kept.dequeue()[0]) for _ in range(5)] == list(range(5))
+    assert take(kept, 5) == list(range(5))
 
 
 @pytest.mark.parametrize(
-    ("error", "is_written"),
-    [(KeyboardInterrupt(), False), (MemoryError(), True), (DeadlineExceededError(None, None, "of a handler"), True)],
+    ("error", "is_written", "reconnects"),
+    [
+        (KeyboardInterrupt(), False, True),
+        (MemoryError(), True, True),
+        (DeadlineExceededError(None, None, "of a handler"), True, True),  # as if the owner had sent it
+        (KeyboardInterrupt(), False, False),
+    ],
 )
-def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written):
-    """Also if the error looks as if the owner had sent it."""
-    queue = FIFOQueue(100, "int64", [[50]])
-
+def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written, reconnects):
     def interrupted(queue):
-        queue.enqueue([np.full(50, 1)])
         write = blocks.BlockCodec.write_one
 
         def interrupt(self, token, array):
@@ -342,55 +333,25 @@ def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written):
                 write(self, token, array)
             raise error
 
-        blocks.BlockCodec.write_one = interrupt
-        with pytest.raises(type(error)):
+        queue.enqueue([np.full(50, 1)])
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+            patch.setattr(blocks.BlockCodec, "write_one", interrupt)
+            if not reconnects:
+                patch.setattr(remote, "connect", raising(ConnectionError("too many open files")))
             queue.enqueue([np.full(50, 2)])
-        blocks.BlockCodec.write_one = write
         for value in (3, 4, 5):
             queue.enqueue([np.full(50, value)])
 
-    with Other(queue) as other:
+    with shared(FIFOQueue(100, "int64", [[50]])) as (queue, other):
         other.ask(interrupted)
         assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
         assert queue.size() == 0
 
 
-def test_interrupted_enqueue_without_a_new_connection_does_not_corrupt_the_next_one():
-    queue = FIFOQueue(100, "int64", [[50]])
-
-    def interrupted(queue):
-        queue.enqueue([np.full(50, 1)])
-        write, connect = blocks.BlockCodec.write_one, remote.connect
-
-        def interrupt(_self, _token, _array):
-            raise KeyboardInterrupt
-
-        def fail(*_):
-            raise ConnectionError("too many open files")
-
-        blocks.BlockCodec.write_one, remote.connect = interrupt, fail
-        with pytest.raises(KeyboardInterrupt):
-            queue.enqueue([np.full(50, 2)])
-        blocks.BlockCodec.write_one, remote.connect = write, connect
-        for value in (3, 4, 5):
-            queue.enqueue([np.full(50, value)])
-
-    with Other(queue) as other:
-        other.ask(interrupted)
-        assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
-
-
 def test_producer_of_images_requests_memory_for_many_at_once(monkeypatch):
-    counts, want = [], Shortage.want
-
-    def note(self, *args):
-        counts.append(args[4])
-        want(self, *args)
-
-    monkeypatch.setattr(Shortage, "want", note)
-    queue = FIFOQueue(100, "uint8", [[150_000]])
-    with Other(queue) as other:
+    requests = recorded(monkeypatch, Shortage, "want")
+    with shared(FIFOQueue(100, "uint8", [[150_000]])) as (queue, other):
         other.ask(lambda q: [q.enqueue(np.zeros(150_000, np.uint8)) for _ in range(100)] and None)
         assert queue.size() == 100
-    assert counts[0] <= 4  # a single enqueue holds few
-    assert len(counts) <= 14
+    assert requests[0][5] <= 4  # a single enqueue holds few
+    assert len(requests) <= 14

@@ -6,7 +6,9 @@ import signal
 
 import numpy as np
 import pytest
+from golden.outcomes import ended
 from helpers.gates import Gate, pass_gate
+from tf1.helpers.input_ends import all_until_the_end
 
 from mpqueue import FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 class Count:
-    """Yields 0, 1, 2, ..., with the id of its process. It is resumable."""
+    """Yields 0, 1, 2, ..., with the id of its process."""
 
     def __init__(self, end, gate=None, stop_at=-1):
         self.next, self.end, self.gate, self.stop_at = 0, end, gate, stop_at
@@ -49,21 +51,20 @@ def started(queue, *ops):
 
 
 def drain(queue):
-    got = []
-    while True:
-        try:
-            got.append(queue.dequeue(timeout=60))
-        except OutOfRangeError:
-            return got
+    """Return all elements of a queue."""
+    return all_until_the_end(lambda: queue.dequeue(timeout=60).tolist())
+
+
+def numbers_of(queue):
+    return [number for number, _ in drain(queue)]
 
 
 def test_each_op_runs_in_a_process_and_the_last_one_closes_the_queue():
     queue = FIFOQueue(10, "int64", [[2]])
     with started(queue, *[queue.enqueue_op(Source(Count(30))) for _ in range(2)]):
-        got = drain(queue)
-    assert sorted(int(number) for number, _ in got) == sorted([*range(30), *range(30)])
-    pids = {int(pid) for _, pid in got}
-    assert len(pids) == 2
+        numbers, pids = zip(*drain(queue), strict=True)
+    assert sorted(numbers) == sorted([*range(30), *range(30)])
+    assert len({*pids}) == 2
     assert os.getpid() not in pids
 
 
@@ -76,9 +77,7 @@ def test_closing_session_ends_op():
     threads = runner.create_threads(sess=session, start=True)
     queue.dequeue()
     session.close()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    assert ended(*threads)
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -94,7 +93,7 @@ def test_op_with_resumable_source_continues_after_process_crash(many):
             second = gate.arrival()  # its replacement passes the gate, too
             assert second.pid != arrival.pid
             second.let_go()
-            got += [int(number) for number, _ in drain(queue)]
+            got += numbers_of(queue)
     assert got == list(range(40))
 
 
@@ -107,10 +106,17 @@ class Watched(Resumable):
         return super().__call__()
 
 
+@contextlib.contextmanager
+def watched(queue):
+    """Yield the gate of an op that enqueues 8 numbers in a process, and its coordinator."""
+    with Gate() as gate, started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))) as coord:
+        yield gate, coord
+
+
 def test_enqueued_elements_count_as_progress_after_repeated_crashes():
     queue = FIFOQueue(20, "int64", [[2]])
     last_killed = number = 0
-    with Gate() as gate, started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))):
+    with watched(queue) as (gate, _):
         while number < 7:
             arrival = gate.arrival()
             number = arrival.tag
@@ -119,30 +125,19 @@ def test_enqueued_elements_count_as_progress_after_repeated_crashes():
                 arrival.kill()
             else:
                 arrival.let_go()
-        got = [int(number) for number, _ in drain(queue)]
-    assert got == list(range(8))
+        assert numbers_of(queue) == list(range(8))
 
 
 def test_process_that_crashes_repeatedly_without_enqueueing_is_given_up():
-    queue = FIFOQueue(20, "int64", [[2]])
-    with (
-        pytest.raises(WorkerDied),
-        Gate() as gate,
-        started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))) as coord,
-    ):
+    with pytest.raises(WorkerDied), watched(FIFOQueue(20, "int64", [[2]])) as (gate, coord):
         for _ in range(4):
             gate.arrival().kill()
         assert coord.wait_for_stop(60)
 
 
 def test_crashed_process_is_not_replaced_if_no_process_counts_its_elements():
-    queue = FIFOQueue(20, "int64", [[2]])
-    selected = QueueBase.from_list(0, [queue])
-    with (
-        pytest.raises(WorkerDied, match="not retried"),
-        Gate() as gate,
-        started(selected, selected.enqueue_op(Source(Watched(8, gate.address)))) as coord,
-    ):
+    selected = QueueBase.from_list(0, [FIFOQueue(20, "int64", [[2]])])
+    with pytest.raises(WorkerDied, match="not retried"), watched(selected) as (gate, coord):
         gate.arrival().kill()
         assert coord.wait_for_stop(60)
 
@@ -167,23 +162,15 @@ def test_rows_of_partially_enqueued_batch_are_delivered_once():
     queue = FIFOQueue(6, "int64", [[2]])
     op = queue.enqueue_many_op(Source(Rows(Resumable(20))))
     with started(queue, op):
-        first, pid = queue.dequeue()
+        first, pid = queue.dequeue().tolist()
         while queue.queue_ref.num_waiting == 0:  # full: its second or third batch is partially enqueued
             queue.size()
-        os.kill(int(pid), signal.SIGKILL)
-        got = [int(first)] + [int(number) for number, _ in drain(queue)]
-    assert got == list(range(20))
+        os.kill(pid, signal.SIGKILL)
+        assert [first, *numbers_of(queue)] == list(range(20))
 
 
 def test_other_ops_run_in_threads():
-    queue = FIFOQueue(10, "int64", [[]])
-    left = [3, 2, 1]
-
-    def op():
-        if not left:
-            raise OutOfRangeError(None, None, "the end")
-        queue.enqueue(left.pop())
-
-    threads = QueueRunner(queue, [op], workers="process").create_threads(start=True)
-    assert [int(value) for value in drain(queue)] == [1, 2, 3]
-    [thread.join() for thread in threads]
+    queue, source = FIFOQueue(10, "int64", [[]]), Source(iter([1, 2, 3]).__next__)
+    threads = QueueRunner(queue, [lambda: queue.enqueue(source())], workers="process").create_threads(start=True)
+    assert drain(queue) == [1, 2, 3]
+    assert ended(*threads)

@@ -1,12 +1,15 @@
 """Records read by copies of a reader in other processes are counted in the original reader."""
 
+import contextlib
 import signal
 import sys
 import threading
 
 import pytest
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import StruckException
 from helpers.queue_processes import Other
+from helpers.signal_handlers import handling, raising
 from tf1.helpers.stray_writes import be_disconnected
 
 import mpqueue
@@ -40,11 +43,8 @@ def read_to_the_end(reader, queue):
 
 
 def give_up_a_call(_reader, queue):
-    def fail(_element):
-        raise LookupError("as a handler of a signal")
-
     with pytest.raises(LookupError):
-        queue.queue_ref.dequeue(30, fail)
+        queue.queue_ref.dequeue(30, raising(LookupError("as a handler of a signal")))
 
 
 @pytest.fixture
@@ -55,9 +55,16 @@ def files(tmp_path):
     return [str(tmp_path / str(number)) for number in range(3)]
 
 
+@contextlib.contextmanager
+def copied(*units, kind=mpqueue.TextLineReader):
+    """Yield a reader, a queue of work units, and a process with copies of both."""
+    reader, queue = kind(), work(*units)
+    with Other(reader, queue) as other:
+        yield reader, queue, other
+
+
 def test_counts_of_several_processes_are_added_to_local_counts(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue) as one, Other(reader, queue, method="spawn") as two:
+    with copied(*files) as (reader, queue, one), Other(reader, queue, method="spawn") as two:
         reader.read(queue)
         one.ask(read)
         two.ask(read)
@@ -73,8 +80,7 @@ def test_counts_of_several_processes_are_added_to_local_counts(files):
 
 
 def test_counts_of_killed_process_are_kept(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue) as one:
+    with copied(*files) as (reader, queue, one):
         one.ask(read)
         one.ask(read)
         one.kill()
@@ -87,9 +93,7 @@ def test_counts_of_killed_process_are_kept(files):
 
 def test_copy_continues_counting_after_undone_call(files):
     """Its thread has reconnected by then, and its former words may belong to another connection."""
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-
-    with Other(reader, queue) as one:
+    with copied(*files) as (reader, queue, one):
         one.ask(read)
         one.ask(give_up_a_call)
         with Other(reader, queue) as two:
@@ -103,7 +107,6 @@ def test_copy_continues_counting_after_undone_call(files):
 def test_counts_of_a_thread_are_kept_while_another_thread_reconnects(tmp_path):
     """The thread that has joined owns the connection. Other threads may count through it."""
     (tmp_path / "lines").write_text("line\n" * 2000)
-    reader, queue = mpqueue.TextLineReader(), work(str(tmp_path / "lines"), "a unit for the calls that fail")
 
     def count_amid_renewals(reader, queue):
         counter = threading.Thread(target=lambda: [reader.read(queue) for _ in range(1999)])
@@ -117,7 +120,7 @@ def test_counts_of_a_thread_are_kept_while_another_thread_reconnects(tmp_path):
             sys.setswitchinterval(interval)
             counter.join()
 
-    with Other(reader, queue) as other:
+    with copied(str(tmp_path / "lines"), "a unit for the calls that fail") as (reader, _, other):
         other.ask(read)
         other.ask(count_amid_renewals)
         assert counts(reader) == (2000, 0)
@@ -125,13 +128,12 @@ def test_counts_of_a_thread_are_kept_while_another_thread_reconnects(tmp_path):
 
 def test_record_is_returned_although_counting_fails(files):
     """Its thread has reconnected since the last count, and the owner has closed that connection, too."""
-    reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def be_cut_off(_reader, queue):
         with pytest.raises(errors.CancelledError):
             be_disconnected(queue)
 
-    with Other(reader, queue) as other:
+    with copied(*files) as (reader, _, other):
         other.ask(read)
         other.ask(give_up_a_call)
         other.ask(be_cut_off)
@@ -140,31 +142,20 @@ def test_record_is_returned_although_counting_fails(files):
         assert counts(reader) == (1, 0)
 
 
-class OutOfTime(Exception):
-    """The exception of the user's time limit."""
-
-
 def test_handler_exception_during_count_is_raised(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-
     def read_amid_a_signal(reader, queue):
-        def handler(*_):
-            raise OutOfTime
-
-        signal.signal(signal.SIGALRM, handler)
         RemoteQueue.join_tally = lambda *_: signal.raise_signal(signal.SIGALRM)
-        with pytest.raises(OutOfTime):
+        with handling(raising(StruckException), signal.SIGALRM), pytest.raises(StruckException):
             reader.read(queue)
 
-    with Other(reader, queue) as other:
+    with copied(*files) as (_, _, other):
         other.ask(read)
         other.ask(give_up_a_call)
         other.ask(read_amid_a_signal)
 
 
 def test_reset_restarts_counts_and_keeps_units_of_copies(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue) as other:
+    with copied(*files) as (reader, _, other):
         other.ask(read)
         reader.reset()
         assert counts(reader) == (0, 0)
@@ -174,8 +165,7 @@ def test_reset_restarts_counts_and_keeps_units_of_copies(files):
 
 
 def test_reset_of_copy_does_not_change_original(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue) as other:
+    with copied(*files) as (reader, _, other):
         other.ask(read)
         other.ask(lambda reader, _: reader.reset())
         assert other.ask(counts) == (0, 0)
@@ -184,8 +174,7 @@ def test_reset_of_copy_does_not_change_original(files):
 
 
 def test_saved_state_contains_counts_of_all_copies():
-    reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    with Other(reader, queue) as other:
+    with copied("a", "b", kind=mpqueue.IdentityReader) as (reader, queue, other):
         other.ask(read)
         reader.read(queue)
         saved = reader.serialize_state()
@@ -195,27 +184,22 @@ def test_saved_state_contains_counts_of_all_copies():
 
 
 def test_fork_of_copy_is_counted(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-
     def read_in_a_fork(reader, queue):
         reader.read_up_to(queue, 10)
         status_of_fork(lambda: len(reader.read_up_to(queue, 10)[1]))
 
-    with Other(reader, queue) as other:
+    with copied(*files) as (reader, _, other):
         other.ask(read_in_a_fork)
         assert counts(reader) == (10, 2)
 
 
 def test_queue_of_other_owner_is_not_counted():
-    reader, queue = mpqueue.IdentityReader(), work("a")
-
     def read_own(reader, queue):
-        own = mpqueue.FIFOQueue(1, ["string"], [()])
-        own.enqueue(["x"])
+        own = work("x")
         reader.read(own)
         reader.read(queue)
 
-    with Other(reader, queue) as other:
+    with copied("a", kind=mpqueue.IdentityReader) as (reader, _, other):
         other.ask(read_own)
         assert other.ask(counts) == (2, 2)
         assert counts(reader) == (1, 1)

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import queue_processes
 from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
 from helpers.server_directories import STRANGER, become, needs_root
@@ -106,12 +107,9 @@ def orphan():
         return pickle.loads(owner.ask(make))
 
 
-_kept = []
-
-
 def make():
-    _kept.append(FIFOQueue(10, "int64", [[]], name="orphan"))
-    return pickle.dumps(_kept[0])
+    queue_processes.kept = FIFOQueue(10, "int64", [[]], name="orphan")
+    return pickle.dumps(queue_processes.kept)
 
 
 class Impostor:
@@ -184,18 +182,11 @@ def test_unrelated_process_at_address_of_exited_owner_receives_no_data():
         attacker.ask(listen_at, queue.queue_ref.place.address)
         with pytest.raises(CancelledError, match=rf"expected a peer of uid {os.geteuid()}, got uid {STRANGER}"):
             queue.enqueue(7)
-        assert attacker.ask(end_impostor) == (b"", b"")
-
-
-_impostors = []
+        assert attacker.ask(lambda: queue_processes.kept.end()) == (b"", b"")
 
 
 def listen_at(address):
-    _impostors.append(Impostor(address))
-
-
-def end_impostor():
-    return _impostors.pop().end()
+    queue_processes.kept = Impostor(address)
 
 
 def test_process_without_token_is_not_served():
