@@ -37,7 +37,7 @@ def kept(source, known=NOTHING):
 
 def received(version):
     fds = {number: snapshot.fileno() for number, snapshot in version.snapshots.items()}
-    return pickle.loads(version.data, buffers=mapped(version.positions, fds))
+    return pickle.loads(version.data, buffers=mapped(version.spans, fds))
 
 
 def test_only_changes_are_copied():

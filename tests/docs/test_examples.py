@@ -49,6 +49,8 @@ NOT_RUN = {
     "scripts/gauntlet": "takes minutes",
     "scripts/trainers": "takes minutes; tests/scripts runs one trainer",
     "scripts/stubs": "writes into the tree",
+    "scripts/golden": "writes into the tree; tests/golden/test_released.py reads what it wrote",
+    "scripts/release": "tests the wheel for minutes; tests/scripts runs its checks",
     "scripts/soak": "takes minutes; tests/scripts runs it for a moment",
     "python3 scripts/benchmark.py": "takes minutes; tests/scripts runs one workload",
 }

@@ -103,7 +103,7 @@ def test_unknown_scheme_raises_unimplemented():
 def test_error_without_fsspec_names_the_extra(monkeypatch):
     for module in [name for name in sys.modules if name.startswith("fsspec")]:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "mpqueue\[fsspec\]"'):
+    with pytest.raises(ImportError, match=r'pip install "mpqueue\[files\]"'):
         mpqueue.read_file("memory://x")
 
 
