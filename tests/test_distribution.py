@@ -33,7 +33,7 @@ def built(kind, folder):
 def files_of(*folders):
     """Return the names of the files in folders of the repository, without what tools have written there."""
     found = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
-    return {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
+    return {str(path.relative_to(ROOT)) for path in found if not {"__pycache__", ".hypothesis"} & set(path.parts)}
 
 
 def test_the_wheel_has_the_modules_their_types_the_command_and_the_license(folder):

@@ -18,7 +18,7 @@ NAMES = {"absl_py": "absl", "opentelemetry_api": "opentelemetry", "pillow": "PIL
 OF_PROGRAMS = {"torchdata"}  # only programs that use the package need the import
 # Of the standard library and of required packages: they take 1 to 20 ms each, and most starts do not need them.
 SLOW = {"cloudpickle", "concurrent.futures", "difflib", "hashlib", "hmac", "html", "importlib.util", "logging"}
-SLOW |= {"psutil", "signal", "ssl", "subprocess", "tempfile"}
+SLOW |= {"importlib.metadata", "psutil", "signal", "ssl", "subprocess", "tempfile"}
 # The function is pickled by value and runs on a node of Ray, which may lack the package.
 ON_A_NODE = {"importlib", "mpqueue.backends.ray.agent", "mpqueue.backends.ray.wire", "sys"}
 
@@ -41,13 +41,14 @@ UNNEEDED = {
         backends.start.forker backends.threads loader.progress memory.unlocked_maps plan.options.balance
         plan.order.balanced plan.order.drawn plan.order.epoch_samples plan.order.packed plan.order.streams
         plan.position.exclusions plan.sources.columns plan.sources.stream_sources plan.states.of_plan
-        plan.states.saved_states plan.states.states system.callers telemetry.timeline
+        plan.states.saved_states plan.states.states seeding.words system.callers telemetry.timeline
         worker.concurrency.async_iterators worker.concurrency.event_loop""",
     "import mpqueue; mpqueue.Loader([1], batch_sampler=[[0]])": "plan.position.exclusions",
     "import mpqueue; mpqueue.Loader([1, 2]).exclude([1])": "loader.replay",
     "import mpqueue; mpqueue.Loader([1]).state_dict()": """
         plan.order.balanced plan.order.streams plan.states.compact plan.states.stream_states""",
     "import mpqueue; mpqueue.Loader(mpqueue.Dataset([1]).filter(bool), lanes=1).state_dict()": "plan.states.index_states",
+    "import mpqueue.plan.order.epoch_samples": "seeding.words",
     "import mpqueue.backends.start.fork_server": """
         worker.runners.coroutine_runners worker.runners.generator_lanes worker.runners.in_flight
         worker.runners.lane_runner worker.runners.sample_runner""",

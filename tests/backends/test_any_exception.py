@@ -40,7 +40,7 @@ SOURCES = {
     "flat_map": lambda f: (Dataset.range(LENGTH).flat_map(lambda number: (f(number) for _ in range(2))), {}),
     "cache": lambda f: (each(f).cache(), {}),
     "zip": lambda f: (Dataset.zip(Dataset.range(LENGTH).map(f), Dataset.range(LENGTH)).filter(is_true), {}),
-    "mix": lambda f: (Dataset.mix([each(f), Dataset.range(100, 105)], [1, 1]), {}),
+    "mix": lambda f: (Dataset.mix([each(f), Dataset.range(100, 105)], [1, 1], stop="all"), {}),
     "stream source": lambda f: (Dataset(partial(Counting, f)), {"lanes": 1}),
     "elements": lambda f: (partial(Counting, f), {"lanes": 1}),
     "batches of elements": lambda f: (partial(Counting, f), {"lanes": 1, "batch_size": 2}),

@@ -263,6 +263,8 @@ def test_tables_are_sent_to_other_machines_by_value(path):
     assert again[0].equals(table)
 
 
+# Arrow may start a thread when it maps a file; a fork server cannot fork then.
+@pytest.mark.filterwarnings("ignore:mpqueue. loading the source started threads:RuntimeWarning")
 def test_loader_reads_a_mapped_table(path):
     table = arrow_table(path)
     source = Computed(lambda index: table["text"][index * 2500].as_py() or "none", 20)

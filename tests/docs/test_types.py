@@ -72,9 +72,9 @@ def test_every_example_of_pages_and_docstrings_passes_pyright(tmp_path, shown):
     packages = tmp_path / "only-numpy/lib/python3.11/site-packages"
     packages.mkdir(parents=True)
     (packages / "numpy").symlink_to(pathlib.Path(np.__file__).parent)
-    (tmp_path / "typings").mkdir()
-    # In place of the types that pyright brings along.
-    (tmp_path / "typings/tensorflow.pyi").write_text("def __getattr__(name: str): ...")
+    (tmp_path / "typings/tensorflow").mkdir(parents=True)
+    for module in ("__init__", "data"):  # in place of the types that pyright brings along
+        (tmp_path / f"typings/tensorflow/{module}.pyi").write_text("def __getattr__(name: str): ...")
     settings = _OF_PYRIGHT | {"venvPath": str(tmp_path), "exclude": ["only-numpy", "typings"]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     done = subprocess.run(

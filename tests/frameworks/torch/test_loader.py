@@ -439,7 +439,7 @@ def test_object_that_is_not_a_state_is_rejected():
         lambda state: state.pop("generator"),
         lambda state: state.update(generator="12"),
         lambda state: state.update(base_seed=None),
-        lambda state: state.update(position=3),
+        lambda state: state.update(place=3),
         lambda state: state.update(history=[{"kind": "exclude"}]),
         lambda state: state["place"].pop("epoch"),
         lambda state: state["place"].update(position=-1),
