@@ -11,7 +11,7 @@ import pytest
 from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
-from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, until
+from helpers.ray_cluster import WAIT_S, RandomBatches, agents, hash_of, processes_of_ours, until
 from helpers.wrapped_functions import recorded
 
 import mpqueue
@@ -43,6 +43,13 @@ def expected():
 def agent_of(pid):
     """Return the process of the agent that started a worker."""
     return psutil.Process(pid).parent().parent()
+
+
+def agent_at_work():
+    """Return the process id of the only agent, once its worker runs: the trainer's own worker is at work long before."""
+    until(lambda: [name for _, name in processes_of_ours()].count("mpqueue-worker") == 2, "the start of both workers")
+    (agent,) = agents()
+    return agent
 
 
 # -- Workers
@@ -122,7 +129,7 @@ def test_crashed_agent_costs_no_batch_and_is_restarted(cluster, taken):
     with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
-        (agent,) = agents()
+        agent = agent_at_work()
         psutil.Process(agent).kill()
         arrival.let_go()  # if the agent is restarted already, it starts a second worker, which arrives, too
         with answering(gate):
@@ -264,7 +271,7 @@ def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
     with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
-        (agent,) = agents()
+        agent = agent_at_work()
         stopped(agent)
         # The deadline of this connection alone, and only now: on a busy machine, other agents may be late.
         (of_agent,) = relays
