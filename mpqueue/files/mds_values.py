@@ -21,9 +21,9 @@ Decode = Callable[[bytes], Any]
 SCALARS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 # The type codes in arrays without a type in the encoding.
 _TYPES = {
-    bits + position: f"{kind}{bits}" for bits in (16, 32, 64) for position, kind in enumerate(("uint", "int", "float"))
-}
-_TYPES |= {8: "uint8", 9: "int8"}
+    8: "uint8", 9: "int8", 16: "uint16", 17: "int16", 18: "float16", 32: "uint32", 33: "int32", 34: "float32",
+    64: "uint64", 65: "int64", 66: "float64",
+}  # fmt: skip
 
 
 def size_of(encoding: str) -> int | None:

@@ -22,11 +22,11 @@ _MAX_SHUFFLED = 1 << 18
 
 
 class Part(NamedTuple):
-    """The positions of a request that belong to one group.
+    """The part of a request that belongs to one group.
 
     Attributes:
         group: The number of the group.
-        numbers: The positions of the positions in the request.
+        numbers: Which of the requested positions they are.
         inside: Their elements, counted from the first element of the group's first block.
     """
 

@@ -117,8 +117,8 @@ class Links:
         number = len(self.past)
         self.past.append(link)
         program = list(sys.path), command_line(), working_folder(), hash_seed.chosen_hash_seed(os.environ)
-        place, deadline_s = self._listener.getsockname(), self._options.deadline_s
-        terms = AgentTerms(place, self._token, number, *program, self._spawn, deadline_s)
+        address, deadline_s = self._listener.getsockname(), self._options.deadline_s
+        terms = AgentTerms(address, self._token, number, *program, self._spawn, deadline_s)
         self.by_node[node.id] = link
         try:
             actor, ended = start_agent(node, num_workers, self._options, terms)

@@ -1,9 +1,9 @@
 """Elements of indexed datasets, computed by index, in blocks.
 
-Each node of a tree has a *reader*. It receives the indices ("positions") of a block and requests the elements from the
-readers of its inputs. It requests all of them at once, because a call per sample and stage would cost more than small
-samples do. A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same
-index always returns the same element.
+Each node of a tree has a *reader*. It receives the positions of a block and requests the elements from the readers of
+its inputs. It requests all of them at once, because a call per sample and stage would cost more than small samples do.
+A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same index always
+returns the same element.
 
 A node that several stages read has one reader. Its number in the whole tree depends on the path to it, so a run
 contains the number of stages before the part that is read (`IndexedRun.base`). `ReaderMaker` creates the readers of a

@@ -1,6 +1,6 @@
 """The arithmetic of a mix: which dataset provides the element at each index, and how many of its elements precede it.
 
-All functions are pure. The indices ("positions") of a mix are divided into blocks of a few hundred. Each block has a
+All functions are pure. The positions of a mix are divided into blocks of a few hundred. Each block has a
 *quota* of each dataset and a separate order, which depends on the seed. Quotas depend only on the weights. The number
 of a dataset's elements before an index is therefore a product, for the blocks before, plus a count within one block. It
 is computed for any index without keeping state.

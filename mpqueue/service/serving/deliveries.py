@@ -69,8 +69,8 @@ class Deliveries:
             body, is_pickled = self._specs.bodies[spec]
             peer.teach(spec, body, is_pickled=is_pickled)
         peer.num_bytes += batch.nbytes
-        point = batch.turn, batch.slot.number, batch.epoch, batch.position, batch.header_offset, batch.nbytes
-        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, number, *point))
+        where = batch.turn, batch.slot.number, batch.epoch, batch.position, batch.header_offset, batch.nbytes
+        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, number, *where))
 
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
         error, epoch, position = failure.error, failure.epoch, failure.position

@@ -214,16 +214,16 @@ class Server(Redirected, Fixed):
         plan, world = self._stream.plan, self._rules.mode.num_shares
         latest = max((position for _, position in recovered.pairs()), default=-1)
         # A consumer has one more batch than the journal, if it was attached.
-        point = At(recovered.epoch, (latest // world + 1 + bool(recovered.survivors)) * world, world)
+        begins = At(recovered.epoch, (latest // world + 1 + bool(recovered.survivors)) * world, world)
         # Batches of the epoch are computed again, and an element less would move the others to other batches.
-        if not plan.has_index and (point.batch or recovered.lanes is not None):
-            if plan.ends_by_count and history.with_exclusion(point, added) is not history:
+        if not plan.has_index and (begins.batch or recovered.lanes is not None):
+            if plan.ends_by_count and history.with_exclusion(begins, added) is not history:
                 raise ServiceError(
                     f"the journal {self._journal_path} is in the middle of an endless stream, and cannot leave out "
                     "more samples: pass the same exclude=, or use another journal"
                 )
-            point = At(recovered.epoch + 1, 0, world)
-        return history.with_exclusion(point, added)
+            begins = At(recovered.epoch + 1, 0, world)
+        return history.with_exclusion(begins, added)
 
     def _open_journal(self, recovered: Recovered, undo: contextlib.ExitStack) -> Journal | None:
         if self._journal_path is None:
