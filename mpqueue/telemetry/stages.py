@@ -77,10 +77,11 @@ class BlockedLooks:
     @context_manager
     def at(self, stages: Stages) -> Iterator[None]:
         """Measure the batch that is computed in this context, if it is due."""
-        began, before, own = clock_ns(), None, None
+        began, before, own, num_busy = clock_ns(), None, None, 0
         if self._is_slow and began >= self._looks_at:
             before, self._looks_at = busy_ns(), began + _LOOK_EVERY_NS
-            own = None if self._num_busy is None else thread_busy_ns()
+            if self._num_busy is not None:
+                own, num_busy = thread_busy_ns(), self._num_busy()
         yield
         computed_ns = clock_ns() - began + stages.beside_ns
         self._is_slow = computed_ns >= _SLOW_BATCH_NS
@@ -89,6 +90,8 @@ class BlockedLooks:
         used_ns = (busy_ns() or 0) - before
         if own is not None and self._num_busy is not None:
             own_ns = (thread_busy_ns() or 0) - own
-            used_ns = min(used_ns, own_ns * self._num_busy() + max(0, stages.beside_ns))
+            # At both ends: a thread that ended a moment ago has held the lock as well.
+            num_busy = max(num_busy, self._num_busy())
+            used_ns = min(used_ns, own_ns * num_busy + max(0, stages.beside_ns))
         stages.blocked_ns = max(0, computed_ns - used_ns)
         stages.is_looked_at = True

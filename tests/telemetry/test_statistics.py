@@ -5,6 +5,7 @@ import os
 import random
 import time
 from dataclasses import MISSING, fields
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ import mpqueue
 from mpqueue import Loader, Statistics
 from mpqueue.service.serving.reports import ServedConsumer
 from mpqueue.system.processes.cpus import busy_ns, num_cpus
+from mpqueue.telemetry import stages
 from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
+from mpqueue.telemetry.stages import BlockedLooks, Stages
 from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, EpochStarts, StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -172,17 +175,52 @@ class Computing(Timed):
         return np.full(1000, index)
 
 
-@pytest.mark.measures
-@pytest.mark.skipif(busy_ns() is None, reason="time spent waiting for a CPU is unknown here")
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_waiting_source_is_distinguished_from_computing_source(backend):
-    """Even if more workers than CPUs compute, and on a busy machine."""
+KNOWS_QUEUED = pytest.mark.skipif(busy_ns() is None, reason="time spent waiting for a CPU is unknown here")
 
-    options = {"workers": 2 * num_cpus(), "backend": backend}
-    waiting, computing = (statistics_of(source(80), **options).times for source in (Timed, Computing))
+
+@pytest.mark.measures
+@KNOWS_QUEUED
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_sleeping_source_is_blocked(backend):
+    times = statistics_of(Timed(80), workers=2 * num_cpus(), backend=backend).times
     # Not its share of the time: a sleeping worker waits for a CPU as well, while other programs use all of them.
-    assert waiting.blocked.p50_s > 0.9 * BATCH_S
-    assert computing.blocked.p50_s < 0.5 * computing.compute.p50_s
+    assert times.blocked.p50_s > 0.9 * BATCH_S
+
+
+@pytest.mark.measures
+@KNOWS_QUEUED
+def test_computing_processes_are_not_blocked():
+    """Even if more workers than CPUs compute, and on a busy machine."""
+    times = statistics_of(Computing(80), workers=2 * num_cpus()).times
+    assert times.blocked.p50_s < 0.5 * times.compute.p50_s
+
+
+# Milliseconds that a batch took, that the process was on a CPU, and that its own thread was; the threads that computed
+# when it began and when it ended; and the milliseconds in which it was blocked.
+@pytest.mark.parametrize(
+    ("took", "process", "thread", "busy", "blocked"),
+    [
+        pytest.param(200, 200, 100, (2, 2), 0, id="waits-for-the-other"),
+        pytest.param(200, 200, 100, (2, 1), 0, id="other-ends-first"),
+        pytest.param(200, 200, 100, (1, 2), 0, id="other-begins-later"),
+        pytest.param(200, 200, 10, (1, 1), 190, id="trainer-computes"),
+        pytest.param(200, 200, 10, (2, 2), 180, id="other-computes"),
+        pytest.param(200, 20, 10, (2, 2), 180, id="both-sleep"),
+    ],
+)
+def test_thread_that_waits_for_computing_ones_is_not_blocked(monkeypatch, took, process, thread, busy, blocked):
+    """They hold the interpreter's lock. The kernel does not tell this time from that of other waits."""
+    clocks, num_busy = {"clock_ns": 0, "busy_ns": 0, "thread_busy_ns": 0}, [busy[0]]
+    for name in clocks:
+        monkeypatch.setattr(stages, name, partial(clocks.__getitem__, name))
+    looks = BlockedLooks(partial(num_busy.__getitem__, 0))
+    for _ in range(2):  # after the first slow batch, the next one is measured
+        found, num_busy[0] = Stages(), busy[0]
+        with looks.at(found):
+            for name, ms in zip(clocks, (took, process, thread), strict=True):
+                clocks[name] += ms * 1_000_000
+            num_busy[0] = busy[1]
+    assert found.is_looked_at and found.blocked_ns == blocked * 1_000_000
 
 
 @pytest.mark.parametrize(
