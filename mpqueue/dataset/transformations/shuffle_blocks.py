@@ -10,6 +10,7 @@ blocks. They are read in one of two ways:
 """
 
 import reprlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -112,10 +113,16 @@ class GroupReader(BlockReader):
     """The elements in an order by blocks, of a source that returns whole blocks."""
 
     input: SourceReader
+    _groups: ProcessCache
 
     def __init__(self, node: "BlockShuffleNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._groups: ProcessCache = maker.shared.setdefault(id(node), ProcessCache(1))
+        # One for all threads of a process. If there are several, they share a batch. At the end of a group, the first
+        # that reads the next one must not take the old one away from the others: each end cost up to two readings.
+        made = ProcessCache(1), threading.get_ident()
+        self._groups, first_thread = maker.shared.setdefault(id(node), made)
+        if first_thread != threading.get_ident():
+            self._groups.max_size = max(self._groups.max_size, 2)
         self._latest = _Group(-1, -1, -1, -1)
         self._is_told = False
 
