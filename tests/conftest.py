@@ -76,6 +76,13 @@ def pytest_collection_finish():
     gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Keep the arguments of the test in a new dict: a frozen one would keep them, if an exception refers to its frames."""
+    if isinstance(item, pytest.Function):
+        item.funcargs = {}
+
+
 # Folders with thousands of quick tests that rarely fork or map memory. Their mappings are checked together after the
 # last test.
 _PURE = {"golden", "parsing", "compat", "readers"}

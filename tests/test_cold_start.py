@@ -17,11 +17,13 @@ HEAVY = {
 }  # fmt: skip
 # NumPy before 2.3 loads `numpy.random` itself, and with it most of the others.
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
+# Since Python 3.14, `traceback` imports them, in 6 ms.
+OF_CLASSES = {"copy", "dataclasses"} if sys.version_info < (3, 14) else set()
 IMPORTS = {
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 84, HEAVY | OF_RANDOM | {"json", "socket"}),
     "enqueuer": ("import mpqueue; mpqueue.OrderedEnqueuer", 85, HEAVY | OF_RANDOM | {"json", "socket"}),
     "queue": ("import mpqueue; mpqueue.FIFOQueue", 63, (HEAVY | OF_RANDOM) - {"logging", "random"}),
-    "forkserver": ("import mpqueue.backends.start.fork_server", 76, HEAVY | {"copy", "dataclasses", "json"}),
+    "forkserver": ("import mpqueue.backends.start.fork_server", 76, HEAVY | OF_CLASSES | {"json"}),
 }
 
 # What the two imports of most programs load, in addition to the modules that NumPy loads.
