@@ -28,9 +28,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def with_tensorflow():
-    """Return an interpreter that has imported TensorFlow and forks programs: importing takes most of their time."""
+    """Return an interpreter that has imported TensorFlow and forks programs: importing takes most of their time.
+
+    A program that crashes in TensorFlow prints its stacks.
+    """
     with (
         lean_environ() as environ,
-        Interpreter("tensorflow", "mpqueue.backends.start.launcher", environ=environ) as made,
+        Interpreter("tensorflow", "mpqueue.backends.start.launcher", flags=["-Xfaulthandler"], environ=environ) as made,
     ):
         yield made
