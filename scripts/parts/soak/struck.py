@@ -4,6 +4,7 @@ Each load is an endless generator that yields the number of batches since the la
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import pickle
 import random
@@ -177,6 +178,19 @@ def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[]
             _require(resume(), expected[len(found) :])
     _require(found, expected)
     return len(found)
+
+
+def _unordered(alarms: Alarms) -> Generator[int, None, None]:
+    """Read epochs in the order of their completion."""
+    with mpqueue.Loader(Numbers(), workers=2, max_queue_size=4, ordered=False) as loader:
+        while True:
+            found: list[int] = []
+            batches = _until_done(alarms, iter, loader)
+            with contextlib.suppress(StopIteration):
+                while True:
+                    found += [int(batch[0]) for batch in alarms.call(next, batches)]
+            _require(sorted(found), list(range(_LENGTH)))
+            yield _LENGTH
 
 
 class _Still:
@@ -402,6 +416,7 @@ LOADS: dict[str, Load] = {
     **_of_loaders(),
     **_of_loaders_ahead(),
     **_of_torch(),
+    "batches without order": _unordered,
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "fits with processes": partial(_fits, processes=True),
