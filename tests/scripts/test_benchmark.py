@@ -65,15 +65,6 @@ def test_a_ratio_is_that_of_the_medians_as_shown_even_if_most_rounds_differ():
     assert run.ratio("decode", "imap") is None
 
 
-def test_rates_per_second_of_cpu_time_follow_the_rates_as_a_workload_of_their_own():
-    per_cpu = script("parts.benchmark.workload").PER_CPU
-    figures = {("files tar", "mpqueue"): {"rate": [2.0], per_cpu: [1.0]}, ("tiny", "mpqueue"): {"rate": [3.0]}}
-    rows = script("parts.benchmark.results").Results(figures=figures).rows()
-    expected = [("files tar", 64, "samples/s"), ("tiny", 3, "batches/s")]
-    expected.append(("files tar per CPU second", 32, "samples/CPU s"))
-    assert [(row.workload, row.median, row.unit) for row in rows] == expected
-
-
 def test_one_round_has_no_spread():
     cells = script("parts.benchmark.cells")
     assert cells.spread([5.0]) is None
@@ -86,7 +77,7 @@ def test_the_recorded_run_has_the_usual_workloads_and_the_front_page_names_known
     known, peers = script("parts.benchmark.known").WORKLOADS, script("parts.benchmark.feeds").PEERS
     rates = {name for name, each in known.items() if each.is_usual and each.unit not in ("ms", "MB")}
     recorded = {row["workload"] for row in measured.load()["rows"]}
-    assert {name for name in recorded if "per CPU second" not in name} == rates
+    assert recorded == rates
     assert set(front.QUESTIONS) <= rates
     assert set(front.LOADERS) <= set(peers)
 
@@ -206,7 +197,6 @@ def test_a_run_repeats_what_the_front_page_and_the_lists_of_pages_show():
     cases = {
         ("decode", "torch"): True,
         ("decode", "executor"): False,
-        ("decode", "processes"): False,
         ("tree", "torch"): False,
         ("program requests", "torch"): True,
         ("first batch", "mpqueue"): True,

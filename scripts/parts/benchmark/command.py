@@ -46,7 +46,7 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
     for seconds in CHOICES_S:
-        planned = plan(workloads, only, Setting(num_workers, seconds, options.files_mb))
+        planned = plan(workloads, only, Setting(num_workers, seconds))
         repeated = [one for one in planned if is_important(one)]
         if options.quick:
             planned = repeated

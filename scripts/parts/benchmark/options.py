@@ -22,9 +22,6 @@ def parse(about: str) -> argparse.Namespace:
         "--only", type=_names, metavar="NAME,...", help="libraries to measure (default: all installed ones)"
     )
     parser.add_argument(
-        "--files-mb", type=int, default=64, metavar="MB", help="size of the sets of files (default: 64)"
-    )
-    parser.add_argument(
         "--quick", action="store_true", help="at most ten minutes: only the most important measurements"
     )
     parser.add_argument(
@@ -51,8 +48,6 @@ def parse(about: str) -> argparse.Namespace:
     file = options.json
     if file is not None and (file.is_dir() or not file.parent.is_dir()):  # check before the measurements
         parser.error(f"--json must be a file in an existing folder, got {file}")
-    if options.files_mb < 1:
-        parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options
 
 

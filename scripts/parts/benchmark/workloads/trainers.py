@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from parts.benchmark.floors import WARM_UP_S
+from parts.benchmark.consuming import LONGEST_WARM_UP_S, WARM_UP_S
 
-LONGEST_WARM_UP_S = 2.0
 ENOUGH_BATCHES, LONGEST_S = 100, 10.0  # slow batches are counted for longer
 POLL_S = 0.005
 DEADLOCK_S = 90.0
