@@ -1,16 +1,13 @@
 """The figures of the benchmarks: ``docs/data/benchmarks.json``, a complete run, and the tables of pages with them.
 
-A table starts after a comment that names `FRONT`, `RATES`, `STARTS` or `MACHINE`::
-
-    <!-- drawn from benchmarks.json: rates -->
+The tables and lists are `FRONT`, `RATES`, `STARTS` and `MACHINE`.
 """
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from parts import drawn
 from parts.benchmark.cells import OURS, ratio
 from parts.machine import ROOT
 from parts.pictures import front_page
@@ -20,18 +17,12 @@ PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "README.md")
 FRONT, RATES, STARTS, MACHINE = "front page", "rates", "starts and memory", "the machine"
 COLUMNS = ("workload", "mpqueue", "best other", "loader", "mpqueue / best")
 _WORDS = ("", "workload", "loader", front_page.HEADER[-1])  # columns of text; the others contain figures
-_DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
+SOURCE = "drawn from benchmarks.json"
 
 
 def load() -> dict[str, Any]:
     """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and notes."""
     return json.loads(DATA.read_text("utf-8"))
-
-
-def save(run: dict[str, Any]) -> None:
-    """Write the run, one line per row."""
-    text = json.dumps(run, indent=1, ensure_ascii=False)
-    DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
 
 
 def run_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -85,15 +76,9 @@ def _figure(row: dict[str, Any]) -> str:
     return f"{row['rate']:,}{spread}"
 
 
-def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rules = ["---" if column in _WORDS else "---:" for column in columns]
-    rows = [f"| {' | '.join(cells)} |\n" for cells in lines]
-    return f"| {' | '.join(columns)} |\n|{'|'.join(rules)}|\n{''.join(rows)}"
-
-
 def with_current_tables(page: str, run: dict[str, Any]) -> str:
     """Return the page with its tables and lists updated from the data."""
-    return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
+    return drawn.redrawn(page, SOURCE, lambda name: _drawn(name, run))
 
 
 def _drawn(name: str, run: dict[str, Any]) -> str:
@@ -102,14 +87,5 @@ def _drawn(name: str, run: dict[str, Any]) -> str:
         return "".join(f"- {line}\n" for line in run["notes"] if line.startswith(chosen))
     if name == MACHINE:
         return f"- {run['machine']}\n- {run['workers']} workers, {run['rounds']} rounds\n"
-    return _table(*{FRONT: front_page.lines, RATES: rates}[name](run))
-
-
-def names_of(page: str) -> list[str]:
-    """Return the names of the tables on a page."""
-    return [found["name"] for found in _DRAWN.finditer(page)]
-
-
-def results_from(file: Path) -> dict[str, Any]:
-    """Return the output of a benchmark."""
-    return json.loads(file.read_text("utf-8"))
+    columns, lines = {FRONT: front_page.lines, RATES: rates}[name](run)
+    return drawn.table(columns, lines, [column for column in columns if column not in _WORDS])
