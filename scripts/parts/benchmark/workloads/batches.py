@@ -22,17 +22,15 @@ class Batches(Workload):
     Attributes:
         make: Creates the source.
         ahead: Number of batches to compute ahead; larger for small ones, so that a wake-up delivers many.
-        is_small: Whether a batch takes microseconds.
     """
 
     make: Callable[[], Any]
     ahead: int = 10
-    is_small: bool = False
 
     @property
     def names(self) -> Collection[str]:
-        """The peers that fit."""
-        return [name for name, peer in PEERS.items() if peer.feed and (self.is_small or not peer.is_for_small)]
+        """The peers that load batches of any source."""
+        return [name for name, peer in PEERS.items() if peer.feed]
 
     def is_installed(self, name: str) -> bool:
         """Return whether a peer can be measured."""
@@ -77,7 +75,7 @@ def _copies(shape: tuple[int, ...], dtype: type, ahead: int, *, in_place: bool) 
 _SMALL = (32, 64, 64, 3), np.uint8, 32
 _IMAGE, _LARGE = ((32, 224, 224, 3), np.float32, 10), ((128, 224, 224, 3), np.float32, 4)
 WORKLOADS = {
-    "tiny": Batches("(32, 16) float32 and labels", make=_tiny, ahead=256, is_small=True),
+    "tiny": Batches("(32, 16) float32 and labels", make=_tiny, ahead=256),
     "small": _copies(*_SMALL, in_place=False),
     "small in place": _copies(*_SMALL, in_place=True),
     "image": _copies(*_IMAGE, in_place=False),
@@ -92,6 +90,6 @@ WORKLOADS = {
         make=TokenRows,
         ahead=32,
     ),
-    "strings": Batches("32 strings of varying length", make=Strings, ahead=64, is_small=True),
-    "tree": Batches("a dict of 12 arrays", make=Tree, ahead=64, is_small=True),
+    "strings": Batches("32 strings of varying length", make=Strings, ahead=64),
+    "tree": Batches("a dict of 12 arrays", make=Tree, ahead=64),
 }
