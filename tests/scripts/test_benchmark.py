@@ -84,7 +84,7 @@ def test_the_recorded_run_has_the_usual_workloads_and_the_front_page_names_known
 
 
 def test_the_workloads_of_a_first_word_are_requested_together():
-    named = script("parts.benchmark.command")._named
+    named = script("parts.benchmark.command").named
     assert named(["tiny", "balance"]) == ["tiny", "balance ranks", "balance training"]
     with pytest.raises(SystemExit, match="'fil' is not a workload"):
         named(["fil"])

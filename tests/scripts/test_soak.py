@@ -31,7 +31,7 @@ def test_a_wrong_a_missing_and_a_repeated_batch_are_deviations(wrong):
     one = rounds.Round(3)
     one.is_stream, one.length, one.ordered, one.kills_one_in, one.leaves_early = True, 5, True, 1 << 60, 0.0
     with pytest.raises(rounds.Deviation):
-        one._epoch(batches, 0)
+        one.epoch(batches, 0)
 
 
 def test_a_batch_lost_between_signals_is_a_deviation(monkeypatch):
@@ -39,7 +39,7 @@ def test_a_batch_lost_between_signals_is_a_deviation(monkeypatch):
 
     def lists(alarms):
         while True:
-            yield struck._read(alarms, [[0], [1], [3], [4]], [[0], [1], [2], [3], [4]])
+            yield struck.read_epoch(alarms, [[0], [1], [3], [4]], [[0], [1], [2], [3], [4]])
 
     monkeypatch.setattr(interrupts, "LOADS", {"lists": lists})
     with pytest.raises(part("rounds").Deviation, match="lists, interrupted by signals"):

@@ -156,7 +156,7 @@ def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -
     return found[0]
 
 
-def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
+def read_epoch(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
     """Read an epoch; return the number of its batches.
 
     Args:
@@ -237,7 +237,7 @@ def _loader(
         mpqueue.Loader(source(), seed=_SEED, max_queue_size=4, **common, **options) as loader,
     ):
         while True:
-            yield _read(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
+            yield read_epoch(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
 
 
 def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
@@ -318,7 +318,7 @@ def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, Non
         name = str(Path(folder) / "interrupts")
         with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
             while True:
-                yield _read(alarms, consumer, expected)
+                yield read_epoch(alarms, consumer, expected)
 
 
 def _attachments(alarms: Alarms) -> Generator[int, None, None]:
@@ -331,7 +331,7 @@ def _attachments(alarms: Alarms) -> Generator[int, None, None]:
             while True:
                 for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
                     try:
-                        yield _read(alarms, consumer, expected)
+                        yield read_epoch(alarms, consumer, expected)
                     finally:
                         _until_done(alarms, consumer.close)
 
