@@ -9,7 +9,7 @@ import importlib.util
 import pickle
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -384,20 +384,12 @@ _SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
-def _of_loaders() -> dict[str, Load]:
+def _of_loaders(name: str, of_sources: Iterable[str], **common: Any) -> dict[str, Load]:
     return {
-        f"{source}, {backend}": partial(_loader, source=make, common=common, **options)
-        for source, (make, common) in _SOURCES.items()
-        for backend, options in _BACKENDS.items()
-    }
-
-
-def _of_loaders_ahead() -> dict[str, Load]:
-    return {
-        f"{source} ahead, {backend}": partial(_loader, epochs=TakenAhead, source=make, common=common, **options)
-        for source, (make, common) in _SOURCES.items()
-        for backend, options in _BACKENDS.items()
-        if source in _TAKEN_AHEAD
+        f"{source}{name}, {backend}": partial(_loader, source=make, common=options, **common, **of_backend)
+        for source, (make, options) in _SOURCES.items()
+        for backend, of_backend in _BACKENDS.items()
+        if source in of_sources
     }
 
 
@@ -413,8 +405,8 @@ def _of_torch() -> dict[str, Load]:
 
 
 LOADS: dict[str, Load] = {
-    **_of_loaders(),
-    **_of_loaders_ahead(),
+    **_of_loaders("", _SOURCES),
+    **_of_loaders(" ahead", _TAKEN_AHEAD, epochs=TakenAhead),
     **_of_torch(),
     "batches without order": _unordered,
     "an enqueuer of processes": partial(_enqueuer, processes=True),

@@ -40,8 +40,7 @@ def ours(num_workers: int) -> Iterator[Iterator[Any]]:
         yield iter(loader)
 
 
-@contextlib.contextmanager
-def grains(num_workers: int) -> Iterator[Iterator[Any]]:
+def grains(num_workers: int) -> AbstractContextManager[Iterator[Any]]:
     """Use Grain's `IterDataset` with stages in worker processes."""
     import grain
     from absl import flags
@@ -52,10 +51,7 @@ def grains(num_workers: int) -> Iterator[Iterator[Any]]:
     shuffled = grain.experimental.WindowShuffleIterDataset(kept, window_size=BUFFER, seed=SEED)
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=AHEAD // num_workers)
     batches: Any = iter(shuffled.batch(BATCH).mp_prefetch(workers))
-    try:
-        yield batches
-    finally:
-        batches.close()
+    return contextlib.closing(batches)
 
 
 @contextlib.contextmanager
