@@ -317,7 +317,8 @@ CONTENTS = [name for name in FILES if "lock" not in name]
 
 
 @pytest.mark.parametrize("made", CONTENTS, indirect=True)
-def test_damaged_file_yields_right_values_or_a_clear_error(made):
+def test_damaged_file_yields_right_values_or_a_clear_error(made, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # the machine does not crash here, and it takes half of the time
     thing, path = made
     whole, num_wrong = path.read_bytes(), 0
     positions = range(len(whole))
