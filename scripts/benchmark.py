@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure the delivery of batches to a training loop by mpqueue and its peers, and the limits of the machine.
+"""Measure the delivery of batches to a training loop by mpqueue and its peers.
 
     python3 scripts/benchmark.py                    all measurements, at most half an hour
     python3 scripts/benchmark.py --quick            only the figures of the front page, at most ten minutes

@@ -381,26 +381,32 @@ def _constants(node):
 # Functions that catch every exception and raise none, by the reason why they take no interrupt for an error.
 KEEP_EVERY_EXCEPTION = {
     "it runs in another thread, where no handler of a signal runs": {
-        "service.serving.loop.Loop.run", "service.stream.stream.Stream._open",
-        "service.stream.stream.Stream.take", "tf1.coordination.members.Ending._wait", "tf1.queues.hub.Hub._fail",
-        "worker.concurrency.async_iterators._drive", "worker.concurrency.event_loop._serve", "worker.concurrency.helper_threads.HelperCall.compute",
-        "backends.threads._Computation.compute", "backends.threads._Computation.initialise",
-        "backends.threads.ThreadBackend._take",
+        "backends.threads": ("_Computation.compute", "_Computation.initialise", "ThreadBackend._take"),
+        "service.serving.loop": ("Loop.run",),
+        "service.stream.stream": ("Stream._open", "Stream.take"),
+        "tf1.coordination.members": ("Ending._wait",),
+        "tf1.queues.hub": ("Hub._fail",),
+        "worker.concurrency.async_iterators": ("_drive",),
+        "worker.concurrency.event_loop": ("_serve",),
+        "worker.concurrency.helper_threads": ("HelperCall.compute",),
     },
     "it runs in a worker, a fork server, or a process that ends": {
-        "system.processes.child_process._call", "worker.main._Worker._batch_ahead", "worker.main.run_and_exit",
-        "backends.start.fork_server._ForkServer._take_source", "backends.start.fork_server.main", "backends.start.fork_server.spawned",
+        "backends.start.fork_server": ("_ForkServer._take_source", "main", "spawned"),
+        "system.processes.child_process": ("_call",),
+        "worker.main": ("_Worker._batch_ahead", "run_and_exit"),
     },
     "signals are deferred": {
-        "system.user_code.exception_texts.text_of", "system.user_code.exception_texts.traceback_text_of", "tf1.coordinator._call",
-        "worker.failures._pickle_of", "worker.failures._pickle_of_kind",
+        "system.user_code.exception_texts": ("text_of", "traceback_text_of"),
+        "tf1.coordinator": ("_call",),
+        "worker.failures": ("_pickle_of", "_pickle_of_kind"),
     },
     "the exception is raised afterwards": {
-        "engine.async_batches._take", "system.signals.deferred._replace", "system.signals.deferred.allow_signals",
-        "system.signals.deferred.restore", "tf1.coordinator.Coordinator.stop_on_exception",
-        "backends.waiting_consumers.WaitingConsumers.sleep",
+        "backends.waiting_consumers": ("WaitingConsumers.sleep",),
+        "engine.async_batches": ("_take",),
+        "system.signals.deferred": ("_replace", "allow_signals", "restore"),
+        "tf1.coordinator": ("Coordinator.stop_on_exception",),
     },
-}  # fmt: skip
+}
 _ASKS = {"is_interrupt", "ends_iterator", "unreadable"}  # the other ones ask the first one
 
 
@@ -428,7 +434,8 @@ def test_a_clause_for_every_exception_raises_or_asks_for_interrupts():
     found = {
         keeper for name, module in PACKAGE.items() for keeper in _keepers(module.tree, name.removeprefix("mpqueue."))
     }
-    assert found == set().union(*KEEP_EVERY_EXCEPTION.values())
+    of_modules = [each for modules in KEEP_EVERY_EXCEPTION.values() for each in modules.items()]
+    assert found == {f"{module}.{function}" for module, functions in of_modules for function in functions}
 
 
 def test_only_files_catch_expected_errors_unless_a_handler_raised_them():

@@ -6,6 +6,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     children.py      child processes that must not outlive their parent
     own_venv.py      restarts a program with the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
+    drawn.py         tables of pages that are drawn from stored data
     resumed.py       logs of programs that are killed and resumed, and what they lose or repeat
     checks.py        the checks of ``scripts/test``, several at a time
     photographs/     small JPEG files of real photographs, and batches of them

@@ -4,7 +4,7 @@ Without ``--all``, only the tests that need no framework run, except those marke
 ``--all``, the types, all tests and a minute of the soak run. Tests marked ``measures`` compare times or sizes. They run
 at the end, alone.
 
-Each folder of tests runs in a separate process, so imports of one folder (frameworks with threads and hooks, Ray) do
+Most folders of tests run in separate processes, so imports of one folder (frameworks with threads and hooks, Ray) do
 not affect forks in another. Tests often wait for processes, so twice as many checks run at a time as there are CPUs.
 The longest checks start first, so that none of them runs alone at the end.
 
@@ -38,11 +38,15 @@ from parts.machine import ROOT, SCRIPTS, num_cpus
 _LONGEST_FIRST = (
     "backends", "cluster", "docs", "dataset", "golden", "service", "scripts", "frameworks/keras", "tf1/compat",
     "loader", "frameworks", "system", "frameworks/torch", "samples", "tf1/queues", "model", "files", "memory",
-    "telemetry",
+    "tf1/coordination", "telemetry", "engine",
 )  # fmt: skip
 # Their folders run in separate processes, because the imports of one framework affect the others.
 _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
-
+# Short folders that import no framework. One process imports pytest, NumPy and the package for all of them.
+_TOGETHER = (
+    ("tf1/coordination", "tf1/images", "tf1/parsing", "tf1/readers", "tf1/train"),
+    ("engine", "plan", "transport", "values"),
+)
 
 LIMIT_S = 1800  # the longest check takes 330 s on two busy CPUs, and 1,500 s next to eight busy loops
 _STACKS_S = 10  # for a process that is aborted to print its stacks
@@ -157,6 +161,9 @@ def _folders_of(tests: Path) -> dict[str, list[str]]:
         elif any(path.rglob("test_*.py")):
             found[path.name] = [f"tests/{path.name}"]
     top = sorted(f"tests/{path.name}" for path in tests.glob("test_*.py"))
+    for first, *others in _TOGETHER:
+        if first in found:
+            found[first] += [path for name in others for path in found.pop(name, ())]
     return found | ({"": top} if top else {})
 
 

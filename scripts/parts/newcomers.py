@@ -135,14 +135,12 @@ def this_host() -> Host:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """Create a folder that every user can read, and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="mpqueue-newcomer-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="mpqueue-newcomer-") as name:
+        folder = Path(name)
         folder.chmod(0o755)
         (folder / "home").mkdir()
         (folder / _LONG).mkdir()
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _host_with(interpreter: Interpreter, host: Host, folder: Path) -> Host:

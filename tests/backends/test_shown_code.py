@@ -6,7 +6,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from helpers.computed_source import Computed
@@ -66,10 +65,10 @@ except KeyError:
 
 
 def test_stacks_of_a_hanging_worker_show_the_file_of_a_closure():
-    seconds = 1000
+    signals = {signal.SIGUSR1}  # nothing sends it
 
     def hang(index):
-        time.sleep(seconds)
+        signal.sigwait(signals)
 
     with pytest.raises(BatchTimeout) as raised:
         one_epoch(Computed(hang, 1), workers=1, batch_timeout=1.0, restarts=0)

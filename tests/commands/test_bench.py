@@ -1,14 +1,15 @@
 """``mpqueue bench``: the search for the number of workers, the advice, and the command with a real source."""
 
-import asyncio
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.commands import status_at_exit
+from helpers.coroutines import give_way
 from helpers.slow_sources import Slow
 
 import mpqueue
@@ -240,7 +241,7 @@ class Awaited(Counted):
     """The same with a coroutine for each batch."""
 
     async def __getitem__(self, index):
-        await asyncio.sleep(0.001)
+        await give_way()
         return np.full(8, index)
 
 
@@ -341,8 +342,7 @@ def test_options_of_a_loader_are_those_of_serve_and_apply_to_each_setting(bench,
     ]
     assert json.loads(Path("timeline.json").read_text("utf-8"))
     served, benched = (
-        {option for action in parser()._actions for option in action.option_strings}
-        for parser in (serve.make_parser, bench_command._make_parser)
+        set(re.findall(r"(?<=  )--[\w-]+", command.make_parser().format_help())) for command in (serve, bench_command)
     )
     servers = {"--name", "--mode", "--slow", "--grace-s", "--lease-timeout", "--journal", "--allow-uids", "--exclude"}
     assert served - benched == servers

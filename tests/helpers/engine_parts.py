@@ -11,6 +11,16 @@ def pipeline_of(frontend):
     return session_of(frontend).pipeline
 
 
+def pipeline_of_torch(loader):
+    """Return the pipeline of a running loader of torch."""
+    return loader._iterator.loader_workers.pipeline
+
+
+def begin_pass(enqueuer):
+    """Begin the next pass of an enqueuer for Keras before the current one has ended."""
+    enqueuer._begin()
+
+
 def work_items_of(frontend):
     """Return the batches that are computed, or being computed, and not returned, by number."""
     return pipeline_of(frontend).ledger.work_items

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def _raise(error):
 
 def _signal(number):
     os.kill(os.getpid(), number)
-    time.sleep(3600)  # only reached after SIGSTOP: other signals to the own process are delivered before this line
+    threading.Event().wait()  # only reached after SIGSTOP: other signals to the own process are delivered before this line
 
 
 def _stop_and_continue():

@@ -3,6 +3,8 @@
 import contextlib
 import signal
 
+from mpqueue.system.signals import deferred
+
 
 @contextlib.contextmanager
 def handling(handler, *numbers):
@@ -13,6 +15,13 @@ def handling(handler, *numbers):
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def leave_handler_of_a_block(*numbers):
+    """Install the handler that defers signals, as if a block had gone without restoring the current ones."""
+    deferred._handlers.update({number: signal.getsignal(number) for number in numbers})
+    for number in numbers:
+        signal.signal(number, deferred._note)
 
 
 def raising(error):

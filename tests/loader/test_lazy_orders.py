@@ -265,7 +265,7 @@ def test_numbers_mapped_from_a_file_for_reading_are_no_order(tmp_path, view):
 def test_checksum_of_an_array_depends_on_its_elements_and_not_on_their_order(dtype, monkeypatch):
     monkeypatch.setattr(shuffle_detection, "_CHUNK", 7)
     numbers = np.arange(100, dtype=dtype) - dtype(20 if dtype != np.uint8 else 0)
-    mark_of = shuffle_detection._mark_of_elements
+    mark_of = shuffle_detection.mark_of_elements
     checksum = mark_of(numbers)
     assert checksum == mark_of(np.random.default_rng(0).permutation(numbers))
     assert checksum != mark_of(numbers + dtype(1))

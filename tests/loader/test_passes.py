@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
+from helpers.engine_parts import begin_pass
 from helpers.gates import Gate, pass_gate
 
 import mpqueue
@@ -85,7 +86,7 @@ def test_busy_worker_receives_all_later_states(ballast_bytes):
         held = gate.arrival()
         for state in (1, 2):
             source.state, source.ballast = state, np.full(ballast_bytes, state, np.uint8)
-            enqueuer._begin()  # the worker computes item 2 of the first pass, and does not read messages yet
+            begin_pass(enqueuer)  # the worker computes item 2 of the first pass, and does not read messages yet
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]

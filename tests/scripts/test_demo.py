@@ -14,7 +14,7 @@ from helpers.script_modules import SCRIPTS
 SMALL_DEMO = """
 compare.compare = lambda *_: {"no workers": 1.0}
 model = runpy.run_module("parts.demo.train_numpy", run_name="__main__")["model"]
-print(hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest())
+print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.weights)).hexdigest())
 """
 # The last line has the losses and accuracies with and without the service, and the number of computed batches.
 SMALL_SERVICE = """

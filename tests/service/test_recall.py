@@ -18,6 +18,7 @@ import pytest
 from helpers import sweeps
 from helpers.consumer_processes import Indices, firsts
 from helpers.service_simulation import rules_of
+from helpers.waits import until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -56,21 +57,31 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
 
 
 KILLED = """
-import json, os, signal, time, mpqueue
+import json, os, signal, sys, mpqueue
 batches = iter(mpqueue.attach("s", timeout=60))
 taken = [next(batches)]
-time.sleep(0.2)  # until many offers have arrived
+sys.stdin.read()  # until many batches are assigned to it
 taken += [next(batches) for _ in range(7)]
 print(json.dumps([int(batch[0]) for batch in taken]), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def _behind(server, pid):
+    return next((one.behind for one in server.statistics().consumers if one.pid == pid), 0)
+
+
 def test_batches_of_killed_consumer_with_many_offers_go_to_others_once():
-    with mpqueue.Server("s", Indices(100), workers=1, max_queue_size=32), mpqueue.attach("s", timeout=60) as other:
-        killed = subprocess.run([sys.executable, "-c", KILLED], check=False, stdout=subprocess.PIPE, timeout=60)
+    command = [sys.executable, "-c", KILLED]
+    with (
+        mpqueue.Server("s", Indices(100), workers=1, max_queue_size=32) as server,
+        mpqueue.attach("s", timeout=60) as other,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed,
+    ):
+        until(lambda: _behind(server, killed.pid) >= 8, "few batches were assigned to it")
+        printed, _ = killed.communicate(timeout=60)
         assert killed.returncode == -signal.SIGKILL
-        taken, rest = json.loads(killed.stdout), [int(batch[0]) for batch in other]
+        taken, rest = json.loads(printed), [int(batch[0]) for batch in other]
         # It had not requested another batch after the last one.
         assert sorted([*taken[:-1], *rest]) == list(range(100))
 

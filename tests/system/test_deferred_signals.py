@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from helpers.repeated_signals import Repeated, Repeating
-from helpers.signal_handlers import handling
+from helpers.signal_handlers import handling, leave_handler_of_a_block
 from helpers.wrapped_functions import wrap
 
 from mpqueue.system.signals import deferred
@@ -92,9 +92,7 @@ def test_handler_runs_though_it_has_raised_at_each_step_of_a_block(num_raised):
 
 
 def test_signal_restores_the_handlers_of_a_block_that_has_gone(handled):
-    deferred._handlers.update({number: signal.getsignal(number) for number in STRUCK})
-    for number in STRUCK:
-        signal.signal(number, deferred._note)
+    leave_handler_of_a_block(*STRUCK)
     signal.raise_signal(STRUCK[0])
     assert handled == [STRUCK[0]]
     signal.raise_signal(STRUCK[1])

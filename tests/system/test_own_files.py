@@ -298,9 +298,9 @@ def test_file_that_is_replaced_while_it_is_opened_is_read(tmp_path, monkeypatch)
 # Damaged contents
 
 
-def damages(whole):
-    """Yield damaged versions of a file: each byte with a flipped bit, truncated, overwritten, extended."""
-    for position in range(len(whole)):
+def damages(whole, positions):
+    """Yield damaged versions of a file: with a flipped bit at each position, truncated, overwritten, extended."""
+    for position in positions:
         yield whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :]
     draws = random.Random(len(whole))
     for _ in range(40):
@@ -317,13 +317,14 @@ CONTENTS = [name for name in FILES if "lock" not in name]
 
 
 @pytest.mark.parametrize("made", CONTENTS, indirect=True)
-def test_damaged_file_yields_right_values_or_a_clear_error(made):
+def test_damaged_file_yields_right_values_or_a_clear_error(made, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # the machine does not crash here, and it takes half of the time
     thing, path = made
     whole, num_wrong = path.read_bytes(), 0
-    pieces = list(damages(whole))[:: step_of(1)]
+    positions = range(len(whole))
     if len(whole) > 3000:  # a download, which is read slowly; each byte has its turn in all other files
-        pieces = random.Random(0).sample(pieces, min(300, len(pieces)))
-    for damaged in pieces:
+        positions = random.Random(0).sample(positions, 60)
+    for damaged in list(damages(whole, positions))[:: step_of(1)]:
         path.write_bytes(damaged)
         try:
             found = thing.read()

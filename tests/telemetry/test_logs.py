@@ -117,6 +117,19 @@ def test_pages_and_sections_in_messages_exist():
         assert "".join(section) in sections
 
 
+@pytest.fixture
+def read_metadata_with(monkeypatch):
+    """Return a function that replaces `importlib.metadata.metadata`. The address is read again, here and afterwards."""
+
+    def replace(function):
+        monkeypatch.setattr(importlib.metadata, "metadata", function)
+        address.cache_clear()
+
+    address = log._address
+    yield replace
+    address.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("urls", "suffix"),
     [
@@ -125,26 +138,18 @@ def test_pages_and_sections_in_messages_exist():
         (["Homepage, https://example.org/home", "Source, https://example.org/code"], " (https://example.org/code)"),
     ],
 )
-def test_messages_name_the_source_address_of_the_metadata_if_there_is_one(urls, suffix, monkeypatch):
+def test_messages_name_the_source_address_of_the_metadata_if_there_is_one(urls, suffix, read_metadata_with):
     metadata = email.message.Message()
     for url in urls:
         metadata["Project-URL"] = url
-    monkeypatch.setattr(importlib.metadata, "metadata", lambda name: metadata)
-    log._address.cache_clear()
-    try:
-        assert log.documented("Limits") == f'"Limits" in the documentation{suffix}'
-        assert log.documented("Limits", "Memory") == f'"Limits", Memory, in the documentation{suffix}'
-    finally:
-        log._address.cache_clear()
+    read_metadata_with(lambda name: metadata)
+    assert log.documented("Limits") == f'"Limits" in the documentation{suffix}'
+    assert log.documented("Limits", "Memory") == f'"Limits", Memory, in the documentation{suffix}'
 
 
-def test_messages_have_no_address_without_an_installed_package(monkeypatch):
+def test_messages_have_no_address_without_an_installed_package(read_metadata_with):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "metadata", missing)
-    log._address.cache_clear()
-    try:
-        assert log.documented("Limits") == '"Limits" in the documentation'
-    finally:
-        log._address.cache_clear()
+    read_metadata_with(missing)
+    assert log.documented("Limits") == '"Limits" in the documentation'

@@ -25,7 +25,7 @@ exit status: 0; 1: the source has failed"""
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the result, and return the exit status."""
-    parser = _make_parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if (options.world is None) != (options.cost is None):
         parser.error("--world and --cost are needed together: the number of ranks, and the cost of each sample")
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     return _run(parser, source, options)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
     parser = frame.make_parser(
         "bench",
         "Measure how fast your own source can be loaded, by how many workers, and recommend options.",

@@ -77,7 +77,7 @@ class ShuffleDetector:
             self._bound = {name: mark for name, mark in checksums.items() if self._before.get(name) != mark}
         self.is_over = is_kept or not self._bound
         kept = (name for name, mark in self._bound.items() if checksums.get(name) == mark)
-        return {name: OrderFingerprint(checksums[name], _mark_of_elements(orders[name]), is_kept) for name in kept}
+        return {name: OrderFingerprint(checksums[name], mark_of_elements(orders[name]), is_kept) for name in kept}
 
 
 def _orders_in(source: Any) -> dict[str, Any]:
@@ -115,7 +115,8 @@ def _mark(value: Any) -> int:
     return zlib.crc32(repr((len(value), _first_of(value))).encode())
 
 
-def _mark_of_elements(value: Any) -> int:
+def mark_of_elements(value: Any) -> int:
+    """Return a checksum of the elements of an order that does not depend on their order."""
     if isinstance(value, np.ndarray):
         chunks = np.split(value, range(_CHUNK, len(value), _CHUNK))
         return sum(map(_sum_of_checksums, chunks)) >> 32 & 0xFFFFFFFF

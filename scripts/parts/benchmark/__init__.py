@@ -5,8 +5,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     cells.py                    the statistic of all tables: medians, spreads and ratios of rates as shown
     library.py workload.py      a library with its package, and a workload with its libraries
     in_flight.py sizes.py       for peers without them: a limit of the batches ahead, endless epochs, sizes of batches
-    shared_slots.py             shared memory that single processes write into
-    floors.py                   limits of the machine: copies in memory, and producers without a consumer
     footprint.py                CPU time and memory of this process and its descendants
     consuming.py                the consumer's view of a feed: its rate and its costs
     workloads/sources.py        endless sources of batches

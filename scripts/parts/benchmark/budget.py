@@ -52,7 +52,3 @@ class Budget:
     def needed_s(self, measurements: Iterable[Measurement]) -> float:
         """Return the seconds that measurements need."""
         return sum(self._took.get(one, one.expected_s()) for one in measurements)
-
-    def took(self) -> dict[str, float]:
-        """Return the seconds of the last run of each measurement."""
-        return {f"{one.workload}: {one.name}": round(spent, 2) for one, spent in self._took.items()}

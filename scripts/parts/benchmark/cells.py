@@ -7,7 +7,7 @@ ratios of rounds would differ: rounds of a busy machine can have a median ratio 
 import statistics
 from collections.abc import Sequence
 
-OURS, ON_ONE_CORE = "mpqueue", " on one core"
+OURS = "mpqueue"
 
 
 def cell(rate: float) -> float:
@@ -28,8 +28,3 @@ def spread(rates: Sequence[float]) -> float | None:
 def ratio(ours: float, theirs: float) -> float:
     """Return the ratio of two rates as shown."""
     return round(ours / theirs, 2)
-
-
-def compared_with(name: str, ours: str = OURS) -> str:
-    """Return the name of mpqueue's row for the ratio of a row: rates on one core are compared with each other."""
-    return OURS + ON_ONE_CORE if name.endswith(ON_ONE_CORE) else ours

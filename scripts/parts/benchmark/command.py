@@ -42,11 +42,11 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files(), token_file()  # create the files before the time starts
     only = options.only or ()
     _require_known(only, {name for each in WORKLOADS.values() for name in each.names}, "library")
-    workloads = _named(options.workloads) or [name for name, each in WORKLOADS.items() if each.is_usual]
+    workloads = named(options.workloads) or [name for name, each in WORKLOADS.items() if each.is_usual]
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
     for seconds in CHOICES_S:
-        planned = plan(workloads, only, Setting(num_workers, seconds, options.files_mb))
+        planned = plan(workloads, only, Setting(num_workers, seconds))
         repeated = [one for one in planned if is_important(one)]
         if options.quick:
             planned = repeated
@@ -93,7 +93,7 @@ def _require_known(names: Iterable[str], known: Iterable[str], kind: str) -> Non
             raise SystemExit(f"benchmark.py: {name!r} is not a {kind}; expected one of {', '.join(known)}")
 
 
-def _named(names: list[str] | None) -> list[str]:
+def named(names: list[str] | None) -> list[str]:
     """Return the workloads of these names. A first word, such as "files", names several."""
     groups = {name: [each for each in WORKLOADS if each.startswith(f"{name} ")] for name in names or ()}
     _require_known(names or (), [*WORKLOADS, *(name for name, members in groups.items() if members)], "workload")

@@ -40,7 +40,7 @@ class Stacked:
     """
 
     def __init__(self, known: Any) -> None:
-        self.source, self.batch_size, self.collate = known.make(), known.batch_size, known.collate or _stack
+        self.source, self.batch_size, self.collate = known.make(), known.batch_size, known.collate or stack
 
     def __len__(self) -> int:
         return len(self.source) // self.batch_size
@@ -49,7 +49,8 @@ class Stacked:
         return self.collate([self.source[index * self.batch_size + number] for number in range(self.batch_size)])
 
 
-def _stack(samples: list[Any]) -> Any:
+def stack(samples: list[Any]) -> Any:
+    """Return one array of the samples, or a tuple of one for each of their columns."""
     if isinstance(samples[0], tuple):
         return tuple(np.array(column) for column in zip(*samples, strict=True))
     return np.stack(samples)

@@ -6,12 +6,10 @@ from parts.benchmark.workload import Workload
 
 _FAMILIES = (
     "batches",
-    "imports",
     "first_batch",
     "memory",
     "samples",
     "queues",
-    "records",
     "tf1",
     "service",
     "ray_nodes",

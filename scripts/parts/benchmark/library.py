@@ -60,9 +60,7 @@ class Peer(Library):
         module: The module to import first.
         settings: The best settings, for readers of ``--list``.
         samples: A `SampleFeed`; None if the peer cannot load samples.
-        is_for_small: Whether the peer is only measured with small batches.
     """
 
     settings: str = ""
     samples: SampleFeed | None = None
-    is_for_small: bool = False

@@ -11,7 +11,7 @@ def parse(about: str) -> argparse.Namespace:
         epilog="--list names workloads and libraries. In the clone (with pip 25.1 or newer), "
         "`python3 -m pip install . --group peers` installs the peers.",
     )
-    parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
+    parser.add_argument("--workers", type=_count, help="worker processes (default: one per CPU)")
     parser.add_argument(
         "--workloads",
         type=_names,
@@ -22,15 +22,12 @@ def parse(about: str) -> argparse.Namespace:
         "--only", type=_names, metavar="NAME,...", help="libraries to measure (default: all installed ones)"
     )
     parser.add_argument(
-        "--files-mb", type=int, default=64, metavar="MB", help="size of the sets of files (default: 64)"
-    )
-    parser.add_argument(
         "--quick", action="store_true", help="at most ten minutes: only the most important measurements"
     )
     parser.add_argument(
-        "--rounds", type=int, help="number of complete rounds without a time limit (default: at most 3)"
+        "--rounds", type=_count, help="number of complete rounds without a time limit (default: at most 3)"
     )
-    parser.add_argument("--minutes", type=float, help="time limit (default: 30; with --quick 10)")
+    parser.add_argument("--minutes", type=_minutes, help="time limit (default: 30; with --quick 10)")
     parser.add_argument(
         "--list", action="store_true", help="list the workloads and libraries, and whether they are installed"
     )
@@ -42,18 +39,22 @@ def parse(about: str) -> argparse.Namespace:
     )
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; for child processes of this program
     options = parser.parse_args()
-    if options.workers is not None and options.workers < 1:
-        parser.error(f"--workers must be at least 1, got {options.workers}")
-    if options.rounds is not None and options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, got {options.rounds}")
-    if options.minutes is not None and not options.minutes > 0:
-        parser.error(f"--minutes must be above 0, got {options.minutes:g}")
     file = options.json
     if file is not None and (file.is_dir() or not file.parent.is_dir()):  # check before the measurements
         parser.error(f"--json must be a file in an existing folder, got {file}")
-    if options.files_mb < 1:
-        parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return float(text)
 
 
 def _names(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from parts.benchmark import costs
 from parts.benchmark.cells import OURS
 from parts.benchmark.known import WORKLOADS
 from parts.benchmark.results import Results
-from parts.benchmark.workload import PER_CPU, RATE
+from parts.benchmark.workload import RATE
 
 
 def as_text(results: Results) -> str:
@@ -22,7 +22,7 @@ def as_text(results: Results) -> str:
     lines, last = [machine()], None
     for row in results.rows():
         if row.workload != last:
-            lines += ["", f"{row.workload}: {WORKLOADS[row.workload.removesuffix(PER_CPU)].about}"]
+            lines += ["", f"{row.workload}: {WORKLOADS[row.workload].about}"]
             last = row.workload
         ratio = results.ratio(row.workload, row.name)
         relative = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
@@ -35,7 +35,7 @@ def _notes(results: Results) -> Iterator[str]:
     """Yield a line for each figure that is neither a rate nor a cost, and for each missing measurement."""
     for (workload, name), found in results.figures.items():
         for figure, values in found.items() if costs.FIRST not in found else ():
-            if figure not in (RATE, PER_CPU):
+            if figure != RATE:
                 what = ", ".join(filter(None, [workload, name if name != OURS else "", figure]))
                 median, unit = statistics.median(values), "" if RATE in found else WORKLOADS[workload].unit
                 yield f"{what}: {_short(median)} {unit}".rstrip() + f" ({_short(min(values))} to {_short(max(values))})"
@@ -59,7 +59,7 @@ def as_json(results: Results) -> str:
     rates = [row._asdict() | {"spread": row.spread} for row in results.rows()]
     figures = [{"workload": workload, "name": name} | found for (workload, name), found in results.figures.items()]
     document = {"machine": machine(), "workers": results.num_workers, "rates": rates, "figures": figures}
-    document |= {"took_s": results.took_s, "left_out": results.left_out, "notes": list(_notes(results))}
+    document |= {"left_out": results.left_out, "notes": list(_notes(results))}
     document |= {"failed": [[*key, why] for key, why in results.failed.items()]}
     document |= {"cost_heads": costs.HEADS, "cost_rows": list(costs.rows(results))}
     return json.dumps(document, indent=1)

@@ -1,7 +1,6 @@
 """All measurements in interleaved rounds, so that fluctuations of the machine affect all libraries."""
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Callable, Collection
 from functools import partial
@@ -99,7 +98,7 @@ def measure(
                 gathered.left_out += [f"{one.workload}: {one.name}" for one in ended.left_out]
             break
         gathered = playing
-    return dataclasses.replace(gathered, took_s=budget.took())
+    return gathered
 
 
 def _play(planned: list[Measurement], gathered: Results, report: Callable[[str], None], budget: Budget) -> None:

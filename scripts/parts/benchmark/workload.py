@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from parts.benchmark.library import Library
 
-RATE, PER_CPU = "rate", " per CPU second"
-# By name. `RATE` has batches per second, and `PER_CPU` batches per second of CPU time.
+RATE = "rate"
+# By name. `RATE` has batches per second.
 Figures = dict[str, list[float]]
 
 
@@ -17,12 +17,10 @@ class Setting(NamedTuple):
     Attributes:
         num_workers: Number of workers.
         seconds: Duration of counting.
-        megabytes: Size of a set of files.
     """
 
     num_workers: int
     seconds: float
-    megabytes: int = 64
 
 
 @dataclasses.dataclass(frozen=True)

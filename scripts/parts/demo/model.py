@@ -16,19 +16,22 @@ class PatchClassifier:
         num_classes: Number of classes.
         num_features: Number of features of a patch.
         rate: Adam's step size.
+
+    Attributes:
+        weights: The matrices and biases of the features and of the softmax.
     """
 
     def __init__(self, num_classes: int, num_features: int = 128, rate: float = 2e-3) -> None:
         rng = np.random.default_rng(0)
         self._rate, self._num_steps = rate, 0
-        self._weights = [
+        self.weights = [
             self._random(rng, PATCH * PATCH * 3, num_features),
             np.zeros(num_features, np.float32),
             self._random(rng, 2 * num_features, num_classes),
             np.zeros(num_classes, np.float32),
         ]
-        self._means = [np.zeros_like(weight) for weight in self._weights]
-        self._squares = [np.zeros_like(weight) for weight in self._weights]
+        self._means = [np.zeros_like(weight) for weight in self.weights]
+        self._squares = [np.zeros_like(weight) for weight in self.weights]
 
     @staticmethod
     def _random(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -48,7 +51,7 @@ class PatchClassifier:
         return float(loss)
 
     def _forward(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        kernel, kernel_bias, head, head_bias = self._weights
+        kernel, kernel_bias, head, head_bias = self.weights
         patches = _patches(images[:, ::STEP, ::STEP])
         features = np.maximum(patches @ kernel + kernel_bias, 0)
         pooled = np.concatenate([features.mean(1), features.max(1)], 1)
@@ -60,7 +63,7 @@ class PatchClassifier:
         self, patches: np.ndarray, features: np.ndarray, pooled: np.ndarray, errors: np.ndarray
     ) -> list[np.ndarray]:
         num_images, num_patches, num_features = features.shape
-        of_mean, of_max = np.split(errors @ self._weights[2].T, 2, axis=1)
+        of_mean, of_max = np.split(errors @ self.weights[2].T, 2, axis=1)
         of_features = np.repeat(of_mean[:, None] / num_patches, num_patches, axis=1)
         winners = np.arange(num_images)[:, None], features.argmax(1), np.arange(num_features)
         of_features[winners] += of_max
@@ -70,7 +73,7 @@ class PatchClassifier:
 
     def _descend(self, gradients: list[np.ndarray]) -> None:
         self._num_steps += 1
-        for weight, gradient, mean, square in zip(self._weights, gradients, self._means, self._squares, strict=True):
+        for weight, gradient, mean, square in zip(self.weights, gradients, self._means, self._squares, strict=True):
             mean[:] += 0.1 * (gradient - mean)
             square[:] += 0.001 * (gradient * gradient - square)
             step = mean / (1 - 0.9**self._num_steps)

@@ -4,8 +4,8 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
         return self.num_images / (self.ended - self.began)
 
 
-# Opens the batches in the process of the training. Each `for` loop is an epoch.
+# Opens the batches in the process of the training; pickled. Each `for` loop is an epoch.
 Feed = Callable[[], AbstractContextManager[Any]]
 
 
@@ -60,34 +60,8 @@ def train(feed: Feed, learning_rate: float, epochs: int) -> Trained:
 
 @contextlib.contextmanager
 def sweep(feed: Feed, learning_rates: tuple[float, ...], epochs: int) -> Iterator[Callable[[], list[Trained]]]:
-    """Fork a process for each learning rate; yield a function that waits for all of them.
-
-    Raises:
-        RuntimeError: Raised by the function if a training has failed.
-    """
-    context, ends, processes = multiprocessing.get_context("fork"), [], []
-    for learning_rate in learning_rates:
-        end, other = context.Pipe()
-        process = context.Process(target=_train, args=(feed, learning_rate, epochs, other))
-        process.start()
-        other.close()
-        ends.append(end)
-        processes.append(process)
-
-    def wait() -> list[Trained]:
-        try:
-            return [Trained(*end.recv()) for end in ends]
-        except EOFError:
-            raise RuntimeError("a training has failed; its traceback is printed above") from None
-
-    try:
-        yield wait
-    finally:
-        for process, end in zip(processes, ends, strict=True):
-            process.terminate()
-            process.join()
-            end.close()
-
-
-def _train(feed: Feed, learning_rate: float, epochs: int, end: Connection) -> None:
-    end.send(tuple(train(feed, learning_rate, epochs)))
+    """Fork a process for each learning rate; yield a function that waits for all of them, and raises their errors."""
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(len(learning_rates), fork) as pool:
+        trainings = [pool.submit(train, feed, learning_rate, epochs) for learning_rate in learning_rates]
+        yield lambda: [training.result() for training in trainings]

@@ -60,7 +60,7 @@ def train(loader: mpqueue.Loader, held_out: Photos, epochs: int, at_half: Callab
         elapsed_s = time.perf_counter() - began - first_s
         nodes = loader.statistics().nodes
     right = [model.predict(images) == labels for images, labels in map(held_out.__getitem__, range(len(held_out)))]
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest()
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.weights)).hexdigest()
     return Trained(num_images / elapsed_s, first_s, float(np.mean(right)), digest, nodes)
 
 

@@ -5,6 +5,7 @@ The server and the loaders have the same seed, so a model gets the same batches 
 
 import os
 import tempfile
+from functools import partial
 
 from threadpoolctl import threadpool_limits
 
@@ -42,7 +43,7 @@ with tempfile.TemporaryDirectory(prefix="mpqueue-") as folder:
         name, source, mode="broadcast", world=num_trainers, workers=chosen.workers, shuffle=True, seed=chosen.seed
     )
     # The trainers are forked before the server starts its threads, and wait for the server.
-    with sweep(lambda: mpqueue.attach(name, timeout=ATTACH_S), LEARNING_RATES, chosen.epochs) as wait, server:
+    with sweep(partial(mpqueue.attach, name, timeout=ATTACH_S), LEARNING_RATES, chosen.epochs) as wait, server:
         served = wait()
         num_computed = server.statistics().batches
 together = report(f"one server with {chosen.workers} workers, three trainers", served)
@@ -50,7 +51,7 @@ print(f"the server computed {num_computed} batches; each trainer took {len(sourc
 
 own_workers = max(1, chosen.workers // num_trainers)
 with sweep(
-    lambda: mpqueue.Loader(source, workers=own_workers, shuffle=True, seed=chosen.seed), LEARNING_RATES, chosen.epochs
+    partial(mpqueue.Loader, source, workers=own_workers, shuffle=True, seed=chosen.seed), LEARNING_RATES, chosen.epochs
 ) as wait:
     alone = wait()
 apart = report(f"three trainers, each with a separate loader with {own_workers} workers", alone)

@@ -23,9 +23,6 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.model or options.mutants is not None:
         return 0 if _modelled(options) else 1
-    if options.draw:
-        _draw()
-        return 0
     rows, exact = [], True
     for name in options.only or ENTRIES:
         entry = ENTRIES[name]
@@ -40,7 +37,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
                 table.save(rows[-1:])
     print(table.drawn(table.RESUMES, rows))
     if options.write:
-        _draw()
+        table.PAGE.write_text(table.with_current_tables(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
     return 0 if exact else 1
 
 
@@ -67,10 +64,6 @@ def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[
     return found
 
 
-def _draw() -> None:
-    table.PAGE.write_text(table.with_current_tables(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
-
-
 def _report(line: str) -> None:
     print(line, flush=True)
 
@@ -85,7 +78,6 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
     parser.add_argument("--write", action="store_true", help="write docs/data/gauntlet.json, and its table")
-    parser.add_argument("--draw", action="store_true", help="draw the table of docs/internals/benchmarks.md")
     return parser.parse_args(arguments)
 
 

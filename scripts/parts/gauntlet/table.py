@@ -1,15 +1,10 @@
-"""The results of a gauntlet in ``docs/data/gauntlet.json``, and the table in ``docs/internals/benchmarks.md``.
-
-A table starts after a comment, and ends with an empty line::
-
-    <!-- drawn from gauntlet.json: resumes -->
-"""
+"""The results of a gauntlet in ``docs/data/gauntlet.json``, and the table in ``docs/internals/benchmarks.md``."""
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from parts.drawn import redrawn, table
 from parts.gauntlet.peers import ENTRIES
 from parts.gauntlet.scenarios import CHANGES, Outcome
 from parts.machine import ROOT
@@ -17,7 +12,7 @@ from parts.machine import ROOT
 DATA = ROOT / "docs" / "data" / "gauntlet.json"
 PAGE = ROOT / "docs" / "internals" / "benchmarks.md"
 BATCHES, ROWS, RESUMES, VERSIONS = "batches", "packed rows", "resumes", "versions"
-_DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -->\n)(?:.+\n)*")
+SOURCE = "drawn from gauntlet.json"
 
 
 def row_of(name: str, variant: str, version: str, outcomes: dict[str, Outcome]) -> dict[str, Any]:
@@ -54,17 +49,15 @@ def save(rows: Iterable[dict[str, Any]]) -> None:
 
 def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
     """Return the page with its tables updated from the rows."""
-    return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
+    return redrawn(page, SOURCE, lambda name: drawn(name, rows))
 
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
     """Return the table or the list of a name."""
     if name == VERSIONS:
         return "- " + ", ".join(sorted({row["version"] for row in rows})) + "\n"
-    lines = [["loader", *CHANGES]]
-    lines += [[_who(row), *(_cell(row["cells"].get(change)) for change in CHANGES)] for row in rows]
-    head, *others = [f"| {' | '.join(line)} |\n" for line in lines]
-    return f"{head}|{'|'.join('---' for _ in lines[0])}|\n{''.join(others)}"
+    lines = ([_who(row), *(_cell(row["cells"].get(change)) for change in CHANGES)] for row in rows)
+    return table(["loader", *CHANGES], lines)
 
 
 def _who(row: dict[str, Any]) -> str:

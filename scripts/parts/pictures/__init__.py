@@ -6,7 +6,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     front_page.py              the table of the front page
     measured.py                the figures of the benchmarks, and their tables
     bars.py                    rates of mpqueue and its peers
-    rewind.py                  the loss of a training that was repaired
     balance_tables.py          the work of ranks, with and without a balance
     command.py                 writes all of them
 

@@ -1,17 +1,15 @@
 """The work of ranks: ``docs/data/balance.json``, a run of the workloads of a balance, its tables and its picture.
 
-A table starts after a comment that names one of `TABLES`, or `MACHINE` or `TRAINED`::
-
-    <!-- drawn from balance.json: work -->
+The tables and lists are `TABLES`, `MACHINE` and `TRAINED`.
 """
 
 import json
 import re
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parts import drawn
 from parts.machine import ROOT
 from parts.pictures import bars
 from parts.pictures.svg import Picture
@@ -25,7 +23,7 @@ _WORK = ("plain", "DistributedSampler", "length-grouped", "greedy", *_BALANCES, 
 _COLUMNS = ("plain", "length-grouped", "Balance(steps=1)", "Balance(group=128)", "lower bound")
 _SHOWN = ("log-normal, tokens, 8 ranks", "log-normal, tokens, 64 ranks")
 _SHOWN += ("log-normal, tokens, 1,024 ranks", "heavy tail, tokens, 8 ranks")
-_DRAWN = re.compile(r"(?P<head><!-- drawn from balance.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
+SOURCE = "drawn from balance.json"
 
 
 def load() -> dict[str, Any]:
@@ -42,9 +40,7 @@ def save(results: Path) -> None:
         if row["workload"] == "balance ranks"
     }
     trained = {row["name"]: [round(row["median"]), row["spread"]] for row in found["rates"]}
-    run = {"machine": found["machine"], "ranks": ranks, "training": trained}
-    text = json.dumps(run, indent=1)
-    DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
+    drawn.store(DATA, {"machine": found["machine"], "ranks": ranks, "training": trained})
 
 
 def draw() -> Picture:
@@ -65,7 +61,7 @@ def _short(name: str) -> str:
 def with_current_tables(page: str) -> str:
     """Return the page with its tables updated from the data."""
     run = load()
-    return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
+    return drawn.redrawn(page, SOURCE, lambda name: _drawn(name, run))
 
 
 def _drawn(name: str, run: dict[str, Any]) -> str:
@@ -73,15 +69,10 @@ def _drawn(name: str, run: dict[str, Any]) -> str:
         return f"- {run['machine']}\n"
     if name == TRAINED:
         rates = [(name, f"{rate:,} tokens/s", _around(spread)) for name, (rate, spread) in run["training"].items()]
-        return _table(["setting", "rate", "spread"], rates)
+        return drawn.table(["setting", "rate", "spread"], rates, ("rate", "spread"))
     lines = [[way, *(f"{run['ranks'][way][column]:.3f}" for column in _COLUMNS)] for way in _SHOWN]
-    return _table(["lengths, cost, ranks", *_COLUMNS], lines)
+    return drawn.table(["lengths, cost, ranks", *_COLUMNS], lines, _COLUMNS)
 
 
 def _around(spread: float | None) -> str:
     return "one round" if spread is None else f"±{spread:.0%}"
-
-
-def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [f"| {' | '.join(cells)} |\n" for cells in [columns, ["---", *["---:"] * (len(columns) - 1)], *lines]]
-    return "".join(rows)

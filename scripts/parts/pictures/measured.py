@@ -1,38 +1,28 @@
 """The figures of the benchmarks: ``docs/data/benchmarks.json``, a complete run, and the tables of pages with them.
 
-A table starts after a comment that names `FRONT`, `RATES`, `STARTS` or `MACHINE`::
-
-    <!-- drawn from benchmarks.json: rates -->
+The tables and lists are `FRONT`, `RATES`, `STARTS` and `MACHINE`.
 """
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from parts.benchmark.cells import ON_ONE_CORE, OURS, compared_with, ratio
+from parts import drawn
+from parts.benchmark.cells import OURS, ratio
 from parts.machine import ROOT
 from parts.pictures import front_page
 
 DATA = ROOT / "docs" / "data" / "benchmarks.json"
 PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "README.md")
-FLOORS = ("memcpy", "processes", "slots", "shared writes")
 FRONT, RATES, STARTS, MACHINE = "front page", "rates", "starts and memory", "the machine"
 COLUMNS = ("workload", "mpqueue", "best other", "loader", "mpqueue / best")
 _WORDS = ("", "workload", "loader", front_page.HEADER[-1])  # columns of text; the others contain figures
-_DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
+SOURCE = "drawn from benchmarks.json"
 
 
 def load() -> dict[str, Any]:
-    """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and results for the targets."""
+    """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and notes."""
     return json.loads(DATA.read_text("utf-8"))
-
-
-def save(run: dict[str, Any]) -> None:
-    """Write the run, one line per row."""
-    text = json.dumps(run, indent=1, ensure_ascii=False)
-    DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
 
 
 def run_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +37,7 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
     run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
     costs = [["workload", "loader", *results["cost_heads"]]]
     costs += [[workload, name, *cells] for workload, name, cells in results["cost_rows"]]
-    return run | {"rows": rows, "costs": costs, "wanted": results["notes"]}
+    return run | {"rows": rows, "costs": costs, "notes": results["notes"]}
 
 
 def workloads_of(run: dict[str, Any]) -> list[str]:
@@ -58,15 +48,12 @@ def workloads_of(run: dict[str, Any]) -> list[str]:
 def best_other(workload: str, run: dict[str, Any]) -> dict[str, Any] | None:
     """Return the row with the highest rate that another loader reached in a workload, or None.
 
-    The limits of the machine and a loop without workers are not loaders. Rates on one core are not compared.
+    A loop without workers is not a loader.
     """
     others = [
         row
         for row in run["rows"]
-        if row["workload"] == workload
-        and not row["name"].startswith(OURS)
-        and not row["name"].endswith(ON_ONE_CORE)
-        and row["name"] not in (*FLOORS, "no workers")
+        if row["workload"] == workload and not row["name"].startswith(OURS) and row["name"] != "no workers"
     ]
     return max(others, key=lambda row: row["rate"], default=None)
 
@@ -77,7 +64,7 @@ def rates(run: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
     for workload in workloads_of(run):
         own = next((row for row in run["rows"] if (row["workload"], row["name"]) == (workload, OURS)), None)
         other = best_other(workload, run)
-        if own is not None and other is not None and "per CPU second" not in workload:
+        if own is not None and other is not None:
             relative = ratio(own["rate"], other["rate"])
             shown = f"{relative:.2f}" if relative < 100 else f"{relative:.0f}"
             lines.append([workload, f"{_figure(own)} {own['unit']}", _figure(other), other["name"], shown])
@@ -89,43 +76,16 @@ def _figure(row: dict[str, Any]) -> str:
     return f"{row['rate']:,}{spread}"
 
 
-def rate_of(workload: str, name: str, run: dict[str, Any]) -> float | None:
-    """Return a rate of the run, or None if it was not measured."""
-    found = (row["rate"] for row in run["rows"] if (row["workload"], row["name"]) == (workload, name))
-    return next(found, None)
-
-
-def ratio_of(row: dict[str, Any], run: dict[str, Any], ours: str = OURS) -> float | None:
-    """Return mpqueue's rate divided by a row's rate, or None if mpqueue was not measured."""
-    own = rate_of(row["workload"], compared_with(row["name"], ours), run)
-    return None if own is None else ratio(own, row["rate"])
-
-
-def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rules = ["---" if column in _WORDS else "---:" for column in columns]
-    rows = [f"| {' | '.join(cells)} |\n" for cells in lines]
-    return f"| {' | '.join(columns)} |\n|{'|'.join(rules)}|\n{''.join(rows)}"
-
-
 def with_current_tables(page: str, run: dict[str, Any]) -> str:
     """Return the page with its tables and lists updated from the data."""
-    return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
+    return drawn.redrawn(page, SOURCE, lambda name: _drawn(name, run))
 
 
 def _drawn(name: str, run: dict[str, Any]) -> str:
     if name == STARTS:
         chosen = ("first batch, ", "memory beyond ")
-        return "".join(f"- {line.partition(', target')[0]}\n" for line in run["wanted"] if line.startswith(chosen))
+        return "".join(f"- {line}\n" for line in run["notes"] if line.startswith(chosen))
     if name == MACHINE:
         return f"- {run['machine']}\n- {run['workers']} workers, {run['rounds']} rounds\n"
-    return _table(*{FRONT: front_page.lines, RATES: rates}[name](run))
-
-
-def names_of(page: str) -> list[str]:
-    """Return the names of the tables on a page."""
-    return [found["name"] for found in _DRAWN.finditer(page)]
-
-
-def results_from(file: Path) -> dict[str, Any]:
-    """Return the output of a benchmark."""
-    return json.loads(file.read_text("utf-8"))
+    columns, lines = {FRONT: front_page.lines, RATES: rates}[name](run)
+    return drawn.table(columns, lines, [column for column in columns if column not in _WORDS])

@@ -88,7 +88,7 @@ class Round:
             try:
                 with Loader(self._source(folder), **self.options) as loader:
                     for epoch in range(self.num_epochs):
-                        self._epoch(loader, epoch)
+                        self.epoch(loader, epoch)
                 self._check_kept(0)  # views outlive their loader
             except Exception as error:
                 raise Deviation(f"seed {self.seed}, {self.options}: {type(error).__name__}: {error}") from error
@@ -108,7 +108,12 @@ class Round:
         )
         return self.source
 
-    def _epoch(self, loader: Loader, epoch: int) -> None:
+    def epoch(self, loader: Loader, epoch: int) -> None:
+        """Read an epoch.
+
+        Raises:
+            Deviation: A batch was wrong, missing or repeated.
+        """
         expected = self._expected()
         try:
             while self._read(loader, expected):

@@ -4,11 +4,12 @@ Each load is an endless generator that yields the number of batches since the la
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import pickle
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -
     return found[0]
 
 
-def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
+def read_epoch(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
     """Read an epoch; return the number of its batches.
 
     Args:
@@ -177,6 +178,19 @@ def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[]
             _require(resume(), expected[len(found) :])
     _require(found, expected)
     return len(found)
+
+
+def _unordered(alarms: Alarms) -> Generator[int, None, None]:
+    """Read epochs in the order of their completion."""
+    with mpqueue.Loader(Numbers(), workers=2, max_queue_size=4, ordered=False) as loader:
+        while True:
+            found: list[int] = []
+            batches = _until_done(alarms, iter, loader)
+            with contextlib.suppress(StopIteration):
+                while True:
+                    found += [int(batch[0]) for batch in alarms.call(next, batches)]
+            _require(sorted(found), list(range(_LENGTH)))
+            yield _LENGTH
 
 
 class _Still:
@@ -223,7 +237,7 @@ def _loader(
         mpqueue.Loader(source(), seed=_SEED, max_queue_size=4, **common, **options) as loader,
     ):
         while True:
-            yield _read(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
+            yield read_epoch(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
 
 
 def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
@@ -304,7 +318,7 @@ def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, Non
         name = str(Path(folder) / "interrupts")
         with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
             while True:
-                yield _read(alarms, consumer, expected)
+                yield read_epoch(alarms, consumer, expected)
 
 
 def _attachments(alarms: Alarms) -> Generator[int, None, None]:
@@ -317,7 +331,7 @@ def _attachments(alarms: Alarms) -> Generator[int, None, None]:
             while True:
                 for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
                     try:
-                        yield _read(alarms, consumer, expected)
+                        yield read_epoch(alarms, consumer, expected)
                     finally:
                         _until_done(alarms, consumer.close)
 
@@ -370,20 +384,12 @@ _SOURCES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
-def _of_loaders() -> dict[str, Load]:
+def _of_loaders(name: str, of_sources: Iterable[str], **common: Any) -> dict[str, Load]:
     return {
-        f"{source}, {backend}": partial(_loader, source=make, common=common, **options)
-        for source, (make, common) in _SOURCES.items()
-        for backend, options in _BACKENDS.items()
-    }
-
-
-def _of_loaders_ahead() -> dict[str, Load]:
-    return {
-        f"{source} ahead, {backend}": partial(_loader, epochs=TakenAhead, source=make, common=common, **options)
-        for source, (make, common) in _SOURCES.items()
-        for backend, options in _BACKENDS.items()
-        if source in _TAKEN_AHEAD
+        f"{source}{name}, {backend}": partial(_loader, source=make, common=options, **common, **of_backend)
+        for source, (make, options) in _SOURCES.items()
+        for backend, of_backend in _BACKENDS.items()
+        if source in of_sources
     }
 
 
@@ -399,9 +405,10 @@ def _of_torch() -> dict[str, Load]:
 
 
 LOADS: dict[str, Load] = {
-    **_of_loaders(),
-    **_of_loaders_ahead(),
+    **_of_loaders("", _SOURCES),
+    **_of_loaders(" ahead", _TAKEN_AHEAD, epochs=TakenAhead),
     **_of_torch(),
+    "batches without order": _unordered,
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "fits with processes": partial(_fits, processes=True),

@@ -33,7 +33,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             ]
         for entry, feed, job in jobs:
             told, plans, exact = job.result()
-            rows.append(table.row_of(entry, feed, table.PINNED if options.pinned else table.NEWEST, told, plans))
+            rows.append(table.row_of(entry, feed, told, plans))
             if feed == "mpqueue" and entry.exact:
                 judged[entry.name] = exact
             if options.write:  # save each result at once, because the whole takes long
@@ -90,7 +90,6 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     )
     parser.add_argument("--jobs", type=int, default=1, help="number of programs that run at the same time (default: 1)")
     parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="loaders to run with (default: both)")
-    parser.add_argument("--pinned", action="store_true", help="store the results as those of parts/trainers/pinned.txt")
     parser.add_argument("--write", action="store_true", help="write docs/data/trainers.json, and its tables")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)

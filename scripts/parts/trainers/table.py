@@ -1,15 +1,10 @@
-"""Results of the runs in ``docs/data/trainers.json``, and their tables in ``docs/guides/exact-resume.md``.
-
-A table starts after a comment, and ends with an empty line::
-
-    <!-- drawn by scripts/trainers: runs -->
-"""
+"""Results of the runs in ``docs/data/trainers.json``, and their tables in ``docs/guides/exact-resume.md``."""
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from parts.drawn import redrawn, table
 from parts.machine import ROOT
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.known import KNOWN
@@ -17,24 +12,21 @@ from parts.trainers.known import KNOWN
 DATA = ROOT / "docs" / "data" / "trainers.json"
 PAGE = ROOT / "docs" / "guides" / "exact-resume.md"
 RUNS, VERSIONS, DIFFERENCES = "runs", "versions", "differences"
-NEWEST, PINNED = "newest", "pinned"
-_COLUMNS = {"its own": ("own", NEWEST), "mpqueue": ("mpqueue", NEWEST), "mpqueue, pinned versions": ("mpqueue", PINNED)}
-_SHOWN = ("its own", "mpqueue")  # the page has the newest versions only
-_DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->\n)(?:.+\n)*")
+_COLUMNS = {"its own": "own", "mpqueue": "mpqueue"}
+SOURCE = "drawn by scripts/trainers"
 
 
-def row_of(entry: Entry, feed: str, versions: str, verdict: str, plans: int) -> dict[str, Any]:
+def row_of(entry: Entry, feed: str, verdict: str, plans: int) -> dict[str, Any]:
     """Return the stored result of the runs of one program.
 
     Args:
         entry: The variant of the program.
         feed: Its loader.
-        versions: `NEWEST` or `PINNED`.
         verdict: The worst verdict.
         plans: Number of plans of kills.
     """
-    found = sorted(entry.versions())
-    return {"name": entry.name, "fed by": feed, "set": versions, "versions": found, "told": verdict, "plans": plans}
+    versions = sorted(entry.versions())
+    return {"name": entry.name, "fed by": feed, "versions": versions, "told": verdict, "plans": plans}
 
 
 def load() -> list[dict[str, Any]]:
@@ -43,9 +35,9 @@ def load() -> list[dict[str, Any]]:
 
 
 def save(rows: Iterable[dict[str, Any]]) -> None:
-    """Store rows, replacing earlier ones of the same program, loader and set of versions; update the page."""
-    kept = {(row["name"], row["fed by"], row["set"]): row for row in (*load(), *rows)}
-    order = [(name, *column) for name in ENTRIES for column in _COLUMNS.values()]
+    """Store rows, replacing earlier ones of the same program and loader; update the page."""
+    kept = {(row["name"], row["fed by"]): row for row in (*load(), *rows)}
+    order = [(name, feed) for name in ENTRIES for feed in _COLUMNS.values()]
     rows_in_order = [kept[key] for key in order if key in kept]
     DATA.write_text(json.dumps(rows_in_order, indent=1) + "\n", "utf-8")
     PAGE.write_text(with_current_tables(PAGE.read_text("utf-8"), rows_in_order), "utf-8")
@@ -53,7 +45,7 @@ def save(rows: Iterable[dict[str, Any]]) -> None:
 
 def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
     """Return the page with its tables updated from the rows."""
-    return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
+    return redrawn(page, SOURCE, lambda name: drawn(name, rows))
 
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
@@ -61,15 +53,11 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
     if name == DIFFERENCES:
         return "".join(f"- {known.describe(about)}\n" for known in KNOWN)
     if name == VERSIONS:
-        found = sorted({each for row in rows if row["set"] == NEWEST for each in row["versions"]})
+        found = sorted({each for row in rows for each in row["versions"]})
         return f"- {', '.join(found)}\n"
-    cells = {(row["name"], row["fed by"], row["set"]): _cell(row) for row in rows}
-    lines = [["A program", *_SHOWN], ["---"] * (1 + len(_SHOWN))]
-    for key in ENTRIES:
-        found = [cells.get((key, *_COLUMNS[column]), "") for column in _SHOWN]
-        if any(found):
-            lines.append([about(key), *found])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    cells = {(row["name"], row["fed by"]): _cell(row) for row in rows}
+    found = {key: [cells.get((key, feed), "") for feed in _COLUMNS.values()] for key in ENTRIES}
+    return table(["A program", *_COLUMNS], [[about(key), *line] for key, line in found.items() if any(line)])
 
 
 def about(name: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.engine_parts import pipeline_of_torch
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
 from helpers.numbered_batches import iter_after
@@ -301,7 +302,7 @@ def test_pass_that_was_left_counts_for_a_worker_that_starts_late(kind, monkeypat
         options = WAYS["two workers"] | {"worker_init_fn": partial(late, gate.address)}
         loader = DataLoader(kind(), batch_size=None, **options)
         assert next(iter(loader)) == 0
-        arrival, backend = gate.arrival(), loader._iterator.loader_workers.pipeline.backend
+        arrival, backend = gate.arrival(), pipeline_of_torch(loader).backend
         wait, is_held = backend.wait, [True]
 
         def wait_after_release(*args):

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
-from parts.benchmark.in_flight import BatchSamples, epochs, only
+from parts.benchmark.in_flight import BatchSamples, epochs, only, stack
 from parts.benchmark.library import Peer
 
 
@@ -21,7 +19,7 @@ def batches(source: Any, num_workers: int, ahead: int) -> AbstractContextManager
 def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
     """Use samples; if the workload has no collate function, arrays are stacked, as its documentation recommends."""
     workers = num_workers * known.at_once
-    return _running(known.make(), known.batch_size, workers, known.ahead, known.collate or _stacked)
+    return _running(known.make(), known.batch_size, workers, known.ahead, known.collate or stack)
 
 
 def _running(
@@ -35,12 +33,6 @@ def _running(
     atexit.register(_leave)
     options = {"num_workers": num_workers, "prefetch_depth": ahead, "collate_fn": collate}
     return epochs(PyDataloader(Adapted(source), batch_size, **options))
-
-
-def _stacked(samples: list[Any]) -> Any:
-    if isinstance(samples[0], tuple):
-        return tuple(map(np.stack, zip(*samples, strict=True)))
-    return np.stack(samples)
 
 
 def _leave() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from parts.benchmark.in_flight import Endless
 from parts.benchmark.library import Peer
-from parts.benchmark.peers.standard import producers
 from parts.benchmark.sizes import largest_bytes
+from parts.children import forks
 
 FOREVER_S = 1e6
 AT_ONCE = 100  # maximum number of batches per read
@@ -21,7 +21,7 @@ def faster_fifo_queue(source: Any, num_workers: int, ahead: int) -> Iterator[Ite
 
     room = ahead * largest_bytes(source)
     queue = faster_fifo.Queue(max_size_bytes=room, loads=None, dumps=None)
-    with producers(_put, [(source, first, num_workers, queue) for first in range(num_workers)]):
+    with forks(_put, [(source, first, num_workers, queue) for first in range(num_workers)]):
         yield _taken(queue)
 
 

@@ -1,15 +1,14 @@
 """Grain: spawned worker processes that compute every n-th batch."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from parts.benchmark.in_flight import Endless, stacked
 from parts.benchmark.library import Peer
 
 
-@contextmanager
-def grain_processes(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
+def grain_processes(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
     """Use ``mp_prefetch``. In each worker, one thread computes while a second one transfers batches."""
     import grain
     from absl import flags
@@ -19,11 +18,7 @@ def grain_processes(source: Any, num_workers: int, ahead: int) -> Iterator[Itera
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )
     options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=max(1, ahead // num_workers))
-    batches = iter(dataset.mp_prefetch(options))
-    try:
-        yield batches
-    finally:
-        batches.close()
+    return closing(iter(dataset.mp_prefetch(options)))
 
 
 PEERS = {

@@ -1,4 +1,4 @@
-"""The work of simulated ranks: (max / mean) of their costs in a step, and the padding of their batches.
+"""The work of simulated ranks: (max / mean) of their costs in a step.
 
 Samples of a data set with a long tail of lengths are divided by `mpqueue.Balance` and by the usual methods. No data is
 loaded: ranks are rows of arrays. A *division* has the samples of each batch in a row; the batches of a step follow each
@@ -7,7 +7,6 @@ other, one for each rank.
 
 import heapq
 import itertools
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -28,10 +27,7 @@ MEGABATCH = 50 * BATCH
 PLAIN, SAMPLER, GROUPED, GREEDY = "plain", "DistributedSampler", "length-grouped", "greedy"
 LIMIT = "lower bound"  # of any division: a rank with the largest sample and the smallest others
 ONE, FOUR, SORTING = "Balance(steps=1)", "Balance(steps=4)", f"Balance(group={GROUP})"
-SORTED, SORTED_BATCHES = "sorted epoch", "sorted batches"
 METHODS = (PLAIN, SAMPLER, GROUPED, GREEDY, ONE, FOUR, SORTING, LIMIT)
-EVEN, EVEN_STEPS = "even steps", "share of even steps"
-PADDING, PLANNING = "padding, ", "us per sample, "
 Array = np.ndarray[Any, Any]
 
 
@@ -86,8 +82,7 @@ def balance_figures(way: str, steps: int | None = None) -> Figures:
     costs = COSTS[costs_name](tokens)
     plain = np.array(SampleOrder(SEED, shuffle=True).at(0, len(tokens), range(len(tokens)))).reshape(-1, BATCH)
     first = plain[: compared * world].reshape(compared, -1)  # the samples of a step in a row
-    divisions, took = {PLAIN: plain, GROUPED: grouped(tokens), SORTED: in_turn(np.argsort(tokens), world)}, {}
-    divisions[SORTED_BATCHES] = np.argsort(tokens).reshape(-1, BATCH)
+    divisions = {PLAIN: plain, GROUPED: grouped(tokens)}
     order = order_of_torch(len(tokens))
     if order is not None:
         divisions[SAMPLER] = in_turn(order, world)
@@ -97,32 +92,21 @@ def balance_figures(way: str, steps: int | None = None) -> Figures:
         (FOUR, {"steps": 4}, compared),
         (SORTING, {"group": GROUP}, steps),
     ):
-        divisions[name], took[name] = balanced(costs, world, until, **of_balance)
+        divisions[name] = balanced(costs, world, until, **of_balance)
     figures = {name: inequality(costs[divisions[name]], world).mean() for name in METHODS if name in divisions}
-    ours = inequality(costs[divisions[ONE]], world)
     figures[LIMIT] = lower_bound(costs[first], world).mean()
-    is_even = costs[first].max(axis=1) <= costs[first].sum(axis=1) / world / 2
-    figures[EVEN_STEPS] = is_even.mean()
-    if is_even.any():
-        figures[EVEN] = ours[is_even].mean()
-    figures |= {
-        PADDING + name: padding(tokens[divisions[name]]) for name in (PLAIN, GROUPED, SORTING, SORTED, SORTED_BATCHES)
-    }
-    figures |= {PLANNING + name: 1e6 * seconds for name, seconds in took.items()}
     return {name: [float(figure)] for name, figure in figures.items()}
 
 
-def balanced(costs: Array, world: int, num_steps: int, **of_balance: Any) -> tuple[Array, float]:
-    """Return the division of a `mpqueue.Balance`, and the seconds of CPU for each sample."""
+def balanced(costs: Array, world: int, num_steps: int, **of_balance: Any) -> Array:
+    """Return the division of a `mpqueue.Balance`."""
     balance = mpqueue.Balance(costs, **of_balance)
     options = Options(batch_size=BATCH, shuffle=True, shard=(0, world), balance=balance)
     order = resolve(range(len(costs)), options, seed=SEED).order
     assert isinstance(order, WindowOrder)
-    began = time.thread_time()
     starts = range(0, num_steps * world, balance.window * world)
     windows = [order.windows.of(0, number, FROM_BEGINNING, world) for number in starts]
-    found = np.concatenate([window[0].indices for window in windows if window is not None])
-    return found, (time.thread_time() - began) / found.size
+    return np.concatenate([window[0].indices for window in windows if window is not None])
 
 
 def inequality(costs: Array, world: int) -> Array:
@@ -137,11 +121,6 @@ def lower_bound(costs: Array, world: int) -> Array:
     by_cost = np.sort(costs, axis=1)
     least = by_cost[:, -1] + by_cost[:, : BATCH - 1].sum(axis=1)
     return np.maximum(1, least / by_cost.sum(axis=1) * world)
-
-
-def padding(tokens: Array) -> float:
-    """Return the mean share of padding in a batch; ``tokens`` has the lengths of a division."""
-    return float((1 - tokens.sum(axis=1) / (tokens.max(axis=1) * BATCH)).mean())
 
 
 def in_turn(order: Array, world: int) -> Array:

@@ -26,8 +26,8 @@ CACHE_BYTES = 15_000_000
 ROWS = {PARQUET: 10_000_000, HDF5: 2_000_000, ZARR: 2_000_000}
 WARM, COUNTED = OPEN * GROUP // 2, 8 * OPEN * GROUP  # rows: whole groups, because a group is read at its beginning
 LIMIT_S, FULL_S = 4.0, 1.0
-NUM_SIMULATED, NUM_LABELS = 1_000_000, 10
-DISTANCE, SHARE = "distance of neighbours, ", "most frequent label, "
+NUM_SIMULATED = 1_000_000
+DISTANCE = "distance of neighbours, "
 Array = np.ndarray[Any, Any]
 
 
@@ -169,7 +169,7 @@ WRITERS: dict[str, Callable[[pathlib.Path, int], Any]] = {PARQUET: parquet, HDF5
 
 
 def qualities(count: int) -> dict[str, float]:
-    """Return the distance of neighbours and the share of the most frequent label, by order."""
+    """Return the distance of neighbours by order."""
     places = np.arange(count)
     orders = {
         NONE: places,
@@ -177,8 +177,7 @@ def qualities(count: int) -> dict[str, float]:
         BLOCKS: BlockOrder(SEED, CHUNK, OPEN).at(0, count, places),
         FULL: np.random.default_rng(SEED).permutation(count),
     }
-    distances = {DISTANCE + name: float(np.abs(np.diff(order)).mean() / count) for name, order in orders.items()}
-    return distances | {SHARE + name: most_frequent(order) for name, order in orders.items()}
+    return {DISTANCE + name: float(np.abs(np.diff(order)).mean() / count) for name, order in orders.items()}
 
 
 def of_buffer(count: int, size: int) -> Array:
@@ -190,13 +189,6 @@ def of_buffer(count: int, size: int) -> Array:
         found.append(buffer[place])
         buffer[place] = number
     return np.array(found + draw.permutation(buffer).tolist())
-
-
-def most_frequent(order: Array) -> float:
-    """Return the mean share of the most frequent label of a batch, for samples that are sorted by label."""
-    labels = order * NUM_LABELS // len(order)
-    batches = labels[: len(order) // BATCH * BATCH].reshape(-1, BATCH)
-    return float(np.mean([np.bincount(batch).max() for batch in batches]) / BATCH)
 
 
 WORKLOADS = {

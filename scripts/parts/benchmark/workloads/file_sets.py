@@ -16,7 +16,7 @@ import mpqueue
 from parts.machine import CACHE
 from parts.photographs.dataset import photo_files
 
-NUM_SHARDS = 4
+MEGABYTES, NUM_SHARDS = 64, 4
 # Hugging Face's row group size for images.
 ROWS_OF_A_GROUP = 100
 # Its row group size for all other data, and so for images stored as bytes.
@@ -25,10 +25,10 @@ ROWS_OF_A_BATCH = 1000
 Sample = tuple[str, bytes, int]
 
 
-def jpegs(megabytes: int) -> Iterator[Sample]:
-    """Yield key, bytes and label of files with a total size of ``megabytes``."""
+def jpegs() -> Iterator[Sample]:
+    """Yield key, bytes and label of files with a total size of `MEGABYTES`."""
     files, _ = photo_files()
-    left = megabytes * 1_000_000
+    left = MEGABYTES * 1_000_000
     for number, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
         data = Path(path).read_bytes()
         yield f"{number:08d}", data, label
@@ -37,19 +37,19 @@ def jpegs(megabytes: int) -> Iterator[Sample]:
             return
 
 
-def file_set(form: str, megabytes: int) -> list[str]:
+def file_set(form: str) -> list[str]:
     """Return the files of a set, or its folder for formats that are folders. The set is written on first use.
 
     Raises:
         ImportError: The package that writes the format is not installed.
     """
-    folder = CACHE / "files" / f"{form.replace(' ', '_')}-{megabytes}"
+    folder = CACHE / "files" / f"{form.replace(' ', '_')}-{MEGABYTES}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        _WRITERS[form](part, list(jpegs(megabytes)))
+        _WRITERS[form](part, list(jpegs()))
         part.rename(folder)
     return [str(folder)] if form == "folder" else [str(path) for path in sorted(folder.iterdir())]
 

@@ -16,7 +16,7 @@ import mpqueue
 from mpqueue import files
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.library import OF_TENSORFLOW, Library
-from parts.benchmark.workload import PER_CPU, RATE, Figures, Setting, Workload
+from parts.benchmark.workload import RATE, Figures, Setting, Workload
 from parts.benchmark.workloads import file_readers
 from parts.benchmark.workloads.file_readers import BATCH, BUFFER, decoded, permutations
 from parts.benchmark.workloads.file_sets import file_set
@@ -81,8 +81,8 @@ class Files(Workload):
         return Library(None, self.writer).is_installed and super().is_installed(name)
 
     def figures(self, name: str, setting: Setting) -> Figures:
-        """Return the rate, and the rate per second of CPU time of all processes."""
-        paths = file_set(self.form, setting.megabytes)
+        """Return the rate."""
+        paths = file_set(self.form)
         _into_page_cache(paths)
         return self.measured(self.readers[name].load(), paths, setting)
 
@@ -100,17 +100,16 @@ class DecodedFiles(Files):
         """Measure a feed."""
         with feed(paths[0], setting.num_workers) as batches:
             warm_up(batches, 4 * setting.num_workers)
-            found = count(batches, setting.seconds)
-        return {RATE: [found[RATE]], PER_CPU: [1e3 / (found["trainer_ms"] + found["workers_ms"])]}
+            return {RATE: [count(batches, setting.seconds)[RATE]]}
 
 
 def _counted(batches: Batches, seconds: float) -> Figures:
     """Count samples, because the last batches of epochs are smaller."""
-    began, used, samples, elapsed = time.perf_counter(), time.process_time(), 0, 0.0
+    began, samples, elapsed = time.perf_counter(), 0, 0.0
     while elapsed < seconds:
         samples += len(next(batches))
         elapsed = time.perf_counter() - began
-    return {RATE: [samples / BATCH / elapsed], PER_CPU: [samples / BATCH / (time.process_time() - used)]}
+    return {RATE: [samples / BATCH / elapsed]}
 
 
 def _into_page_cache(paths: list[str]) -> None:

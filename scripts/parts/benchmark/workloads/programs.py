@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
-from parts.benchmark.workloads import program_lengths, program_regions, program_shards, program_starts
+from parts.benchmark.workloads import program_lengths, program_starts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,10 @@ WORKLOADS = {
     "program starts": Program(
         "64 MiB of paths, to the first batch", "starts/s", readers=program_starts.READERS, amount=None
     ),
-    "program integers": Program("50,000 integers to a process and back", "integers/s", readers=program_regions.READERS),
     "program lengths": Program(
         "tokens in padded batches of sequences",
         "tokens/s",
         readers=program_lengths.READERS,
         amount=program_lengths.tokens_of,
     ),
-    "program shards": Program("rows of 512 tokens in Parquet, streamed", "rows/s", readers=program_shards.READERS),
 }

@@ -14,6 +14,7 @@ import mpqueue
 from mpqueue.errors import CancelledError
 from parts.benchmark.library import Library
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.children import forks
 
 NUM_PRODUCERS, BATCH = 2, 32
 WARM_UP_S = 0.5
@@ -61,7 +62,7 @@ def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Callable[[]
         if shuffled
         else mpqueue.train.FIFOQueue(workload.capacity, *kind)
     )
-    with _producers(_enqueue, queue, workload):
+    with forks(_enqueue, [(queue, workload)] * NUM_PRODUCERS):
         yield lambda: queue.dequeue_many(BATCH)
         queue.close(cancel_pending_enqueues=True)
 
@@ -69,35 +70,22 @@ def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Callable[[]
 @contextmanager
 def _standard(workload: Elements) -> Iterator[Callable[[], Any]]:
     queue: Any = multiprocessing.get_context("fork").Queue(workload.capacity)
-    with _producers(_put, queue, workload) as producers:
+    with forks(_put, [(queue, workload)] * NUM_PRODUCERS):
         yield lambda: [queue.get() for _ in range(BATCH)]
-        for producer in producers:
-            producer.kill()
 
 
-@contextmanager
-def _producers(produce: Callable[..., None], queue: Any, workload: Elements) -> Iterator[list[Any]]:
-    context = multiprocessing.get_context("fork")
-    args = queue, workload.shape, workload.dtype, workload.many
-    producers = [context.Process(target=produce, args=args, daemon=True) for _ in range(NUM_PRODUCERS)]
-    for producer in producers:
-        producer.start()
-    yield producers
-    for producer in producers:
-        producer.join()
-
-
-def _enqueue(queue: mpqueue.train.FIFOQueue, shape: tuple[int, ...], dtype: str, many: bool) -> None:
-    element, batch = np.ones(shape, dtype), np.ones((BATCH, *shape), dtype)
+def _enqueue(queue: mpqueue.train.FIFOQueue, workload: Elements) -> None:
+    element = np.ones(workload.shape, workload.dtype)
+    batch = np.stack([element] * BATCH)
     try:
         while True:
-            queue.enqueue_many(batch) if many else queue.enqueue(element)
+            queue.enqueue_many(batch) if workload.many else queue.enqueue(element)
     except CancelledError:
         return
 
 
-def _put(queue: Any, shape: tuple[int, ...], dtype: str, _many: bool) -> None:
-    element = np.ones(shape, dtype)
+def _put(queue: Any, workload: Elements) -> None:
+    element = np.ones(workload.shape, workload.dtype)
     while True:
         queue.put(element)
 

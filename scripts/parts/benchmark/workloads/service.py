@@ -5,21 +5,21 @@ Trainers only take the batches, and do not read them.
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import mpqueue
-from parts.benchmark.footprint import MB
 from parts.benchmark.library import Library
 from parts.benchmark.workload import RATE, Figures, Setting
-from parts.benchmark.workloads.batches import SourceOf, of
-from parts.benchmark.workloads.served import Served, served
+from parts.benchmark.workloads.batches import Batches, SourceOf, of
 from parts.benchmark.workloads.service_peers import PEERS, Peer
 from parts.benchmark.workloads.trainers import running_trainers
+from parts.children import forks
 
 NUM_CONSUMERS = 4
-RING = "ring MB"
+ATTACH_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Service(SourceOf):
         return sys.platform == "linux" and super().is_installed(name)
 
     def figures(self, name: str, setting: Setting) -> Figures:
-        """Return the rate of all consumers together, and the size of a server's ring."""
+        """Return the rate of all consumers together."""
         figures: Figures = self.readers[name].feed(self, setting)
         return figures
 
@@ -48,17 +48,25 @@ def _of_server(known: Service, setting: Setting, consumers: int | None = None) -
     source, consumers = known.source, consumers or known.consumers
     world = consumers if consumers > 1 or known.mode == "broadcast" else None
     options: dict[str, Any] = {"mode": known.mode, "world": world, "workers": setting.num_workers}
-    with (
-        served(source.make, **options, max_queue_size=source.ahead) as server,
-        running_trainers(consumers, partial(_attached, server, options)) as trainers,
-    ):
-        rate = trainers.rate(source.ahead, setting.seconds)
-        return {RATE: [rate], RING: [server.ring_bytes() / MB]}
+    with tempfile.TemporaryDirectory(prefix="mpqueue-") as folder:
+        name = f"{folder}/server"
+        with (
+            forks(_serve, [(name, source, options)]),
+            running_trainers(
+                consumers, partial(_attached, name, is_ranked=known.mode == "split" and world is not None)
+            ) as trainers,
+        ):
+            return {RATE: [trainers.rate(source.ahead, setting.seconds)]}
 
 
-def _attached(server: Served, options: dict[str, Any], which: int) -> Iterator[Any]:
-    is_ranked = options["mode"] == "split" and options["world"] is not None
-    return server.batches(which if is_ranked else None)
+def _serve(name: str, source: Batches, options: dict[str, Any]) -> None:
+    with mpqueue.Server(name, source.make(), **options, max_queue_size=source.ahead) as server:
+        server.wait()
+
+
+def _attached(name: str, which: int, *, is_ranked: bool) -> Iterator[Any]:
+    with mpqueue.attach(name, rank=which if is_ranked else None, timeout=ATTACH_S) as consumer:
+        yield from consumer
 
 
 def _of_loaders(known: Service, setting: Setting, number: int | None = None) -> Figures:

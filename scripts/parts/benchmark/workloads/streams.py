@@ -5,8 +5,6 @@ operations on many samples at once.
 """
 
 import contextlib
-import itertools
-import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -42,8 +40,7 @@ def ours(num_workers: int) -> Iterator[Iterator[Any]]:
         yield iter(loader)
 
 
-@contextlib.contextmanager
-def grains(num_workers: int) -> Iterator[Iterator[Any]]:
+def grains(num_workers: int) -> AbstractContextManager[Iterator[Any]]:
     """Use Grain's `IterDataset` with stages in worker processes."""
     import grain
     from absl import flags
@@ -54,50 +51,7 @@ def grains(num_workers: int) -> Iterator[Iterator[Any]]:
     shuffled = grain.experimental.WindowShuffleIterDataset(kept, window_size=BUFFER, seed=SEED)
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=AHEAD // num_workers)
     batches: Any = iter(shuffled.batch(BATCH).mp_prefetch(workers))
-    try:
-        yield batches
-    finally:
-        batches.close()
-
-
-@contextlib.contextmanager
-def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
-    """Use torchdata's nodes: the map in threads, many samples at once, with custom nodes for filter and buffer."""
-    from torchdata import nodes
-
-    class Kept(nodes.BaseNode[int]):
-        """A filter and a shuffle buffer in one node.
-
-        Args:
-            source: Node of the samples.
-        """
-
-        def __init__(self, source: Any) -> None:
-            super().__init__()
-            self.source, self.buffer, self.draw = source, [], random.Random(SEED).random
-
-        def reset(self, initial_state: Any = None) -> None:
-            """Start from the beginning."""
-            super().reset(initial_state)
-            self.source.reset(None)
-            self.buffer = list(itertools.islice(filter(is_kept, self.source), BUFFER))
-
-        def next(self) -> int:
-            """Return a sample of the buffer, and refill its place."""
-            at = int(self.draw() * BUFFER)
-            chosen = self.buffer[at]
-            while not is_kept(sample := next(self.source)):
-                pass
-            self.buffer[at] = sample
-            return chosen
-
-        def get_state(self) -> dict[str, Any]:
-            """Return an empty state, which other nodes request but which is not measured."""
-            return {}
-
-    mapped = nodes.ParallelMapper(nodes.IterableWrapper(range(ENDLESS)), more, num_workers, prebatch=BATCH)
-    batches = nodes.Prefetcher(nodes.Mapper(nodes.Batcher(Kept(mapped), BATCH), np.array), AHEAD)
-    yield iter(nodes.Loader(batches))
+    return contextlib.closing(batches)
 
 
 @contextlib.contextmanager
@@ -140,7 +94,6 @@ WORKLOADS = {
         readers={
             "mpqueue": Library(ours),
             "grain": Library(grains, "grain"),
-            "torchdata": Library(torchdatas, "torchdata"),
             "tf.data": Library(tensorflows, "tensorflow", environ=OF_TENSORFLOW),
             "datasets": Library(datasets_in_torch, "datasets"),
         },

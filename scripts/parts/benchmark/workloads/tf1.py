@@ -1,20 +1,32 @@
-"""TensorFlow 1 scripts, run by mpqueue in worker processes and in threads, and by TensorFlow with its queues."""
+"""TensorFlow 1 scripts, run by mpqueue in worker processes and in threads, and by TensorFlow with its queues.
+
+    file names ──► read a record or many, decode them ──► queue of examples or batches ──► this process
+
+If TensorFlow is not installed together with mpqueue, the environment variable MPQUEUE_PEERS_PYTHON names its
+interpreter.
+"""
 
 import dataclasses
+import importlib.util
+import json
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mpqueue import python_io, train
 from parts.benchmark.cells import OURS
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
-from parts.benchmark.workloads.records import answer, python_with_tensorflow, write_examples, written
-from parts.benchmark.workloads.tf1_scripts import NUM_COLUMNS, RECORD_BYTES, SIDE
+from parts.benchmark.workloads.tf1_scripts import NUM_COLUMNS, RAW_BYTES, RECORD_BYTES, SIDE, TABLE
+from parts.machine import CACHE
 from parts.photographs.dataset import photo_files
 
 IN_THREADS, QUEUES = "mpqueue in threads", "TensorFlow queues"
+_NUM_FILES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,50 +48,154 @@ class Script(Workload):
 
     def is_installed(self, name: str) -> bool:
         """Return whether a library can run the script."""
-        return name != QUEUES or python_with_tensorflow() is not None
+        return name != QUEUES or _python_with_tensorflow() is not None
 
     def figures(self, name: str, setting: Setting) -> Figures:
-        """Return the examples per second."""
-        python = python_with_tensorflow() if name == QUEUES else sys.executable
+        """Return the examples per second.
+
+        Raises:
+            RuntimeError: The script failed; with the end of its output on stderr.
+        """
+        python = _python_with_tensorflow() if name == QUEUES else sys.executable
         assert python is not None
         # Photographs of all classes; the command line has a length limit.
-        files = written(f"tf1 {self.script}", self.write) if self.write else list(photo_files()[0].paths[::8])
+        files = _written(self.about, self.write) if self.write else list(photo_files()[0].paths[::8])
         module = "tensorflow.compat.v1" if name == QUEUES else "mpqueue.compat.v1"
         options = {"module": module, "script": self.script, "files": files}
         options |= {"workers": setting.num_workers, "seconds": setting.seconds}
         variables = os.environ | {"MPQUEUE_WORKERS": "process" if name == OURS else "thread"}
-        return {RATE: [answer(python, "tf1_scripts.py", options, variables)]}
+        command = [python, str(Path(__file__).with_name("tf1_scripts.py")), json.dumps(options)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+        if done.returncode:
+            raise RuntimeError(f"{self.script} failed:\n{done.stderr[-2000:]}")
+        return {RATE: [float(done.stdout.splitlines()[-1])]}
 
 
-def _write_lines(path: Path, rng: random.Random) -> None:
+def _python_with_tensorflow() -> str | None:
+    if importlib.util.find_spec("tensorflow") is not None:
+        return sys.executable
+    return os.environ.get("MPQUEUE_PEERS_PYTHON") or None
+
+
+def _written(name: str, write: Callable[[Path, random.Random], None]) -> list[str]:
+    """Return the files of this name, written on first use, each with different random numbers."""
+    folder = CACHE / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            part = path.with_suffix(".part")
+            write(part, random.Random(number))
+            part.rename(path)
+    return [str(path) for path in paths]
+
+
+def _examples(count: int, features: Callable[[random.Random], dict[str, Any]]) -> Callable[..., None]:
+    """Return a function that writes a file of examples with random features."""
+
+    def write(path: Path, rng: random.Random) -> None:
+        with python_io.TFRecordWriter(path) as writer:
+            for _ in range(count):
+                writer.write(_example(features(rng)))
+
+    return write
+
+
+def _example(features: dict[str, Any]) -> bytes:
+    example = train.Example()
+    for key, value in features.items():
+        feature = example.features.feature[key]
+        values = (feature.bytes_list, feature.float_list, feature.int64_list)
+        values[(bytes, float, int).index(type(value))].value.append(value)
+    return example.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _large_image(rng: random.Random) -> dict[str, Any]:
+    return {
+        "image/class/label": rng.randint(1, 1000),
+        "image/encoded": rng.randbytes(rng.randint(80_000, 120_000)),
+        "image/filename": b"n%08d_%05d.JPEG" % (rng.randrange(10**8), rng.randrange(10**5)),
+        "image/format": b"jpeg",
+        "image/height": rng.randint(200, 600),
+        "image/width": rng.randint(200, 600),
+    }
+
+
+def _row(rng: random.Random, *, alike: bool) -> dict[str, Any]:
+    random_values: dict[str, Callable[[], Any]] = {
+        "float32": rng.random,
+        "int64": lambda: rng.randint(0, 100 if alike else 10 ** rng.randint(1, 6)),
+        "string": lambda: b"abcd" if alike else b"x" * rng.randint(1, 12),
+    }
+    return {name: random_values[dtype]() for name, dtype in TABLE.items()}
+
+
+def _numbers(rng: random.Random) -> dict[str, Any]:
+    numbers: dict[str, Any] = {f"x{n}": rng.random() for n in range(12)}
+    return numbers | {"index": rng.randrange(8), "label": rng.randrange(2)}
+
+
+def _small_image(rng: random.Random) -> dict[str, Any]:
+    return {"image": rng.randbytes(3 * SIDE * SIDE), "label": rng.randrange(10)}
+
+
+def _write_table(path: Path, rng: random.Random) -> None:
+    with path.open("w") as file:
+        for _ in range(20_000):
+            row = _row(rng, alike=False).values()
+            texts = [each.decode() if isinstance(each, bytes) else f"{each:.6g}" for each in row]
+            file.write(",".join(texts) + "\n")
+
+
+def _write_numbers(path: Path, rng: random.Random) -> None:
     with path.open("w") as file:
         for _ in range(20_000):
             numbers = ",".join(f"{rng.random():.6g}" for _ in range(NUM_COLUMNS))
             file.write(f"{numbers},{rng.randrange(10)}\n")
 
 
-def _table(rng: random.Random) -> dict[str, Any]:
-    numbers: dict[str, Any] = {f"x{n}": rng.random() for n in range(12)}
-    return numbers | {"index": rng.randrange(8), "label": rng.randrange(2)}
+def _write_bytes(path: Path, rng: random.Random, *, size: int) -> None:
+    path.write_bytes(rng.randbytes(size))
 
 
-def _picture(rng: random.Random) -> dict[str, Any]:
-    return {"image": rng.randbytes(3 * SIDE * SIDE), "label": rng.randrange(10)}
-
-
-def _write_bytes(path: Path, rng: random.Random) -> None:
-    path.write_bytes(rng.randbytes(RECORD_BYTES * 5_000))
-
-
-_UNIT = "examples/s"
+_LARGE_IMAGES, _RECORDS, _UNIT = _examples(300, _large_image), "records/s", "examples/s"
 WORKLOADS = {
-    "tf1 csv": Script("lines of 11 columns, decoded and shuffled", _UNIT, script="csv", write=_write_lines),
-    "tf1 tabular": Script(
-        "records of 14 features, parsed", _UNIT, script="tabular", write=write_examples(20_000, _table)
+    "image records": Script(
+        "examples with 100 KB of JPEG, 4 of 6 features parsed", _RECORDS, script="image_records", write=_LARGE_IMAGES
     ),
+    "tabular records": Script(
+        "examples of 20 features, all of one layout",
+        _RECORDS,
+        script="table_records",
+        write=_examples(20_000, partial(_row, alike=True)),
+    ),
+    "mixed records": Script(
+        "examples of 20 features of any lengths",
+        _RECORDS,
+        script="table_records",
+        write=_examples(20_000, partial(_row, alike=False)),
+    ),
+    "csv": Script("lines of 20 columns, decoded", _RECORDS, script="table_lines", write=_write_table),
+    "lines": Script("the same lines, only read", _RECORDS, script="lines", write=_write_table),
+    "raw": Script(
+        "784 bytes of fixed length, decoded",
+        _RECORDS,
+        script="raw",
+        write=partial(_write_bytes, size=RAW_BYTES * 20_000),
+    ),
+    "large records": Script(
+        "records of 100 KB, checksums verified, only read", "MB/s", 0.1, script="large_records", write=_LARGE_IMAGES
+    ),
+    "tf1 csv": Script("lines of 11 columns, decoded and shuffled", _UNIT, script="csv", write=_write_numbers),
+    "tf1 tabular": Script("records of 14 features, parsed", _UNIT, script="tabular", write=_examples(20_000, _numbers)),
     "tf1 image": Script(
-        "records of an image of 3 KB, cast", _UNIT, script="image", write=write_examples(5_000, _picture)
+        "records of an image of 3 KB, cast", _UNIT, script="image", write=_examples(5_000, _small_image)
     ),
     "tf1 jpeg": Script("files of one JPEG each, decoded and resized", _UNIT, script="jpeg", write=None),
-    "tf1 fixed": Script("records of 3,073 bytes, cut, turned and cast", _UNIT, script="fixed", write=_write_bytes),
+    "tf1 fixed": Script(
+        "records of 3,073 bytes, cut, turned and cast",
+        _UNIT,
+        script="fixed",
+        write=partial(_write_bytes, size=RECORD_BYTES * 5_000),
+    ),
 }

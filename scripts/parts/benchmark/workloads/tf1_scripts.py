@@ -1,7 +1,7 @@
-"""Five input pipelines as TensorFlow 1 scripts, each run by TensorFlow and by mpqueue.
+"""Input pipelines as TensorFlow 1 scripts, each run by TensorFlow and by mpqueue.
 
-``python tf1_scripts.py JSON`` prints one JSON document with the examples per second. Only the module ``tf`` differs.
-The interpreter may not have mpqueue.
+``python tf1_scripts.py JSON`` prints the examples per second. Only the module ``tf`` differs. The interpreter may not
+have mpqueue. Batches remain tensors in TensorFlow; only their numbers of examples are fetched.
 """
 
 import importlib
@@ -20,6 +20,11 @@ BATCH = 64
 SIDE = 32  # of an image in a record
 NUM_COLUMNS = 10  # columns of numbers, in addition to a label
 RECORD_BYTES = 1 + 3 * SIDE * SIDE
+MANY, FEW, RAW_BYTES = 1000, 32, 28 * 28  # records read at once, large records read at once, and bytes of a short one
+TABLE = {
+    f"feature_{number:02}": "float32" if number < 12 else "int64" if number < 18 else "string" for number in range(20)
+}
+IMAGE = {"image/class/label": "int64", "image/encoded": "string", "image/height": "int64", "image/width": "int64"}
 
 
 def csv(tf: Any, names: Any) -> list[Any]:
@@ -66,8 +71,47 @@ def fixed(tf: Any, names: Any) -> list[Any]:
     return [tf.cast(tf.transpose(planes, [1, 2, 0]), tf.float32) / 255.0, label]
 
 
-SCRIPTS: dict[str, Callable[[Any, Any], list[Any]]] = {
-    each.__name__: each for each in (csv, tabular, image, jpeg, fixed)
+def _parsed(tf: Any, names: Any, count: int, dtypes: dict[str, str]) -> list[Any]:
+    _, records = tf.TFRecordReader().read_up_to(names, count)
+    features = {name: tf.FixedLenFeature([], tf.as_dtype(dtype)) for name, dtype in dtypes.items()}
+    return [*tf.parse_example(records, features).values()]
+
+
+def image_records(tf: Any, names: Any) -> list[Any]:
+    """Large records with images that remain encoded."""
+    return _parsed(tf, names, FEW, IMAGE)
+
+
+def table_records(tf: Any, names: Any) -> list[Any]:
+    """Records with the columns of a table."""
+    return _parsed(tf, names, MANY, TABLE)
+
+
+def table_lines(tf: Any, names: Any) -> list[Any]:
+    """Lines with the same columns."""
+    return tf.decode_csv(*lines(tf, names), [tf.constant([], tf.as_dtype(dtype)) for dtype in TABLE.values()])
+
+
+def lines(tf: Any, names: Any) -> list[Any]:
+    """Lines that are only read."""
+    return [tf.TextLineReader().read_up_to(names, MANY)[1]]
+
+
+def raw(tf: Any, names: Any) -> list[Any]:
+    """Short records of fixed length."""
+    return [tf.decode_raw(tf.FixedLengthRecordReader(RAW_BYTES).read_up_to(names, MANY)[1], tf.uint8)]
+
+
+def large_records(tf: Any, names: Any) -> list[Any]:
+    """Large records that are only read."""
+    return [tf.TFRecordReader().read_up_to(names, FEW)[1]]
+
+
+Script = Callable[[Any, Any], list[Any]]
+# Scripts of single examples, which are shuffled, and scripts of batches.
+EXAMPLES: dict[str, Script] = {each.__name__: each for each in (csv, tabular, image, jpeg, fixed)}
+BATCHES: dict[str, Script] = {
+    each.__name__: each for each in (image_records, table_records, table_lines, lines, raw, large_records)
 }
 
 
@@ -83,14 +127,17 @@ def main() -> None:
 
 def _rate(tf: Any, script: str, files: list[str], workers: int, seconds: float) -> float:
     names = tf.train.string_input_producer(files)
-    example = SCRIPTS[script](tf, names)
-    sizes = {"capacity": 30 * BATCH, "min_after_dequeue": 10 * BATCH}
-    batch = tf.train.shuffle_batch(example, BATCH, num_threads=workers, **sizes)
+    if script in EXAMPLES:
+        sizes = {"capacity": 30 * BATCH, "min_after_dequeue": 10 * BATCH}
+        batch = tf.train.shuffle_batch(EXAMPLES[script](tf, names), BATCH, num_threads=workers, **sizes)
+    else:
+        batch = _queued(tf, BATCHES[script](tf, names), workers)
+    parts = batch if isinstance(batch, list) else [batch]
     config = tf.ConfigProto(intra_op_parallelism_threads=workers, inter_op_parallelism_threads=workers)
     with tf.Session(config=config) as session:
         coord = tf.train.Coordinator()
         running = tf.train.start_queue_runners(session, coord)
-        step = session.make_callable(batch)
+        step = session.make_callable([tf.shape(parts[0])[0], tf.group(*parts)])
         _count(step, WARM_UP_S)
         rate = _count(step, seconds)
         coord.request_stop()
@@ -98,11 +145,16 @@ def _rate(tf: Any, script: str, files: list[str], workers: int, seconds: float) 
         return rate
 
 
+def _queued(tf: Any, batch: list[Any], workers: int) -> Any:
+    queue = tf.FIFOQueue(4 * workers, [part.dtype for part in batch])
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(batch)] * workers))
+    return queue.dequeue()
+
+
 def _count(step: Callable[[], Any], seconds: float) -> float:
     began, count = time.perf_counter(), 0
     while (passed := time.perf_counter() - began) < seconds:
-        step()
-        count += BATCH
+        count += int(step()[0])
     return count / passed
 
 

@@ -7,14 +7,13 @@ or the end of a trainer, and a trainer that waits for a batch at the end can sim
 import contextlib
 import dataclasses
 import mmap
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from parts.benchmark.floors import WARM_UP_S
+from parts.benchmark.consuming import LONGEST_WARM_UP_S, WARM_UP_S
+from parts.children import forks
 
-LONGEST_WARM_UP_S = 2.0
 ENOUGH_BATCHES, LONGEST_S = 100, 10.0  # slow batches are counted for longer
 POLL_S = 0.005
 DEADLOCK_S = 90.0
@@ -80,18 +79,9 @@ class Trainers:
 @contextlib.contextmanager
 def running_trainers(number: int, batches: Batches) -> Iterator[Trainers]:
     """Fork trainers, and kill them at the end."""
-    context = multiprocessing.get_context("fork")
     counts = memoryview(mmap.mmap(-1, 8 * number)).cast("q")  # shared with the forks
-    processes = [context.Process(target=_train, args=(batches, which, counts)) for which in range(number)]
-    for process in processes:
-        process.start()
-    try:
+    with forks(_train, [(batches, which, counts) for which in range(number)]) as processes:
         yield Trainers(processes, counts)
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
 
 
 def _train(batches: Batches, which: int, counts: memoryview) -> None:
