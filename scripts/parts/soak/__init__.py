@@ -10,6 +10,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     alarms.py    calls that a signal interrupts at a random moment
     struck.py    loads with interrupted calls
     interrupts.py  signals that interrupt all of these loads
+    fronts.py    what interrupts lose or repeat, counted for each front end
     growth.py    growth of memory, descriptors, threads and processes
     attached.py  the processes of a server and its consumers
     services.py  servers and consumers that are killed, stopped and replaced

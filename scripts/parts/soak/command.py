@@ -11,7 +11,7 @@ import time
 
 import mpqueue
 from mpqueue import Loader
-from parts.soak import apart, content, faults, growth, interrupts, services, sources
+from parts.soak import apart, content, faults, fronts, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # seconds per round
@@ -32,6 +32,9 @@ def main(about: str) -> int:
     options = _parser(about).parse_args()
     if options.round is not None:
         return _run_round(options)
+    if options.front is not None:
+        print(json.dumps(fronts.count_here(options.front, options.strikes, options.seed)))
+        return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     try:
@@ -39,6 +42,8 @@ def main(about: str) -> int:
             _service_until(seed, time.monotonic() + 60 * options.minutes)
         elif options.interrupts:
             _strike_often(seed, options.interrupts)
+        elif options.strikes:
+            return int(not fronts.count(options.fronts, options.strikes, seed))
         elif options.batches:
             _long_load(seed, options.batches)
         else:
@@ -55,8 +60,11 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="repeat a run")
     parser.add_argument("--service", action="store_true", help="kill and stop servers and consumers")
     parser.add_argument("--interrupts", type=int, help="raise from signal handlers this many times")
+    parser.add_argument("--strikes", type=int, help="raise from signal handlers this often in each frontend, and count")
+    parser.add_argument("--fronts", nargs="+", default=[], choices=fronts.FRONTS, help="of --strikes (default: all)")
     parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
+    parser.add_argument("--front", help=argparse.SUPPRESS)
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--filled", action="store_true", help=argparse.SUPPRESS)
     return parser

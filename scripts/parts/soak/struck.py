@@ -4,7 +4,6 @@ Each load is an endless generator that yields the number of batches since the la
 """
 
 import asyncio
-import contextlib
 import importlib.util
 import pickle
 import random
@@ -178,19 +177,6 @@ def read_epoch(alarms: Alarms, batches: Any, expected: list[Any], resume: Callab
             _require(resume(), expected[len(found) :])
     _require(found, expected)
     return len(found)
-
-
-def _unordered(alarms: Alarms) -> Generator[int, None, None]:
-    """Read epochs in the order of their completion."""
-    with mpqueue.Loader(Numbers(), workers=2, max_queue_size=4, ordered=False) as loader:
-        while True:
-            found: list[int] = []
-            batches = _until_done(alarms, iter, loader)
-            with contextlib.suppress(StopIteration):
-                while True:
-                    found += [int(batch[0]) for batch in alarms.call(next, batches)]
-            _require(sorted(found), list(range(_LENGTH)))
-            yield _LENGTH
 
 
 class _Still:
@@ -408,7 +394,6 @@ LOADS: dict[str, Load] = {
     **_of_loaders("", _SOURCES),
     **_of_loaders(" ahead", _TAKEN_AHEAD, epochs=TakenAhead),
     **_of_torch(),
-    "batches without order": _unordered,
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "fits with processes": partial(_fits, processes=True),
