@@ -6,6 +6,7 @@ from parts.benchmark.workload import Workload
 
 _FAMILIES = (
     "batches",
+    "imports",
     "first_batch",
     "memory",
     "samples",

@@ -14,6 +14,7 @@ from parts.pictures import front_page
 
 DATA = ROOT / "docs" / "data" / "benchmarks.json"
 PAGES = (ROOT / "docs" / "internals" / "benchmarks.md", ROOT / "README.md")
+FLOORS = ("memcpy", "processes", "slots", "shared writes")
 FRONT, RATES, STARTS, MACHINE = "front page", "rates", "starts and memory", "the machine"
 COLUMNS = ("workload", "mpqueue", "best other", "loader", "mpqueue / best")
 _WORDS = ("", "workload", "loader", front_page.HEADER[-1])  # columns of text; the others contain figures
@@ -48,12 +49,14 @@ def workloads_of(run: dict[str, Any]) -> list[str]:
 def best_other(workload: str, run: dict[str, Any]) -> dict[str, Any] | None:
     """Return the row with the highest rate that another loader reached in a workload, or None.
 
-    A loop without workers is not a loader.
+    The limits of the machine and a loop without workers are not loaders.
     """
     others = [
         row
         for row in run["rows"]
-        if row["workload"] == workload and not row["name"].startswith(OURS) and row["name"] != "no workers"
+        if row["workload"] == workload
+        and not row["name"].startswith(OURS)
+        and row["name"] not in (*FLOORS, "no workers")
     ]
     return max(others, key=lambda row: row["rate"], default=None)
 
