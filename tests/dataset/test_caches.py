@@ -26,6 +26,7 @@ from mpqueue import Dataset, files
 from mpqueue.dataset.caching import caches, record_files
 from mpqueue.dataset.caching.caches import FolderCache, MemoryCache
 from mpqueue.dataset.description.fingerprint import fingerprint_of
+from mpqueue.dataset.transformations import cache
 
 pytestmark = pytest.mark.sample(2)
 
@@ -179,6 +180,33 @@ def test_errors_change_the_number_of_no_element(between, on_error, is_empty):
         failing = set()
         whole = rest_of(opened(stages(Dataset.range(30))))
         assert rest_of(opened(first)) == rest_of(opened(second)) == whole
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["cached", "resumed-without-cache"])
+def test_snapshot_after_an_error_has_the_rest_of_a_block(monkeypatch, is_empty):
+    monkeypatch.setattr(cache, "clock_ns", lambda: 0)  # all elements are cheap
+
+    def raising(*numbers):
+        def call(number):
+            if number in numbers:
+                raise OSError(f"a broken disk at {number}")
+            return threading.Lock() if number == 8 else number
+
+        return call
+
+    def stream():
+        return Dataset.range(40).filter(lambda _: True).map(raising(22)).cache().map(raising(2, 33)).batch(5)
+
+    whole, num_waiting = rest_of(opened(stream())), 0
+    assert [one.kind for one in whole if isinstance(one, Failed)] == ["OSError", "TypeError", "OSError", "OSError"]
+    for count in range(len(whole)):
+        dataset = stream()
+        lane = opened(dataset)
+        rest_of(lane, count)
+        num_waiting += any(state.get("waiting") for state in lane.save()["stages"] if "kept_to" in state)
+        again = reopened(stream() if is_empty else dataset, lane)
+        np.testing.assert_equal(rest_of(again), whole[count:])
+    assert num_waiting
 
 
 def numbers_and_errors(dataset):
@@ -664,6 +692,7 @@ RUN = """
 import sys
 from mpqueue import Dataset
 from mpqueue.dataset.description.fingerprint import fingerprint_of
+from mpqueue.dataset.transformations import cache
 STOPS = {"the", "a", "of", "and"}
 class Parse:
     words = frozenset({"x", "y", "z"})

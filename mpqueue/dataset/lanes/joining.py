@@ -54,10 +54,8 @@ class Branch:
         started = clock_ns()
         num_waiting = self.fill(max(count, min(most, self._num_cheap)))
         took_ns = clock_ns() - started
-        # Double the block while its time is mostly the fixed cost of a block.
-        self._num_cheap = (
-            2 * num_waiting if took_ns < _CHEAP_NS else num_waiting // 2 if took_ns > 2 * _CHEAP_NS else num_waiting
-        )
+        # The next block takes that time at most: a part of the time is the fixed cost of a block.
+        self._num_cheap = num_waiting * _CHEAP_NS // (1 + took_ns)
         return min(count, num_waiting)
 
     def exclude(self, keep: Keep | None) -> None:

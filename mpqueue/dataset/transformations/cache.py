@@ -8,8 +8,9 @@ seeded. After both, later elements may have other numbers. Therefore, from there
 neither stored nor read from the cache.
 
 The input does not advance while elements are in the cache. When one is missing, the input runs from its own position to
-the missing element. Missing elements before it are stored, and the others are dropped. A snapshot contains both
-positions. It does not record which elements are cached: a process that loads it may find all of them, or none.
+the missing element. Missing elements before it are stored, and the others are dropped. Cheap elements are computed in
+blocks, and wait until they are needed. A snapshot contains both positions, and the tokens of waiting elements. It does
+not record which elements are cached: a process that loads it may find all of them, or none.
 
 An error on that way belongs to an element that was returned before, or to a later one: `map` with threads, for example,
 reads ahead and skips elements that it cannot read. Only the tokens of the following elements show which. So these
@@ -33,6 +34,7 @@ from mpqueue.dataset.lanes.gates import CLOSED
 from mpqueue.dataset.lanes.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
 from mpqueue.system.signals.exceptions import cause_of
+from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.random_state.user_generators import UserGenerators
@@ -43,6 +45,7 @@ from mpqueue.worker.torch_info import is_of_iterable_dataset
 T = TypeVar("T")
 AnyRun = TypeVar("AnyRun", IndexedRun, LaneRun)
 
+_BLOCK_NS = 500_000  # of elements that are computed together
 _END = None  # distinguishable, because elements are stored as pairs
 
 
@@ -163,12 +166,15 @@ class CacheStage(LinkStage):
         self._returned: dict[Token, int] | None = None  # after one: the numbers of elements that were returned before
         self._known_from = 0  # these are all such elements from this number on
         self._seeds = seeds
+        self._each_ns = _BLOCK_NS  # time per element of the last block
+        self._waiting: list[Any] = []  # elements of a block of the input that are not used yet
+        self._waiting_tokens: list[Token] = []
 
     def pull(self, count: int) -> Block:
         """Return the next elements; computed ones are returned one at a time."""
         values, tokens, has_ended = self._kept(count)
         if not tokens and not has_ended:
-            values, tokens = self._computed()
+            values, tokens = self._computed(count)
         if tokens:
             self._next, self._read = self._next + len(tokens), tokens
             self.num_out += len(tokens)
@@ -190,12 +196,26 @@ class CacheStage(LinkStage):
             context.worker_info()  # the process that stored the element has read its share; do the same
         return values, tokens, not tokens and entry is _END
 
-    def _computed(self) -> Block:
-        """Return the next element of the input."""
+    def _taken(self, count: int) -> Block:
+        """Return the next element of the input; it is read in blocks while its elements are cheap."""
+        if not self._waiting_tokens:
+            # Saving and restoring all generators takes as long as dozens of small elements.
+            is_block = self._position == self._next and self.run.skip is None and self.run.may_run_ahead
+            count = max(1, min(count, _BLOCK_NS // self._each_ns)) if is_block else 1
+            started, self._each_ns = clock_ns(), _BLOCK_NS
+            self._waiting, tokens = self._with_seeds(self._input.pull, count)
+            self._waiting_tokens = list(tokens)
+            self._each_ns = 1 + (clock_ns() - started) // count
+        block = self._waiting[:1], self._waiting_tokens[:1]
+        del self._waiting[:1], self._waiting_tokens[:1]
+        return block
+
+    def _computed(self, count: int) -> Block:
+        """Return the next element of the input; ``count`` elements are needed."""
         self._num_lost, self._returned = 0, None
         while True:
             try:
-                values, tokens = self._with_seeds(self._input.pull, 1)
+                values, tokens = self._taken(count)
             except BaseException as error:
                 if passes_at_once(error) or self.note_error():
                     raise
@@ -296,8 +316,10 @@ class CacheStage(LinkStage):
         state: dict[str, Any] = {"next": self._next, "place": self._position, "kept_to": self._kept_to}
         if self._position < self._next and self._read:
             state["last"] = self._read[self._next - 1 - self._read[0][0]][1]
+        if self._waiting_tokens:
+            state["waiting"] = list(self._waiting_tokens)
         states.append(state)
-        self._input.get_state(states, [token for _, token in held])
+        self._input.get_state(states, [*(token for _, token in held), *self._waiting_tokens])
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
@@ -306,6 +328,8 @@ class CacheStage(LinkStage):
         if "last" in state:
             self._read = [(self._next - 1, token_of(state["last"]))]
         self._with_seeds(self._input.set_state, states)
+        if "waiting" in state:
+            self._waiting, self._waiting_tokens = self._with_seeds(self._input.held, state["waiting"])
 
     def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements; the input computes missing ones."""

@@ -27,6 +27,7 @@ from mpqueue.dataset.mix.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.worker.runners.lanes import LaneRun
 
 _MOST_AHEAD, _MOST_EACH = 8192, 256  # elements of all inputs, and of one
+_FEW = 128  # calls: eight times as many as a snapshot waits for, see `mpqueue.dataset.lanes.lane`
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
 _MAX_COURSES = 4  # epochs computed at the same time
 
@@ -192,6 +193,7 @@ class MixStage(BranchedStage):
         self._changed = 0, 0  # the sample of the pick where the latest new weights began, and their number from 1
         self._plan(node.schedule)
         self._most_ahead = 0  # elements of an input that this call may read ahead
+        self._is_wide = False  # more elements wait than calls before a snapshot use up
         self._keep: Keep | None = None  # of the latest call
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
         self._num_left = 0  # of the other inputs that the end of the mix depends on in this phase
@@ -205,8 +207,11 @@ class MixStage(BranchedStage):
         values: list[Any] = []
         tokens: list[Token] = []
         # Only large elements are requested one by one. They must not pile up here.
-        is_ahead = count > 1 and self.run.ahead.is_on and self.run.may_run_ahead and self.run.skip is None
-        self._most_ahead = min(_MOST_EACH, _MOST_AHEAD // len(self.node.branches)) if is_ahead else 0
+        is_ahead = count > 1 and self.run.may_run_ahead and self.run.skip is None
+        most = min(_MOST_EACH, _MOST_AHEAD // len(self.node.branches)) if is_ahead else 0
+        # Before a snapshot, a lane uses up what waits. With many inputs, that would be only a small part of it.
+        self._is_wide = most * len(self.node.branches) > _FEW * count
+        self._most_ahead = most if self._is_wide or self.run.ahead.is_on else 0
         if self.run.gate.keep is not self._keep:
             self._keep = self.run.gate.keep
             for at, branch in self._branches.items():
@@ -287,8 +292,8 @@ class MixStage(BranchedStage):
         return False
 
     def is_ahead(self) -> bool:
-        """Return whether elements of an input wait here."""
-        return any(branch.tokens for branch in self._branches.values()) or super().is_ahead()
+        """Return whether elements of an input wait here, and will soon be used up."""
+        return super().is_ahead() or (not self._is_wide and any(each.tokens for each in self._branches.values()))
 
     @staticmethod
     def _lacks_elements(branch: Branch) -> bool:

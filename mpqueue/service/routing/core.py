@@ -253,7 +253,7 @@ class Core:
             # An error of no particular batch goes to all consumers that wait, not to seats that may remain vacant.
             for seat in self.group.seats:
                 if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
-                    seat.queue.append(batch)
+                    self._routing.put(seat, batch)
                     self._note(seat)
         else:
             self.frontier = max(self.frontier, batch.position + 1)
@@ -274,7 +274,7 @@ class Core:
 
     # -- Consequences
 
-    def _go_on(self, changed: Iterable[Seat] | None = None) -> None:
+    def _go_on(self, changed: Collection[Seat] | None = None) -> None:
         """Take all steps that are possible now.
 
         Args:
@@ -293,8 +293,10 @@ class Core:
             # Before the stream ends, only ranks can be complete, and only with a known length.
             if not (self._has_ended or self._settles_early):
                 return
-            self._routing.settle(has_ended=self._has_ended)
-            self._tell_ends()
+            # A seat that has all of the epoch early depends on no other seat.
+            seats = self.group.seats if changed is None or self._has_ended else changed
+            self._routing.settle(seats, has_ended=self._has_ended)
+            self._tell_ends(seats)
             if not self._has_ended or not self.group.is_done_with(self.epoch):
                 return
             # Only now, and not at the end of the stream: a restarted server computes the untaken batches again from
@@ -351,9 +353,9 @@ class Core:
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
 
-    def _tell_ends(self) -> None:
+    def _tell_ends(self, seats: Iterable[Seat]) -> None:
         """Send the end of the epoch after the last batch; a seat that has taken it enters the next epoch."""
-        for seat in self.group.seats:
+        for seat in seats:
             if not seat.has_all or seat.epoch != self.epoch or seat.queue:
                 continue
             # The epoch does not end before the consumer of an awaited seat is back, and it gets the end of it, too.

@@ -18,7 +18,7 @@ A seat may have as many offered, untaken batches as the *window* allows, and one
 
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -265,6 +265,7 @@ class Routing(ABC):
         # The next attributes are for ranks only. The length of a share is None for a stream of unknown length.
         self._share: int | None = None
         self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
+        self._full: list[Seat] = []  # have had more batches than the window; all others have room
         # For streams of unknown length: batches are routed once there is one for each rank.
         self._round: list[SeatBatch] = []
 
@@ -276,16 +277,20 @@ class Routing(ABC):
     def has_room(self) -> bool:
         """Return whether another batch of the running epoch can be routed."""
 
+    def put(self, seat: Seat, batch: SeatBatch) -> None:
+        """Put a batch into the queue of a seat."""
+        seat.queue.append(batch)
+
     @abstractmethod
-    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
+    def deal(self, batch: SeatBatch) -> Collection[Seat]:
         """Route a batch to its seat or seats; return the seats with changed queues."""
 
     def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches remain in their queue
         """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
 
     @abstractmethod
-    def settle(self, *, has_ended: bool) -> None:
-        """Mark the seats that have all of the epoch; ``has_ended``: the stream has no more of it."""
+    def settle(self, seats: Iterable[Seat], *, has_ended: bool) -> None:
+        """Mark those of these seats that have all of the epoch; ``has_ended``: the stream has no more of it."""
 
 
 class RankedRouting(Routing):
@@ -305,14 +310,19 @@ class RankedRouting(Routing):
 
     def has_room(self) -> bool:
         """Return whether each rank can have one more."""
-        for seat in self.seats:  # noqa: SIM110 - called per batch, and a generator costs a call for each seat
-            # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while the
-            # others still use their latest, and requests more only when they have continued.
-            if len(seat.queue) + len(seat.untaken) > self._window:
-                return False
-        return True
+        while self._full and self._full[-1].load <= self._window:
+            self._full.pop()
+        return not self._full
 
-    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
+    def put(self, seat: Seat, batch: SeatBatch) -> None:
+        """Put a batch into the queue of a rank."""
+        super().put(seat, batch)
+        # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while the others
+        # still use their latest, and requests more only when they have continued.
+        if seat.load > self._window:
+            self._full.append(seat)
+
+    def deal(self, batch: SeatBatch) -> Collection[Seat]:
         """Route a batch to its rank."""
         if self._share is not None:
             self._give(batch)
@@ -326,7 +336,7 @@ class RankedRouting(Routing):
         self._round.append(batch)
         if self._is_full(batch):
             self._give_round()
-        return self.seats
+        return self.seats if len(self._round) < 2 else ()  # none was given to a seat
 
     def _number(self, batch: SeatBatch) -> int:
         return batch.position // len(self.seats)
@@ -353,7 +363,7 @@ class RankedRouting(Routing):
         if seat.epoch > batch.epoch or number < seat.had.before:  # its consumer took it from a previous server
             self._let_go(batch, seat.number)
         else:
-            seat.queue.append(batch)
+            self.put(seat, batch)
 
     def _clear_round(self) -> None:
         # The group held them until now; the seats that got one hold it on their own.
@@ -361,14 +371,14 @@ class RankedRouting(Routing):
             self._let_go(batch, GROUP)
         self._round.clear()
 
-    def settle(self, *, has_ended: bool) -> None:
+    def settle(self, seats: Iterable[Seat], *, has_ended: bool) -> None:
         """Mark a rank as complete once its share was routed; an incomplete last round is dropped."""
         if has_ended:
             # The round may be complete by now: a rank that attached again may have reported its batch of it.
             if self._round and self._is_full(self._round[-1]):
                 self._give_round()
             self._clear_round()
-        for seat in self.seats:
+        for seat in seats:
             # Batches taken from a previous server were not routed by this one.
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
             is_dealt = self._share is not None and num_dealt >= self._share
@@ -387,7 +397,7 @@ class FirstComeRouting(Routing):
         # One batch at a time: it goes to the seat that has the fewest batches at that moment.
         return not self.pool and self._turns.has_room
 
-    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
+    def deal(self, batch: SeatBatch) -> Collection[Seat]:
         """Put a batch into the pool."""
         # It gets a seat only when it is offered: the consumer that requests first is not known before.
         self._hold(batch, GROUP)
@@ -402,19 +412,19 @@ class FirstComeRouting(Routing):
         self.pool = deque(sorted([*self.pool, *returned], key=_position))
         seat.queue.clear()
 
-    def settle(self, *, has_ended: bool) -> None:
+    def settle(self, seats: Iterable[Seat], *, has_ended: bool) -> None:
         """Mark seats as complete once all batches are taken: until then, each seat may get a returned batch."""
         # A consumer that leaves returns its untaken batches, which other consumers then get. So no seat is complete
         # before all batches are taken.
         is_over = has_ended and not self.pool and not any(seat.load for seat in self.seats)
-        for seat in self.seats:
+        for seat in seats:
             seat.has_all = is_over
 
 
 class BroadcastRouting(Routing):
     """Each batch goes to all consumers that take part in the epoch."""
 
-    def members(self) -> Iterable[Seat]:
+    def members(self) -> Collection[Seat]:
         """Return the seats that get the batches which the stream yields now."""
         return [seat for seat in self.seats if seat.epoch == self._epoch]
 
@@ -432,7 +442,7 @@ class BroadcastRouting(Routing):
         # groups in lock-step.
         return bool(members) and all(seat.load <= self._window for seat in members)
 
-    def deal(self, batch: SeatBatch) -> Iterable[Seat]:
+    def deal(self, batch: SeatBatch) -> Collection[Seat]:
         """Route a batch to all members."""
         # The group holds it until it is routed, so that its slot is freed here if no member takes it.
         self._hold(batch, GROUP)
@@ -454,7 +464,7 @@ class BroadcastRouting(Routing):
                 self._let_go(batch, seat.number)
         seat.queue.clear()
 
-    def settle(self, *, has_ended: bool) -> None:
+    def settle(self, seats: Iterable[Seat], *, has_ended: bool) -> None:
         """Mark seats as complete once the stream is over."""
         for seat in self.members():
             seat.has_all = has_ended

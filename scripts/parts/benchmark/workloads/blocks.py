@@ -49,7 +49,8 @@ def block_figures(way: str, rows: int | None = None) -> Figures:
 
     Args:
         way: A format, or "order".
-        rows: The number of rows or places; None: as in `ROWS`, or of the simulation.
+        rows: The number of rows or places; None: as in `ROWS`, or of the simulation. The rates of a few groups are
+            meaningless: they depend on the batches that are ready, and on the rows of a group after its read.
     """
     if way == ORDER:
         return {name: [figure] for name, figure in qualities(rows or NUM_SIMULATED).items()}
