@@ -16,9 +16,9 @@ PACKAGE = package_structure.read(package_structure.ROOT / "mpqueue", "mpqueue")
 # What to import from packages whose modules have other names.
 NAMES = {"absl_py": "absl", "opentelemetry_api": "opentelemetry", "pillow": "PIL", "protobuf": "google"}
 OF_PROGRAMS = {"torchdata"}  # only programs that use the package need the import
-# Of the standard library and of required packages: they take 1 to 20 ms each, and most starts do not need them.
+# Of the standard library and of required packages: they take 1 to 100 ms each, and most starts do not need them.
 SLOW = {"cloudpickle", "concurrent.futures", "difflib", "hashlib", "hmac", "html", "importlib.util", "logging"}
-SLOW |= {"importlib.metadata", "psutil", "signal", "ssl", "subprocess", "tempfile"}
+SLOW |= {"importlib.metadata", "numpy", "psutil", "signal", "ssl", "subprocess", "tempfile"}
 # The function is pickled by value and runs on a node of Ray, which may lack the package.
 ON_A_NODE = {"importlib", "mpqueue.backends.ray.agent", "mpqueue.backends.ray.wire", "sys"}
 
@@ -29,20 +29,27 @@ UNNEEDED = {
         loader.stream_questions plan.ids.sample_ids plan.order.resolve plan.order.rules system.signals.condition
         system.units system.user_code.extras system.user_code.object_walk tf1.root""",
     "import mpqueue; mpqueue.Loader([1])": """
+        seeding.seeds worker.concurrency.async_sources worker.config worker.context
         backends.sending.source_send plan.options.ray_options system.descriptors.descriptors
         system.processes.child_process system.processes.limits""",
+    "import mpqueue; next(iter(mpqueue.Loader([1], batch_size=1, workers=0)))": """
+        backends.processes.process backends.processes.source_sync backends.sending.open_handles
+        backends.sending.source_send backends.sending.source_watch backends.start.launcher backends.threads
+        system.processes.child_process system.processes.limits
+        worker.concurrency.async_iterators worker.concurrency.event_loop""",
+    "import mpqueue; mpqueue.rng": "system.descriptors.descriptors",
+    "import mpqueue.backends.start.launcher": "backends.sending.kept_source worker.failures",
     "import mpqueue; mpqueue.Loader(mpqueue.Dataset([1]).map(str).batch(1))": """
-        backends.processes.process backends.processes.source_sync backends.sending.source_watch
         dataset.description.fingerprint dataset.mix.mixtures dataset.running.lane_ids loader.epoch_iterator
         samples.sparse system.user_code.shared_state telemetry.epoch_starts telemetry.stats
         worker.concurrency.coroutines""",
-    "import mpqueue; next(iter(mpqueue.Loader([1], batch_size=1, workers=1)))": """
+    "import mpqueue; loader = mpqueue.Loader([1], batch_size=1, workers=1); next(iter(loader))": """
         backends.inline backends.processes.autosize backends.processes.lane_dispatcher backends.sending.open_handles
         backends.start.forker backends.threads loader.progress memory.unlocked_maps plan.options.balance
         plan.order.balanced plan.order.drawn plan.order.epoch_samples plan.order.packed plan.order.streams
         plan.position.exclusions plan.sources.columns plan.sources.stream_sources plan.states.of_plan
         plan.states.saved_states plan.states.states seeding.words system.callers telemetry.timeline
-        worker.concurrency.async_iterators worker.concurrency.event_loop""",
+        telemetry.stats""",
     "import mpqueue; mpqueue.Loader([1], batch_sampler=[[0]])": "plan.position.exclusions",
     "import mpqueue; mpqueue.Loader([1, 2]).exclude([1])": "loader.replay",
     "import mpqueue; mpqueue.Loader([1]).state_dict()": """
@@ -55,7 +62,8 @@ UNNEEDED = {
     "import mpqueue; mpqueue.torch.DataLoader": """
         backends.sending.source_send frameworks.torch.source.awaited loader.stream_questions plan.position.draws
         worker.concurrency.coroutines worker.runners.in_flight""",
-    "import mpqueue; mpqueue.OrderedEnqueuer": "engine.async_batches",
+    "import mpqueue; mpqueue.OrderedEnqueuer": """
+        backends.start.launcher engine.async_batches loader.launch worker.config worker.failures""",
     "import mpqueue; mpqueue.attach": "engine.async_batches",
     "import mpqueue; mpqueue.files.TarStream": "dataset.dataset",
     "import mpqueue; mpqueue.train.batch": "tf1.compat.names tf1.queues.hub tf1.train.process_op",

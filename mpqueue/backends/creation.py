@@ -1,7 +1,7 @@
 """Creates the backend of a job: worker processes, threads, or the calling thread.
 
-Invalid jobs are rejected here, before any process starts. The fork server is started here, too: its interpreter takes
-longer to start than everything else, and the trainer imports the remaining modules in the meantime.
+Invalid jobs are rejected here, before any worker starts. The fork server of this start may be running already, see
+`mpqueue.loader.session.fork_server_ahead`: its interpreter takes longer to start than everything else.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
     sync = SourceSync(watch, image, spawn=spawn, has_other_programs=has_other_programs)
     with contextlib.ExitStack() as undo:
         undo.callback(sync.drop)
-        sync.begin()  # from here on, this process imports modules while the fork server starts
+        sync.begin()
         from mpqueue.backends.processes.process import ProcessBackend
 
         backend = ProcessBackend(ledger, sync, job)

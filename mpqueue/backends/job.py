@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpqueue.memory.ring import SPARE_SLOTS, MakeGuard
+from mpqueue.memory.slots import SPARE_SLOTS
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.options.batching import AHEAD, Batching, Concurrency, RunnerKind
 from mpqueue.plan.options.coroutines import is_asynchronous_generator, is_coroutine_function
@@ -14,9 +14,11 @@ from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.log import debug
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.worker.concurrency.async_sources import initialise
-from mpqueue.worker.config import Payload
-from mpqueue.worker.context import WorkerInfo
+
+if TYPE_CHECKING:  # imported by the start, while the fork server starts
+    from mpqueue.memory.ring import MakeGuard
+    from mpqueue.worker.config import Payload
+    from mpqueue.worker.context import WorkerInfo
 
 
 class RingPlan(NamedTuple):
@@ -67,7 +69,7 @@ class Job:
     workers: int
     options: Options
     is_auto: bool = False
-    guard: MakeGuard | None = None
+    guard: "MakeGuard | None" = None
     ring: RingPlan = LOCAL
     source_has_threads: bool = False
     source_coroutines: Concurrency | None = None
@@ -108,14 +110,18 @@ class Job:
         return self.samples is not None and self.plan.has_index and self.plan.source.parts.may_thread()
 
     @property
-    def payload(self) -> Payload:
+    def payload(self) -> "Payload":
         """The part that is sent to worker processes."""
+        from mpqueue.worker.config import Payload
+
         options = self.options
         return Payload(self.source, options.worker_init, self.samples, self.form, self.coroutines)
 
     @property
     def init(self) -> Callable[[], Any] | None:
         """The first call of a worker without a process, see `initialise`; None: no call."""
+        from mpqueue.worker.concurrency.async_sources import initialise
+
         init = self.options.worker_init
         return None if init is None else partial(initialise, init)
 
@@ -176,6 +182,8 @@ class Job:
         except Exception:  # of the source: the message is more important
             return ()
 
-    def info(self, worker: int) -> WorkerInfo:
+    def info(self, worker: int) -> "WorkerInfo":
         """Return the value of `mpqueue.worker_info` in a worker."""
+        from mpqueue.worker.context import WorkerInfo
+
         return WorkerInfo(worker, max(1, self.workers), self.plan.seed, *self.plan.order.ranks.lane_shard)

@@ -2,6 +2,7 @@
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
+    launch.py           the ledger, the pipeline and the backend of a stream
     progress.py         the progress bar of an epoch
     session.py          one stream of batches and its workers
     run.py              a consumer's progress in a plan: its position, its counts and its state

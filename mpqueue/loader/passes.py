@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from mpqueue.engine.backend import Stopped
-from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import WorkerDied
 from mpqueue.loader.run import Run
 from mpqueue.loader.session import Session
@@ -27,6 +26,7 @@ from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.signals.locks import RLock
 
 if TYPE_CHECKING:
+    from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
     from mpqueue.plan.order.streams import StreamOrder
 
@@ -55,15 +55,13 @@ class Passes:
 
     # -- The beginning
 
-    def begin(self, way: Callable[[Pipeline], Callable[[int], Any]], *, holds: bool = False) -> "EpochIterator":
+    def begin(self, way: "Callable[[Pipeline], Callable[[int], Any]]", *, holds: bool = False) -> "EpochIterator":
         """Begin a pass.
 
         Args:
             way: Selects the method of the pipeline that returns a batch.
             holds: The caller takes batches ahead of its user: see `mpqueue.loader.undelivered`.
         """
-        from mpqueue.loader.epoch_iterator import EpochIterator  # with the first pass
-
         run = self._run
         run.follow(run.plan.renewed())
         before = self._latest()
@@ -86,6 +84,8 @@ class Passes:
         except BaseException as error:
             if not pipeline.guard.is_of_source(error):
                 raise
+        from mpqueue.loader.epoch_iterator import EpochIterator  # after the start of the fork server
+
         batches = EpochIterator(run, pipeline, way(pipeline), self.end_epoch, self.note_failure)
         self._latest = weakref.ref(batches)
         return batches
@@ -115,7 +115,7 @@ class Passes:
         self._run.plan.source.parts.draw_order()  # the program may have dropped it
         return pipeline.epochs.is_outdated()
 
-    def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> Pipeline:
+    def _begin(self, *, goes_on: bool, is_outdated: bool, holds: bool) -> "Pipeline":
         """Move the workers to the start of the pass, with the current source; ``holds``: see `begin`."""
         run, pipeline = self._run, self._session.pipeline
         point, has_index = run.point, run.plan.has_index
@@ -143,7 +143,7 @@ class Passes:
         run.use_counts_of(pipeline)
         return pipeline
 
-    def _may_refresh(self, pipeline: Pipeline) -> bool:
+    def _may_refresh(self, pipeline: "Pipeline") -> bool:
         """Return True if batches that were computed ahead must be computed again because the source may have changed.
 
         A stream is reopened for that, and the elements after its snapshots, or all of them, are computed again. This is
@@ -151,12 +151,12 @@ class Passes:
         """
         return self._run.plan.has_index or (self._is_endless and pipeline.backend.tells_changes)
 
-    def _bound(self, pipeline: Pipeline) -> None:
+    def _bound(self, pipeline: "Pipeline") -> None:
         """Do not compute a second epoch before it is requested: a validation loop may have only one."""
         epoch = self._run.point.epoch
         pipeline.epochs.bound(epoch, goes_on=epoch != self._run.first_epoch)
 
-    def _open(self) -> Pipeline:
+    def _open(self) -> "Pipeline":
         run = self._run
         plan, job, point = run.plan, run.job, run.point
         if not self._has_warned_of_idle:
@@ -168,7 +168,7 @@ class Passes:
 
     # -- The end
 
-    def end_epoch(self, iterator: int, pipeline: Pipeline) -> None:
+    def end_epoch(self, iterator: int, pipeline: "Pipeline") -> None:
         """Handle the end of an epoch, after its last batch was returned.
 
         Args:
@@ -212,14 +212,14 @@ class Passes:
             return None
         return order.no_batches(where, order.source.title)
 
-    def _warn_of_copies(self, pipeline: Pipeline) -> None:
+    def _warn_of_copies(self, pipeline: "Pipeline") -> None:
         if pipeline.ledger.has_unsharded() and not self._has_warned_of_copies:
             self._has_warned_of_copies = True
             order = self._stream
             count, which = (self._run.job.workers, "workers") if order.lanes is None else (order.lanes, "lanes")
             warn_caller(order.source.copies_warning(count, which), UserWarning)
 
-    def note_failure(self, error: BaseException, pipeline: Pipeline) -> None:
+    def note_failure(self, error: BaseException, pipeline: "Pipeline") -> None:
         """Handle an error that replaced a batch; the stream continues after it, if possible."""
         if not pipeline.guard.is_failure(error):  # a signal handler has raised it
             return

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mpqueue.backends.job import Job
-from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.progress.counts import DeliveredBatch
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, Cursor, ResumePoint, WorkItem
 
 if TYPE_CHECKING:
+    from mpqueue.engine.pipeline import Pipeline
+    from mpqueue.engine.progress.counts import DeliveredBatch
     from mpqueue.plan.ids.batch_info import BatchInfo
     from mpqueue.plan.position.draws import Draws  # only a plan with a sampler imports it
     from mpqueue.plan.states.states import States
@@ -55,12 +55,12 @@ class ReturnedBatches:
         return _sums(self._parts_before, self.pipeline.ledger.counts.parts.at(where), 1)
 
     @property
-    def last(self) -> DeliveredBatch | None:
+    def last(self) -> "DeliveredBatch | None":
         """The last batch; None: none since a point was loaded."""
         returned = None if self.pipeline is None else self.pipeline.ledger.counts.last()
         return self.kept_last if returned is None else returned._replace(step=self.steps - 1)
 
-    def count_by(self, pipeline: Pipeline) -> None:
+    def count_by(self, pipeline: "Pipeline") -> None:
         """Add the counts of this pipeline."""
         self._steps_before = self._steps - pipeline.ledger.counts.num_returned
         self._parts_before = _sums(self._parts, pipeline.ledger.counts.parts.at(pipeline.progress.point()), -1)
@@ -197,7 +197,7 @@ class Run:
         is_on_its_way = point.position or point.ahead or any(point.counts)
         return ResumePoint(point.epoch + 1, base=point.base) if is_on_its_way else point
 
-    def use_counts_of(self, pipeline: Pipeline) -> None:
+    def use_counts_of(self, pipeline: "Pipeline") -> None:
         """Use the counts of this pipeline."""
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.ledger.counts.num_taken

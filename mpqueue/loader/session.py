@@ -10,19 +10,13 @@ import contextlib
 import os
 from dataclasses import replace
 from functools import cached_property, partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mpqueue.backends.creation import credit_for
 from mpqueue.backends.job import Job
-from mpqueue.engine.backend import Backend
-from mpqueue.engine.ledger import Ledger
-from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.skips import Skips
 from mpqueue.engine.stopping import Ended, checked_wait
 from mpqueue.errors import MPQueueError
-from mpqueue.plan.options.backend_kinds import LOCAL_MAKER, BackendName, kind_of
-from mpqueue.plan.order.rules import check_inline
+from mpqueue.plan.options.backend_kinds import BackendName, kind_of
+from mpqueue.plan.options.options import Options
 from mpqueue.plan.position.cursors import Cursor, ResumePoint
 from mpqueue.system.log import debug, debugs
 from mpqueue.system.platform_support import require_unpatched
@@ -33,10 +27,10 @@ from mpqueue.system.signals.masks import block_signals
 from mpqueue.system.units import count_text
 from mpqueue.telemetry import live
 from mpqueue.telemetry.recorder import Recorder, StartTally
-from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.worker.context import worker_info_unasked
+from mpqueue.telemetry.stage_rows import at_most
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported by the first start, while the fork server starts
+    from mpqueue.engine.pipeline import Pipeline
     from mpqueue.telemetry.stats import Statistics
     from mpqueue.telemetry.timeline import Timeline
 
@@ -90,7 +84,7 @@ class Session:
         point: ResumePoint,
         *,
         allowance: int | None = None,
-    ) -> Pipeline:
+    ) -> "Pipeline":
         """Start the workers.
 
         Args:
@@ -106,76 +100,44 @@ class Session:
             ValueError: The source has no batches, or does not have that point; or an option has no effect without
                 workers.
             OSError: There are not enough processes, descriptors or memory.
+            RuntimeError: See `fork_server_ahead`.
             Exception: The exception that unpickling the source raised.
         """
-        with self.starts.part("launch"):
-            return self._launch(job, cursor, backend, max_queue_size, point, allowance)
+        with self.starts.part("launch"), fork_server_ahead(backend, job.workers, job.options, job.can_replay):
+            from mpqueue.loader import launch
 
-    def _launch(
-        self,
-        job: Job,
-        cursor: Cursor,
-        backend: BackendName,
-        max_queue_size: int,
-        point: ResumePoint,
-        allowance: int | None,
-    ) -> Pipeline:
-        if not job.workers:
-            check_inline(job.options, is_asynchronous=job.coroutines is not None)
-        ledger = Ledger(cursor, credit_for(backend, job, max_queue_size), ordered=job.options.ordered)
-        ledger.needs_attention = True  # the first step settles the times of this start
-        # Before any worker starts: this raises if the source has no batches, or does not have this point.
-        ledger.go_to(point)
-        # Before the source is sent: otherwise each worker's copy would draw a different order.
-        job.plan.source.parts.draw_order()
-        if allowance is not None:
-            ledger.allowance = allowance
-        job = replace(job, recorder=Recorder(self._open_timeline(job), self.starts))
-        if job.coroutines is not None:
-            job.recorder.concurrency = job.coroutines.width
-        pipeline = self._connect(job, ledger)
-        # If a handler raised between the start and the assignments below, the workers would never be stopped.
-        with self._lock, defer_signals(), contextlib.ExitStack() as undo:
-            undo.callback(job.recorder.end)  # closes a trace
-            pipeline.start(make_backend(backend, ledger, pipeline.guard.lock, job))
-            undo.pop_all()
-            self.pipeline = pipeline
-            self.was_started = True
-            self.ended.clear()
-            # With the pipeline rather than the session, which would never be collected otherwise.
-            self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
-            if self._kind:
-                live.add(self, self._kind)
-        workers = count_text(job.workers, "worker")
-        debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {point} on")
-        return pipeline
+            ledger = launch.make_ledger(job, cursor, backend, max_queue_size, point)
+            if allowance is not None:
+                ledger.allowance = allowance
+            job = replace(job, recorder=Recorder(self._open_timeline(job), self.starts))
+            if job.coroutines is not None:
+                job.recorder.concurrency = job.coroutines.width
+            pipeline = launch.connect(job, ledger, ends_epochs=self._ends_epochs, requests_epochs=self._requests_epochs)
+            if job.options.progress:
+                from mpqueue.loader.progress import ProgressBar
 
-    def _connect(self, job: Job, ledger: Ledger) -> Pipeline:
-        skips = Skips(job.plan.options.max_errors) if job.plan.skips else None
-        ends_epochs = self._ends_epochs
-        is_timed = ends_epochs and job.workers > 0
-        pipeline = Pipeline(
-            ledger,
-            epoch_end=job.plan.epoch_end,
-            timed_epoch_end=is_timed,
-            ends_epochs=ends_epochs,
-            requests_epochs=self._requests_epochs,
-            skips=skips,
-            recorder=job.recorder,
-        )
-        job.recorder.caches = job.plan.source.caches
-        names = job.plan.source.part_names
-        ledger.counts.parts.names = names if len(names) <= MOST_ROWS else ()
-        if job.options.progress:
-            from mpqueue.loader.progress import ProgressBar
-
-            pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), job.plan.source.name[:_MOST_NAME])
-        return pipeline
+                pipeline.bar = ProgressBar(pipeline, partial(_collect, pipeline), job.plan.source.name[:_MOST_NAME])
+            # If a handler raised between the start and the assignments below, the workers would never be stopped.
+            with self._lock, defer_signals(), contextlib.ExitStack() as undo:
+                undo.callback(job.recorder.end)  # closes a trace
+                pipeline.start(launch.make_backend(backend, ledger, pipeline.guard.lock, job))
+                undo.pop_all()
+                self.pipeline = pipeline
+                self.was_started = True
+                self.ended.clear()
+                # With the pipeline rather than the session, which would never be collected otherwise.
+                self._finalizer = WhenCollected(self, _abandon, pipeline, self.latest)
+                if self._kind:
+                    live.add(self, self._kind)
+            workers = count_text(job.workers, "worker")
+            debug(f"{workers} ({backend}) run, up to {max_queue_size} batches ahead, from {point} on")
+            return pipeline
 
     def _open_timeline(self, job: Job) -> "Timeline | None":
         if job.options.trace is None and "MPQUEUE_TRACE" not in os.environ:
             return None  # does not import the modules that write traces
         from mpqueue.telemetry.timeline import Timeline, path_for
+        from mpqueue.worker.context import worker_info_unasked
 
         if self._timeline is None:
             path = path_for(job.options.trace, is_worker=worker_info_unasked() is not None)
@@ -207,7 +169,7 @@ class Session:
         finally:
             self._release(pipeline)
 
-    def _release(self, pipeline: Pipeline) -> None:
+    def _release(self, pipeline: "Pipeline") -> None:
         with self._lock, defer_signals():
             # A deferred stop has not ended the pipeline yet, and another thread may have started a new one.
             if pipeline.guard.lifetime.has_ended and self.pipeline is pipeline:
@@ -231,26 +193,35 @@ class Session:
         return self.latest.statistics if pipeline is None else _collect(pipeline)
 
 
-def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
-    """Create a backend, which the caller starts; without workers, the caller's thread computes for any ``name``.
+def fork_server_ahead(
+    backend: BackendName, workers: int, options: Options, can_replay: bool
+) -> contextlib.AbstractContextManager[object]:
+    """Return a context for a start of workers; it starts the fork server, and ends it if the start did not use it.
+
+    Args:
+        backend: The backend of the workers.
+        workers: Their number.
+        options: The options of the frontend.
+        can_replay: The source is not an iterator, which can rarely be pickled, and is then inherited by fork.
 
     Raises:
-        TypeError: The source cannot be sent to worker processes, and must not be inherited by fork.
         RuntimeError: gevent or eventlet has patched this process, or a module starts processes while a worker imports
             it.
     """
-    if job.workers:
+    if workers:
         require_unpatched()
-        if kind_of(name).has_start_method:
-            from mpqueue.system.processes.child_process import refuse_start_in_import  # for processes only
+    if workers and kind_of(backend).has_start_method:
+        from mpqueue.system.processes.child_process import refuse_start_in_import  # for processes only
 
-            refuse_start_in_import()
-    maker = import_module(kind_of(name).maker if job.workers else LOCAL_MAKER)
-    made: Backend = maker.make_backend(name, ledger, lock, job)
-    return made
+        refuse_start_in_import()
+        if kind_of(backend).is_local and can_replay and options.start_method != "fork":
+            from mpqueue.backends.start.launcher import started_ahead
+
+            return started_ahead(spawn=options.start_method == "spawn")
+    return contextlib.nullcontext()
 
 
-def _collect(pipeline: Pipeline) -> "Statistics":
+def _collect(pipeline: "Pipeline") -> "Statistics":
     """Return the statistics. Takes no lock, so that a monitoring thread never waits for a consumer."""
     counted, batches = pipeline.backend.statistics(), pipeline.ledger.counts.num_batches
     skipped = 0 if pipeline.skips is None else pipeline.skips.total
@@ -259,7 +230,7 @@ def _collect(pipeline: Pipeline) -> "Statistics":
     return replace(counted, batches=batches, skipped=skipped, times=times, parts=parts)
 
 
-def _abandon(pipeline: Pipeline, latest: Latest) -> None:
+def _abandon(pipeline: "Pipeline", latest: Latest) -> None:
     """Stop the workers of a collected session, or at the exit of the interpreter, without waiting for them."""
     if pipeline.guard.lifetime.is_inside:
         # The garbage collector runs in a worker thread that holds the lock. A stop in it would be deferred to the end
@@ -275,12 +246,12 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     _release_caches(pipeline)
 
 
-def _release_caches(pipeline: Pipeline) -> None:
+def _release_caches(pipeline: "Pipeline") -> None:
     """Allow other programs to remove the elements of the source's caches, unless this process uses them again."""
     for use in pipeline.recorder.caches.values():
         use.release()
 
 
-def _abandon_in_thread(pipeline: Pipeline, latest: Latest) -> None:
+def _abandon_in_thread(pipeline: "Pipeline", latest: Latest) -> None:
     block_signals()
     _abandon(pipeline, latest)

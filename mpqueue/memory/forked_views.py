@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mpqueue.system.descriptors import descriptors
 from mpqueue.system.signals.deferred import defer_signals, deliver_after_return
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.signals.weak_sets import Living
@@ -127,8 +128,6 @@ class _ForkedChild:
     """
 
     def __init__(self) -> None:
-        from mpqueue.system.descriptors import descriptors  # imports `socket`, which a program that does not fork saves
-
         self.kept: list[_Kept] = []
         try:
             self.read_end, self.write_end = descriptors.all_above_standard(os.pipe())
@@ -156,8 +155,6 @@ class _ForkedChild:
             _children.discard(self)
             fd, self.read_end = self.read_end, -1
             if fd >= 0:
-                from mpqueue.system.descriptors import descriptors
-
                 descriptors.close(fd)
 
     def close_write_end(self) -> None:

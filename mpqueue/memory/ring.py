@@ -34,7 +34,7 @@ from mpqueue.memory import forked_views
 from mpqueue.memory.forked_views import Lease, Lessor
 from mpqueue.memory.layout import Array, base_over
 from mpqueue.memory.segment import FIRST_BYTES, ForeignSegment, Segment, largest_segment_bytes
-from mpqueue.memory.slots import PAGE, Slot, SlotTable, stride_for
+from mpqueue.memory.slots import PAGE, SPARE_SLOTS, Slot, SlotTable, stride_for
 from mpqueue.system.log import warn
 from mpqueue.system.units import count_text, size_text
 from mpqueue.telemetry.clock import clock_ns
@@ -153,7 +153,6 @@ class Leases(Lessor):
         return ended
 
 
-SPARE_SLOTS = 8
 COSTLY_BYTES = 1 << 28  # copying these takes about 0.1 s: below that, a warning is not worthwhile
 _TRIM_ABOVE_BYTES = 1 << 20
 

@@ -17,6 +17,7 @@ turn is recognized, rather than publishing another worker's bytes.
 import enum
 
 PAGE = 4096
+SPARE_SLOTS = 8
 # A slot with this much memory is large: it is granted before one without memory. New pages for less are cheap.
 LARGE_BYTES = 1 << 20
 

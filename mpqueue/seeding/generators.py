@@ -169,7 +169,8 @@ def _plain(state: Any) -> Any:
 
 
 def _is_generator(value: Any) -> bool:
-    if is_a(value, (np.random.Generator, np.random.RandomState)):
+    of_numpy = sys.modules.get("numpy.random")  # NumPy imports it at its first use, which a search is not
+    if of_numpy is not None and is_a(value, (of_numpy.Generator, of_numpy.RandomState)):
         return True
     if is_a(value, random.Random):
         return not is_a(value, random.SystemRandom)

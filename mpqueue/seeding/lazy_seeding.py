@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.random  # NumPy 2.5 imports it on first use, which would be in each worker, after the fork
 
 from mpqueue.seeding.global_rng import NUM_WORDS, number_of, seed_numpy, seed_torch, words_of
 from mpqueue.system.processes.own_process import make_mark
@@ -143,18 +142,24 @@ class LazySeeding:
         self.stages: Any = None
         self._can_repeat, self._is_shared = can_repeat, is_shared
         self._is_first = can_repeat
-        self._seeded: list[GlobalRng] = [PythonRng(), NumpyRng()]  # seeded before each batch or sample
+        self._seeded: list[GlobalRng] = [PythonRng()]  # seeded before each batch or sample
         self._idle: list[GlobalRng] = []  # never drawn from
         self._drawn: list[GlobalRng] = []  # drawn from in the first batch
         self._of: Of | None = None  # the batch or sample of the last seeding
         self._own = make_mark()
-        self._watch = Watch("torch", self._add_torch)
+        self._watches = Watch("numpy.random", self._add_numpy), Watch("torch", self._add_torch)
+
+    def _add_numpy(self, module: ModuleType) -> None:
+        # As the import does after this call. Until then, NumPy would import the module again at each use of the name.
+        vars(np)["random"] = module
+        self._add(NumpyRng())
 
     def _add_torch(self, torch: ModuleType) -> None:
-        """Handle the import of torch, which may happen while the source computes a sample."""
-        if not hasattr(torch, "default_generator"):
-            return  # a stub module of that name
-        rng = TorchRng(torch)
+        if hasattr(torch, "default_generator"):  # otherwise a stub module of that name
+            self._add(TorchRng(torch))
+
+    def _add(self, rng: GlobalRng) -> None:
+        """Handle the import of a generator's module, which may happen while the source computes a sample."""
         if self._can_repeat and not self._is_first:
             rng.watch()
             self._idle.append(rng)
@@ -243,6 +248,7 @@ class LazySeeding:
             Exception: The exception that ``compute`` raised.
         """
         self._seeded, self._idle, self._is_first = [*self._seeded, *self._idle], [], False
+        self._can_repeat = False  # a generator whose module the batch imports must be seeded at once
         self.seed(*of)
         self.is_due = False
         try:
@@ -251,5 +257,6 @@ class LazySeeding:
             self.is_due = True
 
     def end(self) -> None:
-        """Stop waiting for torch to be imported."""
-        self._watch.end()
+        """Stop waiting for imports of NumPy's and torch's generators."""
+        for watch in self._watches:
+            watch.end()

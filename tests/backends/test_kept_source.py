@@ -17,7 +17,7 @@ from helpers.wrapped_functions import recorded
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.backends.sending.kept_source import NOTHING, keep, mapped
-from mpqueue.backends.sending.source_send import make_patch, take_image
+from mpqueue.backends.sending.source_send import take_image
 from mpqueue.backends.start.launcher import ForkServer
 from mpqueue.memory.snapshot import own_copies, reset
 
@@ -31,7 +31,7 @@ def arrays(count, nbytes=1 << 17):
 def kept(source, known=NOTHING):
     """Return the kept version of a source, and the numbers of the buffers that were copied for it."""
     image = take_image(source)
-    patch = make_patch(image, known.find(image))
+    patch = image.patch(known.find(image))
     return keep(patch, known), sorted(patch.new)
 
 

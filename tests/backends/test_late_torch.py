@@ -1,4 +1,4 @@
-"""A source that imports torch in its first item gets torch with seeds and worker info."""
+"""A source that imports torch in its first item gets torch with seeds and worker info; the same for `numpy.random`."""
 
 import pathlib
 import sys
@@ -36,6 +36,26 @@ def test_item_that_imports_torch_draws_the_same_numbers_as_in_any_worker():
     assert late[:, 1].tolist() == [0, 1, 1, 1, 1, 1]
     assert (late[:, 3] == 1).all() and (expected[:, 3] == -1).all()
     assert late[:, [0, 2]].tolist() == expected[:, [0, 2]].tolist()
+
+
+def draws_late(index):
+    return np.array([index, np.random.rand() if index > 1 else 0.0])
+
+
+def imports_early(index):
+    assert np.random
+    return draws_late(index)
+
+
+@pytest.mark.fresh_fork_server
+def test_item_that_first_uses_numpy_random_draws_the_same_numbers_as_after_an_import():
+    """NumPy imports the module at its first use."""
+    found = []
+    for item in (draws_late, imports_early):
+        with Loader(Computed(item, 8), workers=1, seed=5) as loader:
+            found.append(np.stack(list(loader)))
+    assert np.unique(found[0][2:, 1]).size == 6
+    assert found[0].tolist() == found[1].tolist()
 
 
 def install_stub():

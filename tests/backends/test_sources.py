@@ -18,7 +18,7 @@ from helpers.started_enqueuer import started
 
 import mpqueue
 from mpqueue import OrderedEnqueuer
-from mpqueue.backends.sending.source_send import find_digests, make_patch, take_image
+from mpqueue.backends.sending.source_send import find_digests, take_image
 
 pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
 
@@ -28,7 +28,7 @@ def test_only_changes_are_sent_again_to_other_machines():
     before = take_image(source, is_local=False)
     rows[3, 0] = 5
     image = take_image(source, is_local=False)
-    patch = make_patch(image, find_digests(image, before.digests))
+    patch = image.patch(find_digests(image, before.digests))
     assert [buffer.nbytes for buffer in patch.new.values()] == [rows.nbytes]
     assert len(patch.old) == 1
     assert take_image(source, is_local=False).fingerprint == image.fingerprint != before.fingerprint

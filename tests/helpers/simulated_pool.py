@@ -23,7 +23,7 @@ from mpqueue.backends.job import LOCAL, Job
 from mpqueue.backends.processes import dispatcher, lane_dispatcher
 from mpqueue.backends.processes.process import ProcessBackend
 from mpqueue.backends.processes.source_sync import SourceSync
-from mpqueue.backends.sending.source_send import find_digests, make_patch
+from mpqueue.backends.sending.source_send import find_digests
 from mpqueue.backends.sending.source_watch import SourceWatch
 from mpqueue.backends.start.launcher import LauncherGone, ProcessEvent
 from mpqueue.engine.ledger import Ledger
@@ -321,7 +321,7 @@ class ForkServer:
         known, self.image = self.image, image
         if known is not None and known.fingerprint == image.fingerprint:
             return None
-        return make_patch(image, find_digests(image, known.digests if known else []))
+        return image.patch(find_digests(image, known.digests if known else []))
 
     def has_image(self, image):
         return self.image is not None and self.image.fingerprint == image.fingerprint

@@ -9,7 +9,7 @@ from helpers.engine_parts import lock_of, session_of
 from helpers.faults import Numbers, numbers
 from helpers.started_enqueuer import started
 
-import mpqueue.loader.session
+import mpqueue.loader.launch
 from mpqueue import Loader, OrderedEnqueuer
 
 
@@ -82,7 +82,7 @@ class Announcing:
 
 def test_stop_during_start_stops_new_workers(monkeypatch):
     """The workers are still being created: the stop finds no pipeline yet."""
-    make_backend, arrived = mpqueue.loader.session.make_backend, threading.Event()
+    make_backend, arrived = mpqueue.loader.launch.make_backend, threading.Event()
     loader = Loader(Numbers(), workers=1, backend="thread")
 
     def stop():
@@ -98,7 +98,7 @@ def test_stop_during_start_stops_new_workers(monkeypatch):
         assert arrived.wait(60)
         return make_backend(*args)
 
-    monkeypatch.setattr(mpqueue.loader.session, "make_backend", make_and_stop)
+    monkeypatch.setattr(mpqueue.loader.launch, "make_backend", make_and_stop)
     batches = iter(loader)
     stopper.join()
     assert list(batches) == []

@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import sys
 import types
 from random import random as imported_random
@@ -112,6 +113,17 @@ def test_only_used_generators_are_seeded():
     state = random.getstate()
     worker.batch(6)
     assert random.getstate()[1][:-1] == state[1][:-1]
+
+
+def test_batch_of_threads_that_imports_a_generator_draws_seeded_numbers():
+    code = """
+import numpy
+from mpqueue.seeding.lazy_seeding import LazySeeding
+seeding = LazySeeding()
+draws = [seeding.once((1, 0, 3), lambda: numpy.random.rand()) for _ in range(2)]
+assert draws[0] == draws[1], draws
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_error_after_draw_is_raised_with_seeded_numbers():

@@ -29,7 +29,7 @@ from mpqueue.backends.ray.links import Links
 from mpqueue.backends.ray.placement import Room
 from mpqueue.backends.ray.relay import LinkState, NodeLink
 from mpqueue.backends.ray.remote_worker import RemoteWorker
-from mpqueue.backends.sending.source_send import Patch, SourceImage, find_digests, make_patch
+from mpqueue.backends.sending.source_send import Patch, SourceImage, find_digests
 from mpqueue.backends.start.launcher import ForkServer, ProcessEvent, take_fork_server, wait_for
 from mpqueue.errors import ClusterError, WorkerDied
 from mpqueue.memory.segment import Segment
@@ -194,7 +194,7 @@ class ClusterLauncher:
             self._fork_server.set_image(image)
         for event in sent:
             allow_signals(event.wait)  # the buffers are the source's memory, which the user may change afterwards
-        return None if is_same else make_patch(image, find_digests(image, known))
+        return None if is_same else image.patch(find_digests(image, known))
 
     def has_image(self, image: SourceImage) -> bool:
         """Return whether all nodes have this source."""

@@ -35,7 +35,7 @@ from typing import Any
 from mpqueue.backends.ray import wire
 from mpqueue.backends.ray.remote_worker import RemoteWorker
 from mpqueue.backends.ray.wire import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
-from mpqueue.backends.sending.source_send import SourceImage, find_digests, make_patch
+from mpqueue.backends.sending.source_send import SourceImage, find_digests
 from mpqueue.backends.start.launcher import ProcessEvent
 from mpqueue.errors import ClusterError
 from mpqueue.system.descriptors import descriptors
@@ -266,7 +266,7 @@ class Relay:
             sent: Set when the buffers may change.
             is_checked: No thread waits for `sent`: the agent must check whether the buffers have changed.
         """
-        patch = make_patch(image, find_digests(image, self._digests))
+        patch = image.patch(find_digests(image, self._digests))
         self._digests = image.digests
         sizes = [(number, buffer.nbytes) for number, buffer in patch.new.items()]
         digests = {number: image.digests[number] for number in patch.new} if is_checked else {}

@@ -61,6 +61,11 @@ class SourceImage(NamedTuple):
 
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
+    def patch(self, kept: Mapping[int, int]) -> "Patch":
+        """Return the patch for a receiver; ``kept`` maps numbers of buffers to the receiver's numbers."""
+        new = {number: buffer for number, buffer in enumerate(self.buffers) if number not in kept}
+        return Patch(self.data, new, dict(kept))
+
 
 def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = ()) -> SourceImage:
     """Pickle the source.
@@ -173,12 +178,6 @@ class Patch(NamedTuple):
     def nbytes(self) -> int:
         """Number of bytes to send."""
         return len(self.data) + sum(buffer.nbytes for buffer in self.new.values())
-
-
-def make_patch(image: SourceImage, kept: Mapping[int, int]) -> Patch:
-    """Return the patch for a receiver; ``kept`` maps numbers of buffers to the receiver's numbers."""
-    new = {number: buffer for number, buffer in enumerate(image.buffers) if number not in kept}
-    return Patch(image.data, new, dict(kept))
 
 
 def find_digests(image: SourceImage, digests: list[bytes]) -> dict[int, int]:

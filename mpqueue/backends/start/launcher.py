@@ -16,11 +16,9 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from mpqueue.backends.sending.kept_source import NOTHING, keep
-from mpqueue.backends.sending.source_send import Patch, SourceImage, make_patch
 from mpqueue.backends.start import fork_server_messages as messages
 from mpqueue.backends.start.entry_code import FORK_SERVER_CODE
 from mpqueue.memory.glibc import with_large_copies_uncached
@@ -32,15 +30,19 @@ from mpqueue.system.processes.inheritance import inherited
 from mpqueue.system.processes.processes import Process
 from mpqueue.system.program_streams import warn_caller
 from mpqueue.system.signals import group_signals
+from mpqueue.system.signals.contexts import context_manager
 from mpqueue.system.signals.deferred import allow_signals, defer_signals
 from mpqueue.system.signals.locks import RLock
 from mpqueue.system.signals.masks import block_signals
 from mpqueue.transport.poller import READABLE, has_hung_up
-from mpqueue.worker import failures
-from mpqueue.worker.config import WorkerConfig, WorkerEnds
 
 if TYPE_CHECKING:
     import subprocess
+
+    # The fork server starts before these are imported, and NumPy with them.
+    from mpqueue.backends.sending.kept_source import KeptSource
+    from mpqueue.backends.sending.source_send import Patch, SourceImage
+    from mpqueue.worker.config import WorkerConfig, WorkerEnds
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -84,13 +86,13 @@ class Launcher(Protocol):
     def watch(self, poller: Any) -> None:
         """Register a descriptor with a poller, until `release`. It is readable when `events` has events."""
 
-    def set_image(self, image: SourceImage) -> Patch | None:
+    def set_image(self, image: "SourceImage") -> "Patch | None":
         """Set the source of all workers started later; return the changes, or None if it is unchanged."""
 
-    def has_image(self, image: SourceImage) -> bool:
+    def has_image(self, image: "SourceImage") -> bool:
         """Return whether workers that start now run this version of the source."""
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent | None:
+    def start_worker(self, key: int, config: "WorkerConfig", ends: "WorkerEnds") -> ProcessEvent | None:
         """Start a worker; its `ProcessEvent` is returned, or follows. The caller still owns the ends.
 
         Raises:
@@ -207,7 +209,7 @@ class ForkServer:
             descriptors.close(lifeline_read)
         self._poller: Any = None
         self._parent: Parent | None = None  # as the fork server knows it
-        self._kept = NOTHING
+        self._kept: KeptSource | None = None
         self._is_whole = True
         self._notes: list[str] = []  # warnings of the fork server that are still to be issued
         self.is_watched = False  # by `_reap_parked`
@@ -231,11 +233,11 @@ class ForkServer:
         poller.register(self._socket, READABLE)
         self._poller = poller
 
-    def set_image(self, image: SourceImage) -> Patch | None:
+    def set_image(self, image: "SourceImage") -> "Patch | None":
         """Send the parts of the source that the fork server lacks."""
         if allow_signals(self.has_image, image):
             return None
-        patch = make_patch(image, allow_signals(self._kept.find, image))
+        patch = image.patch({} if self._kept is None else allow_signals(self._kept.find, image))
         if self.knows_other_parent():  # the source may contain new shared memory
             self.settle()
         self.send_patch(patch)
@@ -245,24 +247,27 @@ class ForkServer:
         """Return whether the state of `multiprocessing` in this process has changed since the workers got it."""
         return self._parent != describe_parent()
 
-    def has_image(self, image: SourceImage) -> bool:
+    def has_image(self, image: "SourceImage") -> bool:
         """Return whether it has this version of the source."""
-        return self._kept.is_same(image)
+        return self._kept is not None and self._kept.is_same(image)
 
-    def send_patch(self, patch: Patch) -> None:
+    def send_patch(self, patch: "Patch") -> None:
         """Send a patch of the source that it has.
 
         Raises:
             OSError: Shared memory or descriptors are exhausted.
         """
-        known, kept = self._kept, allow_signals(keep, patch, self._kept)
+        from mpqueue.backends.sending.kept_source import NOTHING, keep
+
+        known = self._kept or NOTHING
+        kept = allow_signals(keep, patch, known)
         new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
-        self._kept = NOTHING  # its state is unknown until the patch is sent
+        self._kept = None  # its state is unknown until the patch is sent
         body = patch.data, list(new), kept.spans
         allow_signals(self._send, messages.ToForkServer.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
         self._kept = kept
 
-    def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
+    def start_worker(self, key: int, config: "WorkerConfig", ends: "WorkerEnds") -> None:
         """Request a worker."""
         self._send(messages.ToForkServer.FORK, (key, config), list(ends))
 
@@ -295,6 +300,8 @@ class ForkServer:
                 key, code, peak = message.body
                 events.append(ProcessEvent(key, exitcode=code, peak_bytes=peak))
             elif message.kind == messages.FromForkServer.FAILED:
+                from mpqueue.worker import failures
+
                 events.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == messages.FromForkServer.NOTE:
                 self._notes.append(message.body)
@@ -350,7 +357,7 @@ class ForkServer:
         # A killed child that is not reaped remains a zombie, and counts against the limit of processes.
         self._process.wait()
         descriptors.close_object(self._socket)
-        self._kept = NOTHING
+        self._kept = None
         return self._process.returncode if by_itself else None
 
     def has_ended(self) -> bool:
@@ -421,6 +428,23 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
             # The parking time may be over, but a new one that exits at once is an error.
             if parked is None or not isinstance(error, LauncherGone):
                 raise
+
+
+@context_manager
+def started_ahead(*, spawn: bool) -> Iterator[None]:
+    """Start a fork server for the first `take_fork_server` of the block, unless there is a parked one."""
+    ahead: list[ForkServer] = []
+    try:
+        with defer_signals(), _parked_lock:
+            if not _parked:
+                ahead.append(ForkServer(spawn=spawn))
+                _parked.extend(ahead)
+        yield
+    finally:
+        with defer_signals(), _parked_lock:
+            for fork_server in set(ahead).intersection(_parked):
+                _parked.remove(fork_server)
+                fork_server.end()
 
 
 def before_shutdown(end_idle: Callable[[], None]) -> None:

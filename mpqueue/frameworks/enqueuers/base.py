@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from mpqueue.backends.job import Job
-from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.stopping import Stoppable, checked_wait
 from mpqueue.errors import MPQueueError
 from mpqueue.frameworks.enqueuers.forms import backend_of, by_old_names
@@ -27,7 +26,8 @@ from mpqueue.system.signals.locks import RLock
 from mpqueue.system.units import count_text
 from mpqueue.system.user_code.keywords import suggests_keywords
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported by the first start, while the fork server starts
+    from mpqueue.engine.pipeline import Pipeline
     from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count()
@@ -205,7 +205,7 @@ class SequenceEnqueuer(Fixed, Stoppable, Generic[Batch_co]):
 
         return AsyncBatches(self.get())
 
-    def _running_pipeline(self) -> Pipeline | None:
+    def _running_pipeline(self) -> "Pipeline | None":
         if not self._starts:
             raise RuntimeError(f"{type(self).__name__} was never started: call start() before next()")
         return self._session.pipeline if self._is_running else None
@@ -242,7 +242,7 @@ class SequenceEnqueuer(Fixed, Stoppable, Generic[Batch_co]):
             self._close(pipeline)
             self._session.stop(timeout)
 
-    def _close(self, pipeline: Pipeline) -> None:
+    def _close(self, pipeline: "Pipeline") -> None:
         """Store the position of a stream that is about to end; implemented by subclasses."""
 
     def statistics(self) -> "Statistics":

@@ -3,12 +3,13 @@
 import types
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpqueue.engine.backend import EndOfStream, Stopped
-from mpqueue.engine.pipeline import Pipeline
 from mpqueue.system.signals.exceptions import matches
-from mpqueue.worker.failures import never_an_end
+
+if TYPE_CHECKING:
+    from mpqueue.engine.pipeline import Pipeline
 
 
 class EnqueuerQueue:
@@ -41,9 +42,11 @@ class EnqueuerQueue:
         except (EndOfStream, Stopped):
             raise RuntimeError("no batches are left: the generator has ended, or the enqueuer was stopped") from None
         except StopIteration as error:  # it would end `iter(queue.get, None)`
+            from mpqueue.worker.failures import never_an_end
+
             raise never_an_end(error) from error
 
-    def _pipeline(self) -> Pipeline | None:
+    def _pipeline(self) -> "Pipeline | None":
         enqueuer = self._enqueuer()
         pipeline: Pipeline | None = None if enqueuer is None else enqueuer._session.pipeline
         return pipeline
@@ -62,7 +65,7 @@ class BatchIterator(Generator[Any, None, None]):
 
     __class__ = types.GeneratorType  # type: ignore[assignment]
 
-    def __init__(self, running: Callable[[], Pipeline | None], stop: Callable[[], object]) -> None:
+    def __init__(self, running: "Callable[[], Pipeline | None]", stop: Callable[[], object]) -> None:
         self._running, self._stop = running, stop
         self._pipeline: Pipeline | None = None
         self._next: Callable[[], Any] = _begin  # a method of the pipeline, without another call for each batch
@@ -81,6 +84,8 @@ class BatchIterator(Generator[Any, None, None]):
             except BaseException as error:
                 self._note_failure(error)
                 if matches(error, StopIteration):  # of the source or its hook; it must not end this iterator
+                    from mpqueue.worker.failures import never_an_end
+
                     raise never_an_end(error) from error
                 raise
             else:

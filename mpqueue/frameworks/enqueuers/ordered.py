@@ -1,12 +1,12 @@
 """`OrderedEnqueuer`: a `Sequence`, epoch after epoch."""
 
 from collections.abc import Iterator
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from mpqueue.engine.pipeline import Pipeline
 from mpqueue.frameworks.enqueuers.base import MAX_QUEUE_SIZE, WORKERS, SequenceEnqueuer
 from mpqueue.frameworks.enqueuers.forms import by_old_names, own_of, taken_by_name
 from mpqueue.frameworks.enqueuers.iterators import BatchIterator
+from mpqueue.loader.session import fork_server_ahead
 from mpqueue.plan.options.backend_kinds import BackendName
 from mpqueue.plan.options.checks import flag
 from mpqueue.plan.options.options import EnqueuerOptions, Options, check_counts, check_wait_time
@@ -16,6 +16,9 @@ from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.order.rules import check_workers
 from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.sources.batch_types import Batch_co, Indexed, Item
+
+if TYPE_CHECKING:
+    from mpqueue.engine.pipeline import Pipeline
 
 
 @shows_options(EnqueuerOptions, later=("sequence", "shuffle", "use_multiprocessing"))
@@ -125,11 +128,12 @@ class OrderedEnqueuer(SequenceEnqueuer[Batch_co]):
         return resolve(self.sequence, Options(shuffle=bool(self.shuffle)), needs="index")
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        job, point = self._job(workers), ResumePoint(self._epoch, self._position)
-        check_workers(job.plan.source, workers, backend, job.options.start_method)
-        self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, point)
+        with fork_server_ahead(backend, workers, self._options, can_replay=True):  # `_job` imports NumPy
+            job, point = self._job(workers), ResumePoint(self._epoch, self._position)
+            check_workers(job.plan.source, workers, backend, job.options.start_method)
+            self._session.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, point)
 
-    def _close(self, pipeline: Pipeline) -> None:
+    def _close(self, pipeline: "Pipeline") -> None:
         # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
         # cannot return to item 0, so it continues after the last batch.
         if pipeline.ledger.cursor.is_endless:

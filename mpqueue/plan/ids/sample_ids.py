@@ -4,10 +4,9 @@ A range remains a range, in memory and in a saved state, whatever its length.
 """
 
 import operator
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from mpqueue.plan.ids.batch_info import SampleId
 
@@ -52,7 +51,9 @@ class SampleSet:
             return cls(ranges=(_ascending(ids, name),))
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
             raise TypeError(f"{name} must be {_EXPECTED}, got {ids!r}: pass [{ids!r}] for a single id")
-        if isinstance(ids, np.ndarray):
+        # Here and below, NumPy is not imported for the check.
+        array: type[Any] = getattr(sys.modules.get("numpy"), "ndarray", type)
+        if isinstance(ids, array):
             if ids.dtype.kind not in "iu" or ids.ndim != 1:
                 raise TypeError(f"{name} must be an array of integers with one axis, got {ids.dtype} of {ids.shape}")
             return cls(ids=frozenset(_not_negative(ids.tolist(), name)))
@@ -152,7 +153,8 @@ def checked_id(sample: Any, name: str = "id") -> SampleId:
         return tuple(checked_id(each, name) for each in sample)
     if isinstance(sample, str):
         return sample
-    if isinstance(sample, bool | np.bool_ | float) or not hasattr(sample, "__index__"):
+    numpy_bool = getattr(sys.modules.get("numpy"), "bool_", bool)
+    if isinstance(sample, (bool, numpy_bool, float)) or not hasattr(sample, "__index__"):
         raise TypeError(f"{name} must consist of integers, strings or tuples of these, got {sample!r}")
     return _not_negative([operator.index(sample)], name)[0]
 

@@ -3,11 +3,10 @@
 import inspect
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from mpqueue.plan.options.coroutines import reject_coroutine
 from mpqueue.plan.options.validation import misfit_of
@@ -15,11 +14,17 @@ from mpqueue.plan.options.validation import misfit_of
 Check: TypeAlias = Callable[[str, Any], None]
 
 
+def is_bool(value: Any) -> bool:
+    """Return whether a value is a bool of Python or NumPy."""
+    # NumPy is not imported for that: a start imports it while the fork server does.
+    return isinstance(value, (bool, getattr(sys.modules.get("numpy"), "bool_", bool)))
+
+
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer of any type, and not a bool."""
     # In NumPy 1.26 and 2.0, the bools of NumPy have an __index__, which warns.
-    if isinstance(value, int | np.bool_):
-        return not isinstance(value, bool | np.bool_)
+    if isinstance(value, int) or is_bool(value):
+        return not is_bool(value)
     try:
         operator.index(value)
     except TypeError:  # arrays and tensors have an __index__, which works only for a single integer
@@ -100,7 +105,7 @@ def one_of(*choices: str) -> Check:
 
 def flag(name: str, value: Any) -> None:
     """Check for True or False; 0, 1 and NumPy bools are accepted."""
-    if not isinstance(value, bool | np.bool_) and not (isinstance(value, int) and value in {0, 1}):
+    if not is_bool(value) and not (isinstance(value, int) and value in {0, 1}):
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 

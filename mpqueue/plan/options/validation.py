@@ -4,10 +4,9 @@ Examples are a class, a dict of columns, a tuple of arrays, a table, and the dat
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
-
-import numpy as np
 
 FRAMEWORKS = {"mpqueue", "keras", "tensorflow", "tf_keras", "keras_core"}
 
@@ -104,7 +103,8 @@ def validate_source(source: Any, item: str = "batch") -> None:
             f"its item 0 is not a {item}: pass an object with __getitem__(index), which returns a dict with {part} of "
             f"each column, and __len__, which returns the number of {many}"
         )
-    if isinstance(source, tuple) and source and all(isinstance(array, np.ndarray) for array in source):
+    array_types = getattr(sys.modules.get("numpy"), "ndarray", ())
+    if isinstance(source, tuple) and source and all(isinstance(array, array_types) for array in source):
         raise TypeError(
             f"the source is a tuple of {len(source)} arrays, which would be {len(source)} {many}: pass an object "
             f"with __getitem__(index), which returns a tuple with {part} of each array, and __len__, which returns the "
@@ -171,7 +171,7 @@ def _reject_tables(source: Any, item: str) -> None:
                 f"Pass its rows as a list of dicts (`{rows}`) or as an array (`.to_numpy()`); or pass an object with "
                 f"__getitem__(index), which returns `{row}`, and __len__, which returns the number of rows"
             )
-    if ("pandas", "Series") in kinds and not np.array_equal(source.index, np.arange(len(source))):
+    if ("pandas", "Series") in kinds and not _is_counted(source.index):
         raise TypeError(
             "the source is a pandas Series with its own index, so its items are selected by labels: pass "
             "`series.to_numpy()`, or `series.reset_index(drop=True)`"
@@ -226,3 +226,9 @@ def misfit_of(function: Callable[..., Any], *arguments: Any) -> Misfit | None:
     except TypeError as error:
         return Misfit(getattr(function, "__name__", repr(function)), signature, str(error))
     return None
+
+
+def _is_counted(index: Any) -> bool:
+    import numpy as np
+
+    return np.array_equal(index, np.arange(len(index)))

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
 from mpqueue.plan.ids.batch_info import SampleIds
 from mpqueue.plan.ids.batch_samples import BatchSamples
 from mpqueue.plan.ids.history import History
@@ -38,7 +36,6 @@ from mpqueue.plan.position.cursors import (
 )
 from mpqueue.plan.position.ranks import Ranks, Wrapped
 from mpqueue.plan.sources.sources import Items, Source
-from mpqueue.seeding.seeds import permutation
 
 if TYPE_CHECKING:
     from mpqueue.plan.order.epoch_samples import EpochSamples
@@ -413,6 +410,10 @@ class BatchesOrder(IndexOrder):
         world, is_shuffled = self.ranks.shard.world, self.options.shuffle
         if length is None or (world == 1 and not is_shuffled):
             return super().indices(epoch, length, base)
+        import numpy as np
+
+        from mpqueue.seeding.seeds import permutation  # with NumPy, for which no start waits
+
         if world == 1:
             return permutation(self.seed, epoch, length)
         numbers = self.ranks.numbers(length, base)
@@ -432,6 +433,8 @@ class BatchesOrder(IndexOrder):
         known = self._permutations
         if (epoch, length) not in known:
             known.clear()
+            from mpqueue.seeding.seeds import permutation
+
             known[epoch, length] = permutation(self.seed, epoch, length)
         return known[epoch, length]
 

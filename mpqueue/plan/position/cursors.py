@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mpqueue.plan.ids.batch_samples import ENDLESS, BatchSamples
 from mpqueue.plan.position.lanes import LaneShare, LaneStart, LaneTable
-from mpqueue.seeding.seeds import permutation
 
 
 class WorkItem(NamedTuple):
@@ -462,6 +461,8 @@ class EpochCursor(Cursor):
             order = self._order_of(self.epoch, length, self._base)
             length = length if length is None or order is None else len(order)
         elif self._shuffle and length is not None:
+            from mpqueue.seeding.seeds import permutation
+
             order = permutation(self._seed, self.epoch, length)
         self.orders[self.epoch], self.source_lengths[self.epoch] = order, source_length
         self._length = self.lengths[self.epoch] = length

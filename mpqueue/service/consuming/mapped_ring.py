@@ -18,9 +18,9 @@ import numpy as np
 from mpqueue.errors import ServiceError
 from mpqueue.memory import forked_views
 from mpqueue.memory.layout import ReadSpec, Recipe, base_over
-from mpqueue.memory.ring import SPARE_SLOTS, HeldCopies, Leases
+from mpqueue.memory.ring import HeldCopies, Leases
 from mpqueue.memory.segment import ForeignSegment
-from mpqueue.memory.slots import Slot
+from mpqueue.memory.slots import SPARE_SLOTS, Slot
 from mpqueue.service.protocol import specs
 from mpqueue.service.protocol.records import MAX_RELEASED, Offer
 from mpqueue.service.protocol.specs import MissingClass, decode_spec

@@ -4,8 +4,8 @@ import itertools
 from typing import Any
 
 from mpqueue.backends.job import Job, RingPlan
-from mpqueue.memory.ring import SPARE_SLOTS
 from mpqueue.memory.segment import largest_segment_bytes
+from mpqueue.memory.slots import SPARE_SLOTS
 from mpqueue.plan.ids.history import NO_HISTORY, At
 from mpqueue.plan.ids.sample_ids import SampleSet
 from mpqueue.plan.options.backend_kinds import kind_of

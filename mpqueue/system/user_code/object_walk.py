@@ -7,17 +7,16 @@ containers are skipped, because there may be millions of them and no caller sear
 
 import functools
 import itertools
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-
-import numpy as np
 
 MAX_ITEMS = 64  # of one container
 _MAX_DEPTH = 5
 _MAX_OBJECTS = 2000
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, types.NoneType))
-_LEAVES = (str, bytes, int, float, complex, np.ndarray, np.dtype, type, types.ModuleType, types.NoneType)
+_LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, types.NoneType)
 
 
 class Found(NamedTuple):
@@ -115,6 +114,8 @@ def contents(
         The objects, nearest first, each once.
     """
     level, seen = [Found("", "", root)], {id(value) for value in without if value is not root}
+    numpy = sys.modules.get("numpy")  # not imported for that: otherwise the object has no arrays
+    leaves = (*_LEAVES, getattr(numpy, "ndarray", type), getattr(numpy, "dtype", type))
     num_items, num_objects = (None, None) if is_whole else (MAX_ITEMS, _MAX_OBJECTS)
     for _ in range(depth + 1):
         following: list[Found] = []
@@ -125,7 +126,7 @@ def contents(
             try:
                 is_found = is_wanted(entry.value)
                 is_end = is_found or (skips_long and _is_long(entry.value))
-                parts = [] if is_end else _parts(entry.value, num_items)
+                parts = [] if is_end else _parts(entry.value, num_items, leaves)
             except Exception:  # noqa: S112 - from a lazy object, or from a mock that only claims to be a container
                 continue
             if is_found:
@@ -145,9 +146,9 @@ def _below(entry: Found, part: Found) -> Found:
     return Found(path, entry.shown + part.shown, part.value)
 
 
-def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
+def _parts(value: Any, num_items: int | None, leaves: tuple[type, ...]) -> Iterable[Found]:
     """Return the objects that one object refers to, at most ``num_items`` of a container; each path is one name."""
-    if is_a(value, _LEAVES):
+    if is_a(value, leaves):
         return []
     if is_a(value, dict):
         items = enumerate(list(itertools.islice(value.items(), num_items)))

@@ -109,7 +109,7 @@ class UserGenerators:
         return [state for state in states if id(state.generator) in self._found]
 
 
-def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
+def _seed(generator: Any, sequence: "np.random.SeedSequence") -> None:
     if isinstance(generator, random.Random):
         generator.seed(int.from_bytes(sequence.generate_state(4).tobytes(), "little"))
     elif isinstance(generator, np.random.Generator):
