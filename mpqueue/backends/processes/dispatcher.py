@@ -145,7 +145,7 @@ class Dispatcher:
         ring.collect()
         # Under memory pressure, free slots return their memory instead.
         if ring.recent_bytes >= self._reuse.worth_bytes and not self._pressure.is_known:
-            self._reuse.apply(self._grant)
+            self._reuse.apply()
 
     def _next_work_items(self) -> list[WorkItem]:
         pending = self._pool.pending
