@@ -373,7 +373,7 @@ class Dispatcher:
         if timeline is not None and (worker.process is None or not worker.process.machine):
             position = work_item.number, work_item.epoch, work_item.source_index
             is_drawn = timeline.batch(worker.number, position, began_ns, stages_ns)
-        worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
+        work.time(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
         """Process a batch with a new spec, without some of its samples, or with a tail."""

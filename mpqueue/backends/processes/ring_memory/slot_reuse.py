@@ -59,9 +59,10 @@ class Reuse:
         # All unread grants are read and written again. That must cost less than new memory.
         if len(in_flight) * self.worth_bytes > self._pool.ring.recent_bytes or not worker.is_stealable:
             return _NEVER
-        works = iter(in_flight.values())
-        next(works)  # probably being computed
-        return next((position for position, work in enumerate(works) if not work.slot.is_large), _NEVER)
+        for distance, work in enumerate(in_flight.values()):
+            if distance and not work.slot.is_large:  # the first grant is probably being computed
+                return distance
+        return _NEVER
 
     def _exchange(self, worker: WorkerHandle) -> None:
         """Exchange the slot of the next unread grant without memory, which keeps its turn: no process has read it."""
