@@ -20,7 +20,6 @@ that copies from them. It reports when such a slot may be reused after its last 
 called in any thread, inside the garbage collector; the others are called by the ring.
 """
 
-import contextlib
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
@@ -60,9 +59,11 @@ class _Timed(NamedTuple):
 
     def report(self) -> None:
         """Report the end of the lease, once."""
-        if self.ended_at:
-            with contextlib.suppress(IndexError):  # another thread has just reported it
-                self.on_end(self.ended_at.pop())
+        try:
+            ended_at = self.ended_at.pop()
+        except IndexError:  # it is not over, or another thread has just reported it
+            return
+        self.on_end(ended_at)
 
 
 def _notifying(on_end: Callable[[Slot], object], ended: deque[Lease]) -> Callable[[Lease], None]:

@@ -112,6 +112,15 @@ class SlotTable:
         slot.state, slot.owner = _GRANTED, worker
         return slot
 
+    def exchange(self, slot: Slot) -> Slot:
+        """GRANTED → FREE: return a large free slot that has the turn of ``slot`` instead."""
+        turn, owner = slot.turn, slot.owner
+        self.release(slot)
+        large = self.grant(owner)
+        assert large is not None
+        large.turn = turn
+        return large
+
     def _a_large_stack(self) -> list[Slot] | None:
         return next(filter(None, self._large.values()), None)
 

@@ -145,7 +145,7 @@ class Dispatcher:
         ring.collect()
         # Under memory pressure, free slots return their memory instead.
         if ring.recent_bytes >= self._reuse.worth_bytes and not self._pressure.is_known:
-            self._reuse.apply(self._grant)
+            self._reuse.apply()
 
     def _next_work_items(self) -> list[WorkItem]:
         pending = self._pool.pending
@@ -373,7 +373,7 @@ class Dispatcher:
         if timeline is not None and (worker.process is None or not worker.process.machine):
             position = work_item.number, work_item.epoch, work_item.source_index
             is_drawn = timeline.batch(worker.number, position, began_ns, stages_ns)
-        worker.in_flight[turn] = work.timed(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
+        work.time(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
         """Process a batch with a new spec, without some of its samples, or with a tail."""

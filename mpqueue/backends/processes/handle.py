@@ -142,11 +142,13 @@ class Work:
         header_offset: Offset of the batch's header, or of the exception, in the slot.
         nbytes: End of the batch in the slot.
         skipped: The samples left out before the end of the stream.
+        is_drawn: For a timed batch: it is in the timeline.
     """
 
     __slots__ = (
         "cancelled",
         "header_offset",
+        "is_drawn",
         "is_end",
         "is_partial",
         "is_plain",
@@ -161,6 +163,7 @@ class Work:
     header_offset: int
     nbytes: int
     skipped: list[tuple[Any, ...]]  # set when the end is reported with a tail
+    is_drawn: bool  # set by `time`
 
     def __init__(self, work_item: WorkItem, slot: Slot, ring: Ring) -> None:
         self.work_item, self.slot, self.ring = work_item, slot, ring
@@ -200,11 +203,9 @@ class Work:
         finally:
             ring.release(slot)
 
-    def timed(self, *, is_drawn: bool) -> "Work":
-        """Return a replacement with a timed lease; use it before the outcome is entered."""
-        timed = TimedWork(self.work_item, self.slot, self.ring)
-        timed.cancelled, timed.is_drawn = self.cancelled, is_drawn
-        return timed
+    def time(self, *, is_drawn: bool) -> None:
+        """Have the lease timed, and also drawn in the timeline with ``is_drawn``."""
+        self.__class__, self.is_drawn = TimedWork, is_drawn
 
     def is_own(self, error: BaseException) -> bool:
         """Return whether the worker raised the error, rather than a signal handler during `open`."""
@@ -238,14 +239,9 @@ class Work:
 
 
 class TimedWork(Work):
-    """A work item with a timed batch.
+    """A work item with a timed batch."""
 
-    Attributes:
-        is_drawn: It is in the timeline.
-    """
-
-    __slots__ = ("is_drawn",)
-    is_drawn: bool
+    __slots__ = ()
 
     def open(self) -> Any:
         """Return the batch, and have its lease timed; or raise the exception in the slot."""

@@ -35,7 +35,7 @@ from mpqueue.memory.ring import Ring
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.worker.records import GRANT, GrantKind
 
-_COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
+COMPUTED = (GrantKind.WORK, GrantKind.LISTED, GrantKind.LANE)
 
 
 class WorkerPool:
@@ -97,13 +97,13 @@ class WorkerPool:
         except BlockingIOError:
             return taken
         grants = list(GRANT.iter_unpack(data))
-        if any(grant[1] not in _COMPUTED for grant in grants):
+        if any(grant[1] not in COMPUTED for grant in grants):
             # Other records are written again at the end of the pipe, and may refer to grants that are left in it. So
             # leave none.
             with contextlib.suppress(BlockingIOError):
                 grants += GRANT.iter_unpack(os.read(worker.pipes.unread, MAX_CREDIT * GRANT.size))
         for grant in grants:
-            if grant[1] in _COMPUTED:
+            if grant[1] in COMPUTED:
                 work = worker.in_flight.pop(grant[3])
                 self.ring.release(work.slot)
                 if self.owners is not None:

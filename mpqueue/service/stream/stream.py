@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -60,9 +60,8 @@ class PendingHandle(Work):
 
     __slots__ = ()
 
-    def timed(self, *, is_drawn: bool) -> Self:
-        """Return the same object: consumers time their leases themselves."""
-        return self
+    def time(self, *, is_drawn: bool) -> None:
+        """Do nothing: consumers time their leases themselves."""
 
     def open(self) -> Any:
         """Return the handle without changing its slot, or raise the reported exception.
