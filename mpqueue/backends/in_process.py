@@ -48,7 +48,7 @@ class LocalWork:
         return make_runner(job.form, arguments)
 
     def arguments(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
-        """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
+        """Return the arguments for a runner: an index, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
             return work_item.source_index, work_item.listed
         ledger = self._ledger
@@ -156,7 +156,7 @@ class InProcessBackend:
         tally.time(*times, beside_ns=stages.beside_ns)
         if stages.is_looked_at:
             tally.blocked.add(stages.blocked_ns)
-        timeline, position = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.source_index)
+        timeline, position = self._job.recorder.timeline, (work_item.work_id, work_item.epoch, work_item.source_index)
         if timeline is None or not timeline.batch(worker, position, began_ns, times):
             return None
         return partial(timeline.take, position)

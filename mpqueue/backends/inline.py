@@ -101,7 +101,7 @@ class InlineBackend(InProcessBackend):
         if outcome.rows:
             self._recorder.add_stages(outcome.rows, 1 if ledger.is_stream else self._tally.weight)
         self._recorder.wait(ledger.counts.num_batches, ended - started)
-        ledger.ready[self._work_items.popleft().number] = outcome
+        ledger.ready[self._work_items.popleft().work_id] = outcome
         return True
 
     def wait(self, head: int, timeout_s: float | None) -> None:

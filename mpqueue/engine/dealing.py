@@ -48,7 +48,7 @@ class Dealing:
         guard, ledger = self.guard, self._ledger
         while not guard.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
             if first_units:
-                at_work = {number for number in at_work if not ledger.work_items[number].source_index}
+                at_work = {work_id for work_id in at_work if not ledger.work_items[work_id].source_index}
                 if not at_work or guard.backend.has_waiting:
                     break
             head = min(at_work)

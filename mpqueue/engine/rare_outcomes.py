@@ -56,7 +56,7 @@ class RareOutcomes:
                         ledger.counts.hold(work_item, self._skips, error)
                 self.failed, self._guard.own = work_item, error
             raise
-        if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
+        if work_item.lane >= 0:  # the epoch gets another batch instead, so that positions have no gaps
             ledger.counts.parts.drop(work_item)
             ledger.progress.count_skipped(work_item)
         elif work_item.position >= 0:

@@ -1,7 +1,7 @@
 """Samples and batches that are skipped because the source raised for them: counted, logged, and bounded.
 
 An error is recorded when its batch would have been delivered, not when it happened ahead of that; after the last batch
-of a lane, with the end of the lane. Elements left out of a stream use up no number of a batch. Only errors of the
+of a lane, with the end of the lane. Elements left out of a stream use up no position of a batch. Only errors of the
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
@@ -37,11 +37,11 @@ def may_skip(error: BaseException) -> bool:
 def _parts_of(text: str) -> tuple[str, str]:
     """Return the innermost frame of a traceback, and the line with its exception, without the notes after it."""
     lines, frame, end = text.splitlines() or [""], "", 0
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if line.startswith("  File "):
             frame = line
         if line.startswith("  "):
-            end = number + 1
+            end = index + 1
     return frame, lines[min(end, len(lines) - 1)]
 
 
@@ -120,7 +120,7 @@ class Skips:
 
     Attributes:
         total: The number of skipped samples.
-        latest: The number of the last work item with skipped samples, and these.
+        latest: The id of the last work item with skipped samples, and these.
     """
 
     def __init__(self, max_errors: int | None) -> None:
@@ -147,7 +147,7 @@ class Skips:
             if not may_skip(error):
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.source_index)]
-        self.latest = work_item.number, SkippedSamples.of(skipped)
+        self.latest = work_item.work_id, SkippedSamples.of(skipped)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 

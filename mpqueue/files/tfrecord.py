@@ -116,15 +116,15 @@ class TFRecord(UnpackedSource):
             except InvalidArgumentError as error:
                 raise self._error(self._ranges(*self._position(index))[0], str(error)) from error
 
-    def _ranges(self, number: int, file: int) -> list[FileRange]:
-        offset, length = int(self._index["offsets"][number]), int(self._index["lengths"][number])
+    def _ranges(self, index: int, file: int) -> list[FileRange]:
+        offset, length = int(self._index["offsets"][index]), int(self._index["lengths"][index])
         return [FileRange(file, offset, length + self._check_bytes)]
 
-    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
-        start, stop = super()._span(number, file)
+    def _span(self, index: int, file: int) -> tuple[int | None, int | None]:
+        start, stop = super()._span(index, file)
         return start, None if stop is None else stop - self._check_bytes
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:
+    def _sample(self, index: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:
         (record,) = parts
         if not self._check_bytes:
             return record

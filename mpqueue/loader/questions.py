@@ -186,7 +186,7 @@ def _take(values: list[Any], value: Any) -> bool:
 
 
 def checked_point(epoch: Any, batch: Any) -> tuple[int, int]:
-    """Return the epoch and the number of a batch as Python integers.
+    """Return the epoch and the position of a batch as Python integers.
 
     Raises:
         TypeError: One is not an integer.
@@ -213,7 +213,7 @@ def checked_rank(rank: Any, world_size: int) -> int:
         TypeError: It is not an integer.
         ValueError: The rank does not exist.
     """
-    number = checked_integer("rank", rank)
-    if number >= world_size:
-        raise ValueError(f"rank must be below the number of ranks, which is {world_size}, got {number}")
-    return number
+    checked = checked_integer("rank", rank)
+    if checked >= world_size:
+        raise ValueError(f"rank must be below the number of ranks, which is {world_size}, got {checked}")
+    return checked

@@ -35,8 +35,8 @@ class OneWorkItem(Cursor):
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return the work item, once."""
-        dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
-        self.next_number += len(dealt)
+        dealt, self._left = [each._replace(work_id=self.next_work_id) for each in self._left], []
+        self.next_work_id += len(dealt)
         return dealt
 
 

@@ -77,7 +77,7 @@ class Distribution:
     If batches are faster than they can be timed, each timed batch also represents the batches since the previous one.
 
     Attributes:
-        buckets: Pairs of bucket number and number of times, ascending, without empty buckets.
+        buckets: Pairs of bucket index and number of times, ascending, without empty buckets.
         total_s: Sum of the times.
     """
 
@@ -162,7 +162,7 @@ def bounds_ns(bucket: int) -> tuple[int, int]:
 
 
 class WorkerTally:
-    """The counters and times of one worker, including all processes that had its number.
+    """The counters and times of one worker, including all processes that had its index.
 
     Attributes:
         batches: Number of reported outcomes.
@@ -380,7 +380,7 @@ class Recorder:
         return ((self._ended_ns or clock_ns()) - self._began_ns) / 1e9
 
     def wait(self, batch: int, ns: int) -> None:
-        """Record a wait of the consumer for the batch of this number; may be called again for the same batch."""
+        """Record a wait of the consumer for the batch of this id; may be called again for the same batch."""
         self.waited_ns += ns
         if self.timeline is not None:
             self.timeline.wait(clock_ns() - ns, ns)
@@ -391,18 +391,18 @@ class Recorder:
             self.waits.add(self._waited_ns)
         self._awaited, self._waited_ns = batch, ns
 
-    def lease(self, number: int | None) -> Callable[[int], None]:
+    def lease(self, work_id: int | None) -> Callable[[int], None]:
         """Return a function to call with the end time of a lease that begins now.
 
-        ``number`` is the number of its work item, or None to omit it from the timeline.
+        ``work_id`` is the id of its work item, or None to omit it from the timeline.
         """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
-        if number is None or timeline is None:
+        if work_id is None or timeline is None:
             return lambda ended: leases.add(ended - began)
 
         def end(ended: int) -> None:
             leases.add(ended - began)
-            timeline.held(number, began, ended)
+            timeline.held(work_id, began, ended)
 
         return end
 

@@ -137,10 +137,10 @@ _IN_WORKER = ("seed", "compute", "blocked", "collate", "copy")  # fields of `Tim
 
 @dataclass(frozen=True)
 class WorkerStatistics(Counted):
-    """Counters of one worker, including all processes or threads that had its number.
+    """Counters of one worker, including all processes or threads that had its index.
 
     Attributes:
-        number: Number of the worker, from 0.
+        number: Index of the worker, from 0.
         pid: Process id. None for a thread, a worker on another machine, or a worker that has exited.
         batches: Batches that it has computed.
         bytes: Their size in the ring.
@@ -203,7 +203,7 @@ class StageStatistics(Counted):
     cut`` and ``samples left out`` (of ``num_in`` samples).
 
     Attributes:
-        name: Number of the stage, and its line in the ``repr`` of the dataset.
+        name: Index of the stage, and its line in the ``repr`` of the dataset.
         num_in: Elements from its input.
         num_out: Elements in its output.
         total_s: Seconds of this stage, without the stages before it.
@@ -227,7 +227,7 @@ class CacheStatistics(Counted):
     """Counters of a cache since it was created, over all processes of the host that have used it.
 
     Attributes:
-        name: Number of the stage, or name of the method, and the folder.
+        name: Index of the stage, or name of the method, and the folder.
         hits: Elements that were read from the cache.
         stored: Elements that were stored in it.
         evictions: Segments of other caches that were removed to make room for it.
@@ -335,7 +335,7 @@ class Statistics(Rated):
             Empty for other sources.
         caches: The caches of a `mpqueue.Dataset`, or of a source with `mpqueue.cached` methods.
         parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
-            The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
+            The name of a part of a list is its number. With several mixes, the index of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"``; otherwise empty.
         epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.
@@ -449,23 +449,23 @@ def statistics_of(
     Args:
         recorder: The counters and times.
         num_workers: Number of workers to count, the first ones; None: all.
-        pids: The process ids of workers, by number.
+        pids: The process ids of workers, by index.
         rss_bytes: The resident memory of these processes.
     """
     workers = tuple(
         WorkerStatistics(
-            number,
-            pids.get(number),
+            index,
+            pids.get(index),
             tally.batches,
             tally.num_bytes,
             tally.compute_ns / 1e9,
             tally.copy_ns / 1e9,
             tally.wait_ns / 1e9,
             tally.deaths,
-            rss_bytes.get(number, 0),
+            rss_bytes.get(index, 0),
             Times(**{name: getattr(tally, name).snapshot() for name in ("wait", *_IN_WORKER)}),
         )
-        for number, tally in enumerate(recorder.workers[:num_workers])
+        for index, tally in enumerate(recorder.workers[:num_workers])
     )
     times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in _IN_WORKER}
     return Statistics(

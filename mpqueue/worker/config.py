@@ -38,7 +38,7 @@ class WorkerConfig(NamedTuple):
     """Settings of one worker and its pool.
 
     Attributes:
-        info: Number of the worker, number of workers, seed.
+        info: Index of the worker, number of workers, seed.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         segment_bytes: Size of the ring's segment.
         segment_kind: Kind of the segment.

@@ -60,7 +60,7 @@ def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undistur
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
         point = pipeline.progress.point()
-    assert [start.number for start in point.starts] == [6] * 3 + [5] * 13
+    assert [start.element_index for start in point.starts] == [6] * 3 + [5] * 13
     for other, count in (("process", 2), ("thread", 5), ("process", 0)):
         log = tmp_path / f"log of {other} {count}"
         assert found + all_of(Counted(log), backend=other, workers=count, point=point) == undisturbed
@@ -301,7 +301,7 @@ def test_result_of_a_function_continues_from_its_state(tmp_path, backend, worker
     with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(18)]
         point = pipeline.progress.point()
-    assert [start.number for start in point.starts] == [5, 5, 4, 4]
+    assert [start.element_index for start in point.starts] == [5, 5, 4, 4]
     rest_of = made(str(tmp_path / "rest"))
     with running(rest_of, backend=backend, workers=workers, lanes=4, point=point, start_method="fork") as pipeline:
         assert found + rest(pipeline) == whole

@@ -128,7 +128,7 @@ def seed_from(generator: torch.Generator) -> int:
 
 def held_by(setup: Setup) -> list[random.Random]:
     """The generators that your own sampler holds."""
-    return [random.Random(number) for number, _ in enumerate(setup.sampler[1])] if setup.sampler[0] == "held" else []
+    return [random.Random(index) for index, _ in enumerate(setup.sampler[1])] if setup.sampler[0] == "held" else []
 
 
 def groups_of(

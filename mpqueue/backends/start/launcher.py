@@ -256,7 +256,7 @@ class ForkServer:
             OSError: Shared memory or descriptors are exhausted.
         """
         known, kept = self._kept, allow_signals(keep, patch, self._kept)
-        new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
+        new = {key: snapshot for key, snapshot in kept.snapshots.items() if key not in known.snapshots}
         self._kept = NOTHING  # its state is unknown until the patch is sent
         body = patch.data, list(new), kept.spans
         allow_signals(self._send, messages.ToForkServer.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])

@@ -2,7 +2,7 @@
 
 The id of a sample begins with the names of the parts on the path from the last stage to its source (see
 `mpqueue.dataset.description.ids`). So the part of a sample follows from its id, whatever stages are between the mixture
-and the batch. If a dataset has several mixtures, the number of the stage precedes the name of a part, as in
+and the batch. If a dataset has several mixtures, the index of the stage precedes the name of a part, as in
 ``"5: web"``.
 """
 
@@ -19,19 +19,19 @@ class _Level:
     Args:
         node: The stage.
         base: The number of stages of the whole dataset before its tree.
-        has_numbers: Whether names of parts begin with the number of the mixture.
+        has_numbers: Whether names of parts begin with the index of the mixture.
 
     Attributes:
-        number: The number of the stage in the whole dataset.
+        stage_index: The index of the stage in the whole dataset.
         is_mix: Whether it is a mixture.
         mixes_samples: Whether it is a mixture of elements that are made of one sample each.
     """
 
-    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "mixes_samples", "number")
+    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "mixes_samples", "stage_index")
 
     def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
         self._node, self._base, self._has_numbers = node, base, has_numbers
-        self.number, self.is_mix = base + node.number, node.traits.is_mix
+        self.stage_index, self.is_mix = base + node.stage_index, node.traits.is_mix
         self.mixes_samples = node.traits.is_mix and all(each.facts.merged is None for each in node.inputs)
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
@@ -42,8 +42,8 @@ class _Level:
         return name
 
     def shown(self, name: str | int) -> str | int:
-        """Return the name of a part, with the number of the mixture if there are several."""
-        return f"{self.number}: {name}" if self._has_numbers else name
+        """Return the name of a part, with the index of the mixture if there are several."""
+        return f"{self.stage_index}: {name}" if self._has_numbers else name
 
     def below(self, name: str | int) -> "_Level | None":
         """Return the next stage with several inputs, in the input with this name; None if it has no mixture."""
@@ -91,12 +91,12 @@ class PartNames:
             level = levels.pop()
             for name, below in level or ():
                 if level is not None and level.is_mix:
-                    found.append((level.number, level.shown(name)))
+                    found.append((level.stage_index, level.shown(name)))
                 levels.append(below)
         return tuple(name for _, name in sorted(found, key=lambda pair: pair[0]))
 
     def named(self, by_input: Mapping[int, int]) -> dict[str | int, int]:
-        """Return numbers by the name of a part, for numbers by the input of the only mixture."""
+        """Return counts by the name of a part, for counts by the input of the only mixture."""
         assert self._top is not None
         return {self._top.name_of(at): count for at, count in by_input.items()}
 

@@ -391,11 +391,11 @@ class StageCollate:
         if batch is not None:
             (seed, epoch, first), begin = batch
             # Otherwise `collate` would continue the random numbers of the last sample.
-            begin(nodes.salted(seed, self.node.number), epoch, first)
+            begin(nodes.salted(seed, self.node.stage_index), epoch, first)
         try:
             return self.node.collate(samples)
         except BaseException as error:
-            add_note(error, f"raised by stage {self.node.number}, {self.node.line()}")
+            add_note(error, f"raised by stage {self.node.stage_index}, {self.node.line()}")
             raise
 
 

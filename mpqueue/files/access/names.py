@@ -160,8 +160,8 @@ def expand_braces(pattern: str) -> list[str]:
     if any({*literal} & {*"{}"} for literal in parts[::2]):
         raise ValueError(f"{pattern}: braces must match and must not be nested; otherwise pass a list of names")
     choices: list[Sequence[str]] = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
-    if (number := math.prod(map(len, choices))) > _MAX_NAMES:
-        raise ValueError(f"{pattern} expands to {number:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
+    if (num_names := math.prod(map(len, choices))) > _MAX_NAMES:
+        raise ValueError(f"{pattern} expands to {num_names:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
     return ["".join(each) for each in itertools.product(*choices)]
 
 

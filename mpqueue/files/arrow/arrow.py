@@ -54,18 +54,18 @@ def read_schema(message: bytes) -> Any:
 
 
 def schemas(index: Index) -> Iterator[tuple[int, Any]]:
-    """Yield the schema of the first file, and each schema with different bytes, with the number of its file.
+    """Yield the schema of the first file, and each schema with different bytes, with the index of its file.
 
     Raises:
         ValueError, OSError: pyarrow cannot read a schema.
     """
     starts, data = index.starts("schema").tolist(), index["schema"]
     known = set()
-    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+    for file_index, (start, stop) in enumerate(itertools.pairwise(starts)):
         message = data[start:stop].tobytes()
         if message not in known:  # schemas with other bytes may differ only in metadata
             known.add(message)
-            yield number, read_schema(message)
+            yield file_index, read_schema(message)
 
 
 def scan(path: str) -> Arrays:
@@ -92,7 +92,7 @@ def _check_names(fields: Iterable[Any]) -> None:
     for field in fields:
         _ = field.name
         kind = field.type
-        _check_names(kind.field(number) for number in range(kind.num_fields))
+        _check_names(kind.field(index) for index in range(kind.num_fields))
 
 
 class _Reading:
@@ -189,7 +189,7 @@ class Arrow(GroupedFiles):
         """Compare the schemas of all files, and return the schema of the first one."""
         files = self._index.files
         (_, schema), *others = schemas(self._index)
-        for number, other in others:
+        for file_index, other in others:
             mismatch = difference(schema, other, schema.names, files[0].path)
             if mismatch is None and other.names != schema.names:
                 mismatch = (
@@ -197,7 +197,7 @@ class Arrow(GroupedFiles):
                     f"{files[0].path}; pass only files with the same schema"
                 )
             if mismatch is not None:
-                raise FileError(files[number].path, 0, mismatch)
+                raise FileError(files[file_index].path, 0, mismatch)
         return schema
 
     @functools.cached_property
@@ -308,9 +308,9 @@ class Arrow(GroupedFiles):
         pieces = [state.schema_message]
         first, last = self._index.starts("dictionary_offsets")[file : file + 2]
         before = group - int(self._index.starts("rows")[file])
-        for number in range(int(first), int(last)):
-            if self._index["dictionary_before"][number] <= before:
-                position = self._index["dictionary_offsets"][number], self._index["dictionary_lengths"][number]
+        for index in range(int(first), int(last)):
+            if self._index["dictionary_before"][index] <= before:
+                position = self._index["dictionary_offsets"][index], self._index["dictionary_lengths"][index]
                 pieces.append(self._opened.read(file, int(position[0]), int(position[1])))
         pieces += [self._opened.read(*self._position_of(group)), _END]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(state.numbers))

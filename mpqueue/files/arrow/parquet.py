@@ -49,7 +49,7 @@ def scan(path: str) -> Arrays:
         try:
             metadata = pyarrow("parquet").read_metadata(PositionedFile(partial(opened.read, 0), file.size))
             schema = metadata.schema.to_arrow_schema().serialize().to_pybytes()
-            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             offsets = [_offset(group.column(0)) if group.num_columns else 0 for group in groups]
         except FileError:
             raise
@@ -126,9 +126,9 @@ class Parquet(GroupedFiles):
         files = self._index.files
         (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
-        for number, other in others:
+        for file_index, other in others:
             if mismatch := difference(schema, other, self._columns, files[0].path):
-                raise FileError(files[number].path, None, mismatch)
+                raise FileError(files[file_index].path, None, mismatch)
 
     def row_groups(self) -> Groups:
         """Return the row groups as a source: ``[i]`` is a sequence of the rows of one group.
@@ -146,7 +146,7 @@ class Parquet(GroupedFiles):
         pq = pyarrow("parquet")
         file = self._index.file_of("rows", group)
         metadata, idle = self._footers.get(file, self._readers_of)
-        number = group - int(self._index.starts("rows")[file])
+        index = group - int(self._index.starts("rows")[file])
         indexed = self._index.files[file]
         read: Callable[[int, int], bytes] = partial(self._opened.read, file)
         try:
@@ -154,12 +154,12 @@ class Parquet(GroupedFiles):
             reader = idle.pop()
         except IndexError:
             if indexed.is_remote:
-                read = self._fetched(file, metadata.row_group(number))
+                read = self._fetched(file, metadata.row_group(index))
             source = PositionedFile(read, indexed.size)
             reader = pq.ParquetFile(
                 source, metadata=metadata, pre_buffer=False, page_checksum_verification=self._verify
             )
-        table = reader.read_row_group(number, columns=self._columns, use_threads=False)
+        table = reader.read_row_group(index, columns=self._columns, use_threads=False)
         # A reader that failed is not reused. Nor is one of a remote file: it reads from the fetched columns of one row
         # group.
         if not indexed.is_remote:
@@ -178,7 +178,7 @@ class Parquet(GroupedFiles):
     def _fetched(self, file: int, group: Any) -> Callable[[int, int], bytes]:
         """Read the columns of a row group together; pyarrow would request them one after another."""
         selected = set(self._columns)
-        columns = [group.column(number) for number in range(group.num_columns)]
+        columns = [group.column(index) for index in range(group.num_columns)]
         ranges = [
             FileRange(file, _offset(column), column.total_compressed_size)
             for column in columns

@@ -1,7 +1,7 @@
 """`TarStream`: samples of tar archives that are read sequentially, compressed or not.
 
 A compressed archive has no random access, so its samples have no index. Each virtual shard of a stream reads whole
-archives, one after another. Its position is the number of the archive and the number of samples read from it.
+archives, one after another. Its position is the index of the archive and the number of samples read from it.
 """
 
 import os
@@ -79,8 +79,8 @@ class TarStream:
         return TarIterator(files, self._on_error)
 
     def __repr__(self) -> str:
-        number = len(self._files)
-        return f"TarStream({count_text(number, 'file')})"
+        num_files = len(self._files)
+        return f"TarStream({count_text(num_files, 'file')})"
 
     def fingerprint(self) -> str:
         """Return a key of the files, which changes if a file changes."""

@@ -304,9 +304,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     def last(self) -> "BatchInfo | MaybeNone":
         """The position and the samples of the batch that the latest pass returned last.
 
-        ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None
+        ``epoch`` is the index of the pass, and ``step`` the number of batches that this loader returned before. None
         before the first batch of a pass, and after `load_state_dict`. The samples are the sampler's keys, or the ids of
-        a `mpqueue.Dataset`, or pairs ``(worker, number)`` of an iterable-style dataset. They are computed on first
+        a `mpqueue.Dataset`, or pairs ``(worker, index)`` of an iterable-style dataset. They are computed on first
         access, so a loop that does not read them has no cost. A stream is then run again, from its nearest snapshot.
         An iterable-style dataset is iterated again only for the last batch of a worker: the trainer does not know its
         size.
@@ -324,8 +324,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         where they are.
 
         Args:
-            epoch: The number of the pass.
-            batch: Number of the batch in the pass, from 0.
+            epoch: The index of the pass.
+            batch: Position of the batch in the pass, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -343,8 +343,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         and all random generators continue where they are.
 
         Args:
-            epoch: The number of the pass.
-            batch: Number of the batch in the pass, from 0.
+            epoch: The index of the pass.
+            batch: Position of the batch in the pass, from 0.
 
         Raises:
             TypeError: An argument is not an integer.

@@ -58,7 +58,7 @@ class LoaderWorkers:
         cursor: Determines the batches that they compute next.
         pipeline: Returns their batches. It exists from the first pass on.
         base_seed: The seed of their random numbers.
-        epoch: The number of the present pass.
+        epoch: The index of the present pass.
         shape: A description of each stage of a `mpqueue.Dataset` that is a stream; None: it is another dataset.
         is_persistent: They remain when a pass ends.
         is_stream: The dataset is an iterable-style one.

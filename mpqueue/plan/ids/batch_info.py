@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
-# The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
-# sources a tuple that begins with the number or name of the part.
+# The index in a map-style source or a sampler's key; (virtual shard, index) of an iterable source; with several
+# sources a tuple that begins with the index or name of the part.
 SampleId: TypeAlias = Any
 SampleIds: TypeAlias = tuple[SampleId, ...]
 LateIds: TypeAlias = SampleIds | Callable[[], SampleIds]  # the function finds them when they are first read
@@ -18,7 +18,7 @@ class BatchInfo:
 
     Attributes:
         epoch: The epoch, from 0.
-        batch: The number of the batch within this rank and epoch, from 0. Empty batches count if the source has
+        batch: The position of the batch within this rank and epoch, from 0. Empty batches count if the source has
             an index.
         step: The number of batches that this rank got before it in the run; None if the batch was not returned.
         rank: The rank of the batch.

@@ -115,7 +115,7 @@ class PackedSteps:
     Args:
         costs: The costs of the samples.
         world: The number of ranks.
-        id_of: Returns the id of an item's sample: of these samples, with this number, in an epoch.
+        id_of: Returns the id of an item's sample: of these samples, with this index, in an epoch.
     """
 
     def __init__(self, costs: BatchCosts, world: int, id_of: Callable[..., Any]) -> None:
@@ -142,7 +142,7 @@ class StepInequality:
     """How unequal the work of the ranks is, over the steps of an epoch that were dealt."""
 
     def __init__(self) -> None:
-        self._latest = (-1, -1)  # the epoch and the number of the latest step
+        self._latest = (-1, -1)  # the epoch and the index of the latest step
         self._before, self._after, self._num_steps = 0.0, 0.0, 0  # sums of (max / mean) of the ranks' costs
 
     def mean(self) -> tuple[float, float] | None:
@@ -154,7 +154,7 @@ class StepInequality:
         """Count a step, unless it is dealt again.
 
         Args:
-            at: The epoch and the number of the step.
+            at: The epoch and the index of the step.
             step: The step.
             world: The number of ranks.
         """

@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def has_index(self) -> bool:
-        """True if each batch has a number and can be computed independently of the others."""
+        """True if each batch has an index and can be computed independently of the others."""
         return self.order.has_index
 
     @property

@@ -87,7 +87,7 @@ class StreamOrder(Order):
             return tuple(element)
         size, count = (1, 1) if self.batching is None else (self.batching.batch_size or 1, element)
         first, lane = work_item.source_index * size, share.lane(work_item.lane)
-        return tuple((lane, number) for number in range(first, first + count))
+        return tuple((lane, index) for index in range(first, first + count))
 
     # -- Streams without batches
 

@@ -13,7 +13,7 @@ from mpqueue.plan.order.orders import IndexOrder
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, RankStart, ResumePoint
 from mpqueue.plan.position.ranks import Shard
-from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, point_read_from
+from mpqueue.plan.states.saved_states import began_in, history_in, num_ranks_of, point_read_from
 from mpqueue.plan.states.states import RunPosition, States
 from mpqueue.system.units import count_text
 
@@ -72,7 +72,7 @@ class IndexStates(States):
         """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
         saved = base_in(state)
         if draws is not None:
-            draws.load(point_read_from(state).epoch, saved.number, dict(state))
+            draws.load(point_read_from(state).epoch, saved.position, dict(state))
         begun = self._ranks.to_local(point, began_in(state, self._shard.world))
         # The batches that are left may be dropped, or the other ranks may have returned all of them.
         may_be_over = self._shard.world > 1 or point.base != saved
@@ -102,8 +102,8 @@ class DrawnStates(IndexStates):
             except TypeError:  # the sampler has no length
                 return False
         # The sampler must be iterated to the end: the order of its next epoch may depend on that.
-        number = point.base.nth(point.position * self._shard.world)
-        return draws.is_over(point.epoch, point.base._replace(number=number))
+        position = point.base.nth(point.position * self._shard.world)
+        return draws.is_over(point.epoch, point.base._replace(position=position))
 
 
 class WindowStates(IndexStates):
@@ -134,7 +134,7 @@ class WindowStates(IndexStates):
         """
         point = super()._joined(states, points)
         base = _start_in(next(state for state in states if state["epoch"] == point.epoch))
-        if base.world != self._shard.world or (point.position - base.number) % base.world:
+        if base.world != self._shard.world or (point.position - base.position) % base.world:
             self._windows.check_border(base, point)
         return point
 
@@ -142,9 +142,9 @@ class WindowStates(IndexStates):
         """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
         begun = super().begun_at(state, point, draws)
         base = begun.base.of(begun.epoch)
-        if base is not FROM_BEGINNING and self._shard.world == 1 and number_of_ranks(state) > 1:
+        if base is not FROM_BEGINNING and self._shard.world == 1 and num_ranks_of(state) > 1:
             # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
-            begun = begun._replace(base=base._replace(number=begun.position))
+            begun = begun._replace(base=base._replace(position=begun.position))
         return begun
 
 
@@ -180,7 +180,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
         return states
     if shard in named:
         return [named[shard]]
-    if others and len(states) == number_of_ranks(others[0]) == shard.world:
+    if others and len(states) == num_ranks_of(others[0]) == shard.world:
         return others[:1]
     rank, world = next(iter(named))
     raise ValueError(
@@ -192,7 +192,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
 
 def base_in(state: Mapping[str, Any]) -> RankStart:
     """Return the batches that all ranks have returned, if they are at the point of this state."""
-    return RankStart(point_read_from(state).position, number_of_ranks(state))
+    return RankStart(point_read_from(state).position, num_ranks_of(state))
 
 
 def _shard_in(state: Mapping[str, Any]) -> Shard:
@@ -202,4 +202,4 @@ def _shard_in(state: Mapping[str, Any]) -> Shard:
 
 def _start_in(state: Mapping[str, Any]) -> RankStart:
     """Return where the ranks that saved a state began its epoch."""
-    return RankStart(int(state["began"]), world=number_of_ranks(state))
+    return RankStart(int(state["began"]), world=num_ranks_of(state))

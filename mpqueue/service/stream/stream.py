@@ -222,7 +222,7 @@ class SharedSlots:
 
 
 def _stale(handle: BatchHandle) -> SlotError:
-    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
+    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.index}, got {handle.slot.turn}")
 
 
 class Stream:
@@ -489,7 +489,7 @@ def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkIte
         # All other outcomes are in the ring already, or are exceptions.
         if not isinstance(outcome, Stashed):
             return True
-        make_slot = partial(pressure.make_slot, work_item.number, may_fail=pipeline.may_fail)
+        make_slot = partial(pressure.make_slot, work_item.work_id, may_fail=pipeline.may_fail)
         return outcome.settle(make_slot)
 
     return settle

@@ -19,7 +19,7 @@ from mpqueue.worker.failures import note_of
 from mpqueue.worker.retry_markers import Name
 
 BeginBatch = Callable[[int, int, int], None]
-# Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
+# Maps a position after the present batch (0 is the next one) to the epoch, index and samples of that batch, the
 # arguments of a runner's `run`; None if it is not known yet.
 BatchAhead = Callable[[int], tuple[int, int, BatchSamples | None] | None]
 
@@ -124,8 +124,8 @@ class SourceRunner:
 
         Args:
             epoch: The epoch.
-            index: The index of the batch, or its number.
-            argument: The samples of the batch, or the start of a lane; None: they follow from the number.
+            index: The index of the batch, or its position.
+            argument: The samples of the batch, or the start of a lane; None: they follow from the index.
 
         Raises:
             StreamEnd: The lane is exhausted.

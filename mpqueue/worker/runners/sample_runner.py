@@ -123,7 +123,7 @@ class SampleRunner(SourceRunner):
         self._samples = self._read_samples()
 
     def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
-        """Compute a batch, by its number in the order of the epoch or by its samples.
+        """Compute a batch, by its position in the order of the epoch or by its samples.
 
         Raises:
             Exception: The error of the source, or of the collation.
@@ -137,7 +137,7 @@ class SampleRunner(SourceRunner):
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
     def _listed(self, epoch: int, index: int) -> BatchSamples:
-        """Return the samples of a batch, by its number."""
+        """Return the samples of a batch, by its position."""
         return self._samples.of(epoch, index)
 
     def _parts_of(self, listed: BatchSamples) -> Iterable[BatchSamples]:

@@ -39,5 +39,5 @@ def draw() -> Picture:
         picture.word(str(step), x(step), bottom + 18, "note")
     picture.word("step", (_LEFT + right) / 2, bottom + 36, "note")
     size = steps / len(losses)
-    picture.curve([(x((number + 0.5) * size), y(loss)) for number, loss in enumerate(losses)], "a")
+    picture.curve([(x((index + 0.5) * size), y(loss)) for index, loss in enumerate(losses)], "a")
     return picture

@@ -48,11 +48,11 @@ class Reuse:
                 continue  # an exchange before has used it
             # The worker that reaches a slot without memory first. Among equals, the one that wrote to this slot before:
             # it has the pages mapped.
-            positions = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
-            distance, _, number = min(positions, default=(_NEVER, True, 0))
+            positions = [(self._distance(worker), index != slot.owner, index) for index, worker in workers.items()]
+            distance, _, index = min(positions, default=(_NEVER, True, 0))
             if distance == _NEVER:
                 return
-            self._exchange(workers[number], grant)
+            self._exchange(workers[index], grant)
 
     def _distance(self, worker: WorkerHandle) -> int:
         """Return the number of grants before the first unread one with a slot without memory."""

@@ -29,9 +29,9 @@ def jpegs(megabytes: int) -> Iterator[Sample]:
     """Yield key, bytes and label of files with a total size of ``megabytes``."""
     files, _ = photo_files()
     left = megabytes * 1_000_000
-    for number, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
+    for index, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
         data = Path(path).read_bytes()
-        yield f"{number:08d}", data, label
+        yield f"{index:08d}", data, label
         left -= len(data)
         if left <= 0:
             return

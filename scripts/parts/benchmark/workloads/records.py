@@ -83,11 +83,11 @@ def written(name: str, write: Callable[[Path, random.Random], None]) -> list[str
     """Return the files of this name, written on first use, each with different random numbers."""
     folder = CACHE / "records"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
-    for number, path in enumerate(paths):
+    paths = [folder / f"{name.replace(' ', '_')}_{index}" for index in range(_NUM_FILES)]
+    for index, path in enumerate(paths):
         if not path.exists():
             part = path.with_suffix(".part")
-            write(part, random.Random(number))
+            write(part, random.Random(index))
             part.rename(path)
     return [str(path) for path in paths]
 
