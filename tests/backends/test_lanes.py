@@ -329,7 +329,7 @@ def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
     def opening(num_lanes):
         parts = RunnerArguments(source, WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes)
         runner = lane_runner.LaneRunner(parts)
-        return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
+        return lambda: [runner.run(0, index) for index in range(num_lanes)]
 
     restore = keep_thread()
     few, many = (instructions_of(opening(num_lanes)) for num_lanes in (64, 1024))

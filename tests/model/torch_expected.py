@@ -86,11 +86,11 @@ class TorchRun:
         if self.setup.is_iterable:
             if self.drawn is None:
                 self.drawn = torch_pass.iterable_pass(self._setup(), self.count, self._numbers(), self.position)
-            worker, unit, batch = next(self.drawn, (0, 0, None))
+            worker, index, batch = next(self.drawn, (0, 0, None))
             if batch is None:
                 return None
             size = self.setup.batch_size or 1
-            keys = [(worker, unit * size + at) for at in range(0 if isinstance(batch, Raised) else len(batch))]
+            keys = [(worker, index * size + at) for at in range(0 if isinstance(batch, Raised) else len(batch))]
         while not self.setup.is_iterable:
             self._draw(self.position + (not self.workers))
             if self.position >= len(self.groups):

@@ -365,11 +365,11 @@ def iterable_pass(
     streams = {
         worker: iter([key + added for key in range(worker, setup.length, num_streams)]) for worker in range(num_streams)
     }
-    for unit in itertools.count():
+    for index in itertools.count():
         if not streams:
             return
         for worker, keys in list(streams.items()):
-            of = Generators(0, 0, 0) if skip > 0 else numbers.of(setup, worker, unit * num_streams + worker)
+            of = Generators(0, 0, 0) if skip > 0 else numbers.of(setup, worker, index * num_streams + worker)
             batch: Batch = []
             try:
                 for key in itertools.islice(keys, setup.batch_size or 1):
@@ -386,5 +386,5 @@ def iterable_pass(
                     continue
                 found = batch
             if skip <= 0:
-                yield worker, unit, found
+                yield worker, index, found
             skip -= 1

@@ -198,7 +198,7 @@ class LoaderWorkers:
             ):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
                 # before its worker had started it.
-                pipeline.dealing.await_first_units()
+                pipeline.dealing.await_first_elements()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.epochs.restart_at(point)
         if self.is_endless:

@@ -299,7 +299,7 @@ class Draws:
         if self._are_lists:
             return _placed(self._filled(map(_list_of, sampler), 1, base))
         if self._batch_size is None:
-            return self._filled(map(_unit_of, sampler), 1, base)
+            return self._filled(map(_index_in, sampler), 1, base)
         indices = self._filled(map(_index_of, sampler), self._batch_size, base)
         return _placed(self._grouped(indices, self._batch_size))
 
@@ -353,7 +353,7 @@ def _list_of(batch: Any) -> list[Any]:
     return indices
 
 
-def _unit_of(index: Any) -> int:
+def _index_in(index: Any) -> int:
     if not is_integer(index):
         raise TypeError(
             f"without batch_size, a sampler must return the indices of batches, which are integers; got {index!r}. "
