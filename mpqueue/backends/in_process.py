@@ -67,8 +67,8 @@ class LocalWork:
         """Return the outcome of a work item after the end of its lane."""
         if not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
-        left_out = Partial(None, list(end.skipped), True) if end.skipped else None
-        return Result(left_out, is_end=True, rows=end.rows)
+        skipped = Partial(None, list(end.skipped), True) if end.skipped else None
+        return Result(skipped, is_end=True, rows=end.rows)
 
     def failed(self, work_item: WorkItem, index: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""

@@ -650,7 +650,7 @@ class Dataset(Generic[Item_co]):
                 concatenation of all elements is cut into rows.
             bins: Number of open rows per virtual shard. More rows reduce padding and need more memory. If None, 64.
             long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
-                is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
+                is packed like other elements. "error": it raises an error. "drop": it is dropped and counted.
             whole: Names of fields that describe an element as a whole, such as its image or its name. A row has their
                 values in the order of its segments: arrays and numbers as a `mpqueue.Ragged`, other objects as a list.
                 `batch` joins them in the order of all segments of the batch. An element that is cut has its values in

@@ -1,7 +1,7 @@
 """Samples and batches that are skipped because the source raised for them: counted, logged, and bounded.
 
 An error is recorded when its batch would have been delivered, not when it happened ahead of that; after the last batch
-of a lane, with the end of the lane. Elements left out of a stream use up no position of a batch. Only errors of the
+of a lane, with the end of the lane. Elements skipped in a stream use up no position of a batch. Only errors of the
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
@@ -77,11 +77,11 @@ class Skipped(NamedTuple):
 
 
 class SkippedSamples(NamedTuple):
-    """The samples that were left out of a batch because of errors.
+    """The samples that were skipped in a batch because of errors.
 
     Attributes:
         indices: The indices that the source was called with.
-        ids: The ids of samples that were left out of an element of a dataset.
+        ids: The ids of samples that were skipped in an element of a dataset.
         num: The number to count.
     """
 
@@ -91,21 +91,21 @@ class SkippedSamples(NamedTuple):
 
     @classmethod
     def of(cls, entries: Iterable[Iterable[Any]]) -> Self:
-        """Return the samples that these entries left out: `Skipped` entries, or plain tuples of another process."""
+        """Return the samples that these entries skipped: `Skipped` entries, or plain tuples of another process."""
         skipped = [Skipped(*entry) for entry in entries]
         indices = tuple(index for each in skipped for index in each.indices)
         return cls(indices, tuple(sample for each in skipped for sample in each.ids), sum(each.num for each in skipped))
 
     def sort(self, samples: Iterable[Any], whole: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the samples that are in a batch, and the samples left out.
+        """Return the samples that are in a batch, and the skipped samples.
 
         Args:
             samples: The ids of the samples of the elements in the batch.
-            whole: The ids of the samples of the elements that were left out as a whole.
+            whole: The ids of the samples of the elements that were skipped as a whole.
         """
         kept, missing = list(samples), list(whole)
         for sample in self.ids:
-            # A batch may contain a sample twice. If its element was left out later, a sample is in neither list.
+            # A batch may contain a sample twice. If its element was skipped later, a sample is in neither list.
             if sample in kept:
                 kept.remove(sample)
                 missing.append(sample)

@@ -43,14 +43,14 @@ class Images:
         folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
         decode: Decode with Pillow: ``"image"`` is then a uint8 array of shape (height, width, 3) in RGB. Otherwise it
             is the bytes of the file.
-        exclude: A pattern of images to leave out, or a list of patterns. A pattern without a slash is compared with the
-            file's name. A class without any other images is left out, too.
+        exclude: A pattern of images to exclude, or a list of patterns. A pattern without a slash is compared with the
+            file's name. A class without any other images is excluded, too.
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path, or ``exclude`` is not a pattern.
         FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images. Or ``exclude``
-            leaves out all images.
+            excludes all images.
         NotADirectoryError: The path is not a folder.
         ImportError: ``decode`` is True, and Pillow is not installed.
 
@@ -176,7 +176,7 @@ def _walk(folder: str, exclusion: FileExclusion) -> tuple[list[str], Arrays]:
 
 
 def _rest_of(folder: str, names_of: dict[str, list[bytes]], exclusion: FileExclusion) -> dict[str, list[bytes]]:
-    """Return the images of each class that are not left out, and only classes with such images."""
+    """Return the images of each class that are not excluded, and only classes with such images."""
     left = {*exclusion.rest_of([f"{folder}/{os.fsdecode(image)}" for images in names_of.values() for image in images])}
     rest = {
         name: [image for image in images if f"{folder}/{os.fsdecode(image)}" in left]

@@ -36,14 +36,14 @@ class JSONLines(UnpackedSource):
     Args:
         paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}``
             expands to a hundred names.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. When reading: a line is not
             valid JSON.
         ValueError: ``on_error`` is unknown.

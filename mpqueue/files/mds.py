@@ -123,15 +123,15 @@ class MDS(GroupedFiles):
             bytes.
         allow_unsafe_types: Allow columns of pickles. The author of the files can then run any code.
         cache_bytes: The size of the cache of decompressed shards, per process.
-        exclude: A pattern of shards to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of shards to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a shard is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the shard, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the shard, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the shards. If None, the user's cache folder.
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist; or ``exclude`` leaves out all of
+        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist; or ``exclude`` excludes all of
             them.
         FileError: A shard is truncated, has other columns than the first one, or does not match ``index.json``. When
             reading: a shard has changed, or is damaged. The message contains the file and the offset.

@@ -315,7 +315,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples in the rest of this epoch and in all later ones. They do not count as skipped.
 
-        With an index, other samples remain in their batches, and empty batches are left out. In a stream, later samples
+        With an index, other samples remain in their batches, and empty batches are dropped. In a stream, later samples
         move up. With ranks, call this on all ranks after the same step.
 
         Example:

@@ -54,7 +54,7 @@ def computed(job: Job, work_item: WorkItem) -> Any:
     """Return the batch of a work item of a source with an index.
 
     Raises:
-        LookupError: The batch is empty: its samples are excluded, or raised and were left out.
+        LookupError: The batch is empty: its samples are excluded, or raised and were skipped.
         Exception: The error of the source.
     """
     with opened(job, OneWorkItem(work_item), ResumePoint(work_item.epoch, work_item.position)) as pipeline:

@@ -46,7 +46,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's limit for one batch.
         queue_directory: Where queues are found by their shared names.
         is_endless: A finished lane restarts.
-        skips: A lane leaves out elements that raise an error.
+        skips: A lane skips elements that raise an error.
     """
 
     info: WorkerInfo

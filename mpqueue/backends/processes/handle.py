@@ -137,11 +137,11 @@ class Work:
         cancelled: The outcome is not needed.
         is_plain: The outcome is a batch, not an exception or the end of the stream.
         is_end: The worker's stream is exhausted.
-        is_partial: Some samples of the batch, or before the end of the stream, were left out.
+        is_partial: Some samples of the batch, or before the end of the stream, were skipped.
         read: How to read the batch; None if the slot contains an exception.
         header_offset: Offset of the batch's header, or of the exception, in the slot.
         nbytes: End of the batch in the slot.
-        skipped: The samples left out before the end of the stream.
+        skipped: The samples skipped before the end of the stream.
     """
 
     __slots__ = (

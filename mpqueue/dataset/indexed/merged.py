@@ -63,7 +63,7 @@ class MergingReader(LinkReader):
         return self._joined(samples, rows, position, run)
 
     def _tried(self, row: int, run: IndexedRun) -> list[Any]:
-        """Return an element of the input in a list, or an empty list if it is left out."""
+        """Return an element of the input in a list, or an empty list if it is skipped."""
         assert run.skip is not None
         skip, known = run.skip, set[SampleId]()
 

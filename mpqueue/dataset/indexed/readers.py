@@ -15,10 +15,10 @@ binary search or in a table, and reads only the parts that the batch needs.
 The random generators are seeded before each call of a user function for a sample; see
 `mpqueue.dataset.description.nodes`.
 
-*Samples that are left out.* Some stages make an element of several samples, such as a batch. They make it of the other
-samples, with the random numbers of their positions. Excluded samples (`IndexedRun.keep`) are never requested. Samples
-that raise are left out with `IndexedRun.skip`, which is set only for an element that has raised without it. Then each
-sample is requested alone. An element without samples is not requested, or raises `NothingLeft`.
+*Skipped and excluded samples.* Some stages make an element of several samples, such as a batch. They make it of the
+other samples, with the random numbers of their positions. Excluded samples (`IndexedRun.keep`) are never requested.
+Samples that raise are skipped with `IndexedRun.skip`, which is set only for an element that has raised without it. Then
+each sample is requested alone. An element without samples is not requested, or raises `NothingLeft`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +68,7 @@ class IndexedRun(NamedTuple):
         watches: Whether to compare the length of each source with its length when its reader was created.
         fixed: The random numbers of elements before a cache; None for other elements.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
-        skip: Called for each sample that is left out of its element because of an error; None: errors are raised.
+        skip: Called for each sample that is skipped in its element because of an error; None: errors are raised.
         is_alone: Whether a user requests a single element by its index.
     """
 
@@ -123,7 +123,7 @@ class Reader:
     def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements.
 
-        Excluded samples are left out. An element with an empty list must not be requested.
+        Excluded samples are not read. An element with an empty list must not be requested.
         """
         raise NotImplementedError
 
@@ -359,7 +359,7 @@ class JoinReader(Reader):
 
 
 def whole_or_none(ids_of_elements: list[SampleIds], keep: Keep | None) -> list[SampleIds]:
-    """Return the ids of elements that are left out as a whole, with an empty list for each of those."""
+    """Return the ids of elements that are skipped as a whole, with an empty list for each of those."""
     if keep is None:
         return ids_of_elements
     return [ids if is_kept else [] for ids, is_kept in zip(ids_of_elements, keep(ids_of_elements), strict=True)]

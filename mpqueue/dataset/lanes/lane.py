@@ -71,7 +71,7 @@ class StreamLane:
         self._save_at = 0  # the index where a snapshot that is due is taken in any case
         self._gate, self._weights, self._keeps_whole = Gate(), list[Any](), keeps_whole
         self._open = open_stages
-        self._run = run._replace(state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead())
+        self._run = run._replace(state=None, raised={}, gate=self._gate, weights=self._weights, ahead=ReadAhead())
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
         self._is_broken, self._search = False, StageSearch()

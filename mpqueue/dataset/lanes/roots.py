@@ -40,7 +40,7 @@ _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
 # Of elements with samples that raised, only the latest are remembered: an endless stream would add them forever. For an
 # earlier one that a buffer still holds, `last` would name the samples that raised, too.
-_MOST_LEFT_OUT = 1 << 16
+_MOST_RAISED = 1 << 16
 
 
 def most_fruitless_of(node: StageNode) -> int:
@@ -68,7 +68,7 @@ class IndexedRoot(LaneStage):
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
         # An element that is made of several samples remains without the samples that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None
-        self._left_out = {} if run.left_out is None else run.left_out
+        self._raised = {} if run.raised is None else run.raised
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._position = run.lane
         self._error: BaseException | None = None  # raised by the element at `_position`
@@ -147,7 +147,7 @@ class IndexedRoot(LaneStage):
         return values, tokens
 
     def _tried(self, position: int) -> list[Any]:
-        """Return an element in a list, or an empty list if each of its samples raises and is left out."""
+        """Return an element in a list, or an empty list if each of its samples raises and is skipped."""
         try:
             return self._at([position])
         except BaseException as error:
@@ -161,13 +161,13 @@ class IndexedRoot(LaneStage):
 
     def _rest(self, position: int, skip: Callable[[Skipped], object]) -> list[Any]:
         """Return an element without the samples that raise, in a list."""
-        left_out: list[SampleId] = []
-        self._left_out[self.run.epoch, self.stage_index, position] = left_out
-        if len(self._left_out) > _MOST_LEFT_OUT:
-            del self._left_out[next(iter(self._left_out))]
+        ids: list[SampleId] = []
+        self._raised[self.run.epoch, self.stage_index, position] = ids
+        if len(self._raised) > _MOST_RAISED:
+            del self._raised[next(iter(self._raised))]
 
         def skip_inside(skipped: Skipped) -> None:
-            left_out.extend(skipped.ids)
+            ids.extend(skipped.ids)
             skip(skipped)
 
         return self._reader.at([position], self._read._replace(skip=skip_inside))
@@ -199,14 +199,14 @@ class IndexedRoot(LaneStage):
         return self._without_raised(tokens, self._ids(tokens)) if tokens else []
 
     def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
-        if not self._left_out:
+        if not self._raised:
             return found
-        raised = [self._left_out.get((self.run.epoch, self.stage_index, token), ()) for token in tokens]
+        raised = [self._raised.get((self.run.epoch, self.stage_index, token), ()) for token in tokens]
         return [[each for each in ids if each not in out] for ids, out in zip(found, raised, strict=True)]
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return the numbers at these indices."""
-        return None if self._left_out else self._reader.num_by_input(tokens, self._read)
+        return None if self._raised else self._reader.num_by_input(tokens, self._read)
 
 
 class _Reader:
@@ -351,7 +351,7 @@ class StreamRoot(LaneStage):
                 raise
             # Return the elements before the error. The next call raises it at its own index.
             self._index += len(values)
-            if self.calls.leaves_out(error, self._token_of(self._index)):
+            if self.calls.handles(error, self._token_of(self._index)):
                 self._index += 1
             else:
                 self._error = never_an_end(error)

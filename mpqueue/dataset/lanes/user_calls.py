@@ -60,13 +60,13 @@ class UserCalls:
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if not self.leaves_out(error, *tokens):
+            if not self.handles(error, *tokens):
                 raise never_an_end(error) from cause_of(error)
             return []
         finally:
             self._clock.stop(started)
 
-    def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
+    def handles(self, error: BaseException, *tokens: Token) -> bool:
         """Handle an error of user code: return True if its elements are skipped, False if the error must be raised."""
         self.note(error, *tokens)  # also if it is raised
         return self.skips(error, *tokens)

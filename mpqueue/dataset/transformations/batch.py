@@ -136,7 +136,7 @@ class BatchStage(OfTuples):
         """Return the elements that are not None. The others cannot be part of a batch, and are skipped one by one."""
         missing = [at for at, value in enumerate(values) if value is None]
         for at in missing:
-            self.calls.leaves_out(self._refuse_none(tokens[at]), tokens[at])
+            self.calls.handles(self._refuse_none(tokens[at]), tokens[at])
         if not missing:
             return values, tokens
         kept = [at for at in range(len(values)) if at not in missing]

@@ -213,7 +213,7 @@ class CacheStage(LinkStage):
                     raise
                 self._leave_cache()
                 if is_next:
-                    if not self.calls.leaves_out(error, tokens[0]):
+                    if not self.calls.handles(error, tokens[0]):
                         raise never_an_end(error) from cause_of(error)
                     continue
             self._position += 1

@@ -217,7 +217,7 @@ class FlatMapStage(Applied):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if self.calls.leaves_out(error, (items.token, items.index)):
+            if self.calls.handles(error, (items.token, items.index)):
                 self._items = None  # an error ends a generator, and other iterators are treated alike
             else:
                 self._error = never_an_end(error)

@@ -17,7 +17,7 @@ class DeliveredBatch(NamedTuple):
         work_item: Its work item.
         epoch: Its epoch.
         position: Its position in the epoch.
-        skipped: Its samples that were left out because they raised.
+        skipped: Its samples that were skipped because they raised.
         start: For a stream: the newest snapshot of its lane that is not after it.
         step: The number of batches that the loops of a loader returned before it; `mpqueue.loader.run` sets
             this field.

@@ -144,14 +144,14 @@ class Arrow(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache per process. It contains decoded batches and, if all batches fit, the rows
             that were read. Use a smaller cache with many workers.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: No file matches, or ``exclude`` excludes all of them.
         FileError: A file has another format, is truncated, or has another schema than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.

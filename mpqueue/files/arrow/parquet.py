@@ -89,16 +89,16 @@ class Parquet(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache of decoded row groups, per process. Use a larger cache for shuffled rows, and
             a smaller one with many workers. The group that was decoded last is always kept.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         verify: Compare the checksum of each page that is read, if the file has checksums: pyarrow's
             ``page_checksum_verification``. Files have them if they were written with ``write_page_checksum=True``.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: No file matches, or ``exclude`` excludes all of them.
         FileError: A file is not a Parquet file, is truncated, or has other columns than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.

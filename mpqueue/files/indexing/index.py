@@ -43,10 +43,10 @@ _OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
 _ATTRIBUTES = _OF_FILES + "attributes"
-_GIVEN_CTIMES = _OF_FILES + "given_ctimes"  # also of the files that were left out
+_GIVEN_CTIMES = _OF_FILES + "given_ctimes"  # also of the skipped files
 _OF_THIS_MACHINE = frozenset({_CTIMES, _INODES, _ATTRIBUTES, _GIVEN_CTIMES})
 _NUMBERS, _ERROR_TEXTS = _OF_FILES + "numbers", _OF_FILES + "errors"
-# An array in the result of a scan: the text of the error that ended it. Alone, it leaves out the file.
+# An array in the result of a scan: the text of the error that ended it. Alone, the file is skipped.
 ERROR = "error"
 _NO_ERROR = np.empty(0, np.uint8)
 Found = TypeVar("Found")
@@ -77,7 +77,7 @@ class _IndexedStates(NamedTuple):
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
-        # Not of files that were left out: none of their bytes is used, and a repaired file changes the content.
+        # Not of skipped files: none of their bytes is used, and a repaired file changes the content.
         ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_CTIMES, _ATTRIBUTES))
         return cls(os.uname().nodename, ctimes, attributes)
 
@@ -115,7 +115,7 @@ class Index:
         scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
             for each file. It raises a `FileError` for an unreadable file.
         folder: The folder of the index; None for `cache_folder`.
-        on_error: ``"skip"`` leaves out files if their scan raises a `FileError`, and logs a warning for each.
+        on_error: ``"skip"`` skips files if their scan raises a `FileError`, and logs a warning for each.
 
     Raises:
         ValueError: ``on_error`` is unknown.
@@ -181,7 +181,7 @@ class Index:
 
     @functools.cached_property
     def files(self) -> IndexedFiles:
-        """The files at the time of indexing, without files that were left out."""
+        """The files at the time of indexing, without skipped files."""
         return IndexedFiles(self._mapped())
 
     @property

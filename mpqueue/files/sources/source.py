@@ -103,7 +103,7 @@ class FileSource:
 
     @property
     def file_errors(self) -> list[str]:
-        """The errors of the files with samples that ``on_error="skip"`` has left out, one for each file."""
+        """The errors of the files with samples that ``on_error="skip"`` has skipped, one for each file."""
         return list(self._index.errors)
 
     @property

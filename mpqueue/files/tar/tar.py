@@ -35,15 +35,15 @@ class Tar(FileSource):
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` expands
             to a hundred names.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
             the rest of the archive, and logs a warning that names the position; see `file_errors`. The last sample
-            before it is also skipped, because it may lack a member. A file that is not a tar archive is left out.
+            before it is also skipped, because it may lack a member. A file that is not a tar archive is skipped.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         FileError: A file is not a tar archive, or is compressed, truncated or damaged. With ``on_error="skip"``: all
             files are.
         ValueError: ``on_error`` is unknown.

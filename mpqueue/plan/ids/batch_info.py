@@ -26,7 +26,7 @@ class BatchInfo:
         seed: The seed of the run.
         samples: The ids of the samples in the batch, in the order of its rows. For a stream, they are found when they
             are first read, which calls the functions of the stream again.
-        skipped: The ids of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
+        skipped: The ids of samples that raised and were skipped, with ``on_error="skip"``; empty for a stream.
         cost: With a `mpqueue.Balance`: the cost of the batch, in the unit of the balance. Samples that raised count,
             and excluded ones do not. Without a balance, this and the following fields are None.
         step_cost: The cost of all batches of the optimizer step, over all ranks.

@@ -10,7 +10,7 @@ class RunnerKind(enum.Enum):
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.
-        GROUPS: As ITEMS, and single samples can be left out of an item.
+        GROUPS: As ITEMS, and single samples can be skipped in an item.
         SAMPLES: Each item is a sample, computed by its index.
         THREADED: As SAMPLES, in several threads.
         COROUTINES: As SAMPLES or ITEMS, by coroutines in an event loop.

@@ -5,7 +5,7 @@ and each rank gets one of each round of micro-batches. How many they are depends
 steps: a work item is a rank's part of a step, and its batch is a list of micro-batches. So the order is the same for
 any number of ranks, and each of them takes its part of every batch.
 
-Excluded samples are left out before the division. A step of n samples fits if n is a multiple of the number of ranks.
+Samples are excluded before the division. A step of n samples fits if n is a multiple of the number of ranks.
 Otherwise it may need more micro-batches than it has samples, which is an error on all ranks.
 """
 
@@ -59,7 +59,7 @@ def check_steps(size: int, world: int, length: int | None, *, drop_last: bool) -
         size: The number of samples of a step.
         world: The number of ranks.
         length: The number of all samples, if it is known.
-        drop_last: A short last step is left out.
+        drop_last: A short last step is dropped.
     """
     last = 0 if length is None or drop_last else length % size
     if size < world or 0 < last < world:

@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def skips(self) -> bool:
-        """True if samples (or batches) that raise are left out."""
+        """True if samples (or batches) that raise are skipped."""
         return bool(self.options.on_error == "skip")
 
     @property

@@ -16,7 +16,7 @@ from mpqueue.system.units import count_text
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamOrder(Order):
-    """Elements of lanes in turn, each lane with its own order. The source itself leaves out samples."""
+    """Elements of lanes in turn, each lane with its own order. The source itself excludes samples."""
 
     source: AnyStream
 

@@ -116,7 +116,7 @@ class ResumePoint(NamedTuple):
         starts: For a stream: the snapshot for resuming each lane; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began, in this epoch or an earlier one, see `mpqueue.plan.position.ranks`.
-        is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
+        is_own: Batches of the epoch were skipped or raised on this rank alone, so the other ranks may be at other
             points.
     """
 
@@ -322,7 +322,7 @@ class EpochCursor(Cursor):
     def start_at(
         self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: RankStart = FROM_BEGINNING
     ) -> None:
-        """Go to a point in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
+        """Go to a point in the order, and skip the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
             ValueError: The source has no such position, or an invalid length.

@@ -6,7 +6,7 @@ ranks can resume from it: these ranks take every ``world``-th of the batches tha
 carries this base, so that `Ranks` is immutable.
 
 A *round* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a round, the round
-is left out on all ranks, or the empty batches are filled, see `mpqueue.plan.position.exclusions`.
+is dropped on all ranks, or the empty batches are filled, see `mpqueue.plan.position.exclusions`.
 """
 
 import os
@@ -39,8 +39,8 @@ class Ranks:
     Attributes:
         shard: The rank and the number of ranks.
         drops: The end of the order is dropped.
-        drops_rounds: A round is left out if one of its batches is empty.
-        leaves_out: Returns whether a round is left out, given the emptiness of each batch. Other empty batches are
+        drops_rounds: A round is dropped if one of its batches is empty.
+        drops_emptied: Returns whether a round is dropped, given the emptiness of each batch. Other empty batches are
             filled.
     """
 
@@ -48,7 +48,7 @@ class Ranks:
         self.shard, self.drops, self._is_ordered = shard, drop_last, ordered
         self.drops_rounds = drop_last and ordered
         # Without an order, another rank may have returned its batch of the round before the exclusion.
-        self.leaves_out: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
+        self.drops_emptied: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
 
     def of_rank(self, rank: int) -> "Ranks":
         """Return the batches of the given rank."""

@@ -2,7 +2,7 @@
 
 A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
 number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
-order, also as the only one, or it alone left out or raised a batch of the epoch. Then each rank loads its own state.
+order, also as the only one, or it alone skipped or raised a batch of the epoch. Then each rank loads its own state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -167,7 +167,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
         ValueError: The state of this rank is missing, or the number of ranks has changed; or the states are not of one
             moment.
     """
-    # States without a rank are valid for all ranks that left out no batch, so these have the same place.
+    # States without a rank are valid for all ranks that skipped no batch, so these have the same place.
     others = [state for state in states if "shard" not in state]
     if any(point_read_from(state) != point_read_from(others[0]) for state in others):
         raise ValueError(

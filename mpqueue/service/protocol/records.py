@@ -99,7 +99,7 @@ TEXT = RecordType(
 _NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # padding, by number of turns
 MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, not of handshakes
 
-PARTIAL = 1  # a flag of `OFFER`: samples were left out; the slot also holds the list of these samples
+PARTIAL = 1  # a flag of `OFFER`: samples were skipped; the slot also holds the list of these samples
 PICKLED = 1  # a flag of SPEC and `RAISED`: the body is a pickle
 MORE = 2  # a flag of SPEC: the body continues in the next message
 DROPPED = 1  # a value of `LEAVE`: the consumer was garbage collected, which counts as a crash

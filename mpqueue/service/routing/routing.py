@@ -37,7 +37,7 @@ class BatchHandle(NamedTuple):
         spec: How the batch is read, see `mpqueue.memory.layout`.
         header_offset: Offset of its header in the slot.
         nbytes: Offset of the end of the batch in the slot.
-        flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
+        flags: `PARTIAL` if samples were skipped: then the batch is the first item of the structure in `spec`.
     """
 
     epoch: int

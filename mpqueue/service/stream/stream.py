@@ -67,7 +67,7 @@ class PendingHandle(Work):
     def open(self) -> Any:
         """Return the handle without changing its slot, or raise the reported exception.
 
-        If samples were left out, return a `Partial`. An empty one has no slot anymore.
+        If samples were skipped, return a `Partial`. An empty one has no slot anymore.
         """
         read, slot = self.read, self.slot
         if read is None:
@@ -79,7 +79,7 @@ class PendingHandle(Work):
             )
             if not self.is_partial:
                 return handle
-            batch = Partial(handle._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+            batch = Partial(handle._replace(flags=PARTIAL), *_skipped_in(read, self._bytes(), self.header_offset))
         except Unreadable:
             # The error is delivered in place of the handle, so no holder would ever free the slot.
             self.ring.release(slot)
@@ -153,8 +153,8 @@ class Stashed:
         return error is self._error or self._work.is_own(error)
 
 
-def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
-    """Return the entries of the samples left out of a batch, and whether the batch is empty."""
+def _skipped_in(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
+    """Return the entries of the samples skipped in a batch, and whether the batch is empty."""
     recipe = read.recipes[data[header_offset:].tobytes()]
     base = base_over(data, 0, header_offset, recipe.structure)
     try:

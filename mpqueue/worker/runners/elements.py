@@ -95,7 +95,7 @@ class Elements:
         for position in range(first, first + size):
             try:
                 sample = self.element(epoch, position)
-                # Raised here, not at collation, so that only this element is left out.
+                # Raised here, not at collation, so that only this element is skipped.
                 if sample is None and plan.skips and plan.collate is None:
                     raise self._refuse_none(position)
             except StreamEnd:

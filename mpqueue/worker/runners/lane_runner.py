@@ -52,7 +52,7 @@ class OpenLane:
         epoch: Its epoch.
         index: Index of its next element.
         generation: The number of calls of `LaneRunner.reopen` before it was opened.
-        skipped: Samples left out since the last element.
+        skipped: Samples skipped since the last element.
         worked_ns: Time in its code since the last snapshot.
         saved: The last snapshot, if it was taken after the last element.
         marker: Reports samples until the first requested element is computed; None if samples are not marked.
@@ -74,7 +74,7 @@ class OpenLane:
         return prepare is None or bool(prepare())
 
     def take_skipped(self) -> list[tuple[Any, ...]]:
-        """Return the samples that were left out since the last call."""
+        """Return the samples that were skipped since the last call."""
         taken = [tuple(entry) for entry in self.skipped]
         self.skipped.clear()
         return taken
@@ -238,7 +238,7 @@ class LaneRunner(SourceRunner):
             lane, num_lanes, info.seed, epoch, begin, note_skipped, in_slot, state, endless, marker, first_index=first
         )
         if self._is_of_lanes:
-            # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
+            # Only a source with lanes can skip a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)
         else:
             current.lane = lane_of_function = GeneratorLane(
@@ -321,7 +321,7 @@ class LaneRunner(SourceRunner):
 
 
 def _without(value: Any, skipped: list[tuple[Any, ...]]) -> Partial:
-    """Return an element with the samples left out before it; it may be a batch that lacks some samples."""
+    """Return an element with the samples skipped before it; it may be a batch that lacks some samples."""
     if type(value) is Partial:
         return value._replace(skipped=skipped + value.skipped)
     return Partial(value, skipped, False)

@@ -47,11 +47,11 @@ class LaneRun(NamedTuple):
         seed: Seed of the random numbers.
         epoch: Epoch of the random numbers.
         begin: Called with (seed, epoch, position) before a sample: it sets `mpqueue.rng` and the global generators.
-        skip: Called for each sample that is left out because of an error. If None, errors are raised.
+        skip: Called for each sample that is skipped because of an error. If None, errors are raised.
         in_slot: Batches are written into a slot.
         state: A result of `Lane.save`; None if the lane starts at its first element.
         endless: The dataset restarts as its next epoch whenever it ends.
-        marker: Reports each sample before it is computed; None if samples are not reported. A lane that can leave out a
+        marker: Reports each sample before it is computed; None if samples are not reported. A lane that can skip a
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
         zero: The index of the stage of the whole dataset that shares its random numbers with stage 0: the first stage
@@ -61,9 +61,9 @@ class LaneRun(NamedTuple):
         fixed: The random numbers of elements before a cache; None for other elements.
         first_index: The index of the first element that the lane returns.
         ahead: Whether its stages may read ahead now.
-        gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.lanes.gates`.
+        gate: The samples that are excluded since an element of the lane; see `mpqueue.dataset.lanes.gates`.
         weights: The new weights of a mix that hold now, the latest last; the lane adds to them.
-        left_out: The ids of the samples of an element that raised, by (epoch, index of the stage, token). Elements of
+        raised: The ids of the samples of an element that raised, by (epoch, index of the stage, token). Elements of
             an earlier pass may be held, although its stages are closed. None: each stage has its own.
     """
 
@@ -86,7 +86,7 @@ class LaneRun(NamedTuple):
     gate: Any = _OPEN
     weights: Sequence[Any] = ()
     ahead: ReadAhead = ReadAhead()
-    left_out: dict[tuple[int, int, Any], list[Any]] | None = None
+    raised: dict[tuple[int, int, Any], list[Any]] | None = None
 
     @property
     def is_single(self) -> bool:

@@ -35,7 +35,7 @@ from mpqueue.system.units import count_text
 
 
 class LoaderRun:
-    """The passes of a loader, and the samples that they leave out.
+    """The passes of a loader, and the samples that they exclude.
 
     Args:
         history: The exclusions.
@@ -111,7 +111,7 @@ def editor_of(loader: Any, beginning: Beginning) -> Edit | None:
 
 
 def _fill(loader: Any, beginning: Beginning, excluded: SampleSet) -> Callable[[], BatchSamples | None]:
-    """Return a function that returns the first batch of a pass that is not empty; None: empty batches are left out.
+    """Return a function that returns the first batch of a pass that is not empty; None: empty batches are dropped.
 
     If the sampler returns the part of one rank, empty batches are filled: the other ranks do not know them, and must
     get the same number of batches.
