@@ -17,9 +17,9 @@ from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import add_note, matches
-from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.telemetry.stages import Stages
 from mpqueue.telemetry.stats import Statistics, statistics_of
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.worker.concurrency.stuck import SampleHung
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
@@ -145,7 +145,7 @@ class InProcessBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        return statistics_of(self._job.recorder)
+        return statistics_of(self._job.recorder, self._tallies)
 
     def _note_times(
         self, worker: int, work_item: WorkItem, stages: Stages, began_ns: int, compute_ns: int, wait_ns: int = 0

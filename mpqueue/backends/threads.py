@@ -38,6 +38,7 @@ from mpqueue.system.signals.joined_threads import start_thread
 from mpqueue.system.signals.locks import is_owned
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stages import BlockedLooks, Stages
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.worker import context, failures, torch_info
 from mpqueue.worker.concurrency.async_sources import close_in_loop
 from mpqueue.worker.concurrency.stuck import awaited_by
@@ -150,7 +151,7 @@ class ThreadBackend(InProcessBackend):
         self._stuck: Result | None = None  # after a hang of a stream: the outcome of all its work items
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # moving average of the time per batch, with a weight of 1/16 for the latest
-        self._tallies = job.recorder.expect(job.workers)
+        self._tallies = [WorkerTally() for _ in range(job.workers)]
         # Until the first batch is computed.
         self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None

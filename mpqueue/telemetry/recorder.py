@@ -161,49 +161,6 @@ def bounds_ns(bucket: int) -> tuple[int, int]:
     return lower, lower + (1 << shift)
 
 
-class WorkerTally:
-    """The counters and times of one worker, including all processes that had its index.
-
-    Attributes:
-        batches: Number of reported outcomes.
-        num_bytes: Their bytes in the ring.
-        compute_ns: Nanoseconds in the source.
-        copy_ns: Nanoseconds for writing batches.
-        wait_ns: Nanoseconds of waiting for work.
-        deaths: Number of crashes.
-        wait, seed, compute, collate, copy: Times of single batches.
-        blocked: Times that single batches were waiting for anything except a CPU.
-        blocked_beside_ns: The part of ``blocked`` when helper threads waited in addition to the worker's own
-            thread.
-        weight: Number of batches that the last timed batch represents.
-    """
-
-    __slots__ = (
-        "_num_timed", "batches", "blocked", "blocked_beside_ns", "collate", "compute", "compute_ns", "copy", "copy_ns",
-        "deaths", "num_bytes", "seed", "wait", "wait_ns", "weight",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
-        self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
-        self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
-        self.blocked_beside_ns = 0
-        self._num_timed, self.weight = 0, 1
-
-    def time(
-        self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, beside_ns: int = 0
-    ) -> None:
-        """Record the times of the next batch, which also represents the batches since the previous timed batch."""
-        # This batch is not counted yet, and maybe some before it neither.
-        weight = self.weight = max(1, self.batches + 1 - self._num_timed)
-        self._num_timed += weight
-        self.compute.add(max(0, compute_ns + beside_ns), weight)
-        self.copy.add(copy_ns, weight)
-        self.wait.add(wait_ns, weight)
-        self.seed.add(seed_ns, weight)
-        self.collate.add(collate_ns, weight)
-
-
 # What delays the first batch of an epoch. `ahead` is an epoch's end in a thread, while the consumer may do other work.
 START_PARTS = ("hook", "compare", "send", "restart", "order", "ahead", "launch")
 _SLOW_START_NS = 1_000_000_000
@@ -324,7 +281,6 @@ class Recorder:
 
     Attributes:
         timeline: The timeline, or None.
-        workers: A tally per worker; without workers, one for the calling thread.
         waited_ns: Waiting time of the consumer; without workers, including its computing time.
         waits: Its waiting time for each batch that was not ready.
         leases: Time that it has kept the views of a batch.
@@ -341,17 +297,11 @@ class Recorder:
         self.timeline = timeline
         self.starts = starts or StartTally()
         self.starts.timeline = timeline
-        self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
         self.stages = StageTallies()
         self.waited_ns = 0
         self._awaited, self._waited_ns = -1, 0  # a batch, and its waiting time so far
         self._began_ns, self._ended_ns = clock_ns(), 0
-
-    def expect(self, num_workers: int) -> list[WorkerTally]:
-        """Create and return the tallies of a number of workers."""
-        self.workers = [WorkerTally() for _ in range(num_workers)]
-        return self.workers
 
     def begin(self) -> None:
         """Record the start of the workers."""

@@ -14,7 +14,8 @@ import mpqueue
 from mpqueue import Dataset, Statistics
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import StageStatistics
+from mpqueue.telemetry.worker_stats import WorkerStatistics
 
 
 def is_even(value):

@@ -43,6 +43,7 @@ from mpqueue.memory.layout import WITHOUT_ID, ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.signals.exceptions import matches
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -98,7 +99,7 @@ class Dispatcher:
     def __init__(self, pool: WorkerPool, pressure: MemoryPressure) -> None:
         self.chunk = self.lot = 1
         self.num_drained = 0
-        self.tallies = pool.job.recorder.expect(pool.job.workers)
+        self.tallies = [WorkerTally() for _ in range(pool.job.workers)]
         self._pool, self._pressure = pool, pressure
         self._work: Callable[..., Work] = pool.job.ring.work or Work
         self._reuse = Reuse(pool)

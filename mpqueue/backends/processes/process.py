@@ -395,11 +395,12 @@ class ProcessBackend:
         sizes = {index: _resident_bytes(pid) for index, pid in pids.items()}
         ring.enter_leases()
         resizes = () if self._auto is None else tuple(self._auto.steps)
+        # The maximum number of workers so far.
         most = max((step.workers for step in resizes), default=self.job.workers)
         copies, moved = ring.num_copies, ring.num_moved
         requested = copies - moved if self.job.options.copy else 0
         return replace(
-            statistics_of(self.job.recorder, most, pids, sizes),  # the maximum number of workers so far
+            statistics_of(self.job.recorder, self.dispatcher.tallies[:most], pids, sizes),
             resizes=resizes,
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from mpqueue.service.routing.core import Core
 from mpqueue.service.serving.connections import Peer
 from mpqueue.telemetry import verdict
-from mpqueue.telemetry.stats import Rated, Statistics
+from mpqueue.telemetry.counted import Rated
+from mpqueue.telemetry.stats import Statistics
 
 
 @dataclass(frozen=True)
