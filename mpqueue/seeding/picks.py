@@ -1,6 +1,6 @@
 """The picks of a shuffle buffer: which of its elements is returned next.
 
-The picks are a function of (seed, epoch, lane, stage) and their numbers. A block of picks is a block of
+The picks are a function of (seed, epoch, lane, stage) and their indices. A block of picks is a block of
 NumPy's Philox, with the index of the block as its counter. So a snapshot contains the index of the next pick, but no
 generator state. Picks are raw bits, which are the same in all versions of NumPy, scaled by a product. In a buffer of a
 million elements, the probabilities of two elements differ by at most a 4,000th.

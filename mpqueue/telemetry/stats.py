@@ -183,7 +183,7 @@ class Statistics(Rated):
             Empty for other sources.
         caches: The caches of a `mpqueue.Dataset`, or of a source with `mpqueue.cached` methods.
         parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
-            The name of a part of a list is its number. With several mixes, the index of the stage precedes the name.
+            The name of a part of a list is its index. With several mixes, the index of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"``; otherwise empty.
         epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.

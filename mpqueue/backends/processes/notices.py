@@ -20,7 +20,7 @@ class Notice(NamedTuple):
     Attributes:
         kind: A `ReportKind`.
         flags: Its flags.
-        number: The index of a slot.
+        slot: The index of a slot.
         turn: The turn of a grant, or a row of a `mpqueue.worker.random_state.shuffle_detection.OrderFingerprint`.
         spec: The elements of such a fingerprint.
         words: The last six fields of the record: sizes, or a part of a string.
@@ -28,7 +28,7 @@ class Notice(NamedTuple):
 
     kind: int
     flags: int
-    number: int
+    slot: int
     turn: int
     spec: int
     words: tuple[int, int, int, int, int, int]

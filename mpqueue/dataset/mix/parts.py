@@ -19,7 +19,7 @@ class _Level:
     Args:
         node: The stage.
         base: The number of stages of the whole dataset before its tree.
-        has_numbers: Whether names of parts begin with the index of the mixture.
+        has_indices: Whether names of parts begin with the index of the mixture.
 
     Attributes:
         stage_index: The index of the stage in the whole dataset.
@@ -27,10 +27,10 @@ class _Level:
         mixes_samples: Whether it is a mixture of elements that are made of one sample each.
     """
 
-    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "mixes_samples", "stage_index")
+    __slots__ = ("_base", "_below", "_has_indices", "_indices", "_node", "is_mix", "mixes_samples", "stage_index")
 
-    def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
-        self._node, self._base, self._has_numbers = node, base, has_numbers
+    def __init__(self, node: Any, base: int, *, has_indices: bool) -> None:
+        self._node, self._base, self._has_indices = node, base, has_indices
         self.stage_index, self.is_mix = base + node.stage_index, node.traits.is_mix
         self.mixes_samples = node.traits.is_mix and all(each.facts.merged is None for each in node.inputs)
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
@@ -43,14 +43,14 @@ class _Level:
 
     def shown(self, name: str | int) -> str | int:
         """Return the name of a part, with the index of the mixture if there are several."""
-        return f"{self.stage_index}: {name}" if self._has_numbers else name
+        return f"{self.stage_index}: {name}" if self._has_indices else name
 
     def below(self, name: str | int) -> "_Level | None":
         """Return the next stage with several inputs, in the input with this name; None if it has no mixture."""
         if name not in self._below:
             at = self._indices[name]
             start = self._base + self._node.starts[at]
-            self._below[name] = _level(self._node.inputs[at], start, has_numbers=self._has_numbers)
+            self._below[name] = _level(self._node.inputs[at], start, has_indices=self._has_indices)
         return self._below[name]
 
     def __iter__(self) -> Iterator[tuple[str | int, "_Level | None"]]:
@@ -59,12 +59,12 @@ class _Level:
             yield name, self.below(name)
 
 
-def _level(node: StageNode, base: int, *, has_numbers: bool) -> _Level | None:
+def _level(node: StageNode, base: int, *, has_indices: bool) -> _Level | None:
     if not node.facts.num_mixes:
         return None
     while not isinstance(node, JoinNode):
         (node,) = node.inputs
-    return _Level(node, base, has_numbers=has_numbers)
+    return _Level(node, base, has_indices=has_indices)
 
 
 class PartNames:
@@ -80,7 +80,7 @@ class PartNames:
     __slots__ = ("_top", "is_single")  # without a `__dict__`, so that no search through a source enters it
 
     def __init__(self, root: StageNode) -> None:
-        self._top = _level(root, 0, has_numbers=root.facts.num_mixes > 1)
+        self._top = _level(root, 0, has_indices=root.facts.num_mixes > 1)
         self.is_single = root.facts.num_mixes == 1 and self._top is not None and self._top.mixes_samples
 
     def all(self) -> tuple[str | int, ...]:

@@ -78,7 +78,7 @@ class Batching(NamedTuple):
         ragged: Without a function: the fields whose arrays are joined to a `mpqueue.Ragged`.
         drops: Drop a last batch with fewer samples.
         fills: Fill up the last batches from the beginning of the order, so that all ranks get the same number.
-        skips: Leave out samples that raise.
+        skips: Skip samples that raise.
         threads: Number of threads per worker that compute the samples of a batch.
     """
 

@@ -6,7 +6,7 @@
 
 A state lists its lanes in the order of their indices. ``shard``, the rank and number of ranks when it was saved,
 identifies them. For each lane it stores the number of delivered elements, a snapshot that is not ahead of them (with
-its number), and the number of elements of the lane once that is known.
+its index), and the number of elements of the lane once that is known.
 """
 
 import pickle

@@ -264,7 +264,7 @@ class Routing(ABC):
         self._epoch = -1
         # The next attributes are for ranks only. The length of a share is None for a stream of unknown length.
         self._share: int | None = None
-        self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
+        self._dealt: dict[int, int] = {}  # by holder of the seat: batches of the epoch routed to it
         # For streams of unknown length: batches are routed once there is one for each rank.
         self._round: list[SeatBatch] = []
 

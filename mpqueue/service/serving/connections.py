@@ -108,13 +108,13 @@ class Peer:
     """A consumer, as seen by its server.
 
     Args:
-        id: The id of the consumer; never reused.
+        peer_id: The id of the consumer; never reused.
         sock: The connection, registered in `descriptors`, non-blocking. Owned: closed by `close`.
         credentials: The user and process of the consumer.
         since: The time of the connection.
 
     Attributes:
-        id, sock, credentials, since: The arguments; `sock` is None once it is closed.
+        id, sock, credentials, since: The arguments. `sock` is None once it is closed.
         sentinel: Pidfd of the process, registered in `descriptors` and owned; -1 for a stranger.
         stage: The stage of the connection.
         hello: The handshake.
@@ -122,7 +122,7 @@ class Peer:
         wait_s: Total wait for offers, in seconds.
         waits_since: Start of the current wait; None if it does not wait.
         is_full: True if the socket accepts no more data for now.
-        specs: Numbers of the specs that the consumer has received.
+        specs: Ids of the specs that the consumer has received.
         taken: Its first word is written by the consumer: the number of batches that it has taken. Without such memory,
             and for other programs, it remains 0. A malicious consumer may store any number.
     """
