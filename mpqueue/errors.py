@@ -15,7 +15,7 @@ class WorkerDied(MPQueueError):
     """A worker exited unexpectedly while it computed a batch, more often than ``restarts`` allows.
 
     Args:
-        worker_id: Number of the worker, from 0; -1 for the process that starts the workers.
+        worker_id: Index of the worker, from 0; -1 for the process that starts the workers.
         exitcode: Exit status as in `multiprocessing`: a negative value is the number of a signal.
         index: Index of the batch that it computed, or None.
         epoch: Epoch of that batch, from 0, or None.

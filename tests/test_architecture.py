@@ -294,8 +294,8 @@ def test_the_path_of_a_change_has_few_files_and_climbs_nowhere(heading):
     files = [names[step.file] for step in package_structure.walk(ARCHITECTURE, heading)]
     assert [*dict.fromkeys(files)] == files
     assert len(files) <= MOST_FILES_OF_A_CHANGE
-    for number, name in enumerate(files):
-        assert not edges[name] & {*files[:number]}, name
+    for index, name in enumerate(files):
+        assert not edges[name] & {*files[:index]}, name
 
 
 def reached(edges, name):

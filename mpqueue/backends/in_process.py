@@ -17,9 +17,9 @@ from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.exceptions import add_note, matches
-from mpqueue.telemetry.recorder import WorkerTally
 from mpqueue.telemetry.stages import Stages
 from mpqueue.telemetry.stats import Statistics, statistics_of
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.worker.concurrency.stuck import SampleHung
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_exit
@@ -48,7 +48,7 @@ class LocalWork:
         return make_runner(job.form, arguments)
 
     def arguments(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
-        """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
+        """Return the arguments for a runner: an index, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
             return work_item.source_index, work_item.listed
         ledger = self._ledger
@@ -67,8 +67,8 @@ class LocalWork:
         """Return the outcome of a work item after the end of its lane."""
         if not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
-        left_out = Partial(None, list(end.skipped), True) if end.skipped else None
-        return Result(left_out, is_end=True, rows=end.rows)
+        skipped = Partial(None, list(end.skipped), True) if end.skipped else None
+        return Result(skipped, is_end=True, rows=end.rows)
 
     def failed(self, work_item: WorkItem, index: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
@@ -145,7 +145,7 @@ class InProcessBackend:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        return statistics_of(self._job.recorder)
+        return statistics_of(self._job.recorder, self._tallies)
 
     def _note_times(
         self, worker: int, work_item: WorkItem, stages: Stages, began_ns: int, compute_ns: int, wait_ns: int = 0
@@ -156,7 +156,7 @@ class InProcessBackend:
         tally.time(*times, beside_ns=stages.beside_ns)
         if stages.is_looked_at:
             tally.blocked.add(stages.blocked_ns)
-        timeline, position = self._job.recorder.timeline, (work_item.number, work_item.epoch, work_item.source_index)
+        timeline, position = self._job.recorder.timeline, (work_item.work_id, work_item.epoch, work_item.source_index)
         if timeline is None or not timeline.batch(worker, position, began_ns, times):
             return None
         return partial(timeline.take, position)

@@ -22,6 +22,7 @@ from mpqueue.system.signals.exceptions import matches
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stages import Stages
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.concurrency.async_sources import close_in_loop
 from mpqueue.worker.failures import never_an_exit
@@ -61,8 +62,8 @@ class InlineBackend(InProcessBackend):
         self._loop: Any = None  # the event loop, if it is the user's, or `worker_init` runs in it
         self._awaits_others = self._gives_once  # of threads of an earlier start, before the first element
         self._recorder = job.recorder
-        self._tallies = job.recorder.expect(1)
-        self._tally = self._tallies[0]
+        self._tally = WorkerTally()
+        self._tallies = [self._tally]
         self._stages: Stages | None = Stages()  # of the next batch, if it will be timed
         self._time_at = 0
 
@@ -101,7 +102,7 @@ class InlineBackend(InProcessBackend):
         if outcome.rows:
             self._recorder.add_stages(outcome.rows, 1 if ledger.is_stream else self._tally.weight)
         self._recorder.wait(ledger.counts.num_batches, ended - started)
-        ledger.ready[self._work_items.popleft().number] = outcome
+        ledger.ready[self._work_items.popleft().work_id] = outcome
         return True
 
     def wait(self, head: int, timeout_s: float | None) -> None:

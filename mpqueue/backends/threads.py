@@ -38,6 +38,7 @@ from mpqueue.system.signals.joined_threads import start_thread
 from mpqueue.system.signals.locks import is_owned
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.stages import BlockedLooks, Stages
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.worker import context, failures, torch_info
 from mpqueue.worker.concurrency.async_sources import close_in_loop
 from mpqueue.worker.concurrency.stuck import awaited_by
@@ -64,7 +65,7 @@ class _Computation:
     """The computation of a thread's work items, without the lock of the pipeline.
 
     Args:
-        worker: The number of the worker.
+        worker: The index of the worker.
         runner: The runner of the worker, or of all workers if they share an iterator.
         work: The work items.
         job: The job.
@@ -150,7 +151,7 @@ class ThreadBackend(InProcessBackend):
         self._stuck: Result | None = None  # after a hang of a stream: the outcome of all its work items
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # moving average of the time per batch, with a weight of 1/16 for the latest
-        self._tallies = job.recorder.expect(job.workers)
+        self._tallies = [WorkerTally() for _ in range(job.workers)]
         # Until the first batch is computed.
         self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
@@ -200,9 +201,9 @@ class ThreadBackend(InProcessBackend):
             self._queue_of(work_item.lane).append(work_item)
         self._wake_worker()
 
-    def _queue_of(self, number: int) -> deque[WorkItem]:
+    def _queue_of(self, index: int) -> deque[WorkItem]:
         """Return the queue of a lane, or of a worker."""
-        return self._queues[number % len(self._queues)]
+        return self._queues[index % len(self._queues)]
 
     def _wake_worker(self) -> None:
         """Wake one thread; it wakes the next for the next work item. Otherwise all would contend for the lock."""
@@ -295,7 +296,7 @@ class ThreadBackend(InProcessBackend):
                 self._begin(self._runner_for(worker), worker)
             del self._working[worker]
             if is_wanted:
-                self._ledger.ready[work_item.number] = outcome
+                self._ledger.ready[work_item.work_id] = outcome
             if self._ledger.is_stream:
                 self._stuck = outcome
 
@@ -323,11 +324,11 @@ class ThreadBackend(InProcessBackend):
         """Return True: the caller may have changed the source since threads computed ahead."""
         return True
 
-    def wake(self, number: int | None = None) -> None:
+    def wake(self, work_id: int | None = None) -> None:
         """End each `wait`, or that for one work item, and make `fileno` readable."""
         if self._wakeup is not None:
             self._wakeup.wake()
-        self._consumers.wake(number)
+        self._consumers.wake(work_id)
 
     def stop(self, timeout_s: float | None) -> None:
         """End the idle threads. Busy ones exit after their item; wait for them at most for the timeout."""
@@ -419,8 +420,8 @@ class ThreadBackend(InProcessBackend):
             ledger.lanes.note(work_item.lane, work_item.source_index + 1, snapshot)
         if outcome.parts:
             ledger.counts.parts.note(work_item, outcome.parts)
-        ledger.ready[work_item.number] = outcome
-        self.wake(work_item.number)
+        ledger.ready[work_item.work_id] = outcome
+        self.wake(work_item.work_id)
 
     def _await_work_item(self, worker: int) -> WorkItem | None:
         """Wait for work; return None if there will be none, or another thread has replaced this one."""

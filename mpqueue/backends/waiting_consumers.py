@@ -16,7 +16,7 @@ class WaitingConsumers:
         lock: The re-entrant lock that guards the ledger; a waiting thread holds it before and after its wait.
 
     Attributes:
-        heads: The number of the requested work item, by the lock that wakes its consumer.
+        heads: The id of the requested work item, by the lock that wakes its consumer.
     """
 
     def __init__(self, ledger: Ledger, lock: threading.RLock) -> None:
@@ -52,10 +52,10 @@ class WaitingConsumers:
             # Pop it from the list: a local variable would create a cycle of error, frame and backend.
             raise struck.pop()
 
-    def wake(self, number: int | None = None) -> None:
+    def wake(self, work_id: int | None = None) -> None:
         """Wake the consumers of this work item, or all: a needless wake-up costs two thread switches."""
         for waker, head in list(self.heads.items()):
-            if number is not None and number != head and self._ledger.is_ordered:
+            if work_id is not None and work_id != head and self._ledger.is_ordered:
                 continue
             with contextlib.suppress(RuntimeError):  # another thread has released it
                 waker.release()

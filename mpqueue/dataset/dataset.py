@@ -78,7 +78,7 @@ class Dataset(Generic[Item_co]):
     of elements is unknown before they are computed. So is a dataset whose source is a stream.
 
     Random numbers of a stage (`mpqueue.rng`, and in worker processes the global generators) depend on the seed, the
-    epoch, the element's position before that stage, and the number of the stage. Functions can be lambdas and local
+    epoch, the element's position before that stage, and the index of the stage. Functions can be lambdas and local
     functions: they are sent to worker processes by value.
 
     ``iter(dataset)`` and ``dataset[i]`` compute elements in this process. They are the elements of the first epoch of a
@@ -231,11 +231,11 @@ class Dataset(Generic[Item_co]):
         stop = check_choice("mix", "stop", stop, ("first", "all", "never"))
         schedule = check_schedule(weights, names or range(len(roots)))
         node = MixNode.reading(roots, weights=schedule[0][1], later=schedule[1:], stop=stop, names=names)
-        for number, root in enumerate(roots):
+        for index, root in enumerate(roots):
             # A list may have grown since its length was first read.
-            is_read = any(each[number] for _, each in schedule)
+            is_read = any(each[index] for _, each in schedule)
             if is_read and root.is_indexed and 0 == nodes.length_when_described(root) == root.length():
-                name = node.part_name(number)
+                name = node.part_name(index)
                 raise ValueError(f"mix: dataset {name!r} is empty: leave it out, or set its weight to 0")
         made: Dataset[Any] = caller.of(node)
         return made
@@ -650,7 +650,7 @@ class Dataset(Generic[Item_co]):
                 concatenation of all elements is cut into rows.
             bins: Number of open rows per virtual shard. More rows reduce padding and need more memory. If None, 64.
             long: Treatment of an element that is longer than a row. "cut": it is cut into whole rows and a rest, which
-                is packed like other elements. "error": it raises an error. "drop": it is left out and counted.
+                is packed like other elements. "error": it raises an error. "drop": it is dropped and counted.
             whole: Names of fields that describe an element as a whole, such as its image or its name. A row has their
                 values in the order of its segments: arrays and numbers as a `mpqueue.Ragged`, other objects as a list.
                 `batch` joins them in the order of all segments of the batch. An element that is cut has its values in
@@ -822,7 +822,7 @@ class Dataset(Generic[Item_co]):
         """Return a sample of the source by its id, before any stage.
 
         Use it to look at the samples of a batch. The id of a sample is its index in the source. If the dataset reads
-        several datasets (`mix`, `zip`, `concatenate`), the number of the part, or its name, precedes it: ``(1, 17)``,
+        several datasets (`mix`, `zip`, `concatenate`), the index of the part, or its name, precedes it: ``(1, 17)``,
         or ``(0, 1, 17)`` for a part that itself has parts.
 
         Args:

@@ -89,7 +89,7 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
     # After another cache, the order is already kept, and that stage has warned.
     while isinstance(node, nodes.LinkNode) and not isinstance(node, TakeNode | SkipNode | CacheNode):
         if isinstance(node, ShuffleNode | BlockShuffleNode):
-            stage = nodes.Numbered(node.number, node)
+            stage = nodes.Numbered(node.stage_index, node)
             warn(
                 f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
                 "Streams",

@@ -24,13 +24,13 @@ class Dealing:
         if waits:
             self._await_running()
 
-    def await_first_units(self) -> None:
+    def await_first_elements(self) -> None:
         """Wait until each lane has computed its first element, or no more can be computed before a batch is taken."""
-        self._await_running(first_units=True)
+        self._await_running(first_elements=True)
 
-    def _await_running(self, *, first_units: bool = False) -> None:
+    def _await_running(self, *, first_elements: bool = False) -> None:
         guard = self.guard
-        while (head := self._oldest_running(first_units=first_units)) is not None:
+        while (head := self._oldest_running(first_elements=first_elements)) is not None:
             with guard.lock:  # not `locked`: a wait does not change the run
                 if not guard.is_stopped:
                     timeout_s = guard.timeout_s()
@@ -38,17 +38,17 @@ class Dealing:
                         guard.backend.wait(head, timeout_s)
 
     @locked
-    def _oldest_running(self, *, first_units: bool = False) -> int | None:
+    def _oldest_running(self, *, first_elements: bool = False) -> int | None:
         """Process arrived reports; return the oldest running work item, which is the one a `batch_timeout` can end.
 
         Args:
-            first_units: Consider only the first element of each lane, unless it may wait for room.
+            first_elements: Consider only the first element of each lane, unless it may wait for room.
         """
         # Called before each wait: in the meantime another thread may take a batch, stop, or go to another position.
         guard, ledger = self.guard, self._ledger
         while not guard.is_stopped and ledger.failure is None and (at_work := ledger.at_work()):
-            if first_units:
-                at_work = {number for number in at_work if not ledger.work_items[number].source_index}
+            if first_elements:
+                at_work = {work_id for work_id in at_work if not ledger.work_items[work_id].source_index}
                 if not at_work or guard.backend.has_waiting:
                     break
             head = min(at_work)

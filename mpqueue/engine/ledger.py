@@ -38,12 +38,12 @@ class Ledger:
         counts: The counted batches.
         lanes: The known snapshots and ends of the lanes. The backend adds the snapshots.
         ready: Outcomes by the number of their work item, in the order of arrival. The backend adds them.
-        work_items: Work items that were dealt and not taken, by number.
+        work_items: Work items that were dealt and not taken, by id.
         owner_of: Returns the worker of a lane, so that a slow worker cannot hold all of the credit. A backend with
             several workers sets it for an unordered stream. If None, work items are dealt in their order.
         settle: Called with a work item and its outcome before it is taken, if it is not a plain batch. It returns False
             to postpone that.
-        head: Number of the next work item to be delivered; without an order, of the oldest undelivered one.
+        head: Id of the next work item to be delivered; without an order, of the oldest undelivered one.
         num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
         is_closed: No more work items are dealt.
         failure: An error for the consumer that belongs to no work item.
@@ -77,7 +77,7 @@ class Ledger:
         return self.cursor.num_lanes > 0
 
     def has_unsharded(self) -> bool:
-        """Return whether several lanes returned elements, and none of them requested its number before it ended."""
+        """Return whether several lanes returned elements, and none of them requested its index before it ended."""
         # `take(0)` and `repeat(0)` never open their source, so no element is repeated.
         return len(self.unsharded) == self.cursor.num_lanes > 1 and any(self.progress.counts)
 
@@ -102,7 +102,7 @@ class Ledger:
             self._record_deal_error(error)
             return []
         for work_item in dealt:
-            work_items[work_item.number] = work_item
+            work_items[work_item.work_id] = work_item
         return dealt
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[WorkItem]:
@@ -119,8 +119,8 @@ class Ledger:
         if self.work_items or self.num_in_hand:
             raised_ahead(error)
         work_item = self.cursor.deal_failure()
-        self.work_items[work_item.number] = work_item
-        self.ready[work_item.number] = Result.failed(error)
+        self.work_items[work_item.work_id] = work_item
+        self.ready[work_item.work_id] = Result.failed(error)
 
     def forget_deal_error(self) -> None:
         """Remove an error in dealing that would be delivered next, so that the source is tried again."""
@@ -148,37 +148,37 @@ class Ledger:
     def take(self) -> tuple[WorkItem, Outcome] | None:
         """Take the next outcome of the order with its work item, or return None if it is not ready."""
         head = self.head
-        number = head if self.is_ordered else self._first_ready()
-        outcome = self.ready.pop(number, None)
+        work_id = head if self.is_ordered else self._first_ready()
+        outcome = self.ready.pop(work_id, None)
         if outcome is None:
             return None
-        work_item = self.work_items.pop(number)
+        work_item = self.work_items.pop(work_id)
         # Before the head advances: a server may have moved the batch out of the ring. It then needs a slot again, and
         # may have to wait.
         if not (outcome.is_plain or self.settle(work_item, outcome)):
             self._put_back(work_item, outcome)
             return None
-        if number == head:
+        if work_id == head:
             head += 1
             # Without an order, later work items may be taken already: the head is the oldest one that is not.
-            while not self.is_ordered and head not in self.work_items and head < self.cursor.next_number:
+            while not self.is_ordered and head not in self.work_items and head < self.cursor.next_work_id:
                 head += 1
             self.head = head
         return work_item, outcome
 
     def _first_ready(self) -> int:
-        """Return the number of the first answer in this epoch; later epochs wait until this one ends."""
-        for number in self.ready:
-            work_item = self.work_items[number]
+        """Return the id of the first answer in this epoch; later epochs wait until this one ends."""
+        for work_id in self.ready:
+            work_item = self.work_items[work_id]
             if work_item.lane >= 0 or work_item.epoch == self.progress.epoch:
-                return number
+                return work_id
         return -1
 
     def _put_back(self, work_item: WorkItem, outcome: Outcome) -> None:
-        self.work_items[work_item.number], self.ready[work_item.number] = work_item, outcome
+        self.work_items[work_item.work_id], self.ready[work_item.work_id] = work_item, outcome
 
     def at_work(self) -> set[int]:
-        """Return the numbers of the work items that are not answered yet."""
+        """Return the ids of the work items that are not answered yet."""
         return self.work_items.keys() - self.ready.keys()
 
     def forget_epochs(self) -> None:
@@ -206,8 +206,8 @@ class Ledger:
         self.counts.parts.forget_undelivered(self.progress.counted())
         self.work_items.clear()
         self.num_in_hand = 0
-        # Numbers are never reused: a late answer to a forgotten work item finds no entry.
-        self.head = self.cursor.next_number
+        # Ids are never reused: a late answer to a forgotten work item finds no entry.
+        self.head = self.cursor.next_work_id
 
     def pause(self) -> None:
         """Deal no work item of the order until `resume`."""

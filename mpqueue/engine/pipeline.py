@@ -93,7 +93,7 @@ class Pipeline:
         dealing: Stops and continues the dealing of work items.
         rare: Processes outcomes that are not complete batches.
         bar: The progress bar, or None.
-        loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
+        loop: Id of the loop that receives batches; callers with an earlier id get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
         skips: The skipped errors, or None if errors are raised.
         recorder: The recorder.
@@ -365,8 +365,8 @@ class Pipeline:
             ledger.needs_attention = True
 
     def begin_loop(self) -> None:
-        """Deliver batches to another loop, with the next number, and unblock consumers of earlier loops."""
-        with self.guard.lock:  # an interrupt is harmless: it only skips a number
+        """Deliver batches to another loop, with the next id, and unblock consumers of earlier loops."""
+        with self.guard.lock:  # an interrupt is harmless: it only skips an id
             self.loop += 1
         self.backend.wake()
 

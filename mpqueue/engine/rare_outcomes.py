@@ -56,7 +56,7 @@ class RareOutcomes:
                         ledger.counts.hold(work_item, self._skips, error)
                 self.failed, self._guard.own = work_item, error
             raise
-        if work_item.lane >= 0:  # the epoch gets another batch instead, so that numbers of batches have no gaps
+        if work_item.lane >= 0:  # the epoch gets another batch instead, so that positions have no gaps
             ledger.counts.parts.drop(work_item)
             ledger.progress.count_skipped(work_item)
         elif work_item.position >= 0:
@@ -76,7 +76,7 @@ class RareOutcomes:
             progress.interrupted, counts.num_empty = None, counts.num_empty + 1
 
     def _end_lane(self, work_item: WorkItem, outcome: Outcome) -> None:
-        """Process the end of a lane, and the samples left out after its last element. It counts as no batch."""
+        """Process the end of a lane, and the samples skipped after its last element. It counts as no batch."""
         left: Outcome = ALL_SKIPPED
         if self._skips is not None and outcome.is_partial:
             left = self._skipped(self._skips, work_item, outcome)

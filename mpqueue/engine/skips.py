@@ -1,7 +1,7 @@
 """Samples and batches that are skipped because the source raised for them: counted, logged, and bounded.
 
 An error is recorded when its batch would have been delivered, not when it happened ahead of that; after the last batch
-of a lane, with the end of the lane. Elements left out of a stream use up no number of a batch. Only errors of the
+of a lane, with the end of the lane. Elements skipped in a stream use up no position of a batch. Only errors of the
 source are skipped: a worker crash, a timeout and a lack of memory are always raised.
 """
 
@@ -37,11 +37,11 @@ def may_skip(error: BaseException) -> bool:
 def _parts_of(text: str) -> tuple[str, str]:
     """Return the innermost frame of a traceback, and the line with its exception, without the notes after it."""
     lines, frame, end = text.splitlines() or [""], "", 0
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if line.startswith("  File "):
             frame = line
         if line.startswith("  "):
-            end = number + 1
+            end = index + 1
     return frame, lines[min(end, len(lines) - 1)]
 
 
@@ -77,11 +77,11 @@ class Skipped(NamedTuple):
 
 
 class SkippedSamples(NamedTuple):
-    """The samples that were left out of a batch because of errors.
+    """The samples that were skipped in a batch because of errors.
 
     Attributes:
         indices: The indices that the source was called with.
-        ids: The ids of samples that were left out of an element of a dataset.
+        ids: The ids of samples that were skipped in an element of a dataset.
         num: The number to count.
     """
 
@@ -91,21 +91,21 @@ class SkippedSamples(NamedTuple):
 
     @classmethod
     def of(cls, entries: Iterable[Iterable[Any]]) -> Self:
-        """Return the samples that these entries left out: `Skipped` entries, or plain tuples of another process."""
+        """Return the samples that these entries skipped: `Skipped` entries, or plain tuples of another process."""
         skipped = [Skipped(*entry) for entry in entries]
         indices = tuple(index for each in skipped for index in each.indices)
         return cls(indices, tuple(sample for each in skipped for sample in each.ids), sum(each.num for each in skipped))
 
     def sort(self, samples: Iterable[Any], whole: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the samples that are in a batch, and the samples left out.
+        """Return the samples that are in a batch, and the skipped samples.
 
         Args:
             samples: The ids of the samples of the elements in the batch.
-            whole: The ids of the samples of the elements that were left out as a whole.
+            whole: The ids of the samples of the elements that were skipped as a whole.
         """
         kept, missing = list(samples), list(whole)
         for sample in self.ids:
-            # A batch may contain a sample twice. If its element was left out later, a sample is in neither list.
+            # A batch may contain a sample twice. If its element was skipped later, a sample is in neither list.
             if sample in kept:
                 kept.remove(sample)
                 missing.append(sample)
@@ -120,7 +120,7 @@ class Skips:
 
     Attributes:
         total: The number of skipped samples.
-        latest: The number of the last work item with skipped samples, and these.
+        latest: The id of the last work item with skipped samples, and these.
     """
 
     def __init__(self, max_errors: int | None) -> None:
@@ -147,7 +147,7 @@ class Skips:
             if not may_skip(error):
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.source_index)]
-        self.latest = work_item.number, SkippedSamples.of(skipped)
+        self.latest = work_item.work_id, SkippedSamples.of(skipped)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 

@@ -59,12 +59,12 @@ def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, Exa
     lists = _lists(text, entries, plan.tags)
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
-    sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
+    sizes, is_fixed = plan.sizes[entries.key_indices], plan.is_fixed[entries.key_indices]
     # At least 1: a fixed shape may have no values, and NumPy would warn of the division. Its result is not used.
     good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
     # A record with a repeated key is rejected, so counting the required features is sufficient.
-    counts_of_required = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
+    counts_of_required = np.bincount(entries.records[plan.is_required[entries.key_indices]], minlength=len(records))
     refused |= counts_of_required < np.count_nonzero(plan.is_required)
     _put(columns, plan, entries, lists, ~refused[entries.records])
     return np.flatnonzero(refused)
@@ -78,20 +78,20 @@ def _put(
     for part in lists:
         where = slice(first, first := first + len(part.counts))
         mine, counts, read = kept[where], part.counts, part.values
-        numbers, records = entries.numbers[where][mine], entries.records[where][mine]
+        key_indices, records = entries.key_indices[where][mine], entries.records[where][mine]
         if not mine.all():
             counts, read = counts[mine], read[np.repeat(mine, counts)]
         value_ends = np.concatenate(([0], np.cumsum(counts)))
-        marks = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1  # start of the next feature
-        for start, end in itertools.pairwise([0, *marks.tolist(), len(numbers)] if len(numbers) else []):
+        marks = np.flatnonzero(key_indices[1:] != key_indices[:-1]) + 1  # start of the next feature
+        for start, end in itertools.pairwise([0, *marks.tolist(), len(key_indices)] if len(key_indices) else []):
             values = read[value_ends[start] : value_ends[end]]
-            columns[plan.specs[numbers[start]].key].put(records[start:end], counts[start:end], values)
+            columns[plan.specs[key_indices[start]].key].put(records[start:end], counts[start:end], values)
 
 
 def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[Lists]:
     """Read the values of the features, all features of one dtype together; they are adjacent in the plan."""
     words = words_of(text)
-    own_tags = tags[entries.numbers]
+    own_tags = tags[entries.key_indices]
     bodies, body_ends, good = blocks_at(words, entries.starts, own_tags)
     good &= (body_ends == entries.ends) & (entries.starts < entries.ends)
     runs, run_ends, is_run = blocks_at(words, bodies, _FIRST_FIELD)

@@ -32,13 +32,13 @@ class Entries(NamedTuple):
     """The positions of the selected features, sorted by feature and then by record.
 
     Args:
-        numbers: The number of the feature in the plan.
+        key_indices: The index of the feature in the plan.
         records: The index of the record.
         starts: The position of the first byte.
         ends: The position after the last byte.
     """
 
-    numbers: Offsets
+    key_indices: Offsets
     records: Offsets
     starts: Offsets
     ends: Offsets
@@ -103,16 +103,16 @@ def find(text: bytes, starts: Offsets, ends: Offsets, plan: ExamplePlan) -> tupl
     good &= whole & (feature_ends == entry_ends)
     # Rejected records are only marked here, so that all arrays keep their shape. The caller drops them at the end.
     refused[records[~good]] = True
-    numbers = plan.keys.find(words, keys, key_lengths)
-    selected = np.flatnonzero(numbers >= 0)
+    key_indices = plan.keys.find(words, keys, key_lengths)
+    selected = np.flatnonzero(key_indices >= 0)
     # One entry per feature and record: if a key is repeated, one entry overwrites the other, which reveals it. Read row
     # by row, the table also sorts the entries in the order of the plan.
     table = np.full((len(plan.specs), len(starts)), -1, np.int64)
-    table[numbers[selected], records[selected]] = selected
-    twice = table[numbers[selected], records[selected]] != selected
+    table[key_indices[selected], records[selected]] = selected
+    twice = table[key_indices[selected], records[selected]] != selected
     refused[records[selected[twice]]] = True
     in_order = table[table >= 0]
-    return Entries(numbers[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
+    return Entries(key_indices[in_order], records[in_order], features[in_order], entry_ends[in_order]), refused
 
 
 def _find_alike(text: bytes, words: Words, starts: Offsets, ends: Offsets, plan: ExamplePlan) -> Entries | None:
@@ -138,17 +138,17 @@ def _find_alike(text: bytes, words: Words, starts: Offsets, ends: Offsets, plan:
         if lengths.max() >= _LONG or (lengths != value_lengths + (size - 2)).any():
             return None
         values, offsets = offsets + size, offsets + 2 + lengths
-        number = plan.keys.numbers.get(text[first + 4 : first + 4 + key_length])
-        if number in positions:
+        key_index = plan.keys.indices.get(text[first + 4 : first + 4 + key_length])
+        if key_index in positions:
             return None
-        if number is not None:
-            positions[number] = values, offsets
+        if key_index is not None:
+            positions[key_index] = values, offsets
     if not positions or (offsets != ends).any():
         return None
-    numbers = sorted(positions)
-    value_starts, value_ends = (np.concatenate(parts) for parts in zip(*map(positions.get, numbers), strict=True))
+    key_indices = sorted(positions)
+    value_starts, value_ends = (np.concatenate(parts) for parts in zip(*map(positions.get, key_indices), strict=True))
     return Entries(
-        np.repeat(numbers, len(starts)), np.tile(np.arange(len(starts)), len(numbers)), value_starts, value_ends
+        np.repeat(key_indices, len(starts)), np.tile(np.arange(len(starts)), len(key_indices)), value_starts, value_ends
     )
 
 

@@ -96,27 +96,27 @@ class KeyTable:
     These parts are then compared, as are the bytes between them in a key of more than sixteen bytes.
 
     Attributes:
-        numbers: The number of each key, for a single lookup.
+        indices: The index of each key, for a single lookup.
     """
 
     def __init__(self, keys: list[bytes]) -> None:
-        self.numbers = {key: number for number, key in enumerate(keys)}
+        self.indices = {key: key_index for key_index, key in enumerate(keys)}
         lengths = np.array([len(key) for key in keys], np.int64)
         firsts = np.array([int.from_bytes(key[:8], "little") for key in keys], np.uint64)
         lasts = np.array([int.from_bytes(key[-8:], "little") for key in keys], np.uint64)
         # Sorted, so that one call of `searchsorted` finds the keys of all records.
         marks = _mixed(lengths, firsts, lasts)
-        self._numbers = np.argsort(marks)
-        self._marks = marks[self._numbers]
+        self._indices = np.argsort(marks)
+        self._marks = marks[self._indices]
         self._parts = lengths, firsts, lasts
         self._middles = [
-            (number, offset, _U64(int.from_bytes(key[offset : offset + 8], "little")))
-            for number, key in enumerate(keys)
+            (key_index, offset, _U64(int.from_bytes(key[offset : offset + 8], "little")))
+            for key_index, key in enumerate(keys)
             for offset in range(8, len(key) - 8, 8)
         ]
 
     def find(self, words: Words, offsets: Offsets, lengths: Offsets) -> NDArray[np.int64]:
-        """Return the number of the key at each position, -1 for unknown keys.
+        """Return the index of the key at each position, -1 for unknown keys.
 
         Args:
             words: The memory, followed by a margin.
@@ -128,17 +128,17 @@ class KeyTable:
         lasts = words[offsets + np.maximum(lengths - 8, 0)] & low
         at = np.searchsorted(self._marks, _mixed(lengths, firsts, lasts))
         # There is no key after the last mark. The last key is used instead, and the comparison below rejects it.
-        numbers = self._numbers[np.minimum(at, len(self._numbers) - 1)]
+        key_indices = self._indices[np.minimum(at, len(self._indices) - 1)]
         same = np.ones(len(offsets), bool)
         for actual, expected in zip((lengths, firsts, lasts), self._parts, strict=True):
-            same &= actual == expected[numbers]
+            same &= actual == expected[key_indices]
         # Only keys of more than sixteen bytes have a middle. Shorter ones consist of the first and the last eight
         # bytes.
-        for number, offset, word in self._middles:
-            chosen = np.flatnonzero(same & (numbers == number))
+        for key_index, offset, word in self._middles:
+            chosen = np.flatnonzero(same & (key_indices == key_index))
             same[chosen] = words[offsets[chosen] + offset] == word
-        numbers[~same] = -1
-        return numbers
+        key_indices[~same] = -1
+        return key_indices
 
 
 def _mixed(lengths: NDArray[np.int64], firsts: Words, lasts: Words) -> Words:

@@ -110,10 +110,10 @@ def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
 
 
 def bad_record(
-    error: Malformed | BadFeature, record: bytes, number: int | None, name: bytes | None
+    error: Malformed | BadFeature, record: bytes, index: int | None, name: bytes | None
 ) -> InvalidArgumentError:
     """Return the error for the caller, with the record's index in the batch and its name, if it has them."""
-    where = "the record" if number is None else f"record {number}"
+    where = "the record" if index is None else f"record {index}"
     if name is not None:
         where += f" ({name.decode(errors='backslashreplace')})"
     if isinstance(error, BadFeature):

@@ -69,14 +69,14 @@ def read_columns(
     remaining: dict[bytes, list[Values]] = {key: [] for key in specs}
     owners: dict[bytes, list[int]] = {key: [] for key in specs}
     # In the order of the batch, so that the first bad record raises. Records that were read together are valid.
-    for number in _put_at_once(columns, plan, records):
+    for index in _put_at_once(columns, plan, records):
         try:
-            values_of = read_example(records[number], specs, is_single)
+            values_of = read_example(records[index], specs, is_single)
         except (Malformed, BadFeature) as error:
-            raise bad_record(error, records[number], number, names[number] if names else None) from None
+            raise bad_record(error, records[index], index, names[index] if names else None) from None
         for key, values in values_of.items():
             remaining[key].append(values)
-            owners[key].append(number)
+            owners[key].append(index)
     for key, spec in specs.items():
         if not owners[key]:
             continue

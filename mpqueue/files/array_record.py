@@ -126,14 +126,14 @@ class ArrayRecord(GroupedFiles):
 
     Args:
         paths: The files: a path, an fsspec URL, a pattern, braces, or a list of these.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: No file matches, or ``exclude`` excludes all of them.
         FileError: A file is not an ArrayRecord file, or is truncated. When reading: a file has changed, or is damaged.
         ValueError: ``on_error`` is unknown.
         ImportError: array_record is not installed (extra ``files``).

@@ -23,7 +23,7 @@ from mpqueue.files.indexing.index import Texts, files_key, open_or_make, packed
 from mpqueue.files.indexing.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.indexing.kept import cache_folder
 from mpqueue.files.sources.location import Location
-from mpqueue.files.sources.source import checked_number
+from mpqueue.files.sources.source import checked_index
 from mpqueue.system.signals.interrupts import not_of_handler
 from mpqueue.system.units import count_text
 from mpqueue.system.user_code.extras import import_extra
@@ -37,26 +37,26 @@ class Images:
     """Images of a folder with a subfolder per class: ``cat/1.jpg``, ``dog/some/where/2.png``.
 
     A sample is a dict: ``{"image": b"...", "label": 0, "path": "/data/cat/1.jpg"}``. Classes are numbered in the order
-    of their names, and images are sorted by class and name. The numbers are as in torchvision's ``ImageFolder``.
+    of their names, and images are sorted by class and name. The indices are as in torchvision's ``ImageFolder``.
 
     Args:
         folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
         decode: Decode with Pillow: ``"image"`` is then a uint8 array of shape (height, width, 3) in RGB. Otherwise it
             is the bytes of the file.
-        exclude: A pattern of images to leave out, or a list of patterns. A pattern without a slash is compared with the
-            file's name. A class without any other images is left out, too.
+        exclude: A pattern of images to exclude, or a list of patterns. A pattern without a slash is compared with the
+            file's name. A class without any other images is excluded, too.
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path, or ``exclude`` is not a pattern.
         FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images. Or ``exclude``
-            leaves out all images.
+            excludes all images.
         NotADirectoryError: The path is not a folder.
         ImportError: ``decode`` is True, and Pillow is not installed.
 
     Attributes:
         classes: The names of the classes.
-        class_to_idx: The number of each class.
+        class_to_idx: The index of each class.
 
     Follows: torchvision's ``ImageFolder``, with its order, file suffixes and names.
 
@@ -83,7 +83,7 @@ class Images:
             _pillow()
         self._folder, self._decode, self._exclusion = folder_name(folder), decode, FileExclusion(exclude)
         self.classes, arrays = _walk(self._folder, self._exclusion)
-        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
         self._length = len(arrays["labels"])
         kept = cache_folder(index)
         self._kept = os.path.join(kept, f"{_key(self._folder, self.classes, arrays)}.index")
@@ -107,11 +107,11 @@ class Images:
             FileError: The image cannot be decoded.
             OSError: The file cannot be read, for example because it was deleted.
         """
-        number = checked_number(index, self._length, self)
-        path = self._path(number)
+        index = checked_index(index, self._length, self)
+        path = self._path(index)
         data = read_whole(path)
         image = _decoded(path, data) if self._decode else data
-        return {"image": image, "label": int(self._mapped()["labels"][number]), "path": path}
+        return {"image": image, "label": int(self._mapped()["labels"][index]), "path": path}
 
     def locate(self, index: int) -> Location:
         """Return the file of an image, without reading the image.
@@ -131,11 +131,11 @@ class Images:
         """Return a key for caches, which changes if an image changes; it reads the state of each file."""
         # The folder decides which part of a path is the class.
         form = f"images in {self._folder}, decode={self._decode}"
-        return files_key(form, 1, IndexedFile.of_all([self._path(number) for number in range(self._length)]))
+        return files_key(form, 1, IndexedFile.of_all([self._path(index) for index in range(self._length)]))
 
-    def _path(self, number: int) -> str:
+    def _path(self, index: int) -> str:
         arrays = self._mapped()
-        return os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
+        return os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[index])
 
     @property
     def index_path(self) -> str:
@@ -176,7 +176,7 @@ def _walk(folder: str, exclusion: FileExclusion) -> tuple[list[str], Arrays]:
 
 
 def _rest_of(folder: str, names_of: dict[str, list[bytes]], exclusion: FileExclusion) -> dict[str, list[bytes]]:
-    """Return the images of each class that are not left out, and only classes with such images."""
+    """Return the images of each class that are not excluded, and only classes with such images."""
     left = {*exclusion.rest_of([f"{folder}/{os.fsdecode(image)}" for images in names_of.values() for image in images])}
     rest = {
         name: [image for image in images if f"{folder}/{os.fsdecode(image)}" in left]

@@ -36,14 +36,14 @@ class JSONLines(UnpackedSource):
     Args:
         paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}``
             expands to a hundred names.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. When reading: a line is not
             valid JSON.
         ValueError: ``on_error`` is unknown.
@@ -71,14 +71,14 @@ class JSONLines(UnpackedSource):
         files = expand(paths, exclude)
         super().__init__("json lines", 4, files, _lines, compression_of, index, on_error=on_error)
 
-    def _ranges(self, number: int, file: int) -> list[FileRange]:
-        return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]))]
+    def _ranges(self, index: int, file: int) -> list[FileRange]:
+        return [FileRange(file, int(self._index["offsets"][index]), int(self._index["lengths"][index]))]
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
+    def _sample(self, index: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
         try:
             return json.loads(parts[0])
         except (ValueError, RecursionError) as error:
-            line = number - int(self._index.starts("offsets")[ranges[0].file])
+            line = index - int(self._index.starts("offsets")[ranges[0].file])
             raise self._error(
                 ranges[0], f"value {line:,} of the file, counted from 0, is not valid JSON: {error}"
             ) from error
@@ -112,6 +112,6 @@ def _lines(window: ScanWindow, path: str) -> Arrays:
     lengths = np.append(starts[1:] - 1, end)[: len(starts)] - starts
     is_line = lengths > 0
     # A line that starts with another byte than a space is not blank; its other bytes are not checked.
-    for number in np.flatnonzero(is_line & np.concatenate(begins_blank)).tolist():
-        is_line[number] = bool(window.read(int(starts[number]), int(lengths[number])).strip(_SPACES))
+    for line in np.flatnonzero(is_line & np.concatenate(begins_blank)).tolist():
+        is_line[line] = bool(window.read(int(starts[line]), int(lengths[line])).strip(_SPACES))
     return {"offsets": starts[is_line], "lengths": lengths[is_line]}

@@ -70,15 +70,15 @@ def scan(path: str) -> Arrays:
         plain = _decompressed(path, file)
         try:
             head = plain.read(4)
-            number = int.from_bytes(head, "little")
-            data = plain.read(4 * (number + 1))
+            count = int.from_bytes(head, "little")
+            data = plain.read(4 * (count + 1))
         except Exception as error:  # each library raises other errors
             if not is_about_content(error):
                 raise
             raise FileError(path, 0, f"it cannot be decompressed: {error}") from error
-        if len(head) < 4 or len(data) < 4 * (number + 1):
+        if len(head) < 4 or len(data) < 4 * (count + 1):
             raise FileError(
-                path, 0, f"it ends before the offsets of its {count_text(number, 'sample')} and may be truncated"
+                path, 0, f"it ends before the offsets of its {count_text(count, 'sample')} and may be truncated"
             )
         positions = np.frombuffer(data, "<u4")
         if positions[0] < 4 + len(data) or (positions[1:] < positions[:-1]).any():
@@ -87,7 +87,7 @@ def scan(path: str) -> Arrays:
             raise FileError(
                 path, size, f"it has {size:,} bytes, but its samples end at {positions[-1]:,}; it may be truncated"
             )
-    return {"rows": np.array([number], np.int64), "places": positions}
+    return {"rows": np.array([count], np.int64), "places": positions}
 
 
 def _decompressed(path: str, file: Any) -> Any:
@@ -123,15 +123,15 @@ class MDS(GroupedFiles):
             bytes.
         allow_unsafe_types: Allow columns of pickles. The author of the files can then run any code.
         cache_bytes: The size of the cache of decompressed shards, per process.
-        exclude: A pattern of shards to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of shards to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a shard is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the shard, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the shard, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the shards. If None, the user's cache folder.
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist; or ``exclude`` leaves out all of
+        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist; or ``exclude`` excludes all of
             them.
         FileError: A shard is truncated, has other columns than the first one, or does not match ``index.json``. When
             reading: a shard has changed, or is damaged. The message contains the file and the offset.
@@ -178,11 +178,13 @@ class MDS(GroupedFiles):
                 )
         paths = [shard.path for shard in shards]
         super().__init__(Index("mds", _VERSION, paths, scan, index, on_error=on_error), cache_bytes)
-        shards = [shards[number] for number in self._index.numbers]
-        for shard, number in zip(shards, self._index["rows"].tolist(), strict=True):
-            if number != shard.num_samples:
+        shards = [shards[index] for index in self._index.file_indices]
+        for shard, count in zip(shards, self._index["rows"].tolist(), strict=True):
+            if count != shard.num_samples:
                 raise FileError(
-                    shard.path, 0, f"it has {count_text(number, 'sample')}, but index.json lists {shard.num_samples:,}"
+                    shard.path,
+                    0,
+                    f"it has {count_text(count, 'sample')}, but index.json lists {shard.num_samples:,}",
                 )
         self._stored, self._names, self._decode_images = stored, names, decode
         # Decompressed sizes of compressed shards; None for plain ones.
@@ -299,7 +301,7 @@ class _Samples(Sequence[Any]):
 
     Args:
         source: The files.
-        group: The number of the shard.
+        group: The index of the shard.
         data: A part of the shard, which has these samples.
         first: The offset of this part in the shard.
         positions: The offset of each sample in the shard, and the end of the last one.
@@ -311,8 +313,8 @@ class _Samples(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._positions) - 1
 
-    def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
-        start, stop = self._positions[number : number + 2].tolist()
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
+        start, stop = self._positions[index : index + 2].tolist()
         return self._source._decoded_sample(self._group, start, self._data[start - self._first : stop - self._first])
 
     def part(self, start: int, stop: int) -> "_Samples":

@@ -45,15 +45,15 @@ class TFRecord(UnpackedSource):
             the shape of its feature (a NumPy scalar or `bytes` for ``[]``); for a `VarLenFeature`, the array of its
             values. Strings are `bytes`. If None, records are not parsed.
         check_crc: Verify the checksums; needs the extra ``files``.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
             `FileError`. ``"skip"`` reads the records before the damage, and logs a warning that names the position; see
-            `file_errors`. A file without such records is left out, and also a damaged compressed file.
+            `file_errors`. A file without such records is skipped, and also a damaged compressed file.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. When
             reading: the checksum of a record is wrong, or the record is not an Example with these features.
         ValueError: ``features`` is empty, or contains an object that is not a feature. Or ``on_error`` is unknown.
@@ -116,15 +116,15 @@ class TFRecord(UnpackedSource):
             except InvalidArgumentError as error:
                 raise self._error(self._ranges(*self._position(index))[0], str(error)) from error
 
-    def _ranges(self, number: int, file: int) -> list[FileRange]:
-        offset, length = int(self._index["offsets"][number]), int(self._index["lengths"][number])
+    def _ranges(self, index: int, file: int) -> list[FileRange]:
+        offset, length = int(self._index["offsets"][index]), int(self._index["lengths"][index])
         return [FileRange(file, offset, length + self._check_bytes)]
 
-    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
-        start, stop = super()._span(number, file)
+    def _span(self, index: int, file: int) -> tuple[int | None, int | None]:
+        start, stop = super()._span(index, file)
         return start, None if stop is None else stop - self._check_bytes
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:
+    def _sample(self, index: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:
         (record,) = parts
         if not self._check_bytes:
             return record

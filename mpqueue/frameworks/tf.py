@@ -205,7 +205,7 @@ def _spec_of(tf: Any, value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return {key: _spec_of(tf, part, f"{name}[{key!r}]") for key, part in value.items()}
     if isinstance(value, tuple) or (isinstance(value, list) and not _is_column(value)):
-        parts = [_spec_of(tf, part, f"{name}[{number}]") for number, part in enumerate(value)]
+        parts = [_spec_of(tf, part, f"{name}[{index}]") for index, part in enumerate(value)]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     try:
         tensor = tf.convert_to_tensor(value)

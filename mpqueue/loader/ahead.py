@@ -96,19 +96,19 @@ class Ahead(Iterator[Any]):
     Args:
         held: Takes the batches.
         mover: Moves them.
-        number: Number of batches moved ahead of the returned one.
+        count: Number of batches moved ahead of the returned one.
     """
 
-    def __init__(self, held: Taken, mover: Mover, number: int) -> None:
-        self._held, self._mover, self._number = held, mover, number
+    def __init__(self, held: Taken, mover: Mover, count: int) -> None:
+        self._held, self._mover, self._count = held, mover, count
         # Started, and not done yet: the device still reads their slots. Some of them were returned already.
         self._moving: deque[Any] = deque()
         self._lock = RLock()  # reentrant: a signal handler may request a batch, too
 
     @classmethod
-    def of(cls, loader: Iterable[Any], mover: Mover, number: int) -> "Ahead":
+    def of(cls, loader: Iterable[Any], mover: Mover, count: int) -> "Ahead":
         """Return the iterator for any iterable. For a loader, the next epoch begins."""
-        return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, number)
+        return cls(Held.of(loader) if isinstance(loader, Loader) else Plain(loader), mover, count)
 
     def __next__(self) -> Any:
         held, lock = self._held, self._lock
@@ -148,7 +148,7 @@ class Ahead(Iterator[Any]):
 
     def _has_enough(self) -> bool:
         entries = self._held.entries
-        return len(entries) > self._number or (bool(entries) and type(entries[-1][1]) is Failed)
+        return len(entries) > self._count or (bool(entries) and type(entries[-1][1]) is Failed)
 
     def _start_last(self) -> None:
         """Start to move the last batch, unless it has started already."""

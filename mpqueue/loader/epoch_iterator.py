@@ -22,7 +22,7 @@ class EpochIterator(Iterator[Any]):
         run: The run, which knows the latest iterator.
         pipeline: Delivers the batches.
         take: The pipeline's `next`, or its `take` for a loop that holds its batches.
-        end_epoch: Called with this iterator's number at the end of the epoch.
+        end_epoch: Called with this iterator's id at the end of the epoch.
         note_failure: Called with an error that replaced a batch.
 
     Attributes:
@@ -40,7 +40,7 @@ class EpochIterator(Iterator[Any]):
         self._run, self.pipeline, self._take = run, pipeline, take
         self._end_epoch, self._note_failure = end_epoch, note_failure
         self._started, self._epoch = run.iterator, run.point.epoch
-        self._number = self._started  # -1: the epoch is over
+        self._id = self._started  # -1: the epoch is over
         self._is_unfinished = False
         self._next = take  # the path of every batch
         self._loop = pipeline.loop
@@ -52,15 +52,15 @@ class EpochIterator(Iterator[Any]):
 
     def replace(self) -> None:
         """Record that a later iterator invalidates this one, unless it is exhausted."""
-        self._is_unfinished = self._number != -1 and self._run.where().epoch == self._epoch
+        self._is_unfinished = self._id != -1 and self._run.where().epoch == self._epoch
 
     def __next__(self) -> Any:
         try:
             return self._next(self._loop)
         except EndOfStream:
-            self._end_epoch(self._number, self.pipeline)
+            self._end_epoch(self._id, self.pipeline)
         except Stopped:
-            if self._number != self._run.iterator or not self.pipeline.is_stopped:
+            if self._id != self._run.iterator or not self.pipeline.is_stopped:
                 self._end()  # a later iterator was created
         except BaseException as error:
             self._note_failure(error, self.pipeline)
@@ -68,7 +68,7 @@ class EpochIterator(Iterator[Any]):
                 raise never_an_end(error) from error
             raise
         # All batches were delivered: a later iterator does not invalidate this one.
-        self._number = -1
+        self._id = -1
         # A change of the run restarts the pipeline at the next epoch. Its batches belong to the next iterator.
         self._next = self._over
         raise StopIteration
@@ -86,4 +86,4 @@ class EpochIterator(Iterator[Any]):
         raise StopIteration
 
     def __repr__(self) -> str:
-        return f"<batches of epoch {self._epoch}, {'over' if self._number == -1 else 'running'}>"
+        return f"<batches of epoch {self._epoch}, {'over' if self._id == -1 else 'running'}>"

@@ -218,7 +218,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def place(self) -> tuple[int, int]:
-        """The epoch and the number of this rank's next batch; with an index, for `explain`, `compute` and `seek`."""
+        """The epoch and the position of this rank's next batch; with an index, for `explain`, `compute` and `seek`."""
         here = self._questions().here()
         return here.epoch, here.batch
 
@@ -243,7 +243,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Args:
             epoch: The epoch.
-            batch: Number of the batch among those of the rank in this epoch, from 0.
+            batch: Position of the batch among those of the rank in this epoch, from 0.
             rank: The rank; None: this one.
 
         Returns:
@@ -263,7 +263,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Args:
             epoch: The epoch.
-            batch: Number of the batch among those of this rank in the epoch, from 0.
+            batch: Position of the batch among those of this rank in the epoch, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -300,7 +300,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Args:
             epoch: The epoch.
-            batch: Number of the batch among those of this rank in the epoch, from 0.
+            batch: Position of the batch among those of this rank in the epoch, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -315,7 +315,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples in the rest of this epoch and in all later ones. They do not count as skipped.
 
-        With an index, other samples remain in their batches, and empty batches are left out. In a stream, later samples
+        With an index, other samples remain in their batches, and empty batches are dropped. In a stream, later samples
         move up. With ranks, call this on all ranks after the same step.
 
         Example:
@@ -380,7 +380,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
         Args:
             weights: A dict with a weight for each part; or a list, if the parts have no names.
-            at: With an index: the number of the first sample with the new weights in this epoch, over all ranks.
+            at: With an index: the index of the first sample with the new weights in this epoch, over all ranks.
 
         Raises:
             TypeError: ``at`` is not an integer.
@@ -425,7 +425,7 @@ class Loader(Fixed, Stoppable, Generic[Batch_co]):
 
     @property
     def epoch(self) -> int:
-        """The number of the current epoch, from 0; between two loops, of the next one."""
+        """The current epoch, from 0; between two loops, of the next one."""
         return self._run.epoch
 
     def close(self) -> None:

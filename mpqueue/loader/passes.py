@@ -172,7 +172,7 @@ class Passes:
         """Handle the end of an epoch, after its last batch was returned.
 
         Args:
-            iterator: The number of the iterator that has reached the end.
+            iterator: The id of the iterator that has reached the end.
             pipeline: Its pipeline.
         """
         run = self._run
@@ -285,7 +285,7 @@ class Passes:
             point: The point.
             before: The point until now, as the history names it.
             epoch: The epoch of the point, as the history names it.
-            batch: The number of its batch.
+            batch: The position of its batch.
         """
         run = self._run
         with self.lock:

@@ -63,10 +63,10 @@ class IndexQuestions(BatchLookup):
     def info_of(self, returned: DeliveredBatch) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         order, work_item, epoch = self._order, returned.work_item, returned.epoch
-        listed, left_out = order.listed(work_item), list(returned.skipped.indices)
+        listed, raised = order.listed(work_item), list(returned.skipped.indices)
         kept, skipped = list[Any](), list[Any]()
         for index in listed.indices:
-            (skipped if _take(left_out, index) else kept).append(index)
+            (skipped if _take(raised, index) else kept).append(index)
         samples, missing = returned.skipped.sort(
             order.ids_of(listed._replace(indices=kept), epoch), order.ids_of(listed._replace(indices=skipped), epoch)
         )
@@ -153,7 +153,7 @@ def check_index(plan: Plan, method: str) -> None:
 
 
 def excluded(plan: Plan, questions: BatchLookup, samples: SampleSet) -> PlanChange | None:
-    """Return the change that leaves out samples; None if all of them are excluded already."""
+    """Return the change that excludes samples; None if all of them are excluded already."""
     history = plan.history.with_exclusion(questions.here(), samples)
     if history is plan.history:
         return None
@@ -186,7 +186,7 @@ def _take(values: list[Any], value: Any) -> bool:
 
 
 def checked_point(epoch: Any, batch: Any) -> tuple[int, int]:
-    """Return the epoch and the number of a batch as Python integers.
+    """Return the epoch and the position of a batch as Python integers.
 
     Raises:
         TypeError: One is not an integer.
@@ -213,7 +213,7 @@ def checked_rank(rank: Any, world_size: int) -> int:
         TypeError: It is not an integer.
         ValueError: The rank does not exist.
     """
-    number = checked_integer("rank", rank)
-    if number >= world_size:
-        raise ValueError(f"rank must be below the number of ranks, which is {world_size}, got {number}")
-    return number
+    checked = checked_integer("rank", rank)
+    if checked >= world_size:
+        raise ValueError(f"rank must be below the number of ranks, which is {world_size}, got {checked}")
+    return checked

@@ -35,8 +35,8 @@ class OneWorkItem(Cursor):
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
         """Return the work item, once."""
-        dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
-        self.next_number += len(dealt)
+        dealt, self._left = [each._replace(work_id=self.next_work_id) for each in self._left], []
+        self.next_work_id += len(dealt)
         return dealt
 
 
@@ -54,7 +54,7 @@ def computed(job: Job, work_item: WorkItem) -> Any:
     """Return the batch of a work item of a source with an index.
 
     Raises:
-        LookupError: The batch is empty: its samples are excluded, or raised and were left out.
+        LookupError: The batch is empty: its samples are excluded, or raised and were skipped.
         Exception: The error of the source.
     """
     with opened(job, OneWorkItem(work_item), ResumePoint(work_item.epoch, work_item.position)) as pipeline:

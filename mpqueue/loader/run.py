@@ -89,7 +89,7 @@ class Run:
         draws: The draws from a sampler; None: the plan has no sampler.
         cursor: The order since the latest start of the workers; None: none since the run was moved to another point.
         point: The start of the loop, or of the next one; outdated while a pipeline counts.
-        iterator: Number of the latest iterator.
+        iterator: Id of the latest iterator.
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         returned: The batches that the loops have returned.
@@ -106,7 +106,7 @@ class Run:
         self.iterator = self.epoch = 0
         self.first_epoch: int | None = None
         # The pipeline, and its number of received batches, when an error replaced a batch or a loop continued in the
-        # middle of an epoch. If the number has not changed since, the next loop continues there.
+        # middle of an epoch. If it has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self.is_resumed = False
         self._goes_on = False  # the next loop continues in the middle of the epoch
@@ -212,8 +212,8 @@ class Run:
 
     def forget_held_failure(self) -> None:
         """Forget an error that a frontend holds: a change of the run drops it, and the loop may not raise it again."""
-        pipeline, number = self._goes_on_at
-        if pipeline is not None and number > pipeline.ledger.counts.num_taken:
+        pipeline, num_taken = self._goes_on_at
+        if pipeline is not None and num_taken > pipeline.ledger.counts.num_taken:
             self.give_up()
 
     def give_up(self) -> None:

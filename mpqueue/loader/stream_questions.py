@@ -53,9 +53,9 @@ class StreamQuestions(BatchLookup):
 
     def changing(self, kind: str) -> ResumePoint:
         """Return the position of the loops, where the lanes begin one more change."""
-        where, number = self._run.where(), len(getattr(self._history.changes, kind))
+        where, made = self._run.where(), len(getattr(self._history.changes, kind))
         starts = where.starts or [BEGINNING] * len(where.counts)
-        marked = [with_change(start, kind, number, count) for start, count in zip(starts, where.counts, strict=True)]
+        marked = [with_change(start, kind, made, count) for start, count in zip(starts, where.counts, strict=True)]
         return where._replace(starts=tuple(marked), ends=ends_at_change(where.ends, where.counts))
 
 

@@ -34,7 +34,7 @@ ALIGNMENT = 64
 # A worker with more different specs than this sends the others with each batch: a source with dictionary keys that
 # differ from batch to batch must not fill the trainer's memory.
 MAX_SPECS = 512
-UNNUMBERED = 0xFFFFFFFF
+WITHOUT_ID = 0xFFFFFFFF
 MAX_PLANS = 4096
 _SMALL_BUFFER_BYTES = 4096  # a smaller buffer of a pickled object is cheaper inside the pickle
 
@@ -203,17 +203,17 @@ def array_specs(spec: Spec) -> Iterator[Spec]:
             yield from array_specs(item)
 
 
-class SpecNumbers:
-    """The numbers of a worker's specs."""
+class SpecIds:
+    """The ids of a worker's specs."""
 
     def __init__(self) -> None:
-        self._numbers: dict[Spec, int] = {}
+        self._ids: dict[Spec, int] = {}
 
-    def number(self, spec: Spec) -> tuple[int, bytes | None]:
-        """Return the spec's number, and its pickle if the trainer does not have the spec yet."""
-        number = self._numbers.get(spec)
-        if number is not None:
-            return number, None
+    def id_of(self, spec: Spec) -> tuple[int, bytes | None]:
+        """Return the spec's id, and its pickle if the trainer does not have the spec yet."""
+        spec_id = self._ids.get(spec)
+        if spec_id is not None:
+            return spec_id, None
         try:
             encoded = pickle.dumps(spec, 5)
             is_by_name = is_loadable(encoded)
@@ -221,16 +221,16 @@ class SpecNumbers:
             is_by_name = False
         if not is_by_name:
             encoded = dumps_reply(spec, None)  # dictionary keys of a class that only the user's script defines
-        number = len(self._numbers)
+        spec_id = len(self._ids)
         # Too many specs: this one is sent with its batch, and neither side keeps it.
-        if number >= MAX_SPECS:
-            return UNNUMBERED, encoded
-        self._numbers[spec] = number
-        return number, encoded
+        if spec_id >= MAX_SPECS:
+            return WITHOUT_ID, encoded
+        self._ids[spec] = spec_id
+        return spec_id, encoded
 
     def forget(self, spec: Spec) -> None:
-        """Undo the latest `number`: the batch that would have carried the spec was not sent."""
-        del self._numbers[spec]
+        """Undo the latest `id_of`: the batch that would have carried the spec was not sent."""
+        del self._ids[spec]
 
 
 def make_plan(
@@ -238,13 +238,13 @@ def make_plan(
 ) -> BatchPlan:
     """Return the layout of arrays from offset ``start``; ``placed`` has the offsets of arrays already in the slot."""
     fields, words, end = [], [], start
-    for number, (node, shape) in enumerate(zip(array_specs(spec), shapes, strict=True)):
+    for index, (node, shape) in enumerate(zip(array_specs(spec), shapes, strict=True)):
         dtype = node[1]
         nbytes = dtype.itemsize
         for length in shape:
             nbytes *= length
-        if placed is not None and number in placed:
-            offset = placed[number]
+        if placed is not None and index in placed:
+            offset = placed[index]
         else:
             offset = align(end)
             end = offset + nbytes

@@ -108,16 +108,16 @@ class Leases(Lessor):
         lease = Lease(base, self._ended_append)
         lease.of = slot
         # A weak reference calls back only while it exists itself.
-        self._live[slot.number] = lease
+        self._live[slot.index] = lease
         return base
 
     def watch_end(self, slot: Slot, on_end: Callable[[int], object]) -> None:
         """Make `report_ended` call ``on_end`` with the time of the end, by `clock_ns`, if the slot has a lease."""
-        lease = self._live.get(slot.number)
+        lease = self._live.get(slot.index)
         base = None if lease is None else lease()
         if base is not None:
             ended_at: list[int] = []
-            self._timed[slot.number] = _Timed(_TimeOfEnd(base, ended_at.extend), ended_at, on_end)
+            self._timed[slot.index] = _Timed(_TimeOfEnd(base, ended_at.extend), ended_at, on_end)
 
     def report_ended(self) -> None:
         """Report each ended lease once. May be called from any thread."""
@@ -127,8 +127,8 @@ class Leases(Lessor):
     def reset(self) -> list[Slot]:
         """Return the slots that have views; called after an interrupt between any two lines."""
         # Strong references: no lease ends during this call.
-        held = [(number, lease, lease()) for number, lease in self._live.items()]
-        self._live = {number: lease for number, lease, base in held if base is not None or lease.is_suspended}
+        held = [(slot_index, lease, lease()) for slot_index, lease in self._live.items()]
+        self._live = {slot_index: lease for slot_index, lease, base in held if base is not None or lease.is_suspended}
         self.have_ended.clear()
         return [lease.whole for lease in self._live.values()]
 
@@ -144,10 +144,10 @@ class Leases(Lessor):
             slot: Slot | None = getattr(lease, "of", None)
             # Otherwise a forked child may read the slot. Or an interrupt has undone this lease (in `lease`, or by
             # `reset`), and its traceback has kept the base until now: the slot may have another lease, or be granted.
-            if slot is not None and live.get(slot.number) is lease:
-                del live[slot.number]
+            if slot is not None and live.get(slot.index) is lease:
+                del live[slot.index]
                 if self._timed:
-                    timed = self._timed.pop(slot.number, None)
+                    timed = self._timed.pop(slot.index, None)
                     if timed is not None:
                         timed.report()
                 ended.append(slot)
@@ -289,9 +289,9 @@ class Ring:
         slots.take(slot)
         return self._leases.lease(slot, nbytes, structure)
 
-    def time_lease(self, slot: Slot, number: int | None) -> None:
-        """Record the duration of this lease when it ends; ``number`` is its work item's number, if it is traced."""
-        self._leases.watch_end(slot, self.recorder.lease(number))
+    def time_lease(self, slot: Slot, work_id: int | None) -> None:
+        """Record the duration of this lease when it ends; ``work_id`` is its work item's id, if it is traced."""
+        self._leases.watch_end(slot, self.recorder.lease(work_id))
 
     def enter_leases(self) -> None:
         """Record the durations of ended leases. May be called from any thread."""

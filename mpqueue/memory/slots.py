@@ -10,7 +10,7 @@ A slot is *leased* to the consumer of this process, or *shared* with other proce
 records the processes (`mpqueue.service.serving.loop`), and releases the slot when no process reads it.
 
 *Worker crashes.* A worker that is killed leaves no lock held and no state half written: it owns payload bytes only.
-Messages refer to a *turn*, not to a slot. The number of a turn is never reused, so that a late message for a reclaimed
+Messages refer to a *turn*, not to a slot. A turn is never reused, so that a late message for a reclaimed
 turn is recognized, rather than publishing another worker's bytes.
 """
 
@@ -44,7 +44,7 @@ class Slot:  # like the table below, not a dataclass: creating the two classes w
     """One slot: its location, its state, and its pages.
 
     Attributes:
-        number: Number of the slot, from 0.
+        index: Index of the slot, from 0.
         offset: First byte in the segment.
         state: The owner of the bytes.
         turn: Number of the current turn, 0 if the slot is free.
@@ -53,17 +53,17 @@ class Slot:  # like the table below, not a dataclass: creating the two classes w
         held: The worker's code still holds an array in the slot: it must not be granted after its release.
     """
 
-    __slots__ = ("held", "high_water", "number", "offset", "owner", "state", "turn")
+    __slots__ = ("held", "high_water", "index", "offset", "owner", "state", "turn")
 
-    def __init__(self, number: int, offset: int) -> None:
-        self.number, self.offset = number, offset
+    def __init__(self, index: int, offset: int) -> None:
+        self.index, self.offset = index, offset
         self.state = SlotState.FREE
         self.turn, self.owner, self.high_water, self.held = 0, -1, 0, False
 
     def __repr__(self) -> str:
         held = ", held" if self.held else ""
         of = f"turn {self.turn} of worker {self.owner}"
-        return f"<Slot {self.number} at {self.offset}: {self.state.value}, {of}, {self.high_water} bytes{held}>"
+        return f"<Slot {self.index} at {self.offset}: {self.state.value}, {of}, {self.high_water} bytes{held}>"
 
     @property
     def is_large(self) -> bool:
@@ -79,7 +79,7 @@ class SlotTable:
         stride: Bytes of address space per slot.
 
     Attributes:
-        slots: All slots, by number.
+        slots: All slots, by index.
         num_leased: Number of slots that consumers have, in this or in other processes.
         num_retired: Number of slots that their worker's code still holds.
         shares_large: Grant a large slot to any worker before one without memory. False if memory is short: the batch
@@ -88,7 +88,7 @@ class SlotTable:
 
     def __init__(self, num_slots: int, stride: int) -> None:
         self.num_slots, self.stride = num_slots, stride
-        self.slots = [Slot(number, number * stride) for number in range(num_slots)]
+        self.slots = [Slot(index, index * stride) for index in range(num_slots)]
         self.num_leased = self.num_retired = self._turns = 0
         self.shares_large = True
         # Last in, first out, by the last owner: the pages of a slot are warm in the page table of its last owner. Its
@@ -134,7 +134,7 @@ class SlotTable:
             SlotError: The slot was not granted, or the bytes exceed its stride; the slot is unchanged.
         """
         if slot.state is not _GRANTED or high_water > self.stride:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot hold {high_water} published bytes")
+            raise SlotError(f"slot {slot.index} is {slot.state.value} and cannot hold {high_water} published bytes")
         slot.state = _READY
         # A batch may need less than is reserved, and reserved memory remains with its slot.
         slot.high_water = max(slot.high_water, high_water)
@@ -144,7 +144,7 @@ class SlotTable:
     def take(self, slot: Slot) -> None:
         """READY → LEASED: views of the slot go to the consumer."""
         if slot.state is not _READY:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be taken")
+            raise SlotError(f"slot {slot.index} is {slot.state.value} and cannot be taken")
         slot.state = _LEASED
         self.num_leased += 1
 
@@ -153,7 +153,7 @@ class SlotTable:
         if slot.state is _LEASED or slot.state is _SHARED:
             self.num_leased -= 1
         elif slot.state is _RETIRED or slot.state is _FREE:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be released")
+            raise SlotError(f"slot {slot.index} is {slot.state.value} and cannot be released")
         # Not on a stack: if it were granted again, the next batch would overwrite an array of the worker's code.
         if slot.held:
             slot.state = _RETIRED
@@ -173,13 +173,13 @@ class SlotTable:
             SlotError: The slot is in another state, and is unchanged.
         """
         if slot.state is not _READY:
-            raise SlotError(f"slot {slot.number} is {slot.state.value} and cannot be shared")
+            raise SlotError(f"slot {slot.index} is {slot.state.value} and cannot be shared")
         slot.state = _SHARED
         self.num_leased += 1
 
-    def let_go(self, number: int) -> None:
+    def let_go(self, index: int) -> None:
         """RETIRED → FREE: the worker's code no longer holds an array in the slot, or the worker has exited."""
-        slot = self.slots[number]
+        slot = self.slots[index]
         slot.held = False
         if slot.state is _RETIRED:
             self.num_retired -= 1
@@ -190,8 +190,8 @@ class SlotTable:
         for slot in self.slots:
             if slot.owner == worker:
                 if slot.held:
-                    self.let_go(slot.number)
-                # The warm pages were freed with the process, and a new worker may get its number.
+                    self.let_go(slot.index)
+                # The warm pages were freed with the process, and a new worker may get its index.
                 slot.owner = -1
         for free in (self._free, self._large):
             if worker in free:

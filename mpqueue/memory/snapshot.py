@@ -24,7 +24,7 @@ _PIECE_BYTES = 64 << 20  # a copy can be left between two pieces
 _MADV_DONTNEED = 4
 # /proc/self/pagemap: the page is in memory or swap; the page is not a private copy
 _IS_THERE, _OF_FILE = np.uint64(3 << 62), np.uint64(1 << 61)
-_numbers = itertools.count()
+_ids = itertools.count()
 
 
 class Snapshot:
@@ -34,7 +34,7 @@ class Snapshot:
         buffers: Buffers of contiguous bytes.
 
     Attributes:
-        number: A number that is unique in this process.
+        id: A number that is unique in this process.
         offsets: The offset of each buffer.
 
     Raises:
@@ -42,7 +42,7 @@ class Snapshot:
     """
 
     def __init__(self, buffers: Sequence[memoryview]) -> None:
-        self.number = next(_numbers)
+        self.id = next(_ids)
         ends = list(itertools.accumulate((align(buffer.nbytes) for buffer in buffers), initial=0))
         self.offsets = ends[:-1]
         self._file = io.FileIO(memory_file(), "r+")

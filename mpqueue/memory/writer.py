@@ -31,13 +31,13 @@ import numpy as np
 from mpqueue.errors import BatchTooLarge
 from mpqueue.memory.layout import (
     MAX_PLANS,
-    UNNUMBERED,
+    WITHOUT_ID,
     Array,
     ArraySpan,
     BatchPlan,
     PickledObjects,
     Signature,
-    SpecNumbers,
+    SpecIds,
     align,
     array_specs,
     flatten_each,
@@ -55,7 +55,7 @@ _INTEGERS = (int, np.integer)
 _NOTHING: Array = np.empty(0, np.uint8)
 _allocating = Lock()  # user code may allocate from several threads, in the one slot of its process
 
-Places: TypeAlias = tuple[tuple[int, int], ...]  # numbers of arrays of a batch, and their offsets in the slot
+Places: TypeAlias = tuple[tuple[int, int], ...]  # indices of arrays of a batch, and their offsets in the slot
 
 
 class GrantedSlot:
@@ -66,7 +66,7 @@ class GrantedSlot:
         stride: Bytes of address space per slot.
 
     Attributes:
-        let_go: Numbers of slots that user code no longer holds.
+        let_go: Indices of slots that user code no longer holds.
         high_water: Reserved bytes of the slot.
         spares: Number of batches that must still fit into a control group when a slot grows: one per worker, so
             that the batch that is due next gets its memory. None: this batch is due next.
@@ -79,7 +79,7 @@ class GrantedSlot:
         self.high_water = self.mapped = self.wanted = 0
         self.spares: int | None = 0
         self._segment, self._stride = segment, stride
-        self._number = self._offset = self._end = 0
+        self._index = self._offset = self._end = 0
         self._is_open = False
         self._mapped: dict[int, int] = {}  # of each slot
         self._held: dict[int, weakref.ref[Array]] = {}
@@ -90,10 +90,10 @@ class GrantedSlot:
         self._own_references = self._count_references()
         self._base = None
 
-    def begin(self, number: int, high_water: int) -> None:
+    def begin(self, index: int, high_water: int) -> None:
         """Begin a grant: from here on, `empty` allocates in this slot."""
-        self._number, self._offset, self.high_water = number, number * self._stride, high_water
-        mapped = self._mapped.get(number, _STEP)  # not more at first: small batches leave most of a slot unwritten
+        self._index, self._offset, self.high_water = index, index * self._stride, high_water
+        mapped = self._mapped.get(index, _STEP)  # not more at first: small batches leave most of a slot unwritten
         self.mapped = min(high_water, mapped)
         self._end, self._base, self._is_open = 0, None, True
         # Each allocated array has a weak reference. Most workers allocate no array, and save the call.
@@ -131,21 +131,21 @@ class GrantedSlot:
         Returns: Their locations, and whether user code holds any array of the slot; then all are copied.
         """
         in_slot = []
-        for number, array in enumerate(arrays):
+        for index, array in enumerate(arrays):
             # Packed arrays only: a spec has two memory orders, and no other strides.
             if array.base is self._base and _is_packed(array):
-                in_slot.append((number, self._place_of(array)))
+                in_slot.append((index, self._place_of(array)))
         array = _NOTHING  # drop the loop's own reference before they are counted
-        # In reverse order, so that the numbers of the others remain valid.
-        for number, _ in reversed(in_slot):
-            del arrays[number]
+        # In reverse order, so that the indices of the others remain valid.
+        for index, _ in reversed(in_slot):
+            del arrays[index]
         if self._count_references() <= self._own_references:  # user code holds none of the arrays
             return tuple(in_slot), False
         # User code may write to the array while the consumer reads: so all arrays are copied, to the end of the slot.
         nodes = list(array_specs(signature))
-        for number, offset in in_slot:
-            _, dtype, shape, strides = nodes[number]
-            arrays.insert(number, np.ndarray(shape, dtype, self._base, offset, strides))
+        for index, offset in in_slot:
+            _, dtype, shape, strides = nodes[index]
+            arrays.insert(index, np.ndarray(shape, dtype, self._base, offset, strides))
         self._hold()
         return (), True
 
@@ -156,7 +156,7 @@ class GrantedSlot:
         if self._base is not None and self._count_references() > self._own_references:
             self._hold()
         self._base = None
-        return self._number in self._held
+        return self._index in self._held
 
     def _place_of(self, array: Array) -> int:
         """Return the offset of an array in the slot."""
@@ -171,15 +171,15 @@ class GrantedSlot:
         return sys.getrefcount(self._base)
 
     def _hold(self) -> None:
-        number, let_go, held = self._number, self.let_go, self._held
+        index, let_go, held = self._index, self.let_go, self._held
 
         def forget(_: object) -> None:
-            held.pop(number, None)
-            let_go.append(number)
+            held.pop(index, None)
+            let_go.append(index)
 
         assert self._base is not None
         # The report makes the trainer free the slot, so that it may be granted again.
-        held[number] = weakref.ref(self._base, forget)
+        held[index] = weakref.ref(self._base, forget)
         self._base = None
 
     def reserve(self, end: int) -> None:
@@ -199,7 +199,7 @@ class GrantedSlot:
         if end > self.mapped:
             upto = min(upto, self.high_water)
             self._segment.populate(self._offset + self.mapped, self._offset + upto)
-            self.mapped = self._mapped[self._number] = upto
+            self.mapped = self._mapped[self._index] = upto
 
 
 def _is_packed(array: Array) -> bool:
@@ -248,8 +248,8 @@ class SlotWriter(GrantedSlot):
     def __init__(self, segment: Segment, stride: int, max_batch_bytes: int | None) -> None:
         super().__init__(segment, stride)
         self._max_batch_bytes = max_batch_bytes
-        self._specs = SpecNumbers()
-        # By signature, end of the arrays in the slot, and their numbers and offsets.
+        self._specs = SpecIds()
+        # By signature, end of the arrays in the slot, and their indices and offsets.
         self._known: dict[tuple[Signature, int, Places], _Known] = {}
         self._num_targets = 0
         # The current batch: its signature, the arrays to copy, the arrays that are in the slot already, its other
@@ -294,7 +294,7 @@ class SlotWriter(GrantedSlot):
                 self._check_bound(plan.end)
                 self._check(placed.nbytes)
             if self._arrays:
-                into = targets.get(self._number) or self._make_targets(known)
+                into = targets.get(self._index) or self._make_targets(known)
                 for target, array in zip(into, self._arrays, strict=True):
                     target[...] = array
             start = self._offset
@@ -324,28 +324,28 @@ class SlotWriter(GrantedSlot):
         if self._num_targets >= _MAX_TARGETS:
             self._forget_known()
         self._num_targets += 1
-        made = known.targets[self._number] = self._views(known.copied)
+        made = known.targets[self._index] = self._views(known.copied)
         return made
 
     def _place_new(self) -> Placed:
         shapes: list[tuple[int, ...]] = []
         spec = spec_of(self._signature, shapes)
-        spec_number, encoded = self._specs.number(spec)
+        spec_id, encoded = self._specs.id_of(spec)
         try:
             in_slot = dict(self._in_slot)
             plan = make_plan(spec, shapes, self._end, in_slot)
-            copied = [field for number, field in enumerate(plan.fields) if number not in in_slot]
-            placed = self._place_all(plan, copied, spec_number, encoded)
+            copied = [field for index, field in enumerate(plan.fields) if index not in in_slot]
+            placed = self._place_all(plan, copied, spec_id, encoded)
         except BaseException:
-            if encoded is not None and spec_number != UNNUMBERED:
+            if encoded is not None and spec_id != WITHOUT_ID:
                 self._specs.forget(spec)  # the trainer has not received it: it must be sent again
             raise
         # Keep no plan that depends on held arrays, or that must be sent with each batch.
-        if not self._is_held and spec_number != UNNUMBERED:
+        if not self._is_held and spec_id != WITHOUT_ID:
             # Sizes that keep varying must not fill the worker's memory.
             if len(self._known) >= MAX_PLANS:
                 self._forget_known()
-            again = Placed(spec_number, False, plan.end, plan.end + len(plan.header), False)
+            again = Placed(spec_id, False, plan.end, plan.end + len(plan.header), False)
             self._known[self._signature, self._end, self._in_slot] = _Known(plan, again, copied, {})
         return placed
 
@@ -378,7 +378,7 @@ class SlotWriter(GrantedSlot):
         end = start + len(data)
         self._check(end)
         self._segment.memory[self._offset + start : self._offset + end] = data
-        return Placed(UNNUMBERED, new_spec=False, header_offset=start, nbytes=end, held=is_held)
+        return Placed(WITHOUT_ID, new_spec=False, header_offset=start, nbytes=end, held=is_held)
 
     def _place_all(self, plan: BatchPlan, copied: list[ArraySpan], spec: int, encoded: bytes | None) -> Placed:
         """Write the arrays, objects and spec, if there are any, and the header."""

@@ -110,11 +110,11 @@ class Collation:
         if kind is _ndarray:
             return value if value.nbytes < _LARGE_BYTES else self._put_row(value, path)
         if kind is tuple:
-            return tuple([self._put(item, (*path, number)) for number, item in enumerate(value)])
+            return tuple([self._put(item, (*path, index)) for index, item in enumerate(value)])
         if kind is dict:
             return {key: self._put(item, (*path, key)) for key, item in value.items()}
         if kind is list:
-            return [self._put(item, (*path, number)) for number, item in enumerate(value)]
+            return [self._put(item, (*path, index)) for index, item in enumerate(value)]
         return value
 
     def _is_ragged(self, path: tuple[Any, ...]) -> bool:

@@ -85,12 +85,12 @@ class LeafPath:
             for field, part in zip(fields, parts, strict=True)
         ]
 
-    def name(self, number: int) -> str:
-        """Return the name of a sample's leaf, by the sample's number in the batch."""
-        return f"{''.join(('sample', *self._path))} of index {self._indices[number]!r}"
+    def name(self, index: int) -> str:
+        """Return the name of a sample's leaf, by the sample's index in the batch."""
+        return f"{''.join(('sample', *self._path))} of index {self._indices[index]!r}"
 
     def refuse(self, one: int, other: int, what: Callable[[int], str], remedy: str = REMEDY) -> ValueError:
-        """Return the error for two samples, by their numbers in the batch, that differ in this leaf."""
+        """Return the error for two samples, by their indices in the batch, that differ in this leaf."""
         return ValueError(
             f"cannot combine different samples into a batch: {self.name(one)} {what(one)}, but index "
             f"{self._indices[other]!r} {what(other)}. {remedy}"
@@ -98,10 +98,10 @@ class LeafPath:
 
     def require_equal(self, features: Sequence[Any], text: Callable[[Any], str], remedy: str = REMEDY) -> None:
         """Raise the error for the first sample with another feature; ``text`` describes it, and None fits all."""
-        first = next((number for number, feature in enumerate(features) if feature is not None), 0)
-        for number, feature in enumerate(features):
+        first = next((index for index, feature in enumerate(features) if feature is not None), 0)
+        for index, feature in enumerate(features):
             if feature != features[first] and feature is not None:
-                raise self.refuse(first, number, lambda which: text(features[which]), remedy)
+                raise self.refuse(first, index, lambda which: text(features[which]), remedy)
 
 
 def is_stackable(value: Any) -> bool:
@@ -153,14 +153,14 @@ def merge_arrays(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
         ValueError: Two arrays have different shapes.
         TypeError: NumPy cannot convert a value: a torch tensor in bfloat16, or on a GPU.
     """
-    arrays = [as_array(value, number, leaf) for number, value in enumerate(values)]
+    arrays = [as_array(value, index, leaf) for index, value in enumerate(values)]
     shape = arrays[0].shape
     if len({array.shape for array in arrays}) > 1:
-        other = next(number for number, array in enumerate(arrays) if array.shape != shape)
+        other = next(index for index, array in enumerate(arrays) if array.shape != shape)
         raise leaf.refuse(
             0,
             other,
-            lambda number: f"has shape {arrays[number].shape}",
+            lambda index: f"has shape {arrays[index].shape}",
             OF_LENGTHS if len({(array.ndim, array.shape[1:]) for array in arrays}) == 1 else REMEDY,
         )
     dtypes = {array.dtype for array in arrays}
@@ -168,8 +168,8 @@ def merge_arrays(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
     if shape and arrays[0].size:
         np.concatenate(arrays, out=out.reshape(len(arrays) * shape[0], *shape[1:]))
     else:
-        for number, array in enumerate(arrays):
-            out[number] = array
+        for index, array in enumerate(arrays):
+            out[index] = array
     return out
 
 
@@ -178,13 +178,13 @@ def array_of(value: Any) -> Array:
     return np.empty(0, np.int64) if type(value) is list and not value else np.asarray(value)
 
 
-def as_array(value: Any, number: int, leaf: LeafPath) -> Array:
+def as_array(value: Any, index: int, leaf: LeafPath) -> Array:
     """Return a value as an array; see `merge_arrays` for the error."""
     try:
         return array_of(value)
     except TypeError as error:
         raise TypeError(
-            f"{leaf.name(number)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "
+            f"{leaf.name(index)}, a {type(value).__name__} of dtype {getattr(value, 'dtype', None)}, cannot be "
             f"converted to a NumPy array: {error}. Return a NumPy array: use `.float()` for a tensor in bfloat16, "
             "`.cpu()` for a tensor on a GPU. Or use mpqueue.torch.DataLoader, which returns tensors of any dtype"
         ) from error
@@ -199,8 +199,8 @@ def common_dtype(arrays: Sequence[Array], leaf: LeafPath) -> np.dtype[Any]:
     found = _common(arrays)
     if found is None:
         # Not the first with another dtype, which may have a common one with those before it.
-        other = next(number for number in range(1, len(arrays)) if _common(arrays[: number + 1]) is None)
-        raise leaf.refuse(0, other, lambda number: f"has dtype {arrays[number].dtype}")
+        other = next(index for index in range(1, len(arrays)) if _common(arrays[: index + 1]) is None)
+        raise leaf.refuse(0, other, lambda index: f"has dtype {arrays[index].dtype}")
     return found
 
 
@@ -228,10 +228,10 @@ def merge_unlike(values: Sequence[Any], empty: Empty, leaf: LeafPath) -> Any:
     if not any(stackable) and not any(value is None or isinstance(value, dict | list | tuple) for value in values):
         return list(values)
     kinds = [type(value) for value in values]
-    other = next(number for number, kind in enumerate(kinds) if kind is not kinds[0])
+    other = next(index for index, kind in enumerate(kinds) if kind is not kinds[0])
 
-    def describe(number: int) -> str:
-        return "is None" if values[number] is None else f"is of type {kinds[number].__name__}"
+    def describe(index: int) -> str:
+        return "is None" if values[index] is None else f"is of type {kinds[index].__name__}"
 
     raise leaf.refuse(0, other, describe)
 
@@ -255,7 +255,7 @@ def merge_masked(values: Sequence[Any], leaf: LeafPath) -> Any:
 
 def masked_error(values: Sequence[Any], leaf: LeafPath) -> ValueError:
     """Return the error for the first masked array, where a batch cannot have masks."""
-    first = next(number for number, value in enumerate(values) if is_masked(value))
+    first = next(index for index, value in enumerate(values) if is_masked(value))
     return ValueError(
         f"{leaf.name(first)} is masked, and neither a ragged field nor a tensor can have masked values: call filled() "
         "in the source"

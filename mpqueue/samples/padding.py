@@ -38,9 +38,9 @@ def _pad(arrays: Sequence[Array], empty: Empty, leaf: LeafPath) -> Array:
         ValueError: Two arrays have different numbers of axes, or no common dtype.
     """
     num_axes = arrays[0].ndim
-    other = next((number for number, array in enumerate(arrays) if array.ndim != num_axes), 0)
+    other = next((index for index, array in enumerate(arrays) if array.ndim != num_axes), 0)
     if other:
-        raise leaf.refuse(0, other, lambda number: f"has {arrays[number].ndim} axes")
+        raise leaf.refuse(0, other, lambda index: f"has {arrays[index].ndim} axes")
     shape = tuple(map(max, zip(*[array.shape for array in arrays], strict=True)))
     # An empty list has no dtype of its own, and must not widen that of the batch.
     filled = next((array for array in arrays if array.size), arrays[0])

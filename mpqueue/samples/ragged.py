@@ -68,9 +68,9 @@ def chosen_arrays(values: Sequence[Any], leaf: LeafPath) -> list[Array] | None:
     if arrays is None and choice != "ragged":
         is_whole = choice is True
         what = "no array with a first axis and no list of numbers" if is_whole else f"without the fields {list(choice)}"
-        for number, value in enumerate(values):
+        for index, value in enumerate(values):
             if not _fits(value, is_whole=is_whole):
-                raise ValueError(f"collate chooses {leaf.name(number)}, a {type(value).__name__}, which is {what}")
+                raise ValueError(f"collate chooses {leaf.name(index)}, a {type(value).__name__}, which is {what}")
     return arrays
 
 
@@ -90,7 +90,7 @@ def as_arrays(values: Sequence[Any], leaf: LeafPath) -> list[Array] | None:
         is_array = getattr(value, "shape", ()) and is_stackable(value) and not is_masked(value)
         if not is_array and not is_number_list(value):
             return None
-    return [as_array(value, number, leaf) for number, value in enumerate(values)]
+    return [as_array(value, index, leaf) for index, value in enumerate(values)]
 
 
 def merge_ragged(arrays: Sequence[Array], empty: Empty, leaf: LeafPath) -> list[Array]:

@@ -25,13 +25,13 @@ class Part(NamedTuple):
     """The part of a request that belongs to one group.
 
     Attributes:
-        group: The number of the group.
-        numbers: Which of the requested positions they are.
+        group: The index of the group.
+        rows: Which of the requested positions they are.
         inside: Their elements, counted from the first element of the group's first block.
     """
 
     group: int
-    numbers: Any
+    rows: Any
     inside: Any
 
 
@@ -41,21 +41,21 @@ class BlockOrder:
     Args:
         seed: The order depends only on the seed and the epoch.
         size: Number of elements in a block.
-        number: Number of blocks in a group.
+        num_blocks: Number of blocks in a group.
     """
 
-    def __init__(self, seed: int, size: int, number: int) -> None:
-        self._seed, self._size, self._number = seed, size, number
+    def __init__(self, seed: int, size: int, num_blocks: int) -> None:
+        self._seed, self._size, self._num_blocks = seed, size, num_blocks
         self._blocks = SampleOrder(seed, shuffle=True)
         self._inner: dict[tuple[int, int, int], SampleOrder] = {}
-        # The group of the latest request: (epoch, length), first place, number of elements, and number.
+        # The group of the latest request: (epoch, length), first place, number of elements, and index.
         self._latest: tuple[tuple[int, int], int, int, int] = (-1, -1), 0, 0, 0
 
     def at(self, epoch: int, length: int, positions: Sequence[int]) -> Indices:
         """Return the indices at any positions."""
         groups, inside = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for part in self.by_group(epoch, length, positions):
-            groups[part.numbers], inside[part.numbers] = part.group, part.inside
+            groups[part.rows], inside[part.rows] = part.group, part.inside
         return self._elements(epoch, length, groups, inside)
 
     def by_group(self, epoch: int, length: int, positions: Sequence[int]) -> list[Part]:
@@ -71,9 +71,9 @@ class BlockOrder:
             if type(positions) is range:
                 steps = range(first - start, last - start + 1, positions.step)
                 return [Part(group, slice(None), order.at(epoch, size, steps))]
-        numbers = np.asarray(positions, np.int64)
-        groups, starts, sizes = self._groups_of(epoch, length, numbers)
-        positions_in, parts = numbers - starts, []
+        asked = np.asarray(positions, np.int64)
+        groups, starts, sizes = self._groups_of(epoch, length, asked)
+        positions_in, parts = asked - starts, []
         for group in sorted(set(groups.tolist())):
             (found,) = np.nonzero(groups == group)
             size = int(sizes[found[0]])
@@ -87,7 +87,7 @@ class BlockOrder:
         """Return the elements of each block of a group, in the order of the blocks."""
         missing, short = self._short(epoch, length)
         count = length // self._size + (missing > 0)
-        blocks = np.arange(group * self._number, min((group + 1) * self._number, count))
+        blocks = np.arange(group * self._num_blocks, min((group + 1) * self._num_blocks, count))
         sizes = np.where((blocks == short) & (missing > 0), self._size - missing, self._size)
         firsts = self._elements(epoch, length, np.full(len(blocks), group), np.cumsum(sizes) - sizes)
         return [range(first, first + size) for first, size in zip(firsts.tolist(), sizes.tolist(), strict=True)]
@@ -103,9 +103,9 @@ class BlockOrder:
 
     def _groups_of(self, epoch: int, length: int, positions: Indices) -> tuple[Indices, Indices, Indices]:
         """Return the group of each position, its first place, and its number of elements."""
-        span = self._size * self._number
+        span = self._size * self._num_blocks
         missing, short = self._short(epoch, length)
-        group_of_short = short // self._number
+        group_of_short = short // self._num_blocks
         # Only the short block makes a group smaller. Later groups begin earlier by the missing elements.
         end = min((group_of_short + 1) * span - missing, length)
         groups = np.where(positions < end, positions // span, (positions + missing) // span)
@@ -116,9 +116,9 @@ class BlockOrder:
     def _elements(self, epoch: int, length: int, groups: Indices, inside: Indices) -> Indices:
         """Return the elements at positions in the blocks of groups, which are not permuted."""
         missing, short = self._short(epoch, length)
-        first = groups * self._number  # the position of the group's first block
+        first = groups * self._num_blocks  # the position of the group's first block
         before = (short - first) * self._size  # the elements before the short block, if it is in this group
-        is_after = (groups == short // self._number) & (inside >= before + self._size - missing) & (missing > 0)
+        is_after = (groups == short // self._num_blocks) & (inside >= before + self._size - missing) & (missing > 0)
         moved = inside + np.where(is_after, missing, 0)
         blocks = first + moved // self._size
         num_whole = length // self._size
@@ -141,20 +141,21 @@ class UnevenOrder(BlockOrder):
     Args:
         seed: The order depends only on the seed and the epoch.
         sizes: Number of elements in each block.
-        number: Number of blocks in a group.
+        num_blocks: Number of blocks in a group.
     """
 
-    def __init__(self, seed: int, sizes: Indices, number: int) -> None:
-        super().__init__(seed, 1, number)
+    def __init__(self, seed: int, sizes: Indices, num_blocks: int) -> None:
+        super().__init__(seed, 1, num_blocks)
         self._sizes, self._first = sizes, np.cumsum(sizes) - sizes
         self._table: tuple[Any, ...] = (-1,)  # an epoch, its blocks in order, and the ends of blocks and groups
 
     def _of(self, epoch: int) -> tuple[Indices, Indices, Indices]:
         if self._table[0] != epoch:
-            numbers = np.arange(len(self._sizes))
-            order = self._blocks.array_at(epoch, len(numbers), numbers, False) if len(numbers) > 1 else numbers
+            blocks = np.arange(len(self._sizes))
+            order = self._blocks.array_at(epoch, len(blocks), blocks, False) if len(blocks) > 1 else blocks
             ends = np.cumsum(self._sizes[order])
-            last = np.minimum(np.arange(self._number, len(ends) + self._number, self._number), len(ends)) - 1
+            step = self._num_blocks
+            last = np.minimum(np.arange(step, len(ends) + step, step), len(ends)) - 1
             self._table = epoch, order, ends, ends[last]
         _, order, ends, of_groups = self._table
         return order, ends, of_groups
@@ -176,6 +177,6 @@ class UnevenOrder(BlockOrder):
     def blocks_of(self, epoch: int, length: int, group: int) -> list[range]:
         """Return the elements of each block of a group, in the order of the blocks."""
         order, _, _ = self._of(epoch)
-        blocks = order[group * self._number : (group + 1) * self._number]
+        blocks = order[group * self._num_blocks : (group + 1) * self._num_blocks]
         firsts, sizes = self._first[blocks].tolist(), self._sizes[blocks].tolist()
         return [range(first, first + size) for first, size in zip(firsts, sizes, strict=True)]

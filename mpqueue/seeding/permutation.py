@@ -59,11 +59,11 @@ def permuted_one(keys: Sequence[int], length: int, position: int) -> int:
     first, second = map(int, _MULTIPLIERS)
     while True:
         left, right = position >> low, position & low_mask
-        for number, key in enumerate(keys):
-            mixed = ((right if number % 2 == 0 else left) + key & _WORD) * first & _WORD
+        for step, key in enumerate(keys):
+            mixed = ((right if step % 2 == 0 else left) + key & _WORD) * first & _WORD
             mixed = (mixed ^ mixed >> 32) * second & _WORD
             mixed ^= mixed >> 32
-            if number % 2:
+            if step % 2:
                 right ^= mixed & low_mask
             else:
                 left ^= mixed & high_mask
@@ -77,8 +77,8 @@ def _encrypt(values: np.ndarray[Any, Any], bits: int, keys: np.ndarray[Any, Any]
     low, high = bits // 2, bits - bits // 2
     # Each round changes one part by a function of the other, unchanged part. It can be undone: a bijection.
     left, right = values >> np.uint64(low), values & np.uint64((1 << low) - 1)
-    for number, key in enumerate(keys):
-        if number % 2:
+    for step, key in enumerate(keys):
+        if step % 2:
             right = right ^ (_mixed(left, key) & np.uint64((1 << low) - 1))
         else:
             left = left ^ (_mixed(right, key) & np.uint64((1 << high) - 1))
@@ -95,18 +95,18 @@ def _mixed(values: np.ndarray[Any, Any], key: np.uint64) -> np.ndarray[Any, Any]
     return mixed
 
 
-def mixed_numbers(seed: int, epoch: int, numbers: Indices) -> np.ndarray[Any, Any]:
+def mixed_numbers(seed: int, epoch: int, indices: Indices) -> np.ndarray[Any, Any]:
     """Return a random integer for each number; the order of these integers is a random order of the numbers."""
     key = sequence_of(seed, epoch, _MIXED).generate_state(1, np.uint64)[0]
-    return _mixed(numbers.astype(np.uint64), key)
+    return _mixed(indices.astype(np.uint64), key)
 
 
-def mixed_number(seed: int, epoch: int, number: int) -> int:
+def mixed_number(seed: int, epoch: int, index: int) -> int:
     """Return the integer of `mixed_numbers` for one number, as a Python integer.
 
     In NumPy 1, a uint64 and a Python integer make a float64, which does not have all bits.
     """
-    return int(mixed_numbers(seed, epoch, np.array([number]))[0])
+    return int(mixed_numbers(seed, epoch, np.array([index]))[0])
 
 
 def is_run(positions: Sequence[int]) -> bool:
@@ -211,8 +211,8 @@ class SampleOrder:
         parts: list[Indices] = []
         position, last = first, first + count
         while position < last:
-            number, start = divmod(position, _BLOCK)
-            parts.append(self._kept((number, step, offset), self._positions_in_steps)[start : start + last - position])
+            block, start = divmod(position, _BLOCK)
+            parts.append(self._kept((block, step, offset), self._positions_in_steps)[start : start + last - position])
             position += len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -230,17 +230,17 @@ class SampleOrder:
         # per batch rather than 27.
         batch, offset = divmod(first, count)
         turn, rank = divmod(batch, self._world)
-        number, start = divmod(turn, max(1, _BLOCK // count))
-        block = self._kept((number, rank, count, offset), self._positions_of_rank)
-        return block[start * count : (start + 1) * count]
+        block, start = divmod(turn, max(1, _BLOCK // count))
+        indices = self._kept((block, rank, count, offset), self._positions_of_rank)
+        return indices[start * count : (start + 1) * count]
 
-    def _positions_in_steps(self, number: int, step: int, offset: int) -> Indices:
-        first = offset + step * number * _BLOCK
+    def _positions_in_steps(self, block: int, step: int, offset: int) -> Indices:
+        first = offset + step * block * _BLOCK
         return np.arange(first, min(first + step * _BLOCK, self._of[1]), step)
 
-    def _positions_of_rank(self, number: int, rank: int, count: int, offset: int) -> Indices:
+    def _positions_of_rank(self, block: int, rank: int, count: int, offset: int) -> Indices:
         turns = max(1, _BLOCK // count)
-        batches = np.arange(number * turns, (number + 1) * turns) * self._world + rank
+        batches = np.arange(block * turns, (block + 1) * turns) * self._world + rank
         positions = ((batches * count + offset)[:, None] + np.arange(count)).ravel()
         return positions[positions < self._of[1]]
 

@@ -1,7 +1,7 @@
 """The picks of a shuffle buffer: which of its elements is returned next.
 
-The picks are a function of (seed, epoch, lane, stage) and their numbers. A block of picks is a block of
-NumPy's Philox, with the number of the block as its counter. So a snapshot contains the number of the next pick, but no
+The picks are a function of (seed, epoch, lane, stage) and their indices. A block of picks is a block of
+NumPy's Philox, with the index of the block as its counter. So a snapshot contains the index of the next pick, but no
 generator state. Picks are raw bits, which are the same in all versions of NumPy, scaled by a product. In a buffer of a
 million elements, the probabilities of two elements differ by at most a 4,000th.
 """
@@ -22,12 +22,12 @@ ELEMENTS = "held"  # the key of the elements in the saved state of a buffer
 
 
 class Picks:
-    """Random numbers of a stage in a lane, accessible by number.
+    """Random numbers of a stage in a lane, accessible by index.
 
     Args:
         seed: Seed of the stage.
         epoch: The epoch.
-        lane: Number of the lane, over all ranks.
+        lane: Index of the lane, over all ranks.
     """
 
     def __init__(self, seed: int, epoch: int, lane: int) -> None:
@@ -52,7 +52,7 @@ class Picks:
         self._picks: Numbers = np.empty(0, np.int64)
 
     def _bits(self, block: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        # The number of the block is the highest word of the counter. Philox counts up in the lowest one, so that blocks
+        # The index of the block is the highest word of the counter. Philox counts up in the lowest one, so that blocks
         # do not overlap.
         philox: Any = np.random.Philox(key=self._key, counter=[0, 0, 0, block])
         bits: np.ndarray[Any, np.dtype[np.uint32]] = philox.random_raw(-(-count // 2)).view(np.uint32)[:count]
@@ -102,7 +102,7 @@ class SavedBuffer(NamedTuple):
 
     Attributes:
         held: The elements, in their order in the buffer.
-        pick: The number of the next pick.
+        pick: The index of the next pick.
         draining: The input is exhausted, and the buffer has the first elements of its last order left.
         key: The key of the picks.
         size: The number of elements that the buffer can have, or had when its input ended.

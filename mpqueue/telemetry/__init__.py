@@ -14,5 +14,7 @@ The modules, from the bottom up. A module imports only from its own line and the
     metrics.py        metrics for Prometheus, TensorBoard and OpenTelemetry
     bars.py           progress bars
     verdict.py        the bottleneck, in one sentence
+    counted.py        the base classes of statistics: differences and rates
+    worker_stats.py   the counters of one worker
     stats.py          the public statistics
 """

@@ -77,7 +77,7 @@ class Distribution:
     If batches are faster than they can be timed, each timed batch also represents the batches since the previous one.
 
     Attributes:
-        buckets: Pairs of bucket number and number of times, ascending, without empty buckets.
+        buckets: Pairs of bucket index and number of times, ascending, without empty buckets.
         total_s: Sum of the times.
     """
 
@@ -159,49 +159,6 @@ def bounds_ns(bucket: int) -> tuple[int, int]:
     shift = max(0, (bucket >> _SUB_BITS) - 1)
     lower = (bucket - (shift << _SUB_BITS)) << shift
     return lower, lower + (1 << shift)
-
-
-class WorkerTally:
-    """The counters and times of one worker, including all processes that had its number.
-
-    Attributes:
-        batches: Number of reported outcomes.
-        num_bytes: Their bytes in the ring.
-        compute_ns: Nanoseconds in the source.
-        copy_ns: Nanoseconds for writing batches.
-        wait_ns: Nanoseconds of waiting for work.
-        deaths: Number of crashes.
-        wait, seed, compute, collate, copy: Times of single batches.
-        blocked: Times that single batches were waiting for anything except a CPU.
-        blocked_beside_ns: The part of ``blocked`` when helper threads waited in addition to the worker's own
-            thread.
-        weight: Number of batches that the last timed batch represents.
-    """
-
-    __slots__ = (
-        "_num_timed", "batches", "blocked", "blocked_beside_ns", "collate", "compute", "compute_ns", "copy", "copy_ns",
-        "deaths", "num_bytes", "seed", "wait", "wait_ns", "weight",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.batches = self.num_bytes = self.compute_ns = self.copy_ns = self.wait_ns = self.deaths = 0
-        self.wait, self.seed, self.compute = Histogram(), Histogram(), Histogram()
-        self.blocked, self.collate, self.copy = Histogram(), Histogram(), Histogram()
-        self.blocked_beside_ns = 0
-        self._num_timed, self.weight = 0, 1
-
-    def time(
-        self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, beside_ns: int = 0
-    ) -> None:
-        """Record the times of the next batch, which also represents the batches since the previous timed batch."""
-        # This batch is not counted yet, and maybe some before it neither.
-        weight = self.weight = max(1, self.batches + 1 - self._num_timed)
-        self._num_timed += weight
-        self.compute.add(max(0, compute_ns + beside_ns), weight)
-        self.copy.add(copy_ns, weight)
-        self.wait.add(wait_ns, weight)
-        self.seed.add(seed_ns, weight)
-        self.collate.add(collate_ns, weight)
 
 
 # What delays the first batch of an epoch. `ahead` is an epoch's end in a thread, while the consumer may do other work.
@@ -324,7 +281,6 @@ class Recorder:
 
     Attributes:
         timeline: The timeline, or None.
-        workers: A tally per worker; without workers, one for the calling thread.
         waited_ns: Waiting time of the consumer; without workers, including its computing time.
         waits: Its waiting time for each batch that was not ready.
         leases: Time that it has kept the views of a batch.
@@ -341,17 +297,11 @@ class Recorder:
         self.timeline = timeline
         self.starts = starts or StartTally()
         self.starts.timeline = timeline
-        self.workers: list[WorkerTally] = []
         self.waits, self.leases = Histogram(), Histogram()
         self.stages = StageTallies()
         self.waited_ns = 0
         self._awaited, self._waited_ns = -1, 0  # a batch, and its waiting time so far
         self._began_ns, self._ended_ns = clock_ns(), 0
-
-    def expect(self, num_workers: int) -> list[WorkerTally]:
-        """Create and return the tallies of a number of workers."""
-        self.workers = [WorkerTally() for _ in range(num_workers)]
-        return self.workers
 
     def begin(self) -> None:
         """Record the start of the workers."""
@@ -380,7 +330,7 @@ class Recorder:
         return ((self._ended_ns or clock_ns()) - self._began_ns) / 1e9
 
     def wait(self, batch: int, ns: int) -> None:
-        """Record a wait of the consumer for the batch of this number; may be called again for the same batch."""
+        """Record a wait of the consumer for the batch of this id; may be called again for the same batch."""
         self.waited_ns += ns
         if self.timeline is not None:
             self.timeline.wait(clock_ns() - ns, ns)
@@ -391,18 +341,18 @@ class Recorder:
             self.waits.add(self._waited_ns)
         self._awaited, self._waited_ns = batch, ns
 
-    def lease(self, number: int | None) -> Callable[[int], None]:
+    def lease(self, work_id: int | None) -> Callable[[int], None]:
         """Return a function to call with the end time of a lease that begins now.
 
-        ``number`` is the number of its work item, or None to omit it from the timeline.
+        ``work_id`` is the id of its work item, or None to omit it from the timeline.
         """
         began, leases, timeline = clock_ns(), self.leases, self.timeline
-        if number is None or timeline is None:
+        if work_id is None or timeline is None:
             return lambda ended: leases.add(ended - began)
 
         def end(ended: int) -> None:
             leases.add(ended - began)
-            timeline.held(number, began, ended)
+            timeline.held(work_id, began, ended)
 
         return end
 

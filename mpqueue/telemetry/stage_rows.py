@@ -77,5 +77,5 @@ class StageTallies:
 
     def rows(self) -> list[StageRow]:
         """Return the sums, each stage after its inputs."""
-        # Sorted by number, because a part of a dataset first reports when it is first read.
+        # Sorted by index, because a part of a dataset first reports when it is first read.
         return sorted(self._rows.values(), key=_number_of)

@@ -1,167 +1,15 @@
 """Statistics of loaders, enqueuers, servers and consumers, to find the bottleneck."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from mpqueue.telemetry import verdict
-from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
-from mpqueue.telemetry.rows import DERIVED
+from mpqueue.telemetry.counted import Counted, Rated, ratio
+from mpqueue.telemetry.recorder import NO_TIMES, Recorder
+from mpqueue.telemetry.worker_stats import IN_WORKER, NO_BATCHES, Times, WorkerStatistics, WorkerTally
 
-# Fields that describe a moment or an identity. A difference has their later values.
-_OF_MEMORY = {"num_slots", "resizes", "ring_bytes", "ring_kind", "rss_bytes", "size_bytes", "worker_rss_bytes"}
-_OF_PROGRESS = {"behind", "epoch", "holds_up", "leases", "offered", "slots_in_use"}
-_PRESENT = {"balance", "concurrency", "name", "number", "pid", "rank", *_OF_MEMORY, *_OF_PROGRESS}
 _NOTHING: Mapping[int, int] = {}
-
-
-class Counted:
-    """Base class of statistics: differences, and a form for JSON."""
-
-    __slots__ = ()
-
-    def __sub__(self, earlier: Self) -> Self:
-        """Return the difference of the counters. Fields that describe a moment have their later values.
-
-        Raises:
-            ValueError: ``earlier`` is later, or belongs to another start of the workers.
-        """
-        if getattr(self, "elapsed_s", 0.0) < getattr(earlier, "elapsed_s", 0.0):
-            raise ValueError(
-                "expected later minus earlier statistics between the same start and stop; the left ones are earlier, "
-                "or their workers were started later"
-            )
-        record: Any = self
-        changes: dict[str, Any] = {}
-        for name in {each.name for each in fields(record)} - _PRESENT:
-            changes[name] = _difference(getattr(self, name), getattr(earlier, name))
-        difference: Self = replace(record, **changes)
-        return difference
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields as plain data for JSON. Times have count, sum, mean and percentiles."""
-        record: Any = self
-        plain = {each.name: _plain(getattr(self, each.name)) for each in fields(record)}
-        return plain | {name: getattr(self, name) for name in DERIVED if hasattr(self, name)}
-
-
-class Rated(Counted):
-    """Base class of statistics of a stream of batches: rates and the share of waiting.
-
-    Attributes:
-        batches: Number of batches that were returned.
-        bytes: Their size in the ring.
-        wait_s: Seconds that the consumer spent waiting for batches.
-        elapsed_s: Seconds since the start of the counters.
-    """
-
-    __slots__ = ()
-    batches: int
-    bytes: int
-    wait_s: float
-    elapsed_s: float
-
-    @property
-    def batches_per_s(self) -> float:
-        """Batches per second."""
-        return _ratio(self.batches, self.elapsed_s)
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes of batches per second."""
-        return _ratio(self.bytes, self.elapsed_s)
-
-    @property
-    def wait_share(self) -> float:
-        """Share of the time that the consumer spent waiting for batches."""
-        return min(1.0, _ratio(self.wait_s, self.elapsed_s))
-
-    def _repr_html_(self) -> str:
-        import html  # only notebooks need it
-
-        # The `repr` has all fields, which is too long for the value of a cell.
-        return f"<p>{html.escape(str(self))}</p>"
-
-
-def _difference(later: Any, before: Any) -> Any:
-    if isinstance(later, tuple):
-        return _matched(later, before)
-    if isinstance(later, Mapping):
-        return {name: count - before.get(name, 0) for name, count in later.items()}
-    return later - before
-
-
-def _matched(later: Sequence[Any], earlier: Sequence[Any]) -> tuple[Any, ...]:
-    before = {record.number: record for record in earlier}
-    return tuple(record - before[record.number] if record.number in before else record for record in later)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Distribution):
-        names = ("count", "total_s", "mean_s", "p50_s", "p95_s", "p99_s")
-        return {name: getattr(value, name) for name in names}
-    if isinstance(value, Counted):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-@dataclass(frozen=True)
-class Times(Counted):
-    """The times of single batches, each a `Distribution` with ``p50_s``, ``p95_s``, ``p99_s`` and more.
-
-    Attributes:
-        wait: Waiting of the consumer for a batch; for a worker, waiting for work.
-        seed: Seeding of random generators; zero if the source does not draw from them.
-        compute: Computing in the source, including ``seed`` and ``collate``; with ``threads``, the sum of all threads.
-        blocked: The part of ``compute`` without a CPU: waiting for a disk, the network, a lock, a sleep. Measured ten
-            times a second in workers with batches of at least a millisecond, on Linux only.
-        collate: Combining samples into a batch.
-        copy: Writing the batch into the ring.
-        lease: From the return of a batch to the deletion of its last view.
-    """
-
-    wait: Distribution = NO_TIMES
-    seed: Distribution = NO_TIMES
-    compute: Distribution = NO_TIMES
-    blocked: Distribution = NO_TIMES
-    collate: Distribution = NO_TIMES
-    copy: Distribution = NO_TIMES
-    lease: Distribution = NO_TIMES
-
-
-_NO_TIMES = Times()
-_IN_WORKER = ("seed", "compute", "blocked", "collate", "copy")  # fields of `Times` that workers measure
-
-
-@dataclass(frozen=True)
-class WorkerStatistics(Counted):
-    """Counters of one worker, including all processes or threads that had its number.
-
-    Attributes:
-        number: Number of the worker, from 0.
-        pid: Process id. None for a thread, a worker on another machine, or a worker that has exited.
-        batches: Batches that it has computed.
-        bytes: Their size in the ring.
-        compute_s: Seconds in the source.
-        copy_s: Seconds for writing batches into the ring.
-        credit_wait_s: Seconds of waiting for work.
-        deaths: Number of crashes.
-        rss_bytes: Resident memory of its process, including shared pages that it has used.
-        times: Times of single batches.
-    """
-
-    number: int
-    pid: int | None = None
-    batches: int = 0
-    bytes: int = 0
-    compute_s: float = 0.0
-    copy_s: float = 0.0
-    credit_wait_s: float = 0.0
-    deaths: int = 0
-    rss_bytes: int = 0
-    times: Times = _NO_TIMES
 
 
 @dataclass(frozen=True)
@@ -203,7 +51,7 @@ class StageStatistics(Counted):
     cut`` and ``samples left out`` (of ``num_in`` samples).
 
     Attributes:
-        name: Number of the stage, and its line in the ``repr`` of the dataset.
+        name: Index of the stage, and its line in the ``repr`` of the dataset.
         num_in: Elements from its input.
         num_out: Elements in its output.
         total_s: Seconds of this stage, without the stages before it.
@@ -227,7 +75,7 @@ class CacheStatistics(Counted):
     """Counters of a cache since it was created, over all processes of the host that have used it.
 
     Attributes:
-        name: Number of the stage, or name of the method, and the folder.
+        name: Index of the stage, or name of the method, and the folder.
         hits: Elements that were read from the cache.
         stored: Elements that were stored in it.
         evictions: Segments of other caches that were removed to make room for it.
@@ -335,7 +183,7 @@ class Statistics(Rated):
             Empty for other sources.
         caches: The caches of a `mpqueue.Dataset`, or of a source with `mpqueue.cached` methods.
         parts: For a dataset with `Dataset.mix`, the number of samples from each part in the returned batches, by name.
-            The name of a part of a list is its number. With several mixes, the number of the stage precedes the name.
+            The name of a part of a list is its index. With several mixes, the index of the stage precedes the name.
             Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"``; otherwise empty.
         epoch_starts: The times at the starts of epochs, an `EpochStarts`. They are not part of ``wait_s``.
@@ -365,7 +213,7 @@ class Statistics(Rated):
     deaths: int = 0
     restarts: int = 0
     elapsed_s: float = 0.0
-    times: Times = _NO_TIMES
+    times: Times = NO_BATCHES
     workers: tuple[WorkerStatistics, ...] = ()
     nodes: tuple[NodeStatistics, ...] = ()
     stages: tuple[StageStatistics, ...] = ()
@@ -379,7 +227,7 @@ class Statistics(Rated):
     @property
     def epoch_start_share(self) -> float:
         """Share of the time at the starts of epochs."""
-        return min(1.0, _ratio(self.epoch_starts.total_s, self.elapsed_s))
+        return min(1.0, ratio(self.epoch_starts.total_s, self.elapsed_s))
 
     @property
     def compute_share(self) -> float:
@@ -397,7 +245,7 @@ class Statistics(Rated):
         return self._share(self.credit_wait_s)
 
     def _share(self, seconds: float) -> float:
-        return min(1.0, _ratio(seconds, self.elapsed_s * len(self.workers)))
+        return min(1.0, ratio(seconds, self.elapsed_s * len(self.workers)))
 
     def __str__(self) -> str:
         return verdict.sentence(self, verdict.of_engine)
@@ -432,7 +280,7 @@ class ConsumerStatistics(Rated):
     offered: int = 0
     reconnects: int = 0
     elapsed_s: float = 0.0
-    times: Times = _NO_TIMES
+    times: Times = NO_BATCHES
 
     def __str__(self) -> str:
         return verdict.sentence(self, verdict.of_consumer)
@@ -440,7 +288,7 @@ class ConsumerStatistics(Rated):
 
 def statistics_of(
     recorder: Recorder,
-    num_workers: int | None = None,
+    tallies: Iterable[WorkerTally],
     pids: Mapping[int, int] = _NOTHING,
     rss_bytes: Mapping[int, int] = _NOTHING,
 ) -> Statistics:
@@ -448,26 +296,14 @@ def statistics_of(
 
     Args:
         recorder: The counters and times.
-        num_workers: Number of workers to count, the first ones; None: all.
-        pids: The process ids of workers, by number.
+        tallies: The counters of the workers, by index.
+        pids: The process ids of workers, by index.
         rss_bytes: The resident memory of these processes.
     """
     workers = tuple(
-        WorkerStatistics(
-            number,
-            pids.get(number),
-            tally.batches,
-            tally.num_bytes,
-            tally.compute_ns / 1e9,
-            tally.copy_ns / 1e9,
-            tally.wait_ns / 1e9,
-            tally.deaths,
-            rss_bytes.get(number, 0),
-            Times(**{name: getattr(tally, name).snapshot() for name in ("wait", *_IN_WORKER)}),
-        )
-        for number, tally in enumerate(recorder.workers[:num_workers])
+        tally.statistics(index, pids.get(index), rss_bytes.get(index, 0)) for index, tally in enumerate(tallies)
     )
-    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in _IN_WORKER}
+    times = {name: sum((getattr(worker.times, name) for worker in workers), NO_TIMES) for name in IN_WORKER}
     return Statistics(
         bytes=sum(worker.bytes for worker in workers),
         compute_s=sum(worker.compute_s for worker in workers),
@@ -491,7 +327,3 @@ def statistics_of(
             recorder.starts.count, **{f"{name}_s": ns / 1e9 for name, ns in recorder.starts.parts_ns.items()}
         ),
     )
-
-
-def _ratio(amount: float, total: float) -> float:
-    return amount / total if total > 0 else 0.0

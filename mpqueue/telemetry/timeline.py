@@ -72,8 +72,8 @@ class Timeline:
         if is_new:
             self._write("[" + self._events.process(self._name).removeprefix(","))
         self._add(self._events.row, CONSUMER, "consumer")
-        for number in range(num_workers):
-            self._add(self._events.row, FIRST_WORKER + number, f"worker {number}")
+        for worker_index in range(num_workers):
+            self._add(self._events.row, FIRST_WORKER + worker_index, f"worker {worker_index}")
 
     def end(self) -> None:
         """Write the remaining events, and close the file; idempotent."""
@@ -93,8 +93,8 @@ class Timeline:
         """Draw a batch in its worker's row, unless it was fast and the previous one was drawn just before.
 
         Args:
-            worker: Number of the worker.
-            key: Number of the work item, epoch and index.
+            worker: Index of the worker.
+            key: Id of the work item, epoch and index.
             began_ns: Start time.
             stages_ns: Durations of computing, copying, the wait before, seeding, and collating.
 
@@ -131,14 +131,14 @@ class Timeline:
         if self._may_draw():
             self._add(self._events.take, key, began_ns, clock_ns())
 
-    def held(self, number: int, began_ns: int, ended_ns: int) -> None:
+    def held(self, work_id: int, began_ns: int, ended_ns: int) -> None:
         """Draw the time during which a batch had views."""
         if self._may_draw():
-            self._add(self._events.span, "held", number, began_ns, ended_ns)
+            self._add(self._events.span, "held", work_id, began_ns, ended_ns)
 
-    def add_consumer(self, number: int, name: str) -> None:
+    def add_consumer(self, consumer: int, name: str) -> None:
         """Add a row for a consumer of a server."""
-        self._add(self._events.row, FIRST_SERVED + number, name)
+        self._add(self._events.row, FIRST_SERVED + consumer, name)
 
     def use(self, consumer: int | None, key: tuple[int, int], began_ns: int, ended_ns: int) -> None:
         """Draw that a consumer of a server (None for the only one here) used the batch of this epoch and position."""

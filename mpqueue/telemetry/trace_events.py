@@ -27,7 +27,7 @@ _START_NAMES = {
 }
 CONSUMER, FIRST_WORKER, FIRST_SERVED = 1, 10, 1 << 20  # rows
 
-TraceKey = tuple[int, int, int]  # of a batch: number of its work item, epoch, index
+TraceKey = tuple[int, int, int]  # of a batch: id of its work item, epoch, index
 
 
 class TraceEvents:
@@ -53,7 +53,7 @@ class TraceEvents:
 
     def batch(self, worker: int, key: TraceKey, began_ns: int, stages_ns: tuple[int, int, int, int, int]) -> str:
         """Return the events of a batch in its worker's row; the stages are as for `Timeline.batch`."""
-        number, epoch, index = key
+        work_id, epoch, index = key
         compute, copy, wait, seed, collate = stages_ns
         row, free_ns = FIRST_WORKER + worker, self._drawn_until.get(worker, 0)
         began_ns = max(began_ns, free_ns)  # a worker may lose its CPU between two readings of the clock
@@ -61,7 +61,7 @@ class TraceEvents:
         copied = self._drawn_until[worker] = computed + copy
         if len(self._copied) >= _MOST_KNOWN:
             self._copied.clear()  # entries of dropped batches
-        self._copied[number] = copied
+        self._copied[work_id] = copied
         text = self.slice(f"compute {index}", row, began_ns, compute, f'{{"epoch":{epoch},"index":{index}}}')
         if wait:
             text += self.slice("wait for work", row, max(began_ns - wait, free_ns), min(wait, began_ns - free_ns))
@@ -72,20 +72,20 @@ class TraceEvents:
         text += self.slice(f"copy {index}", row, computed, copy)
         return (
             f'{text}{self._begin}"s","name":"batch","cat":"batch","ts":{(computed + copy // 2) / 1e3:.3f},'
-            f'"tid":{row},"id":{number}}}'
+            f'"tid":{row},"id":{work_id}}}'
         )
 
     def take(self, key: TraceKey, began_ns: int, ended_ns: int) -> str:
         """Return the events of taking a batch, if the batch is drawn in its worker's row."""
-        number, epoch, index = key
-        copied = self._copied.pop(number, None)
+        work_id, epoch, index = key
+        copied = self._copied.pop(work_id, None)
         if copied is None:
             return ""
         args = f'{{"epoch":{epoch},"index":{index}}}'
         return (
             f"{self.slice(f'take {index}', CONSUMER, began_ns, ended_ns - began_ns, args)}"
             f'{self._begin}"f","name":"batch","cat":"batch","ts":{(began_ns + ended_ns) / 2e3:.3f},"tid":{CONSUMER},'
-            f'"id":{number},"bp":"e"}}{self.span("in ring", number, copied, began_ns)}'
+            f'"id":{work_id},"bp":"e"}}{self.span("in ring", work_id, copied, began_ns)}'
         )
 
     def slice(self, name: str, row: int, began_ns: int, ns: int, args: str = "{}") -> str:
@@ -99,9 +99,9 @@ class TraceEvents:
         """Return the event of a part of an epoch's start. It contains its inner parts."""
         return self.slice(_START_NAMES[name], CONSUMER, began_ns, ended_ns - began_ns)
 
-    def span(self, name: str, number: int, began_ns: int, ended_ns: int) -> str:
+    def span(self, name: str, row: int, began_ns: int, ended_ns: int) -> str:
         """Return the events of a period of a batch, which may overlap with other batches' periods."""
-        rest = f'"tid":{CONSUMER},"id":"{name} {number}"}}'
+        rest = f'"tid":{CONSUMER},"id":"{name} {row}"}}'
         return (
             f'{self._begin}"b","name":"{name}","cat":"{name}","ts":{began_ns / 1e3:.3f},{rest}'
             f'{self._begin}"e","name":"{name}","cat":"{name}","ts":{max(began_ns, ended_ns) / 1e3:.3f},{rest}'

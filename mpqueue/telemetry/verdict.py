@@ -100,7 +100,7 @@ def _of_starts(counted: Any) -> str:
 def _of_workers(counted: Any) -> str:
     """Return the bottleneck of the workers, and a remedy."""
     resizes = counted.resizes
-    number, cpus = resizes[-1].workers if resizes else len(counted.workers), num_cpus()
+    workers, cpus = resizes[-1].workers if resizes else len(counted.workers), num_cpus()
     if not counted.ring_kind and not counted.credit_wait_s:
         return "it computes the batches itself; use workers"
     times = counted.times
@@ -127,36 +127,36 @@ def _of_workers(counted: Any) -> str:
         share = share_text(min(1.0, times.blocked.p50_s / times.compute.p50_s))
         return (
             f"the source waits for {share} of its {time_text(times.compute.p50_s)} per batch (disk, network, locks), "
-            f"and waiting workers need no CPU; use {_more_at_once(counted, number)}, or read fewer and larger pieces"
+            f"and waiting workers need no CPU; use {_more_at_once(counted, workers)}, or read fewer and larger pieces"
         )
     if not counted.ring_kind:
         return "the threads are the bottleneck, because Python runs one thread at a time; use processes"
     if counted.nodes:  # the workers do not use the CPUs of this machine
         return (
-            f"the workers are the bottleneck; use more than {count_text(number, 'worker')} if "
+            f"the workers are the bottleneck; use more than {count_text(workers, 'worker')} if "
             f"{count_text(len(counted.nodes), 'node')} have enough CPUs, or more nodes, or make the source cheaper "
             f"(a batch takes {time_text(times.compute.p50_s)})"
         )
-    if resizes and (number < cpus or len(resizes) > 1):
+    if resizes and (workers < cpus or len(resizes) > 1):
         return (
-            f'the workers are the bottleneck; workers="auto" uses {number}, because {resizes[-1].reason}; make the '
+            f'the workers are the bottleneck; workers="auto" uses {workers}, because {resizes[-1].reason}; make the '
             f"source cheaper (a batch takes {time_text(times.compute.p50_s)})"
         )
-    if number < cpus:
-        return f"the workers are the bottleneck; use more than {count_text(number, 'worker')} (there are {cpus} CPUs)"
+    if workers < cpus:
+        return f"the workers are the bottleneck; use more than {count_text(workers, 'worker')} (there are {cpus} CPUs)"
     return (
-        f"the workers are the bottleneck: {count_text(number, 'worker')} on {count_text(cpus, 'CPU')}; make the "
+        f"the workers are the bottleneck: {count_text(workers, 'worker')} on {count_text(cpus, 'CPU')}; make the "
         f"source cheaper (a batch takes {time_text(times.compute.p50_s)}), or use another machine as well"
     )
 
 
-def _more_at_once(counted: Any, number: int) -> str:
+def _more_at_once(counted: Any, workers: int) -> str:
     """Return the remedy for a source that waits: more samples at once."""
     if counted.concurrency:
         return f"concurrency={4 * counted.concurrency}"
     if not counted.ring_kind:
-        return f"more than {count_text(number, 'worker')}, or coroutines (async def)"
-    return f"more than {count_text(number, 'worker')}, or threads=16 in each, or coroutines (async def)"
+        return f"more than {count_text(workers, 'worker')}, or coroutines (async def)"
+    return f"more than {count_text(workers, 'worker')}, or threads=16 in each, or coroutines (async def)"
 
 
 def _of_stages(counted: Any) -> str:

@@ -22,7 +22,7 @@ class ProtocolError(Exception):
 
 def kinds_of(names: type) -> frozenset[int]:
     """Return the kinds that a class names; plain integers, because they are compared per batch."""
-    return frozenset(number for name, number in vars(names).items() if name.isupper())
+    return frozenset(kind for name, kind in vars(names).items() if name.isupper())
 
 
 class RecordType:

@@ -38,7 +38,7 @@ class WorkerConfig(NamedTuple):
     """Settings of one worker and its pool.
 
     Attributes:
-        info: Number of the worker, number of workers, seed.
+        info: Index of the worker, number of workers, seed.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         segment_bytes: Size of the ring's segment.
         segment_kind: Kind of the segment.
@@ -46,7 +46,7 @@ class WorkerConfig(NamedTuple):
         max_batch_bytes: The user's limit for one batch.
         queue_directory: Where queues are found by their shared names.
         is_endless: A finished lane restarts.
-        skips: A lane leaves out elements that raise an error.
+        skips: A lane skips elements that raise an error.
     """
 
     info: WorkerInfo

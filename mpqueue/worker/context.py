@@ -37,7 +37,7 @@ class WorkerInfo(NamedTuple):
     """The worker that runs this code.
 
     Attributes:
-        id: Number of the worker, from 0 to ``num_workers - 1``. A restarted worker has the same number.
+        id: Index of the worker, from 0 to ``num_workers - 1``. A restarted worker has the same index.
         num_workers: Number of workers.
         seed: Seed of the loader or enqueuer.
         rank: Rank of the loader; see its option ``shard``.

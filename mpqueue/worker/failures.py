@@ -275,7 +275,7 @@ def passes_at_once(error: BaseException) -> bool:
 
 
 def skips_sample(error: BaseException) -> bool:
-    """Return whether ``on_error="skip"`` leaves out the sample, or the batch, that has raised an exception."""
+    """Return whether ``on_error="skip"`` skips the sample, or the batch, that has raised an exception."""
     return may_skip(error) and not passes_at_once(error)
 
 

@@ -307,7 +307,7 @@ class _Worker:
             ended = _clock()
 
     def _batch_ahead(self, position: int) -> tuple[int, int, BatchSamples | None] | None:
-        """Return epoch, number and samples of a batch after the present one, if its grant has arrived."""
+        """Return epoch, index and samples of a batch after the present one, if its grant has arrived."""
         grant = self._grants.foresee(position)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
             return None

@@ -26,11 +26,11 @@ FAIL    no memory: try once more, then report       LOADED    the new state is l
 Fields of a grant                                   Fields of a report
 -----------------                                   ------------------
 magic, kind                                         magic, kind, flags
-slot        number of the slot                      slot, turn     from the grant
-turn        to be repeated in the report            spec           number of the batch's spec
+slot        index of the slot                       slot, turn     from the grant
+turn        to be repeated in the report            spec           id of the batch's spec
 index       for the source, or in the stream;       header_offset  offset of the header in the slot
             for STATE: number of bytes in the slot,
-            for CLOSE: number of the lane,
+            for CLOSE: index of the lane,
             for AHEAD: 1 to start, 0 to stop,
             for RETRY: 1 if the batch is due next
 epoch       epoch, from 0                           end            end of the batch; for FULL the missing bytes
@@ -54,9 +54,9 @@ there, and the flag 1 in the last part.
 A list of samples is written into the slot before the grant, and read before anything else is written there: its length,
 then a pickle. The start of a lane, a snapshot, is sent in the same way. A snapshot of a worker is sent in the *tail* of
 a batch (flag `TAIL`): a pickle of the snapshot and of rows of the work of stages, and its length in the last 8 bytes.
-The end of a lane may have only a tail, which also lists the samples left out after its last element (flag `PARTIAL`).
+The end of a lane may have only a tail, which also lists the samples skipped after its last element (flag `PARTIAL`).
 
-*Streams.* Element n of lane l of L lanes has the number n * L + l. WORK for element 0 opens the lane again. Any other
+*Streams.* Element n of lane l of L lanes has the index n * L + l. WORK for element 0 opens the lane again. Any other
 WORK is for the element after the last one of its lane that was granted to this worker.
 """
 
@@ -112,7 +112,7 @@ _PART_BYTES = 48
 OUTCOMES = (ReportKind.BATCH, ReportKind.RAISED, ReportKind.END)
 
 # Flags of a report: a spec is in the slot; the worker's code holds an array in it; the finished stream never requested
-# its worker's number, and so has yielded all elements; samples of the batch were left out; a tail follows the batch;
+# its worker's index, and so has yielded all elements; samples of the batch were skipped; a tail follows the batch;
 # the exception is that a sample took too long, and the batch may be tried again.
 NEW_SPEC, HELD, UNSHARDED, PARTIAL, TAIL, HUNG = 1, 2, 4, 8, 16, 32
 OF_GROUP = 1  # for FULL: the control group is at its limit, not the file system
@@ -123,7 +123,7 @@ def pack_text(kind: int, text: str) -> bytes:
     data = text.encode(errors="backslashreplace")[: (PIPE_BUF // ORDER.size) * _PART_BYTES]
     parts = [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)] or [b""]
     last = len(parts) - 1
-    return b"".join(ORDER.pack(MAGIC, kind, number == last, 0, 0, 0, part) for number, part in enumerate(parts))
+    return b"".join(ORDER.pack(MAGIC, kind, index == last, 0, 0, 0, part) for index, part in enumerate(parts))
 
 
 _LENGTH = struct.Struct("<q")  # of a pickle, before or after it
@@ -184,7 +184,7 @@ class Tail(NamedTuple):
         state: The snapshot of its lane, or None.
         rows: The work of stages.
         parts: The number of samples of each part of a mixture.
-        skipped: At the end of a lane: the samples left out after its last element.
+        skipped: At the end of a lane: the samples skipped after its last element.
         nbytes: Number of bytes of the tail.
     """
 

@@ -32,7 +32,7 @@ class Marker:
     """Reports the present sample to the trainer.
 
     Args:
-        tell: Called with the name of a sample; None for code that cannot be left out.
+        tell: Called with the name of a sample; None for code that cannot be skipped.
 
     Attributes:
         is_on: Samples are reported now.
@@ -110,7 +110,7 @@ class RetryBegin:
         self.begin(seed, epoch, position)
 
     def begin_whole(self, seed: int, epoch: int, position: int) -> None:
-        """Start code that cannot be left out, because it must run to reach the elements after it."""
+        """Start code that cannot be skipped, because it must run to reach the elements after it."""
         # Without this, a crash here would be attributed to the sample before.
         if self._marker is not None:
             self._marker.clear()

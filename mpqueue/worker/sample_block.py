@@ -43,8 +43,8 @@ class SampleBlock:
     def of(self) -> BatchSeed:
         """Return the seed, epoch and position of the present sample; one object while it is the present one."""
         at = self._position()
-        number, of = self._of
-        if of is None or number != at:
+        known_at, of = self._of
+        if of is None or known_at != at:
             of = BatchSeed(self._seed, self._epoch, seeds.position_of(self._positions[at]))
             self._of = at, of
         return of

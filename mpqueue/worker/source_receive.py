@@ -42,10 +42,10 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     sent = [encoded[start + at : start + at + nbytes].data for at, nbytes in positions.values()]
     new = dict(zip(positions, own_copies(sent), strict=True))
     # Before unpickling, which may write to the arrays again.
-    reset([have[number] for number in old.values()])
-    merged = {number: have[here] for number, here in old.items()} | new
-    # By number: the pickle refers to its buffers by their order.
-    buffers = [merged[number] for number in sorted(merged)]
+    reset([have[index] for index in old.values()])
+    merged = {index: have[here] for index, here in old.items()} | new
+    # By index: the pickle refers to its buffers by their order.
+    buffers = [merged[index] for index in sorted(merged)]
     forget_names()
     return pickle.loads(data, buffers=buffers), buffers
 

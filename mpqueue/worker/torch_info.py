@@ -25,7 +25,7 @@ _process_answer: Any = None  # for all threads of a worker process; None in othe
 
 
 def enter_worker_process(source: Any) -> None:
-    """Make torch return the number of this worker; call it after `context.enter_worker_process`.
+    """Make torch return the index of this worker; call it after `context.enter_worker_process`.
 
     Args:
         source: Source of this worker; the attribute ``dataset`` of the result.
@@ -67,11 +67,11 @@ def _settle() -> None:
 
 
 def _make(module: Any, info: context.WorkerInfo, source: Any) -> Any:
-    number, count = _number_and_count(info)
-    return module.WorkerInfo(id=number, num_workers=count, seed=info.seed + number, dataset=_dataset_of(source))
+    index, count = _index_and_count(info)
+    return module.WorkerInfo(id=index, num_workers=count, seed=info.seed + index, dataset=_dataset_of(source))
 
 
-def _number_and_count(info: context.WorkerInfo) -> tuple[int, int]:
+def _index_and_count(info: context.WorkerInfo) -> tuple[int, int]:
     if info.num_lanes:  # the lanes of this rank: as in torch, the dataset divides its elements among the ranks
         return info.lane // info.world, info.num_lanes // info.world
     return info.id, info.num_workers
@@ -84,7 +84,7 @@ def begin_dataset() -> None:
     """
     torch, info = imported_torch(), context.worker_info_unasked()
     if torch is not None and info is not None:
-        set_initial_seed(torch.default_generator, info.seed + _number_and_count(info)[0])
+        set_initial_seed(torch.default_generator, info.seed + _index_and_count(info)[0])
 
 
 def _dataset_of(source: Any) -> Any:
@@ -129,5 +129,5 @@ def _is_of_lanes() -> bool:
 
 
 def _forget_thread() -> None:
-    # A child that user code forks in a worker thread is not a worker; a worker of torch has its own number.
+    # A child that user code forks in a worker thread is not a worker; a worker of torch has its own id.
     context.leave_in_child()

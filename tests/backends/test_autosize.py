@@ -140,10 +140,10 @@ def pids_of(loader):
 
 def taken(loader, *, kills=False):
     given = []
-    for number, batch in enumerate(loader):
+    for index, batch in enumerate(loader):
         given.append(np.array(batch).tolist())
-        if kills and number % 50 == 20 and (pids := pids_of(loader)):
-            os.kill(pids[number % len(pids)], signal.SIGKILL)
+        if kills and index % 50 == 20 and (pids := pids_of(loader)):
+            os.kill(pids[index % len(pids)], signal.SIGKILL)
     return given
 
 

@@ -181,7 +181,7 @@ def test_element_without_memory_for_its_start_is_granted_later():
         assert refused
         granted = [slot for slot in pool.ring.slots.slots if slot.state is SlotState.GRANTED]
         in_flight = [work.slot for worker in pool.roster.living for work in worker.in_flight.values()]
-        assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
+        assert sorted(slot.index for slot in granted) == sorted(slot.index for slot in in_flight)
 
 
 def refusing_poller():

@@ -148,8 +148,8 @@ def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_me
         for epoch in range(5):
             batches = np.stack(list(loader))
             workers |= set(batches[:, 0])
-            for number, batch in enumerate(batches, 1):
-                assert batch[1:].tolist() == [epoch, *[number] * 4, *[number + source.changed[0]] * 2]
+            for index, batch in enumerate(batches, 1):
+                assert batch[1:].tolist() == [epoch, *[index] * 4, *[index + source.changed[0]] * 2]
             source.level += 1
             if epoch in (0, 2):  # after these epochs, the running worker gets the changed array
                 source.changed += 10

@@ -60,7 +60,7 @@ def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undistur
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
         point = pipeline.progress.point()
-    assert [start.number for start in point.starts] == [6] * 3 + [5] * 13
+    assert [start.element_index for start in point.starts] == [6] * 3 + [5] * 13
     for other, count in (("process", 2), ("thread", 5), ("process", 0)):
         log = tmp_path / f"log of {other} {count}"
         assert found + all_of(Counted(log), backend=other, workers=count, point=point) == undisturbed
@@ -301,7 +301,7 @@ def test_result_of_a_function_continues_from_its_state(tmp_path, backend, worker
     with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(18)]
         point = pipeline.progress.point()
-    assert [start.number for start in point.starts] == [5, 5, 4, 4]
+    assert [start.element_index for start in point.starts] == [5, 5, 4, 4]
     rest_of = made(str(tmp_path / "rest"))
     with running(rest_of, backend=backend, workers=workers, lanes=4, point=point, start_method="fork") as pipeline:
         assert found + rest(pipeline) == whole
@@ -329,7 +329,7 @@ def test_cost_of_opening_a_lane_does_not_grow_with_the_number_of_lanes():
     def opening(num_lanes):
         parts = RunnerArguments(source, WorkerInfo(0, 1, 0), lambda *_: None, None, in_slot=False, num_lanes=num_lanes)
         runner = lane_runner.LaneRunner(parts)
-        return lambda: [runner.run(0, unit) for unit in range(num_lanes)]
+        return lambda: [runner.run(0, index) for index in range(num_lanes)]
 
     restore = keep_thread()
     few, many = (instructions_of(opening(num_lanes)) for num_lanes in (64, 1024))

@@ -120,7 +120,7 @@ class Data:
 @pytest.mark.parametrize("start", STARTS)
 def test_module_that_starts_workers_when_a_worker_imports_it_is_an_error(start, method, tmp_path):
     module = DATA.format(method) + STARTS[start]
-    line = 1 + next(number for number, text in enumerate(module.splitlines()) if text.endswith("# starts"))
+    line = 1 + next(index for index, text in enumerate(module.splitlines()) if text.endswith("# starts"))
     code, printed, errors = run_importing(tmp_path, module)
     assert (code, printed) == (1, "")
     assert f'File "{tmp_path}/train.py", line {line}. Those would import it again' in errors

@@ -148,11 +148,11 @@ class Archived(Numbers):
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 def test_each_worker_reads_its_members_of_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
-        for number, row in enumerate(ROWS):
-            archive.writestr(str(number), row)
+        for index, row in enumerate(ROWS):
+            archive.writestr(str(index), row)
     with tarfile.open(tmp_path / "tar", "w") as archive:
-        for number, row in enumerate(ROWS):
-            info = tarfile.TarInfo(str(number))
+        for index, row in enumerate(ROWS):
+            info = tarfile.TarInfo(str(index))
             info.size = len(row)
             archive.addfile(info, io.BytesIO(row))
     for opened, read in (

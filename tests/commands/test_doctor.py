@@ -219,8 +219,8 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: None)
 
     def knows(*models):
-        for number, model in enumerate(models):
-            folder = tmp_path / "driver" / "gpus" / f"0000:0{number}:00.0"
+        for index, model in enumerate(models):
+            folder = tmp_path / "driver" / "gpus" / f"0000:0{index}:00.0"
             folder.mkdir(parents=True)
             (folder / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 30\n")
 

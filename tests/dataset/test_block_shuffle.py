@@ -30,7 +30,7 @@ def groups_of(order, epoch, length):
     groups, elements = [None] * length, [None] * length
     for part in order.by_group(epoch, length, range(length)):
         of_blocks = [element for block in order.blocks_of(epoch, length, part.group) for element in block]
-        for position, inside in zip(np.arange(length)[part.numbers].tolist(), list(part.inside), strict=True):
+        for position, inside in zip(np.arange(length)[part.rows].tolist(), list(part.inside), strict=True):
             groups[position], elements[position] = part.group, of_blocks[inside]
     assert elements == order.at(epoch, length, range(length)).tolist()
     return groups

@@ -22,7 +22,7 @@ def batches_of(*args, **kwargs):
 
 
 def numbered(sizes):
-    return [100 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
+    return [100 * (1 + index) + np.arange(size) for index, size in enumerate(sizes)]
 
 
 def test_batches_are_padded_to_their_longest_sample():
@@ -76,7 +76,7 @@ def test_error_names_the_samples_of_the_batch():
     stage = bucket(numbered([1, 2]), [4], [2, 2], collate=collate)
     with pytest.raises(ArithmeticError) as caught:
         stage.pull(1)
-    assert f"stage {stage.number}, {stage.line}, for samples 0, 1" in caught.value.__notes__[0]
+    assert f"stage {stage.stage_index}, {stage.line}, for samples 0, 1" in caught.value.__notes__[0]
 
 
 def test_stop_iteration_in_collate_or_length_does_not_end_the_stream():

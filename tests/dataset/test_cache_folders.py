@@ -193,8 +193,8 @@ def test_mapped_elements_stay_valid_after_their_removal(folder):
     del old
     filled(folder, "another")
     assert not list(folder.glob("old.*.data"))
-    for number, value in enumerate(held):
-        assert repr(value) == repr(item(number))
+    for index, value in enumerate(held):
+        assert repr(value) == repr(item(index))
 
 
 STEPS = [("unlink", calls, when) for calls in range(1, 6) for when in ("before", "after")]

@@ -94,10 +94,10 @@ def elements(dataset, num_epochs=2, **options):
 def test_elements_are_the_same_for_any_workers_and_seed(name, tmp_path):
     expected = sorted(BEFORE[name]().cache())
     assert len(set(map(repr, expected))) == len(expected) > 30
-    for number, options in enumerate(RUNS):
+    for index, options in enumerate(RUNS):
         # In a folder, the elements of one run are used by the next one, too.
-        assert elements(BEFORE[name]().cache(tmp_path / str(number)), **options) == expected
-        assert elements(BEFORE[name]().cache(tmp_path / str(number)), 1, workers=0) == expected
+        assert elements(BEFORE[name]().cache(tmp_path / str(index)), **options) == expected
+        assert elements(BEFORE[name]().cache(tmp_path / str(index)), 1, workers=0) == expected
 
 
 @pytest.mark.parametrize("options", [{"workers": 3}, {"workers": 1, "start_method": "spawn"}], ids=str)

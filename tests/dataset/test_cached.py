@@ -324,11 +324,11 @@ def test_changed_source_never_gives_old_results(tmp_path):
 
 def test_change_of_a_helper_or_a_global_needs_another_version(tmp_path):
     first = loaded(MODULE, tmp_path, [])().value(3)
-    for number, change in enumerate(OTHER):
+    for index, change in enumerate(OTHER):
         numbers, code = [], MODULE.replace(*change)
         assert loaded(code, tmp_path, numbers)().value(3) == first
         assert numbers == []
-        assert loaded(code, tmp_path, numbers, version=number)().value(3) != first
+        assert loaded(code, tmp_path, numbers, version=index)().value(3) != first
         assert numbers == [3]
 
 

@@ -29,7 +29,7 @@ def test_methods_do_not_modify_the_dataset():
     first = Dataset.range(10)
     assert len(first.take(3)) == 3
     assert len(first) == 10
-    assert (first.root.number, first.batch(2).root.number, first.root.number) == (0, 1, 0)
+    assert (first.root.stage_index, first.batch(2).root.stage_index, first.root.stage_index) == (0, 1, 0)
 
 
 @pytest.mark.parametrize(

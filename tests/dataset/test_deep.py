@@ -158,7 +158,7 @@ def test_stage_with_many_paths_is_visited_once(tmp_path):
     assert calls_of(lambda: doubled(Dataset.range(4), 60)) < 6.5 * few
     assert len(repr(dataset).splitlines()) < 200
     assert len(pickle.dumps(dataset)) < 20_000
-    assert dataset.root.number == 3 * 2**60 - 1
+    assert dataset.root.stage_index == 3 * 2**60 - 1
     assert dataset[5] == 3
     assert dataset[4 * 2**60 - 1] == 5
     assert list(islice(pickle.loads(pickle.dumps(dataset)), 5)) == [2, 3, 4, 5, 2]

@@ -107,7 +107,7 @@ def test_mixture_is_found_behind_stages_that_keep_the_order():
     dataset = A.concatenate(Dataset.mix(parts).map(str).filter(keep).enumerate()).take(500).shuffle(buffer=9).batch(2)
     mixture = mixture_of(dataset.root)
     assert mixture.names == ("web", "code")
-    assert mixture.number == dataset.root.number - 7
+    assert mixture.stage_index == dataset.root.stage_index - 7
     assert mixture_of(LISTED.root).names == (0, 1)
 
 

@@ -29,7 +29,7 @@ def lists(row):
 
 def numbered(sizes):
     """Return sequences with tokens that encode the sample and the position."""
-    return [1000 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
+    return [1000 * (1 + index) + np.arange(size) for index, size in enumerate(sizes)]
 
 
 def test_sequences_become_rows_with_segments_and_positions():
@@ -190,12 +190,12 @@ def test_resumed_pack_checks_samples_against_the_first():
 def documents(sizes):
     return [
         {
-            "tokens": [number] * size,
-            "image": np.full((number % 3, 2), number, np.float32),
-            "name": f"d{number}",
-            "n": number,
+            "tokens": [index] * size,
+            "image": np.full((index % 3, 2), index, np.float32),
+            "name": f"d{index}",
+            "n": index,
         }
-        for number, size in enumerate(sizes)
+        for index, size in enumerate(sizes)
     ]
 
 

@@ -48,7 +48,7 @@ def test_each_stage_of_a_lane_has_one_row_of_counts():
         rows = lane.counts()
         names = [row[0] for row in rows]
         assert sorted(set(names)) == sorted(names)
-        of_last = next(row for row in rows if row[0] == f"{dataset.root.number}: {dataset.root.line()}")
+        of_last = next(row for row in rows if row[0] == f"{dataset.root.stage_index}: {dataset.root.line()}")
         assert of_last[2] >= sum(not isinstance(one, Failed) for one in outcomes)
 
 

@@ -24,7 +24,7 @@ def first(pair):
 @hypothesis.given(keys=KEYS)
 @hypothesis.settings(max_examples=60)
 def test_order_equals_that_of_sorted(keys):
-    pairs = [(key, number) for number, key in enumerate(keys)]
+    pairs = [(key, index) for index, key in enumerate(keys)]
     assert list(Dataset(pairs).sort(first)) == sorted(pairs, key=first)
 
 

@@ -93,7 +93,7 @@ def test_order_is_the_same_with_all_versions_of_numpy(name):
 
 
 def by_sampler(kind, keys):
-    return {key: number for number, key in enumerate(keys)}, {"batch_size": 2, "sampler": list(map(kind, keys))}
+    return {key: index for index, key in enumerate(keys)}, {"batch_size": 2, "sampler": list(map(kind, keys))}
 
 
 # Each is called with Python's types, and with the types of NumPy.

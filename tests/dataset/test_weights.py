@@ -53,7 +53,7 @@ def mixes(draw, most_length=1500, most_at=1200):
 
 
 def mixed(lengths, schedule, stop, changes=(), make=lambda dataset: dataset):
-    parts = [make(Dataset.range(100_000 * number, 100_000 * number + length)) for number, length in enumerate(lengths)]
+    parts = [make(Dataset.range(100_000 * index, 100_000 * index + length)) for index, length in enumerate(lengths)]
     root = Dataset.mix(parts, schedule, stop=stop).root
     for epoch, at, weights in changes:
         root = with_weights(root, epoch, weights, at)
@@ -76,7 +76,7 @@ def modelled(lengths, schedule, stop, changes, *links):
 
 def counts_of(mix, epoch, count, seed=0):
     """Return how many of the first samples of a mix each part has."""
-    stage_seed = salted(seed, mix.number)
+    stage_seed = salted(seed, mix.stage_index)
     course = mix.course([each.length() for each in mix.inputs], stage_seed, epoch)
     return dict(enumerate(course.counts(count, stage_seed, epoch).tolist()))
 
@@ -116,7 +116,7 @@ def stream(dataset):
 
 
 def open_lane(root, lane, num_lanes, *, epoch=0, seed=3, state=None, number=0, weights=()):
-    run = LaneRun(lane, num_lanes, seed, epoch, lambda *_: None, state=state, number=number)
+    run = LaneRun(lane, num_lanes, seed, epoch, lambda *_: None, state=state, first_index=number)
     return DatasetLanes(root, Changes((), tuple(weights))).open_lane(run)
 
 

@@ -11,7 +11,7 @@ import mpqueue.compat.v1 as tf
 from mpqueue.__main__ import COMMANDS
 from mpqueue.plan.options.options import LoaderOptions, ServerOptions
 from mpqueue.service.serving import reports
-from mpqueue.telemetry import stats
+from mpqueue.telemetry import stats, worker_stats
 from mpqueue.tf1 import root
 
 OURS = {"Source", "run", "get_queue_runners"}  # of `mpqueue.train`; TensorFlow has no such functions
@@ -26,7 +26,9 @@ def test_the_deferred_api_has_each_name_of_the_eager_one_in_the_same_module():
 
 def names_of_statistics():
     """Return the names of all fields and properties of the statistics of loaders, servers and consumers."""
-    kinds = [kind for module in (stats, reports) for kind in vars(module).values() if inspect.isclass(kind)]
+    kinds = [
+        kind for module in (stats, worker_stats, reports) for kind in vars(module).values() if inspect.isclass(kind)
+    ]
     fields = {field.name for kind in filter(dataclasses.is_dataclass, kinds) for field in dataclasses.fields(kind)}
     return fields.union(*map(dir, kinds))
 

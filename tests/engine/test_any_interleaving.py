@@ -115,15 +115,15 @@ class Dispatching(MachineOfAWorld):
         for worker in workers.values():
             for work in worker.in_flight.values():
                 assert work.slot.state is GRANTED
-                assert owners.setdefault(work.slot.number, worker) is worker
+                assert owners.setdefault(work.slot.index, worker) is worker
         for work in backend.pool.ready.values():
             if isinstance(work, Work) and not work.is_end:
                 assert work.slot.state is READY
-                assert owners.setdefault(work.slot.number, work) is work
+                assert owners.setdefault(work.slot.index, work) is work
         for slot in loading_in(backend.sync):
-            assert owners.setdefault(slot.number, "a state") == "a state"
-        busy = {slot.number for slot in ring.slots.slots if slot.state in {GRANTED, READY}}
-        gone = {w.slot.number for worker in backend.pool.roster.living for w in worker.in_flight.values()}
+            assert owners.setdefault(slot.index, "a state") == "a state"
+        busy = {slot.index for slot in ring.slots.slots if slot.state in {GRANTED, READY}}
+        gone = {w.slot.index for worker in backend.pool.roster.living for w in worker.in_flight.values()}
         assert set(owners) <= busy
         assert busy <= set(owners) | gone
         if not self.views:
@@ -256,7 +256,7 @@ class Unordered(Dispatching):
     def the_head_is_the_oldest_outstanding_work_item(self):
         """Otherwise, no warning would report a slow batch."""
         ledger = self.world.pipeline.ledger
-        assert ledger.head == min(ledger.work_items, default=ledger.cursor.next_number)
+        assert ledger.head == min(ledger.work_items, default=ledger.cursor.next_work_id)
 
     def take_one(self):
         found = self.take()

@@ -21,6 +21,6 @@ def test_forget_deal_error_removes_next_error_in_dealing():
     length.side_effect = None
     ledger.forget_deal_error()
     assert (ledger.head, ledger.work_items, ledger.ready) == (2, {}, {})
-    assert [work_item.number for work_item in ledger.deal()] == [2]
+    assert [work_item.work_id for work_item in ledger.deal()] == [2]
     ledger.forget_deal_error()  # a work item at the beginning of its epoch is not an error
     assert 2 in ledger.work_items

@@ -44,7 +44,7 @@ class Hands:
     def take_in(self, head, *, may_fail):
         found, self.answers = self.answers, []
         for work_item, outcome in found:
-            self.ledger.ready[work_item.number] = outcome
+            self.ledger.ready[work_item.work_id] = outcome
         return bool(found)
 
     def reset(self):

@@ -75,8 +75,8 @@ def test_bytes_of_a_tar_sample_contain_all_members(tmp_path):
         write_tar(tmp_path / f"{archive}.tar", members)
     source = Tar(tmp_path / "*.tar")
     assert rows_by_file(source) == [("a.tar", 0), ("a.tar", 1), ("b.tar", 0)]
-    for number, stem in enumerate(["cat", "dog", "owl"]):
-        found = bytes_at(source.locate(number))
+    for index, stem in enumerate(["cat", "dog", "owl"]):
+        found = bytes_at(source.locate(index))
         assert found.startswith(f"txt of {stem}\0".encode())
         assert found.endswith(f"\0cls of {stem}".encode())
 

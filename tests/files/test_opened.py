@@ -16,8 +16,8 @@ from mpqueue.files.access.ranges import FileRange
 @pytest.fixture
 def three(tmp_path):
     paths = [tmp_path / f"{i}.bin" for i in range(3)]
-    for number, path in enumerate(paths):
-        path.write_bytes(bytes(range(number, 200 + number)) * 500)
+    for index, path in enumerate(paths):
+        path.write_bytes(bytes(range(index, 200 + index)) * 500)
     return paths
 
 

@@ -76,10 +76,10 @@ def test_child_of_a_consumer_keeps_its_batch(writable, tmp_path, fork_reading): 
 def check(opened, fork_reading):  # noqa: F811
     children = []
     with opened as batches:
-        for number, batch in enumerate(batches):
-            if number < NUM_FORKED:
-                children.append(fork_reading(lambda: number_of(batch) == number))  # noqa: B023
-    assert number == LENGTH - 1
+        for index, batch in enumerate(batches):
+            if index < NUM_FORKED:
+                children.append(fork_reading(lambda: number_of(batch) == index))  # noqa: B023
+    assert index == LENGTH - 1
     assert [child.end() for child in children] == [True] * NUM_FORKED
     forked_views.collect()  # the memory of a server remains mapped until then
 

@@ -554,8 +554,8 @@ def test_dense_batches_are_padded_on_the_device():
     with Loader(RAGGED, batch_size=4, collate="ragged", workers=1) as loader:
         for _ in range(2):
             batches = list(device_iterator(loader, dense=True))
-            for number, (tokens, images, numbers, names) in enumerate(batches):
-                samples = RAGGED[4 * number : 4 * number + 4]
+            for index, (tokens, images, numbers, names) in enumerate(batches):
+                samples = RAGGED[4 * index : 4 * index + 4]
                 assert all(isinstance(part, jax.Array) for part in (tokens, images, numbers))
                 assert tokens.tolist() == padded_by_hand([sample[0] for sample in samples])
                 assert images.tolist() == padded_by_hand([sample[1] for sample in samples], 2)

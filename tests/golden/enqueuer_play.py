@@ -121,12 +121,12 @@ class Play:
     def run(self) -> None:
         """Play all steps; an AssertionError names the one that went wrong."""
         try:
-            for number, step in enumerate(self.case["steps"]):
-                expected = self._differences.get(number, [step["expect"]])
+            for index, step in enumerate(self.case["steps"]):
+                expected = self._differences.get(index, [step["expect"]])
                 began = time.monotonic()
                 outcome = getattr(self, f"_{step['do']}")(step, expected)
                 took = time.monotonic() - began
-                where = f"step {number}, {step}"
+                where = f"step {index}, {step}"
                 assert any(self._fits(outcome, one) for one in expected), f"{where}: {outcome}, expected {expected}"
                 assert took <= step.get("took_about", DEADLOCK_S) + SLACK_S, f"{where}: took {took:.2f} s"
         finally:

@@ -198,8 +198,8 @@ class Counted:
     def __iter__(self):
         self.begun += 1
         while True:
-            for number, value in enumerate(self.values):
-                if number == self.raise_at:
+            for index, value in enumerate(self.values):
+                if index == self.raise_at:
                     raise LookupError("no more numbers")
                 self.drawn += 1
                 yield value

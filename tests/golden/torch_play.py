@@ -60,8 +60,8 @@ class Play:
         self._compare(refusal, self.case["create"], "the constructor")
         if refusal is not None:
             return
-        for number, step in enumerate(self.case.get("steps", ()), 1):
-            where = f"step {number}, {step['do']}"
+        for index, step in enumerate(self.case.get("steps", ()), 1):
+            where = f"step {index}, {step['do']}"
             try:
                 got = getattr(self, "_do_" + step["do"].replace(" ", "_"))(step)
             except Exception as error:

@@ -36,7 +36,7 @@ def blocks():
     found = []
     for page in PAGES:
         matches = _BLOCK.finditer(page.read_text("utf-8"))
-        found += [Block(name_of(page), number, *match.groups()) for number, match in enumerate(matches)]
+        found += [Block(name_of(page), index, *match.groups()) for index, match in enumerate(matches)]
     return [block for block in found if not block.language.startswith("{")]
 
 

@@ -6,9 +6,9 @@ from helpers.numbered_batches import numbers_of
 def last_of(batches, kept, *, use=lambda batch: batch, every=1):
     """Return the last batches of `Numbered`, or what ``use`` made of them; check on the way that none is overwritten."""
     last = []
-    for number, batch in enumerate(batches):
+    for index, batch in enumerate(batches):
         last = [*last, use(batch)][-kept:]
         del batch
-        if number % every == 0:
-            assert numbers_of(last) == list(range(max(0, number - kept + 1), number + 1))
+        if index % every == 0:
+            assert numbers_of(last) == list(range(max(0, index - kept + 1), index + 1))
     return last

@@ -80,13 +80,13 @@ def printed_map(package):
     indentation continue the description.
     """
     layers = {}
-    for number, line in enumerate((ast.get_docstring(package.tree, clean=True) or "").splitlines()):
+    for index, line in enumerate((ast.get_docstring(package.tree, clean=True) or "").splitlines()):
         match = _LINE.match(line)
         if match is None:
             continue
         for name in match[1].split():
             assert name not in layers, f"the map of {package.name} names {name} twice"
-            layers[name] = number
+            layers[name] = index
     return layers
 
 

@@ -131,7 +131,7 @@ class RawConsumer:
             return found
         if found[0].kind == ToConsumer.SPEC:
             text = found[0]
-            self.specs[text.number] = ReadSpec(decode_spec(text.body, bool(text.flags & PICKLED), allow_pickle=False))
+            self.specs[text.id] = ReadSpec(decode_spec(text.body, bool(text.flags & PICKLED), allow_pickle=False))
             return []
         raise CutOff(found[0].body.decode())
 

@@ -37,7 +37,7 @@ class Consumer:
         taken: Batches that it has taken, as (epoch, position).
     """
 
-    number: int
+    id: int
     rank: int | None
     epoch: int
     inbox: deque[Any] = field(default_factory=deque)
@@ -72,9 +72,9 @@ class Simulation:
 
     # Requests of the core.
 
-    def offer(self, consumer: int, number: int, batch: Any) -> None:
+    def offer(self, consumer: int, offer_id: int, batch: Any) -> None:
         it = self.consumers[consumer]
-        assert number == it.num_taken + (it.current is not None) + sum(isinstance(x, tuple) for x in it.inbox) + 1
+        assert offer_id == it.num_taken + (it.current is not None) + sum(isinstance(x, tuple) for x in it.inbox) + 1
         it.inbox.append((batch,))
 
     def withdraw(self, consumer: int, batch: Any, *, has_more: bool) -> None:
@@ -132,13 +132,13 @@ class Simulation:
     def length(self, epoch: int) -> int:
         return self.lengths[epoch % len(self.lengths)]
 
-    def attach(self, number: int, rank: int | None = None, join: Any = "next") -> bool:
-        it = Consumer(number, rank, 0)
-        self.consumers[number] = it
+    def attach(self, consumer: int, rank: int | None = None, join: Any = "next") -> bool:
+        it = Consumer(consumer, rank, 0)
+        self.consumers[consumer] = it
         try:
-            seat = self.core.attach(number, Hello(rank=rank, join=join), now=self.now)
+            seat = self.core.attach(consumer, Hello(rank=rank, join=join), now=self.now)
         except (Occupied, Refused):
-            del self.consumers[number]
+            del self.consumers[consumer]
             return False
         it.epoch = seat.epoch
         return True
@@ -160,19 +160,19 @@ class Simulation:
             self.core.ended()
         return True
 
-    def next(self, number: int) -> bool:
+    def next(self, consumer: int) -> bool:
         """Make a consumer request its next batch; return False if no batch is ready."""
-        it = self.consumers[number]
+        it = self.consumers[consumer]
         if it.cut:
             return False
         if not it.is_looping:
             it.is_looping = True
-            self.core.begin(number, it.epoch, self.now)
+            self.core.begin(consumer, it.epoch, self.now)
         if it.current is not None:
             it.num_taken += 1
             it.taken.append((it.current.epoch, it.current.position))
             it.current = None
-        self.core.ask(number, it.num_taken, (), self.now)
+        self.core.ask(consumer, it.num_taken, (), self.now)
         if not it.inbox or it.cut:
             return False
         got = it.inbox.popleft()
@@ -185,30 +185,30 @@ class Simulation:
         assert it.current.turn not in self.freed
         return True
 
-    def release(self, number: int, turn: int) -> None:
-        it = self.consumers[number]
+    def release(self, consumer: int, turn: int) -> None:
+        it = self.consumers[consumer]
         it.views.remove(turn)
-        self.core.ask(number, it.num_taken, (turn,), self.now)
+        self.core.ask(consumer, it.num_taken, (turn,), self.now)
 
-    def leave(self, number: int, *, died: bool) -> Consumer:
-        it = self.consumers[number]
-        self.core.leave(number, self.now, died=died)
+    def leave(self, consumer: int, *, died: bool) -> Consumer:
+        it = self.consumers[consumer]
+        self.core.leave(consumer, self.now, died=died)
         it.views.clear()
-        del self.consumers[number]
-        self.core.holders.close(number)
+        del self.consumers[consumer]
+        self.core.holders.close(consumer)
         return it
 
-    def begin(self, *numbers: int) -> None:
+    def begin(self, *consumers: int) -> None:
         """Begin the loops of these consumers, which take all batches that they can."""
-        for number in numbers:
-            self.next(number)
-        self.settle(*numbers)
+        for consumer in consumers:
+            self.next(consumer)
+        self.settle(*consumers)
 
-    def settle(self, *numbers: int) -> None:
+    def settle(self, *consumers: int) -> None:
         """Make these consumers take all batches that they can in their current loops."""
         moves = True
         while moves:
             moves = self.give()
-            for number in numbers:
-                while self.consumers[number].is_looping and self.next(number):
+            for consumer in consumers:
+                while self.consumers[consumer].is_looping and self.next(consumer):
                     moves = True

@@ -175,15 +175,15 @@ class Worker:
         assert kind == GrantKind.WORK or (kind == GrantKind.LANE and self.config.is_stream)
         if kind == GrantKind.LANE:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
-            number, lane = divmod(index, self.config.num_lanes)
+            element_index, lane = divmod(index, self.config.num_lanes)
             if isinstance(start, RetryStart):  # a worker crashed at this element; this source has no retry markers
                 self.world.reached["lane started after a crash"] += 1
                 start = start.start
-            assert start.number <= number
-            assert start.state is None or pickle.loads(start.state) == (lane, start.number)
+            assert start.element_index <= element_index
+            assert start.state is None or pickle.loads(start.state) == (lane, start.element_index)
             self.world.reached["lane started from a snapshot"] += start.state is not None
             self.world.reached["lane restarted"] += 1
-            self.lanes[lane] = grant[5], number
+            self.lanes[lane] = grant[5], element_index
         self.world.note_begun(self, grant)
         self.writer.begin(slot, high_water)
         self.grant, self.kind, self.flags = grant, ReportKind.BATCH, 0
@@ -197,15 +197,15 @@ class Worker:
         if not self.config.is_stream:
             content = self.source.content(epoch, index)
         else:
-            number, lane = divmod(index, self.config.num_lanes)
-            if not number:
+            element_index, lane = divmod(index, self.config.num_lanes)
+            if not element_index:
                 self.lanes[lane] = epoch, 0
-            assert self.lanes[lane] == (epoch, number)  # a worker only computes the next element of a lane
-            self.lanes[lane] = epoch, number + 1
-            if number >= self.source.lengths[lane]:
+            assert self.lanes[lane] == (epoch, element_index)  # a worker only computes the next element of a lane
+            self.lanes[lane] = epoch, element_index + 1
+            if element_index >= self.source.lengths[lane]:
                 self.kind, self.placed = ReportKind.END, Placed(0, False, 0, 0, self.writer.keeps_slot())
                 return None
-            content = self.source.content(0, number, lane)
+            content = self.source.content(0, element_index, lane)
         if type(content) is np.ndarray and self.world.choose([False, False, True]):
             made = self.writer.empty(content.shape, content.dtype)
             if made is not None:
@@ -238,8 +238,8 @@ class Worker:
 
     def save(self):
         """Write a snapshot after the batch, if there is room."""
-        number, lane = divmod(self.grant[4], self.config.num_lanes)
-        data = pack_tail(pickle.dumps((lane, number + 1)), ())
+        element_index, lane = divmod(self.grant[4], self.config.num_lanes)
+        data = pack_tail(pickle.dumps((lane, element_index + 1)), ())
         try:
             self.writer.append(self.placed.nbytes, data)
         except OSError:
@@ -513,12 +513,12 @@ class World:
         backend = self.backend
         pool = backend.pool
         workers = {
-            worker.number: ([work.work_item.number for work in worker.in_flight.values()], worker.life.state.value)
+            worker.index: ([work.work_item.work_id for work in worker.in_flight.values()], worker.life.state.value)
             for worker in pool.roster.workers.values()
         }
         return (
             f"head {self.pipeline.ledger.head}, ready {list(pool.ready)}, "
-            f"pending {[work_item.number for work_item in pool.pending]}, "
+            f"pending {[work_item.work_id for work_item in pool.pending]}, "
             f"in flight {workers}, starved {[key for key, worker in self.workers.items() if worker.is_starved]}, "
             f"vacant {list(backend.supervision.vacant)}, slots {[slot.state.value for slot in pool.ring.slots.slots]}"
         )
@@ -586,8 +586,8 @@ class MachineOfAWorld(AimingMachine):
 
     def each_work_item_is_in_one_place(self):
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
-        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+        granted = [w.work_item.work_id for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
-        everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]
+        everywhere = [*granted, *(work_item.work_id for work_item in pool.pending), *pool.ready]
         assert len(everywhere) == len(set(everywhere))
         assert set(everywhere) <= set(ledger.work_items)

@@ -54,10 +54,10 @@ def test_ten_thousand_kept_batches_need_little_more_memory_than_their_arrays():
         sizes = [private_and_shared_bytes()]
         kept += batches
         sizes.append(private_and_shared_bytes())
-        of_numpy = [np.full(1 << 13, number) for number in range(9_900)]
+        of_numpy = [np.full(1 << 13, index) for index in range(9_900)]
         sizes.append(private_and_shared_bytes())
         assert len(kept) == 10_000
-        assert all(whole(batch, number) for number, batch in enumerate(kept))
+        assert all(whole(batch, index) for index, batch in enumerate(kept))
         ring = loader.statistics().ring_bytes
         assert sizes[1] - sizes[0] <= 1.05 * (sizes[2] - sizes[1]) + 2 * ring
         assert loader.statistics().copies >= 9_900
@@ -90,8 +90,8 @@ def test_views_deleted_by_several_threads_are_unchanged_until_then():
     with Loader(Wide(50), workers=2, max_queue_size=6) as loader, ThreadPoolExecutor(3) as pool:
         dropping = [pool.submit(drop) for _ in range(3)]
         for _ in range(20):
-            for number, batch in enumerate(loader):
-                kept.put((number, batch))
+            for index, batch in enumerate(loader):
+                kept.put((index, batch))
                 del batch
         for _ in dropping:
             kept.put(None)
@@ -120,13 +120,13 @@ def test_views_outlive_stop_and_loader():
     batches = iter(loader)
     kept = [next(batches) for _ in range(15)]
     loader.stop()
-    assert all(whole(batch, number) for number, batch in enumerate(kept))
+    assert all(whole(batch, index) for index, batch in enumerate(kept))
     del loader, batches
     gc.collect()
-    assert all(whole(batch, number) for number, batch in enumerate(kept))
+    assert all(whole(batch, index) for index, batch in enumerate(kept))
     with Loader(Wide(20), workers=2) as other:  # uses separate memory
         assert len(list(other)) == 20
-    assert all(whole(batch, number) for number, batch in enumerate(kept))
+    assert all(whole(batch, index) for index, batch in enumerate(kept))
 
 
 def test_memory_of_ring_exists_until_last_view():
@@ -184,7 +184,7 @@ def test_crashes_do_not_change_kept_batches(copy, tmp_path):
 
     with Loader(Dying(40), workers=2, max_queue_size=4, copy=copy) as loader:
         kept = list(loader)
-        assert all(whole(batch, number) for number, batch in enumerate(kept))
+        assert all(whole(batch, index) for index, batch in enumerate(kept))
         assert loader.statistics().deaths >= 8
         assert numbers(iter([kept[3]]), 1) == [3]
 

@@ -103,8 +103,8 @@ def test_batches_are_known_after_resumes_and_seeks(order, worlds):
 def _began(worlds):
     """Return the batch of all ranks at which the last number of ranks began."""
     point = began = 0
-    for number, world in enumerate(worlds):
-        if number and world != worlds[number - 1]:
+    for index, world in enumerate(worlds):
+        if index and world != worlds[index - 1]:
             began = point
         point += 2 * world
     return began

@@ -34,7 +34,7 @@ def loader_of(source=None, **options):
 
 def epochs(loader, count=2):
     """Return the batches of some epochs by their place."""
-    return {(epoch, number): copied(batch) for epoch in range(count) for number, batch in enumerate(loader)}
+    return {(epoch, index): copied(batch) for epoch in range(count) for index, batch in enumerate(loader)}
 
 
 def damaged(indices):
@@ -79,9 +79,9 @@ class TestExplainAndCompute:
         loader = loader_of(shuffle=True, shard=(0, 3))
         for rank in range(3):
             with loader_of(shuffle=True, shard=(rank, 3)) as other:
-                for number, batch in enumerate(other):
-                    assert loader.explain(0, number, rank=rank).samples == indices(batch)
-                    assert loader.explain(0, number, rank=rank).rank == rank
+                for index, batch in enumerate(other):
+                    assert loader.explain(0, index, rank=rank).samples == indices(batch)
+                    assert loader.explain(0, index, rank=rank).rank == rank
 
     def test_generators_of_the_process_and_the_loop_are_unchanged(self):
         with loader_of() as loader:
@@ -280,13 +280,13 @@ class TestBadInput:
     def test_batches_are_known_if_the_source_grows_within_an_epoch(self, workers):
         source = list(range(40))
         with mpqueue.Loader(source, batch_size=4, shuffle=True, seed=1, workers=workers) as loader:
-            for number, batch in enumerate(loader):
-                if number == 1:
+            for index, batch in enumerate(loader):
+                if index == 1:
                     source.append(40)
-                if number == 5:
+                if index == 5:
                     with pytest.raises(RuntimeError, match="length of list has changed in this epoch"):
                         loader.exclude([3])
-                if number >= 1:
+                if index >= 1:
                     assert loader.last.samples == tuple(batch.tolist())
             loader.exclude([3])
             assert sum(len(batch) for batch in loader) == 40

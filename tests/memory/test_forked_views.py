@@ -35,7 +35,7 @@ def leases():
 def free(leases):
     """Return the numbers of the slots that may be reused."""
     forked_views.collect()
-    return sorted(slot.number for slot in leases.take_ended())
+    return sorted(slot.index for slot in leases.take_ended())
 
 
 def test_slot_is_reused_after_all_children_have_exited(leases, fork_reading):  # noqa: F811
@@ -132,7 +132,7 @@ def test_slot_is_kept_until_release_if_no_descriptor_is_left(leases, monkeypatch
     assert child.end()
     assert free(leases) == []
     forked_views.release(leases)
-    assert [slot.number for slot in leases.take_ended()] == [0]
+    assert [slot.index for slot in leases.take_ended()] == [0]
 
 
 def test_child_may_fork_and_load_itself(fork_reading):  # noqa: F811

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpqueue.memory import layout
-from mpqueue.memory.layout import UNNUMBERED, NodeKind, SpecNumbers, load_spec, pickle_objects
+from mpqueue.memory.layout import WITHOUT_ID, NodeKind, SpecIds, load_spec, pickle_objects
 
 A = (NodeKind.ARRAY, np.dtype("f4"), 1, False)
 
@@ -28,33 +28,33 @@ def local_key():
 
 
 def test_spec_is_sent_once_and_numbered():
-    numbers = SpecNumbers()
+    numbers = SpecIds()
     first, second = (NodeKind.LIST, A), (NodeKind.TUPLE, A)
-    number, encoded = numbers.number(first)
+    number, encoded = numbers.id_of(first)
     assert (number, load_spec(encoded)) == (0, first)
-    assert numbers.number(second)[0] == 1
-    assert numbers.number(first) == (0, None)
-    assert numbers.number(second) == (1, None)
+    assert numbers.id_of(second)[0] == 1
+    assert numbers.id_of(first) == (0, None)
+    assert numbers.id_of(second) == (1, None)
 
 
 def test_forgotten_spec_is_sent_again_with_its_number():
-    numbers = SpecNumbers()
-    numbers.number(A)
+    numbers = SpecIds()
+    numbers.id_of(A)
     numbers.forget(A)
-    number, encoded = numbers.number(A)
+    number, encoded = numbers.id_of(A)
     assert number == 0
     assert encoded is not None
 
 
 @pytest.mark.parametrize("num_before", [0, 512])
 def test_keys_of_local_class_are_pickled_by_value(num_before):
-    numbers = SpecNumbers()
+    numbers = SpecIds()
     for key in range(num_before):
-        numbers.number((NodeKind.DICT, ((key,), (int,)), A))
+        numbers.id_of((NodeKind.DICT, ((key,), (int,)), A))
     key = local_key()
     spec = (NodeKind.DICT, ((key,), (type(key),)), A)
-    number, encoded = numbers.number(spec)
-    assert number == (UNNUMBERED if num_before else 0)
+    number, encoded = numbers.id_of(spec)
+    assert number == (WITHOUT_ID if num_before else 0)
     assert load_spec(encoded)[1][0] == (key,)
 
 

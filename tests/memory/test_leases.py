@@ -131,11 +131,11 @@ class LeasesAgainstAnOracle(AimingMachine):
         self.reached["reset of ended"] += bool(self.ended)
         self.reached["reset of held" if self.views else "reset of none"] += 1
         held = self.leases.reset()
-        assert sorted(slot.number for slot in held) == sorted(self.views)
+        assert sorted(slot.index for slot in held) == sorted(self.views)
         self.ended = []
 
     def check(self):
-        assert [lease.of.number for lease in self.leases.have_ended] == self.ended
+        assert [lease.of.index for lease in self.leases.have_ended] == self.ended
         assert self.leases.num_live == len(self.views) + len(self.ended)
 
 
@@ -147,7 +147,7 @@ def test_lease_undone_by_interrupt_does_not_end_later_lease(leases):
     """The traceback of the interrupt may keep the lease and its view for long, while the slot is leased again."""
     slot = Slot(1, 100)
     undone = leases.lease(slot, 64, None)
-    kept_by_a_traceback = leases._live[slot.number]
+    kept_by_a_traceback = leases._live[slot.index]
     view = leases.lease(slot, 64, None)
     del undone
     assert kept_by_a_traceback() is None

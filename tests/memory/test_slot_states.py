@@ -59,18 +59,18 @@ class SlotsAgainstAnOracle(AimingMachine):
             moves[f"grant to {worker}"] = 6, partial(self.grant, worker)
             if any(known.owner == worker for known in self.known):
                 moves[f"worker {worker} dies"] = 1, partial(self.a_worker_dies, worker)
-        for number, known in enumerate(self.known):
-            moves[f"let go of {number}"] = 8 if known.state is RETIRED else 2, partial(self.let_go, number)
+        for index, known in enumerate(self.known):
+            moves[f"let go of {index}"] = 8 if known.state is RETIRED else 2, partial(self.let_go, index)
             for move, states in ALLOWED.items():
                 if known.state in states:
                     weight = {"publish": 8, "take": 4, "release": 5 if known.held else 2, "share": 4}[move]
-                    moves[f"{move} {number}"] = weight, partial(getattr(self, move), number)
+                    moves[f"{move} {index}"] = weight, partial(getattr(self, move), index)
                 else:
-                    moves[f"{move} {number}, which is refused"] = 1, partial(self.is_refused, move, number)
+                    moves[f"{move} {index}, which is refused"] = 1, partial(self.is_refused, move, index)
             if known.state is FREE:
-                moves[f"shrink {number}"] = 3, partial(self.shrink, number)
+                moves[f"shrink {index}"] = 3, partial(self.shrink, index)
             if known.state is GRANTED:
-                moves[f"publish too much in {number}"] = 1, partial(self.is_refused, "publish", number, STRIDE + 1)
+                moves[f"publish too much in {index}"] = 1, partial(self.is_refused, "publish", index, STRIDE + 1)
         return moves
 
     def becomes_free(self, number):
@@ -89,22 +89,22 @@ class SlotsAgainstAnOracle(AimingMachine):
             return
         is_own = any(self.known[number].owner == worker for number in large)
         if large and (is_own or self.table.shares_large or not small):
-            self.is_last_of_the_large(slot.number, large, worker)
+            self.is_last_of_the_large(slot.index, large, worker)
             self.reached["grant before a warm one"] += bool(warm)
             self.reached["grant large at last"] += not (is_own or self.table.shares_large)
         elif warm:
-            assert slot.number == warm[-1]
+            assert slot.index == warm[-1]
             self.reached["grant warm"] += 1
         elif cold:
-            assert slot.number == cold[-1]
+            assert slot.index == cold[-1]
             self.reached["grant unowned"] += 1
         else:
-            last_of_its_worker = [n for n in small if self.known[n].owner == self.known[slot.number].owner]
-            assert slot.number == last_of_its_worker[-1]
+            last_of_its_worker = [n for n in small if self.known[n].owner == self.known[slot.index].owner]
+            assert slot.index == last_of_its_worker[-1]
             self.reached["grant from another"] += 1
         self.turns += 1
-        self.free.remove(slot.number)
-        known = self.known[slot.number]
+        self.free.remove(slot.index)
+        known = self.known[slot.index]
         known.state, known.turn, known.owner = GRANTED, self.turns, worker
 
     def is_last_of_the_large(self, number, large, worker):
@@ -178,11 +178,11 @@ class SlotsAgainstAnOracle(AimingMachine):
 
     def a_worker_dies(self, worker):
         self.table.forget_worker(worker)
-        for number, known in enumerate(self.known):
+        for index, known in enumerate(self.known):
             if known.owner == worker:
                 self.reached[f"worker of a {known.state.value} dies"] += 1
                 if known.state is RETIRED:
-                    self.becomes_free(number)
+                    self.becomes_free(index)
                 known.held = False
         # Slots that were warm for the worker are appended to the slots without an owner.
         own = [number for number in self.free if self.known[number].owner == worker]
@@ -208,16 +208,16 @@ class SlotsAgainstAnOracle(AimingMachine):
 
     def check(self):
         table = self.table
-        for number, (slot, known) in enumerate(zip(table.slots, self.known, strict=True)):
+        for index, (slot, known) in enumerate(zip(table.slots, self.known, strict=True)):
             expected = (known.state, known.turn, known.owner, known.high_water, known.held)
-            assert (slot.number, slot.offset) == (number, number * STRIDE)
+            assert (slot.index, slot.offset) == (index, index * STRIDE)
             assert (slot.state, slot.turn, slot.owner, slot.high_water, slot.held) == expected
         states = [known.state for known in self.known]
         counts = table.num_free, table.num_leased, table.num_retired
         assert counts == (states.count(FREE), states.count(LEASED) + states.count(SHARED), states.count(RETIRED))
-        assert sorted(slot.number for slot in table.free_slots()) == sorted(self.free)
+        assert sorted(slot.index for slot in table.free_slots()) == sorted(self.free)
         large = [number for number in self.free if self.known[number].high_water >= LARGE_BYTES]
-        assert sorted(slot.number for slot in table.free_large_slots()) == sorted(large)
+        assert sorted(slot.index for slot in table.free_large_slots()) == sorted(large)
         assert table.bytes_reserved() == sum(known.high_water for known in self.known)
 
 

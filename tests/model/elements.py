@@ -278,7 +278,7 @@ class Pair(Element):
         self._parts, self.token = parts, tuple(part.token for part in parts) if position is None else position
 
     def ids(self):
-        return [each for number, part in enumerate(self._parts) for each in named(number, part.ids())]
+        return [each for index, part in enumerate(self._parts) for each in named(index, part.ids())]
 
     def compute(self):
         return tuple(part.value() for part in self._parts)

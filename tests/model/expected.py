@@ -38,7 +38,7 @@ class IndexRun:
     # -- The batches
 
     def end(self, epoch):
-        """Return the number of the batch after the last one of a rank; None: endless."""
+        """Return the position of the batch after the last one of a rank; None: endless."""
         turns = Index(self.setup, self.seed, epoch, self.world).turns(self._began(epoch))
         return turns if turns is None else self._first(epoch) + turns
 
@@ -47,7 +47,7 @@ class IndexRun:
         return self.start if epoch == self.begun else 0
 
     def of(self, epoch, rank, skips=None):
-        """Return the batches of a rank in an epoch, by number."""
+        """Return the batches of a rank in an epoch, by position."""
         skips = self.setup.skips if skips is None else skips
         key = epoch, rank, skips
         if key not in self.known:
@@ -78,18 +78,20 @@ class IndexRun:
         if self.loop is None or self.epoch != self.loop:
             self.loop = None
             return [END] * self.world
-        left = [[number for number in self.of(self.epoch, rank) if number >= self.batch] for rank in range(self.world)]
-        numbers = {min(of_rank, default=None) for of_rank in left}
-        assert len(numbers) == 1, f"ranks at different batches {numbers}"
-        (number,) = numbers
-        if number is None and len(self.of(self.epoch, 0)) == MOST:
+        left = [
+            [position for position in self.of(self.epoch, rank) if position >= self.batch] for rank in range(self.world)
+        ]
+        positions = {min(of_rank, default=None) for of_rank in left}
+        assert len(positions) == 1, f"ranks at different batches {positions}"
+        (position,) = positions
+        if position is None and len(self.of(self.epoch, 0)) == MOST:
             raise Impossible
-        if number is None:
+        if position is None:
             self.epoch, self.batch, self.loop, self.goes = self.epoch + 1, 0, None, [False] * self.world
             return [END] * self.world
-        found = [self.at(self.epoch, number, rank) for rank in range(self.world)]
+        found = [self.at(self.epoch, position, rank) for rank in range(self.world)]
         self._note(found)
-        self.batch = number + 1
+        self.batch = position + 1
         self.settle()
         return [plain(each.value) for each in found]
 
@@ -120,13 +122,13 @@ class IndexRun:
         return self.world > 1 and self.epoch in self.own
 
     def first_undivided(self):
-        """Return the number of the first batch that may still get other samples: its window was not started."""
+        """Return the position of the first batch that may still get other samples: its window was not started."""
         order = Index(self.setup, self.seed, self.epoch, self.world)
         windows = Windows(order, Began(self._began(self.epoch), self.world))
         return windows.untouched(self.batch - self._first(self.epoch))
 
     def first_new(self):
-        """Return the number of the first batch of all ranks that no rank has returned."""
+        """Return the position of the first batch of all ranks that no rank has returned."""
         return self._began(self.epoch) + (self.batch - self._first(self.epoch)) * self.world
 
     def state(self):
@@ -199,8 +201,8 @@ class ApartRun(IndexRun):
         return min(self.points)
 
     @batch.setter
-    def batch(self, number):
-        self.points = [number] * self.world
+    def batch(self, position):
+        self.points = [position] * self.world
 
     def take(self):
         """Return the next batch of each rank; some end later than others."""
@@ -215,14 +217,14 @@ class ApartRun(IndexRun):
 
     def _next(self, rank, point):
         known = self.of(self.epoch, rank)
-        number = min((number for number in known if number >= point), default=None)
-        if number is None and len(known) == MOST:
+        position = min((position for position in known if position >= point), default=None)
+        if position is None and len(known) == MOST:
             raise Impossible
         # Exclusions leave out batches of all ranks, or fill them.
-        before = range(point, self.end(self.epoch) if number is None else number)
+        before = range(point, self.end(self.epoch) if position is None else position)
         if not self.of(self.epoch, rank, skips=False).keys().isdisjoint(before):
             self.own = [*self.own[:rank], self.epoch, *self.own[rank + 1 :]]
-        return known.get(number)
+        return known.get(position)
 
     def load(self, state, world, *, is_own=False):
         """Continue at the states: each rank alone where it was, or all ranks at their one place."""
@@ -242,7 +244,7 @@ class ApartRun(IndexRun):
         return super().is_apart or (self.world > 1 and any(at.epoch == self.epoch and at.batch for at in self.changes))
 
     def first_new(self):
-        """Return the number of the batch after all returned batches; None: the ranks do not know that."""
+        """Return the position of the batch after all returned batches; None: the ranks do not know that."""
         return super().first_new() if len(set(self.points)) == 1 else None
 
 
@@ -316,7 +318,7 @@ class StreamRun(IndexRun):
         return made
 
     def load(self, state, world, *, is_own=False):
-        """Continue where each lane was; the number of the batch is divided among the ranks, rounded up."""
+        """Continue where each lane was; the position of the batch is divided among the ranks, rounded up."""
         vars(self).update({name: value for name, value in vars(state).items() if name != "stream"})
         self.changes, self.drops, self.excluded = list(state.changes), list(state.drops), set(state.excluded)
         self.reweighed = list(state.reweighed)

@@ -410,9 +410,9 @@ class Shuffling:
 
     def __init__(self, length, names=("generator",)):
         self.length, self.names = length, names
-        for number, name in enumerate(names):
+        for index, name in enumerate(names):
             *outer, inner = name.split("/")
-            held = {inner: random.Random(length + number)}
+            held = {inner: random.Random(length + index)}
             vars(self).update({outer[0]: SimpleNamespace(**held)} if outer else held)
 
     def __repr__(self):

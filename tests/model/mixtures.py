@@ -51,11 +51,11 @@ def plan(schedule, changes, epoch):
 def spans_of(schedule):
     """Return the spans of a schedule."""
     used = [used_by(weights) for _, weights in schedule]
-    return [Span(start, weights, frozenset().union(*used[number:])) for number, (start, weights) in enumerate(schedule)]
+    return [Span(start, weights, frozenset().union(*used[index:])) for index, (start, weights) in enumerate(schedule)]
 
 
 def used_by(weights):
-    return frozenset(number for number, weight in enumerate(weights) if weight)
+    return frozenset(index for index, weight in enumerate(weights) if weight)
 
 
 def block(span, words, number, counts):

@@ -35,9 +35,9 @@ __all__ = [
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
-def seed_of_stage(seed: int, number: int) -> int:
-    """Each stage of a dataset has its own seed, derived from the seed of the run and the number of the stage."""
-    return (seed + number * 0x9E3779B97F4A7C15) & _WORD
+def seed_of_stage(seed: int, stage_index: int) -> int:
+    """Each stage of a dataset has its own seed, derived from the seed of the run and the index of the stage."""
+    return (seed + stage_index * 0x9E3779B97F4A7C15) & _WORD
 
 
 class Numbers:

@@ -18,11 +18,11 @@ def rows_plain(row):
 def stage_of(pipeline, before=0):
     """Return the last stage of a pipeline, with stages numbered from ``before`` on."""
     stage = _root_of(pipeline[0], before)
-    for number, link in enumerate(pipeline[1:], 1):
+    for index, link in enumerate(pipeline[1:], 1):
         if link[0] == "sort":  # its keys do not depend on the rest of the tree
-            stage = stages.Picked(stage.number + 1, stage, stages.sorted_by(stage_of(pipeline[:number]), link[1]))
+            stage = stages.Picked(stage.stage_index + 1, stage, stages.sorted_by(stage_of(pipeline[:index]), link[1]))
         elif link[0] == "cache":  # neither do its elements
-            stage = stages.Cache(stage.number + 1, [stage_of(pipeline[:number])])
+            stage = stages.Cache(stage.stage_index + 1, [stage_of(pipeline[:index])])
         else:
             stage = _linked(stage, *link)
     return stage
@@ -34,7 +34,7 @@ def _root_of(root, before):
         inputs = []
         for each in given:
             inputs.append(stage_of(each, before))
-            before = inputs[-1].number + 1
+            before = inputs[-1].stage_index + 1
         kind = {"zip": stages.Zip, "concatenate": stages.Concatenate, "mix": stages.Mix}[name]
         return kind(before, inputs, *rest)
     if name == "stream":
@@ -48,19 +48,19 @@ def letters(length):
 
 
 def _linked(stage, name, *given):
-    number = stage.number + 1
+    stage_index = stage.stage_index + 1
     if name == "shuffle":
-        return stages.Picked(number, stage, stages.shuffled_whole)
+        return stages.Picked(stage_index, stage, stages.shuffled_whole)
     if name == "split":
-        return stages.Picked(number, stage, stages.part_of_split(*given))
+        return stages.Picked(stage_index, stage, stages.part_of_split(*given))
     if name == "pack":
         function, *rest = given
-        packed = stages.Pack(number + 1, stages.Map(number, stage, function), *rest)
-        return stages.Map(number + 2, packed, rows_plain)
+        packed = stages.Pack(stage_index + 1, stages.Map(stage_index, stage, function), *rest)
+        return stages.Map(stage_index + 2, packed, rows_plain)
     if name == "enumerate":
-        return stages.Enumerate(number, [stage])
+        return stages.Enumerate(stage_index, [stage])
     kind = "".join(word.title() for word in name.split("_"))  # "flat_map" is `stages.FlatMap`
-    return getattr(stages, kind)(number, stage, *given)
+    return getattr(stages, kind)(stage_index, stage, *given)
 
 
 def code_of(pipeline):

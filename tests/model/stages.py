@@ -37,14 +37,14 @@ END, MOST = object(), 3000
 
 
 class Stage:
-    """A stage. Its inputs have the numbers before its own, and its random numbers depend on its number.
+    """A stage. Its inputs have the indices before its own, and its random numbers depend on its index.
 
     `element` returns the element at an index, `elements` yields the elements of a lane. ``parts`` are the names of its
     inputs in the ids of samples.
     """
 
-    def __init__(self, number, inputs, *, is_stream=False):
-        self.number, self.inputs, self.parts = number, inputs, [None] * len(inputs)
+    def __init__(self, stage_index, inputs, *, is_stream=False):
+        self.stage_index, self.inputs, self.parts = stage_index, inputs, [None] * len(inputs)
         self.is_indexed = not is_stream and all(each.is_indexed for each in inputs)
 
     def length(self, run):
@@ -52,7 +52,7 @@ class Stage:
         return self.inputs[0].length(run)
 
     def key(self, run):
-        return seed_of_stage(run.seed, self.number), run.epoch
+        return seed_of_stage(run.seed, self.stage_index), run.epoch
 
 
 class Lane:
@@ -137,16 +137,16 @@ def share(count, run):
     return max(0, -(-(count - run.lane) // run.lanes))
 
 
-def again(run, number, times):
+def again(run, pass_index, times):
     """Return the run of a pass over a dataset that is repeated: each pass is a separate epoch."""
-    return run.of((run.epoch << 32) + number if times is None else run.epoch * times + number)
+    return run.of((run.epoch << 32) + pass_index if times is None else run.epoch * times + pass_index)
 
 
 class Source(Stage):
     """The id of a sample is its index, and so is the place that its random numbers are derived from."""
 
-    def __init__(self, number, source):
-        super().__init__(number, [])
+    def __init__(self, stage_index, source):
+        super().__init__(stage_index, [])
         self.source = source
 
     def length(self, run):
@@ -157,17 +157,17 @@ class Source(Stage):
 
 
 class Stream(Stage):
-    """The id of a sample is (lane, number). An excluded sample is read, because later ones may depend on it."""
+    """The id of a sample is (lane, index). An excluded sample is read, because later ones may depend on it."""
 
-    def __init__(self, number, source):
-        super().__init__(number, [], is_stream=True)
+    def __init__(self, stage_index, source):
+        super().__init__(stage_index, [], is_stream=True)
         self._source = source
 
     def elements(self, lane):
         run = lane.run
         items = call((*lane.key, run.lane), lambda: iter(self._source.share(run.lane, run.lanes)))
-        for number in itertools.count():
-            element = Single(number * run.lanes + run.lane, [(run.lane, number)], lambda: item)  # noqa: B023
+        for index in itertools.count():
+            element = Single(index * run.lanes + run.lane, [(run.lane, index)], lambda: item)  # noqa: B023
             item, errors = lane.called(next, element, items, END)
             if item is not END:
                 element.value()
@@ -187,8 +187,8 @@ def is_over(items):
 class Map(Stage):
     """`map` calls a function for each element. The element keeps its token."""
 
-    def __init__(self, number, input_, function, threads=1, with_id=False):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, function, threads=1, with_id=False):
+        super().__init__(stage_index, [input_])
         self._function, self._threads, self._with_id = function, threads, with_id
 
     def element(self, position, run):
@@ -229,8 +229,8 @@ def ahead(lane, threads):
 class Calling(Stage):
     """A stage of a stream that calls a function."""
 
-    def __init__(self, number, input_, function, threads=1):
-        super().__init__(number, [input_], is_stream=True)
+    def __init__(self, stage_index, input_, function, threads=1):
+        super().__init__(stage_index, [input_], is_stream=True)
         self.function, self.threads = function, threads
 
 
@@ -270,8 +270,8 @@ class FlatMap(Calling):
                 continue
             items, errors = lane.called(lambda value: iter(self.function(value)), one, one.value())
             yield from errors or ()
-            for number in itertools.count() if items is not END else ():
-                token = one.token, number
+            for index in itertools.count() if items is not END else ():
+                token = one.token, index
                 item, errors = lane.called(next, one, items, END, token=token)
                 if item is END:  # or an error, which ends a generator
                     yield from errors or ()
@@ -301,8 +301,8 @@ class Scan(Calling):
 class Picked(Stage):
     """The elements of its input at other indices, which a function returns for the length of the input."""
 
-    def __init__(self, number, input_, indices_of):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, indices_of):
+        super().__init__(stage_index, [input_])
         self._indices_of, self._known = indices_of, {}
 
     def _at(self, run):
@@ -329,8 +329,8 @@ class Blocks(Picked):
     Its numbers for a group do not depend on the request; its numbers for a request depend on the first place.
     """
 
-    def __init__(self, number, input_, size, count):
-        super().__init__(number, input_, shuffled_by_blocks(size, count))
+    def __init__(self, stage_index, input_, size, count):
+        super().__init__(stage_index, input_, shuffled_by_blocks(size, count))
         self._span = size, count
 
     def draws(self):
@@ -358,7 +358,7 @@ class Blocks(Picked):
         return found
 
 
-def shuffled_by_blocks(size, number):
+def shuffled_by_blocks(size, num_blocks):
     """`shuffle(block=n, blocks=m)` permutes blocks of n neighbours, then the elements of each m consecutive blocks.
 
     Whole blocks are permuted among themselves; a short last one gets a random place among them, in each epoch.
@@ -367,8 +367,8 @@ def shuffled_by_blocks(size, number):
     def indices_of(stage, run, length):
         seed, blocks = stage.key(run)[0], _blocks_in_order(stage, run, length, size)
         indices = []
-        for group, first in enumerate(range(0, len(blocks), number), 1):
-            members = [index for block in blocks[first : first + number] for index in block]
+        for group, first in enumerate(range(0, len(blocks), num_blocks), 1):
+            members = [index for block in blocks[first : first + num_blocks] for index in block]
             inner = SampleOrder(_mixed(seed, run.epoch, group), shuffle=True)
             indices += [members[at] for at in inner.at(run.epoch, len(members), list(range(len(members))))]
         return indices
@@ -401,7 +401,7 @@ def sorted_by(own, function):
 
     def indices_of(_stage, _run, length):
         first = Run(0, 0)
-        key = seed_of_stage(0, own.number + 1), 0
+        key = seed_of_stage(0, own.stage_index + 1), 0
         keys = [call((*key, at), function, own.element(at, first).value()) for at in range(length)]
         return sorted(range(length), key=keys.__getitem__)
 
@@ -414,19 +414,19 @@ class Buffer(Stage):
     At the end, the rest of the buffer is shuffled.
     """
 
-    def __init__(self, number, input_, size):
-        super().__init__(number, [input_], is_stream=True)
+    def __init__(self, stage_index, input_, size):
+        super().__init__(stage_index, [input_], is_stream=True)
         self._size = size
 
     def elements(self, lane):
-        picks, numbers = Picks(*lane.key, lane.run.lane), itertools.count()
+        picks, indices = Picks(*lane.key, lane.run.lane), itertools.count()
         for one in lane.read():
             if isinstance(one, Failed):
                 yield one
             elif len(lane.held) < self._size:
                 lane.held.append(one)
             else:
-                at = int(picks.take(next(numbers), 1, self._size)[0])
+                at = int(picks.take(next(indices), 1, self._size)[0])
                 picked, lane.held[at] = lane.held[at], one
                 yield picked
         lane.held = [lane.held[at] for at in picks.order(len(lane.held))]
@@ -437,8 +437,8 @@ class Buffer(Stage):
 class Take(Stage):
     """`take` returns the first elements; of a stream, a lane's share of them. Errors are not counted."""
 
-    def __init__(self, number, input_, count):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, count):
+        super().__init__(stage_index, [input_])
         self.count = count
 
     def length(self, run):
@@ -477,7 +477,7 @@ class Skip(Take):
 
 
 class Enumerate(Stage):
-    """`enumerate` returns pairs. Element n of lane l of L has the number ``n * L + l``."""
+    """`enumerate` returns pairs. Element n of lane l of L has the index ``n * L + l``."""
 
     def element(self, position, run):
         return Numbered(self.inputs[0].element(position, run), position, position=position, shows=True)
@@ -491,8 +491,8 @@ class Enumerate(Stage):
 class Repeat(Stage):
     """`repeat` opens its input for each pass. Without a number of passes, one without elements is the last."""
 
-    def __init__(self, number, input_, times):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, times):
+        super().__init__(stage_index, [input_])
         self._times = times
 
     def length(self, run):
@@ -503,15 +503,15 @@ class Repeat(Stage):
         length = self.inputs[0].length(run)
         if length is None:
             return self.inputs[0].element(position, run)
-        number, inside = divmod(position, length)
-        return Numbered(self.inputs[0].element(inside, again(run, number, self._times)), 0, position=position)
+        pass_index, inside = divmod(position, length)
+        return Numbered(self.inputs[0].element(inside, again(run, pass_index, self._times)), 0, position=position)
 
     def elements(self, lane):
-        for number in itertools.count() if self._times is None else range(self._times):
+        for pass_index in itertools.count() if self._times is None else range(self._times):
             has_given = False
-            for one in lane.read(0, again(lane.run, number, self._times)):
+            for one in lane.read(0, again(lane.run, pass_index, self._times)):
                 has_given |= not isinstance(one, Failed)
-                yield one if isinstance(one, Failed) else Numbered(one, number)
+                yield one if isinstance(one, Failed) else Numbered(one, pass_index)
             if self._times is None and not has_given:
                 return
 
@@ -522,8 +522,8 @@ class Batch(Stage):
     In a lane, later elements take their places. An error does not end a batch.
     """
 
-    def __init__(self, number, input_, size, drop_last, collate):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, size, drop_last, collate):
+        super().__init__(stage_index, [input_])
         self.size, self.drop_last, self.collate = size, drop_last, collate
 
     def length(self, run):
@@ -564,8 +564,8 @@ class Window(Stage):
     In a lane, later stages use the random numbers of the first element.
     """
 
-    def __init__(self, number, input_, size, stride, drop_last):
-        super().__init__(number, [input_])
+    def __init__(self, stage_index, input_, size, stride, drop_last):
+        super().__init__(stage_index, [input_])
         self.size, self.stride, self.drop_last, self.collate = size, stride, drop_last, list
 
     def length(self, run):
@@ -601,8 +601,8 @@ class Bucket(Calling):
     With ``max_tokens``, the greatest length times the number of elements is at most that.
     """
 
-    def __init__(self, number, input_, function, boundaries, batch_sizes, max_tokens, drop_last, collate):
-        super().__init__(number, input_, function)
+    def __init__(self, stage_index, input_, function, boundaries, batch_sizes, max_tokens, drop_last, collate):
+        super().__init__(stage_index, input_, function)
         self._boundaries, self._sizes, self._most = boundaries, batch_sizes, max_tokens
         self._drop_last, self._collate = drop_last, collate
 
@@ -649,8 +649,8 @@ class Bucket(Calling):
 class Pack(Stage):
     """`pack` fills rows of one length with sequences. Excluded samples leave the rows when these are returned."""
 
-    def __init__(self, number, input_, size, strategy, bins, long):
-        super().__init__(number, [input_], is_stream=True)
+    def __init__(self, stage_index, input_, size, strategy, bins, long):
+        super().__init__(stage_index, [input_], is_stream=True)
         self._size, self._long = size, long
         self._new_rows = lambda: BestFit(size, bins) if strategy == "best_fit" else Concatenation(size)
 
@@ -678,16 +678,16 @@ class Cache(Stage):
         return self.inputs[0].element(position, run.of_cache())
 
     def elements(self, lane):
-        numbers = itertools.count()
+        indices = itertools.count()
         for one in Lane(self.inputs[0], lane.run.of_cache()):
-            yield one if isinstance(one, Failed) else Numbered(one, next(numbers))
+            yield one if isinstance(one, Failed) else Numbered(one, next(indices))
 
 
 class Joining(Stage):
-    """A stage with several inputs. Their names or numbers begin the ids of their samples."""
+    """A stage with several inputs. Their names or indices begin the ids of their samples."""
 
-    def __init__(self, number, inputs, names=()):
-        super().__init__(number, inputs)
+    def __init__(self, stage_index, inputs, names=()):
+        super().__init__(stage_index, inputs)
         self.parts = list(names) or list(range(len(inputs)))
 
 
@@ -743,8 +743,8 @@ class Mix(Joining):
     mixture ends when the last needed input starts again; with "never", it ends when none has elements.
     """
 
-    def __init__(self, number, inputs, schedule, stop, names):
-        super().__init__(number, inputs, names)
+    def __init__(self, stage_index, inputs, schedule, stop, names):
+        super().__init__(stage_index, inputs, names)
         self.schedule, self.stop, self.changes, self._known, self._lengths = schedule, stop, [], {}, {}
 
     def picks(self, run, count):
@@ -790,7 +790,7 @@ class Mix(Joining):
                 branches[at] = Passes(lane, at, starts_again=self.stop != "first")
             branch = branches[at]
             one = branch.next()
-            if branch.number if self.stop == "all" else branch.is_empty:
+            if branch.num_passes if self.stop == "all" else branch.is_empty:
                 done.add(at)
             is_last = self.stop == "first" or span.needed <= done
             has_ended = is_last and (one is END or self.stop == "all")
@@ -807,12 +807,12 @@ class Passes:
 
     def __init__(self, lane, at, *, starts_again):
         self._lane, self._at, self._starts_again = lane, at, starts_again
-        self.number, self.is_empty, self._has_given = 0, False, False
+        self.num_passes, self.is_empty, self._has_given = 0, False, False
         self._elements = iter(self._open())
 
     def _open(self):
         run = self._lane.run
-        return self._lane.read(self._at, again(run, self.number, None) if self._starts_again else run)
+        return self._lane.read(self._at, again(run, self.num_passes, None) if self._starts_again else run)
 
     def next(self):
         while not self.is_empty:
@@ -821,8 +821,8 @@ class Passes:
                 return one
             if one is not END:
                 self._has_given = True
-                return Numbered(one, self.number)
-            self.number += 1
+                return Numbered(one, self.num_passes)
+            self.num_passes += 1
             self.is_empty, self._has_given = not self._has_given, False
             if not self.is_empty:
                 self._elements = iter(self._open())

@@ -18,7 +18,7 @@ class TorchRun:
         workers, streams: The present number of workers, and of streams of an iterable-style dataset.
         main, own, held: The generators of the program, of the loader, and of the sampler.
         before: The states of ``own`` and ``held`` before the sampler of this pass draws.
-        number, position, epoch: The pass, the place of the next batch, and the epoch of the sampler.
+        pass_index, position, epoch: The pass, the place of the next batch, and the epoch of the sampler.
         base_seed, seed_epoch: The numbers of workers depend on these.
         count, is_pending: How often the dataset was iterated before; it will be iterated with the next batch.
         known: The keys and the value of each returned batch by place.
@@ -31,7 +31,7 @@ class TorchRun:
         own = setup.generator_seed
         self.own = self.main.torch if own is None else torch.Generator().manual_seed(own)
         self.held, self.excluded, self.known, self.groups = torch_pass.held_by(setup), (), {}, []
-        self.number, self.position, self.count, self.streams, self.epoch = -1, 0, -1, 0, 0
+        self.pass_index, self.position, self.count, self.streams, self.epoch = -1, 0, -1, 0, 0
         self.base_seed = self.before = self.drawn = self.last = None
         self.is_over, self.is_resumed, self.is_pending = True, False, False
 
@@ -40,7 +40,7 @@ class TorchRun:
         if self.is_resumed:
             self.is_resumed = False
             return
-        self.number, self.position, self.is_over, self.known, self.groups = self.number + 1, 0, False, {}, []
+        self.pass_index, self.position, self.is_over, self.known, self.groups = self.pass_index + 1, 0, False, {}, []
         self.drawn_by_main = 0
         if self.setup.persistent and self.workers and self.base_seed is not None:
             self.seed_epoch += 1
@@ -86,11 +86,11 @@ class TorchRun:
         if self.setup.is_iterable:
             if self.drawn is None:
                 self.drawn = torch_pass.iterable_pass(self._setup(), self.count, self._numbers(), self.position)
-            worker, unit, batch = next(self.drawn, (0, 0, None))
+            worker, index, batch = next(self.drawn, (0, 0, None))
             if batch is None:
                 return None
             size = self.setup.batch_size or 1
-            keys = [(worker, unit * size + at) for at in range(0 if isinstance(batch, Raised) else len(batch))]
+            keys = [(worker, index * size + at) for at in range(0 if isinstance(batch, Raised) else len(batch))]
         while not self.setup.is_iterable:
             self._draw(self.position + (not self.workers))
             if self.position >= len(self.groups):

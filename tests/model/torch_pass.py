@@ -128,7 +128,7 @@ def seed_from(generator: torch.Generator) -> int:
 
 def held_by(setup: Setup) -> list[random.Random]:
     """The generators that your own sampler holds."""
-    return [random.Random(number) for number, _ in enumerate(setup.sampler[1])] if setup.sampler[0] == "held" else []
+    return [random.Random(index) for index, _ in enumerate(setup.sampler[1])] if setup.sampler[0] == "held" else []
 
 
 def groups_of(
@@ -365,11 +365,11 @@ def iterable_pass(
     streams = {
         worker: iter([key + added for key in range(worker, setup.length, num_streams)]) for worker in range(num_streams)
     }
-    for unit in itertools.count():
+    for index in itertools.count():
         if not streams:
             return
         for worker, keys in list(streams.items()):
-            of = Generators(0, 0, 0) if skip > 0 else numbers.of(setup, worker, unit * num_streams + worker)
+            of = Generators(0, 0, 0) if skip > 0 else numbers.of(setup, worker, index * num_streams + worker)
             batch: Batch = []
             try:
                 for key in itertools.islice(keys, setup.batch_size or 1):
@@ -386,5 +386,5 @@ def iterable_pass(
                     continue
                 found = batch
             if skip <= 0:
-                yield worker, unit, found
+                yield worker, index, found
             skip -= 1

@@ -35,7 +35,7 @@ class TorchPlayer(Player):
     def begin(self):
         if self.setup.sampler[0] == "distributed":
             if self.setup.sets_epoch and not self.run.is_resumed:
-                self.run.epoch = self.run.number + 1
+                self.run.epoch = self.run.pass_index + 1
             self.script.do(f"sampler.set_epoch({self.run.epoch})")
         self.script.do("its = [iter(loader)]")
         self.run.begin()

@@ -123,7 +123,7 @@ class Held(data.Sampler):
     """Shuffles with each of its generators, which are in the attributes of these names; with "a/b", b is in a."""
 
     def __init__(self, length, names):
-        self.length, self.generators = length, [random.Random(number) for number, _ in enumerate(names)]
+        self.length, self.generators = length, [random.Random(index) for index, _ in enumerate(names)]
         for name, generator in zip(names, self.generators, strict=True):
             first, _, second = name.partition("/")
             setattr(self, first, types.SimpleNamespace(**{second: generator}) if second else generator)

@@ -70,12 +70,12 @@ class Windows:
         self._order, self.began, self._balance = order, began, order.balance
         self._divided = {}
 
-    def _numbered(self, number):
-        """Return the number of the window of a batch."""
-        return (number - self.began.start) // (self._balance.rounds * self.began.world)
+    def _window_of(self, position):
+        """Return the index of the window of a batch."""
+        return (position - self.began.start) // (self._balance.rounds * self.began.world)
 
     def untouched(self, rounds):
-        """Return the number of the first batch after all windows that ``rounds`` rounds have started."""
+        """Return the position of the first batch after all windows that ``rounds`` rounds have started."""
         return self.began.start + -(-rounds // self._balance.rounds) * self._balance.rounds * self.began.world
 
     def _batches(self, window):
@@ -86,15 +86,15 @@ class Windows:
         found = range(began.start + window * size, began.start + end)
         return [each for each in found if self._order.is_whole(each)]
 
-    def positions(self, number):
+    def positions(self, position):
         """Return the places of the samples of a batch, ascending."""
-        window = self._numbered(number)
+        window = self._window_of(position)
         if window not in self._divided:
-            numbers = self._batches(window)
-            undivided = {each: self._order.plain(each) for each in numbers}
-            self._divided[window] = self._divide(window, undivided) if numbers else {}
-        found = self._divided[window].get(number)
-        return self._order.plain(number) if found is None else found
+            batches = self._batches(window)
+            undivided = {each: self._order.plain(each) for each in batches}
+            self._divided[window] = self._divide(window, undivided) if batches else {}
+        found = self._divided[window].get(position)
+        return self._order.plain(position) if found is None else found
 
     def _divide(self, window, undivided):
         """Return the places of each batch."""

@@ -75,7 +75,7 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
     ledger = Ledger(at(kind), credit=LENGTH + 2)
     for number in range(3 * LENGTH):
         for work_item in deal(ledger, LENGTH):
-            ledger.ready[work_item.number] = Result(work_item)
+            ledger.ready[work_item.work_id] = Result(work_item)
         work_item, _ = ledger.take()
         is_last = ledger.counts.count(work_item)
         if is_last:
@@ -88,11 +88,11 @@ def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
 @ALL
 def test_numbers_are_never_reused(kind):
     cursor = at(kind)
-    numbers = [work_item.number for work_item in deal(cursor, 3)]
+    numbers = [work_item.work_id for work_item in deal(cursor, 3)]
     cursor.go_to(ResumePoint(1))
     failed = cursor.deal_failure()
     assert (failed.position, failed.source_index) == (-1, -1)
-    numbers += [failed.number, *(work_item.number for work_item in deal(cursor, 3))]
+    numbers += [failed.work_id, *(work_item.work_id for work_item in deal(cursor, 3))]
     assert numbers == list(range(7))
 
 

@@ -42,7 +42,7 @@ def test_indices_of_other_libraries_become_integers():
         ((indices),) = lists(order)
         assert indices == [1, 2]
         assert [type(index) for index in indices] == [int, int]
-    assert [type(unit) for unit, _ in drawn(order_of([np.int32(1)]))] == [int]
+    assert [type(index) for index, _ in drawn(order_of([np.int32(1)]))] == [int]
 
 
 def test_keys_that_are_not_integers_are_unchanged():

@@ -17,7 +17,7 @@ def ledger_of(num_lanes, epoch_batches, *, ordered=True):
 
 def answer(ledger, work_items):
     for work_item in work_items:
-        ledger.ready[work_item.number] = Result(work_item)
+        ledger.ready[work_item.work_id] = Result(work_item)
 
 
 def take(ledger):

@@ -26,7 +26,7 @@ def hand_out(ledger, count):
     work_items = []
     for _ in range(count):
         (work_item,) = ledger.deal()
-        ledger.ready[work_item.number] = Result(None)
+        ledger.ready[work_item.work_id] = Result(None)
         ledger.counts.count(ledger.take()[0])
         work_items.append(work_item)
     return work_items
@@ -37,7 +37,7 @@ def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     for number in (30, 10, 20):  # in any order: snapshots of a crashed worker are taken again
         table.note(1, number, b"%d" % number)
     found = [table.start(1, number) for number in (9, 10, 19, 20, 99)]
-    assert [start.number for start in found] == [0, 10, 10, 20, 30]
+    assert [start.element_index for start in found] == [0, 10, 10, 20, 30]
     assert found[-1] == LaneStart(30, b"30")
     assert table.start(0, 99) == BEGINNING
     assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
@@ -74,9 +74,9 @@ def test_unreachable_snapshots_are_dropped():
     for number in range(1, 100):
         counts[0] = max(0, number - 5)
         table.note(0, number, b"")
-        assert table.start(0, counts[0]).number == counts[0]
+        assert table.start(0, counts[0]).element_index == counts[0]
         assert len(table.known()[0]) <= 7
-    assert [start.number for start in table.known()[0]] == list(range(93, 100))
+    assert [start.element_index for start in table.known()[0]] == list(range(93, 100))
 
 
 def test_a_lane_ends_at_the_first_element_that_it_lacks():
@@ -98,7 +98,7 @@ def test_place_contains_no_snapshots_ahead_of_it(num_held):
         ledger.progress.hold(Delivery((work_item, 0, 0, None)))
     point = ledger.progress.point()
     assert point.counts == [(4, 4), (4, 3), (3, 3)][num_held]
-    assert tuple(start.number for start in point.starts) == point.counts
+    assert tuple(start.element_index for start in point.starts) == point.counts
 
 
 def stream_cursor(num_lanes):

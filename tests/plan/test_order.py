@@ -52,7 +52,7 @@ class EpochsInAnyWay(AimingMachine):
         moves["go on elsewhere"] = 1, partial(self.all_workers_are_lost, anew=True)
         own = [work_item for work_item in self.dealt if work_item.epoch == self.progress.epoch]
         for work_item in self.dealt[:1] if self.ordered else own:
-            moves[f"take {work_item.number}"] = 12 if self.ordered else 3, partial(self.take, work_item)
+            moves[f"take {work_item.work_id}"] = 12 if self.ordered else 3, partial(self.take, work_item)
         return moves
 
     def deal(self, limit):
@@ -72,7 +72,7 @@ class EpochsInAnyWay(AimingMachine):
             self.reached["a length of 0"] += any(not self.length(e) for e in range(before, self.cursor.epoch))
             self.reached["deal of skipped"] += bool(skip_of(self.cursor))
             assert {work_item.lane for work_item in work_items} == {-1}
-        self.numbers += [work_item.number for work_item in work_items]
+        self.numbers += [work_item.work_id for work_item in work_items]
         self.dealt += work_items
 
     def deal_while_the_length_fails(self):
@@ -80,7 +80,7 @@ class EpochsInAnyWay(AimingMachine):
         self.fails = True
         try:
             self.dealt += (work_items := self.cursor.deal(3))
-            self.numbers += [work_item.number for work_item in work_items]
+            self.numbers += [work_item.work_id for work_item in work_items]
         except OSError:
             self.reached["the length fails"] += 1
         self.fails = False
@@ -118,9 +118,9 @@ class EpochsInAnyWay(AimingMachine):
         """Dealt items that were not taken are dealt again, also by another process that has only the place."""
         point = self.progress.point()
         if anew:
-            number = self.cursor.next_number
+            number = self.cursor.next_work_id
             self.cursor, self.progress = self.new_cursor(), Progress(0)
-            self.cursor.next_number = number
+            self.cursor.next_work_id = number
         self.cursor.start_at(point.epoch, point.position, point.ahead)
         self.progress.go_to(point)
         assert self.progress.point() == point
@@ -161,7 +161,7 @@ def schedule_of(length, **options):
     return cursor
 
 
-@pytest.mark.parametrize("order_of", [None, lambda epoch, length, base: range(base.number, 1 << 62)])
+@pytest.mark.parametrize("order_of", [None, lambda epoch, length, base: range(base.position, 1 << 62)])
 def test_an_endless_epoch_has_no_end(order_of):
     cursor = schedule_of(None, shuffle=order_of is None, order_of=order_of)
     assert cursor.is_endless

@@ -36,7 +36,7 @@ def test_indices_after_a_base_follow_those_of_whole_rounds(number, index, world)
     assert 0 <= first - number < world
     assert base.nth(first + index) == number + index
     assert base.index_of(number + index) == first + index
-    assert list(base.numbers(range(first + 1, first + 20, 3))) == list(range(number + 1, number + 20, 3))
+    assert list(base.global_positions(range(first + 1, first + 20, 3))) == list(range(number + 1, number + 20, 3))
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -53,8 +53,8 @@ def test_same_ranks_keep_their_base_and_other_ranks_would_return_the_same_batche
                 assert ranks.to_local(saved, began) == point
                 other = ranks.to_local(saved)
                 assert other.position == position  # a batch has the same number
-                left = ranks.numbers(total, other.base)[position:]
-                assert list(ranks.numbers(total, base)[position:]) == list(left)
+                left = ranks.global_positions(total, other.base)[position:]
+                assert list(ranks.global_positions(total, base)[position:]) == list(left)
                 for each in (base, other.base) if left else ():
                     drawn = draws.draw(0, each).take(total)[position - each.first :]
                     assert [batch.source_index for batch in drawn] == [number % total for number in left]

@@ -49,7 +49,7 @@ class Answers(Rows):
 def test_aiohttp_session_of_each_worker(capfd):
     pytest.importorskip("aiohttp")
     with range_server() as server:
-        server.files |= {str(number): row.tobytes() for number, row in enumerate(NUMBERS)}
+        server.files |= {str(index): row.tobytes() for index, row in enumerate(NUMBERS)}
         assert (rows_of(Answers(server.url("")[:-1])) == NUMBERS).all()
     assert "Unclosed" not in capfd.readouterr().err
 
@@ -91,8 +91,8 @@ class Objects(Rows):
 
 def test_obstore_reads_objects(tmp_path):
     pytest.importorskip("obstore")
-    for number, row in enumerate(NUMBERS):
-        (tmp_path / str(number)).write_bytes(row.tobytes())
+    for index, row in enumerate(NUMBERS):
+        (tmp_path / str(index)).write_bytes(row.tobytes())
     assert (rows_of(Objects(str(tmp_path))) == NUMBERS).all()
 
 

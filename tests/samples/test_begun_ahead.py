@@ -190,8 +190,8 @@ class Worker:
     def __exit__(self, *_):
         self.runner.end()
 
-    def run(self, epoch, unit, listed=None):
-        return np.asarray(self.runner.run(epoch, unit, listed)).tolist()
+    def run(self, epoch, index, listed=None):
+        return np.asarray(self.runner.run(epoch, index, listed)).tolist()
 
 
 def test_next_epoch_is_not_begun():

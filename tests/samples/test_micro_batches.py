@@ -54,12 +54,12 @@ def whole():
 def test_ranks_have_equally_many_micro_batches_that_fit(whole):
     assert len(loader()) == -(-LENGTH // STEP)
     counts = set()
-    for number, ranks in enumerate(zip(*whole, strict=True)):
+    for index, ranks in enumerate(zip(*whole, strict=True)):
         (count,) = {len(step) for step, _ in ranks}
         counts.add(count)
         for step, last in ranks:
             assert all(0 < len(indices) and COSTS[indices].sum() <= MOST for indices, _ in step)
-            assert (last.batch, last.step, list(last.samples)) == (number, number, indices_of(step))
+            assert (last.batch, last.step, list(last.samples)) == (index, index, indices_of(step))
             assert last.cost == COSTS[indices_of(step)].sum()
             assert (last.tokens, last.step_tokens) == (2 * last.cost, 2 * last.step_cost)
         assert {last.step_cost for _, last in ranks} == {sum(last.cost for _, last in ranks)}
@@ -97,9 +97,9 @@ def test_coroutines_and_asynchronous_loops_return_the_same(whole):
 
 def test_answers_are_about_steps(whole):
     with loader(1) as batches:
-        for number, (step, last) in enumerate(whole[1]):
-            explained = batches.explain(0, number)
-            assert plain(batches.compute(0, number)) == step
+        for index, (step, last) in enumerate(whole[1]):
+            explained = batches.explain(0, index)
+            assert plain(batches.compute(0, index)) == step
             assert (explained.samples, explained.cost) == (last.samples, last.cost)
             assert explained.step_cost == last.step_cost
         assert batches.explain(0, 2, rank=2).samples == whole[2][2][1].samples

@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_joined_raise_and_name_both(samples, message, collat
         join(*samples, collate=collate)
 
 
-CELLS = [{"genes": row, "cell": number} for number, row in enumerate(rows_of(sparse.csr_array))]
+CELLS = [{"genes": row, "cell": index} for index, row in enumerate(rows_of(sparse.csr_array))]
 
 
 def dense_of(batches):

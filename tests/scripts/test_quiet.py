@@ -16,8 +16,8 @@ Used = quiet.Used
 def reading(at_s, steal_s=0.0, **cpu_seconds):
     """Return a reading of two CPUs, with the CPU seconds of processes by name; names of own ones begin with own."""
     processes = {
-        (number, 0.0): Used(name, cpu_s, name.startswith("own"))
-        for number, (name, cpu_s) in enumerate(cpu_seconds.items())
+        (index, 0.0): Used(name, cpu_s, name.startswith("own"))
+        for index, (name, cpu_s) in enumerate(cpu_seconds.items())
     }
     return quiet.Reading(at_s, 2 * at_s, steal_s, processes)
 

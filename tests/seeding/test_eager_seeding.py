@@ -69,5 +69,5 @@ def test_each_sample_draws_its_own_numbers():
 
 def test_neighbouring_samples_and_batches_have_different_numbers():
     """Batches that are computed at once have negative numbers."""
-    numbers = [number_of(7, 0, unit) for unit in range(-2000, 2000)]
+    numbers = [number_of(7, 0, index) for index in range(-2000, 2000)]
     assert len({*numbers}) == len(numbers)

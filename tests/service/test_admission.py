@@ -57,9 +57,7 @@ def seat(simulation, journal, note_taken, resume):
     welcome = SimpleNamespace(encode=lambda: b"")
     admission = Admission(simulation.core, journal, "job", lambda _: welcome, -1, note_taken)
     credentials = SimpleNamespace(pid=os.getpid())
-    peer = SimpleNamespace(
-        number=1, hello=Hello(rank=0, resume=resume), credentials=credentials, send_welcome=lambda *_: 0
-    )
+    peer = SimpleNamespace(id=1, hello=Hello(rank=0, resume=resume), credentials=credentials, send_welcome=lambda *_: 0)
     admission.seat(peer)
 
 

@@ -145,7 +145,7 @@ class Serving(MachineOfAWorld):
 
     def opened(self, handle):
         """Return the repeated word of a batch, and its size."""
-        memory, start = self.world.ring.segment.memory, handle.slot.number * self.stream.slots.ring.stride
+        memory, start = self.world.ring.segment.memory, handle.slot.index * self.stream.slots.ring.stride
         spec = ReadSpec(handle.spec)
         recipe = spec.recipes[bytes(memory[start + handle.header_offset : start + handle.nbytes])]
         batch = spec.rebuild(recipe, base_over(memory, start, handle.header_offset, recipe.structure))
@@ -174,8 +174,8 @@ class Serving(MachineOfAWorld):
         for handle, _, word, size in self.held:
             assert self.opened(handle) == (word, size)
         slots = self.world.ring.slots.slots
-        shared = {slot.number for slot in slots if slot.state is SlotState.SHARED}
-        assert shared == {handle.slot.number for handle, _, _, _ in self.held}
+        shared = {slot.index for slot in slots if slot.state is SlotState.SHARED}
+        assert shared == {handle.slot.index for handle, _, _, _ in self.held}
         ledger = self.world.pipeline.ledger
         assert len(ledger.work_items) <= self.credit, "granted without credit"
         self.each_work_item_is_in_one_place()

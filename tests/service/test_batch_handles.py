@@ -43,7 +43,7 @@ def reported(ring, tree, *, is_partial=False, position=4):
 
 
 def read(ring, handle):
-    recipes, start = ReadSpec(handle.spec), handle.slot.number * STRIDE
+    recipes, start = ReadSpec(handle.spec), handle.slot.index * STRIDE
     recipe = recipes.recipes[bytes(ring.memory[start + handle.header_offset : start + handle.nbytes])]
     return recipes.rebuild(recipe, base_over(ring.memory, start, handle.header_offset, recipe.structure))
 

@@ -17,18 +17,18 @@ from mpqueue.service.routing.rules import Rules
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def epochs_of(simulation: Simulation, numbers: list[int], count: int) -> None:
+def epochs_of(simulation: Simulation, consumers: list[int], count: int) -> None:
     """Make these consumers loop over this many epochs; fail if no step is possible anymore."""
     for _ in range(10_000):
         if len(simulation.finished) + len(simulation.abandoned) >= count:
             return
         moved = simulation.give()
-        for number in numbers:
-            moved |= simulation.next(number)
-            for turn in list(simulation.consumers[number].views):
-                current = simulation.consumers[number].current
+        for consumer in consumers:
+            moved |= simulation.next(consumer)
+            for turn in list(simulation.consumers[consumer].views):
+                current = simulation.consumers[consumer].current
                 if current is None or turn != current.turn:
-                    simulation.release(number, turn)
+                    simulation.release(consumer, turn)
         assert moved or simulation.core.is_running is False or simulation.give(), "nothing moves"
     raise AssertionError("the epochs do not end")
 
@@ -40,12 +40,12 @@ def simulated(**rules: Any) -> Simulation:
 
 def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
     """Attach consumers 1, 2, ... and begin the first loop of each."""
-    numbers = list(range(1, len(ranks) + 1))
-    for number, rank in zip(numbers, ranks, strict=True):
-        assert simulation.attach(number, rank)
-    for number in numbers:
-        simulation.next(number)
-    return numbers
+    consumers = list(range(1, len(ranks) + 1))
+    for consumer, rank in zip(consumers, ranks, strict=True):
+        assert simulation.attach(consumer, rank)
+    for consumer in consumers:
+        simulation.next(consumer)
+    return consumers
 
 
 def test_ranks_wait_for_the_replacement_of_a_lost_rank():
@@ -79,7 +79,7 @@ def test_generator_yields_equal_number_to_each_rank():
     attached(simulation, 0, 1)
     simulation.settle(1, 2)
     simulation.next(1), simulation.next(2)
-    assert [len(simulation.consumers[number].taken) for number in (1, 2)] == [2, 2]
+    assert [len(simulation.consumers[consumer].taken) for consumer in (1, 2)] == [2, 2]
     assert simulation.finished == [0]
     assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
 
@@ -163,21 +163,21 @@ class Story:
         self.simulation.give()
 
     def _one(self) -> int | None:
-        numbers = sorted(self.simulation.consumers)
-        return self.draw(st.sampled_from(numbers)) if numbers else None
+        consumers = sorted(self.simulation.consumers)
+        return self.draw(st.sampled_from(consumers)) if consumers else None
 
     def next(self) -> None:
-        number = self._one()
-        if number is not None:
-            self.simulation.next(number)
+        consumer = self._one()
+        if consumer is not None:
+            self.simulation.next(consumer)
 
     def release(self) -> None:
-        number = self._one()
-        if number is not None and (views := sorted(self.simulation.consumers[number].views)):
-            current = self.simulation.consumers[number].current
+        consumer = self._one()
+        if consumer is not None and (views := sorted(self.simulation.consumers[consumer].views)):
+            current = self.simulation.consumers[consumer].current
             turn = self.draw(st.sampled_from(views))
             if current is None or current.turn != turn:
-                self.simulation.release(number, turn)
+                self.simulation.release(consumer, turn)
 
     def come(self) -> None:
         if len(self.simulation.consumers) >= 4:
@@ -189,12 +189,12 @@ class Story:
             event(f"joined {join}")
 
     def go(self) -> None:
-        number = self._one()
-        if number is not None and self.draw(st.integers(0, 3)) == 0:
-            it = self.simulation.consumers[number]
+        consumer = self._one()
+        if consumer is not None and self.draw(st.integers(0, 3)) == 0:
+            it = self.simulation.consumers[consumer]
             event("left in the middle" if it.inbox or it.current else "left")
             died = self.rules.mode.num_ranks > 0 or self.draw(st.booleans())
-            self.past.append(self.simulation.leave(number, died=died))
+            self.past.append(self.simulation.leave(consumer, died=died))
 
     def wait(self) -> None:
         self.simulation.now += 0.1
@@ -234,8 +234,8 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
             assert it.taken == sorted(it.taken), "in order"
         if mode.name == "broadcast":
             assert len(set(it.taken)) == len(it.taken)
-    for number in sorted(simulation.consumers):
-        simulation.leave(number, died=mode.num_ranks > 0)
+    for consumer in sorted(simulation.consumers):
+        simulation.leave(consumer, died=mode.num_ranks > 0)
     event(f"{min(len(simulation.finished), 3)} epochs or more")
     kept = {turn for turn, holders in simulation.holders.items() if any(holder > 0 for holder in holders)}
     assert kept == set(), "consumers that have left must hold no slot"
@@ -246,14 +246,14 @@ def test_group_in_lock_step_does_not_block_with_window_of_one(rules: dict[str, A
     simulation = simulated(window=1, lengths=[6], **rules)
     attached(simulation, *((0, 1) if rules["world"] and "mode" not in rules else (None, None)))
     for _ in range(3):
-        for number in (1, 2):  # the second one requests more only when the first has received its own
-            while simulation.consumers[number].current is None:
-                assert simulation.next(number) or simulation.give()
-        for number in (1, 2):
-            it = simulation.consumers[number]
+        for consumer in (1, 2):  # the second one requests more only when the first has received its own
+            while simulation.consumers[consumer].current is None:
+                assert simulation.next(consumer) or simulation.give()
+        for consumer in (1, 2):
+            it = simulation.consumers[consumer]
             before = it.num_taken
             while it.num_taken == before or (it.current is None and not it.counts):
-                assert simulation.next(number) or simulation.give()
+                assert simulation.next(consumer) or simulation.give()
 
 
 def test_wait_with_latest_batch_in_hand_is_not_silence():
@@ -275,12 +275,18 @@ def test_wait_with_latest_batch_in_hand_is_not_silence():
 
 
 def resumed(
-    simulation: Simulation, number: int, rank: int | None, epoch: int, taken: tuple[int, ...], count: int, pid: int = 0
+    simulation: Simulation,
+    consumer: int,
+    rank: int | None,
+    epoch: int,
+    taken: tuple[int, ...],
+    count: int,
+    pid: int = 0,
 ):
-    simulation.consumers[number] = Consumer(number, rank, epoch)
+    simulation.consumers[consumer] = Consumer(consumer, rank, epoch)
     resume = Resume(job="j", epoch=epoch, taken=taken, count=count)
-    seat = simulation.core.attach(number, Hello(rank=rank, resume=resume), now=0.0, pid=pid)
-    simulation.consumers[number].epoch = seat.epoch
+    seat = simulation.core.attach(consumer, Hello(rank=rank, resume=resume), now=0.0, pid=pid)
+    simulation.consumers[consumer].epoch = seat.epoch
 
 
 @pytest.mark.parametrize(
@@ -295,8 +301,8 @@ def test_server_ends_epoch_that_all_consumers_have_finished(
     rules: dict[str, Any], ranks: tuple[Any, ...], kwargs: dict[str, Any]
 ):
     simulation = Simulation(rules_of(**{"window": 1} | rules), [4], **kwargs)
-    for number, rank in enumerate(ranks, start=1):
-        resumed(simulation, number, rank, 1, (), 0)
+    for index, rank in enumerate(ranks, start=1):
+        resumed(simulation, index, rank, 1, (), 0)
     simulation.begin(1, 2)
     assert simulation.finished[0] == 0, "its taken batches are not needed anymore"
     taken = simulation.consumers[1].taken
@@ -338,7 +344,7 @@ def test_end_of_an_epoch_that_one_consumer_has_got_does_not_wait_for_it():
     simulation.next(1)
     simulation.settle(1, 2)
     assert simulation.finished == [0, 1]
-    assert [simulation.consumers[number].taken for number in (1, 2)] == [[(1, n) for n in range(6)]] * 2
+    assert [simulation.consumers[consumer].taken for consumer in (1, 2)] == [[(1, n) for n in range(6)]] * 2
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
@@ -346,12 +352,12 @@ def test_awaited_consumers_of_one_process_get_their_own_batches(order):
     simulation = Simulation(rules_of(mode="broadcast", window=3), [6], frontier=1, has_opened=True)
     simulation.core.await_back(7, [range(1), range(3)])
     had = {1: (0, 1), 2: (0, 1, 2)}  # the first one has a batch that the journal does not know
-    for number in order:
-        resumed(simulation, number, None, 0, had[number], len(had[number]), pid=7)
-        simulation.next(number)
+    for consumer in order:
+        resumed(simulation, consumer, None, 0, had[consumer], len(had[consumer]), pid=7)
+        simulation.next(consumer)
     simulation.settle(1, 2)
-    for number, positions in had.items():
-        assert simulation.consumers[number].taken == [(0, n) for n in range(len(positions), 6)]
+    for consumer, positions in had.items():
+        assert simulation.consumers[consumer].taken == [(0, n) for n in range(len(positions), 6)]
     assert simulation.finished == [0]
 
 
@@ -400,8 +406,8 @@ def test_consumer_that_missed_end_of_epoch_continues_with_next():
 )
 def test_loop_that_continues_after_restart_ends_with_its_epoch(rules, kwargs, held, rest):
     simulation = Simulation(rules_of(**rules), has_opened=True, **kwargs)
-    for number, taken in enumerate(held, start=1):
-        resumed(simulation, number, number - 1 if rules else None, 0, taken, len(taken))
+    for consumer, taken in enumerate(held, start=1):
+        resumed(simulation, consumer, consumer - 1 if rules else None, 0, taken, len(taken))
     # The second consumer is attached, and the message that its loop continues is still on its way.
     simulation.begin(1)
     assert simulation.consumers[1].taken == [(0, position) for position in rest]
@@ -425,16 +431,16 @@ def test_loop_that_continues_after_restart_ends_with_its_epoch(rules, kwargs, he
 def test_empty_epoch_waits_for_the_loop_of_each_consumer(rules, known, length):
     """Otherwise the consumers would be in loops over different epochs."""
     simulation = Simulation(rules_of(**rules), [length, 4], known=known)
-    for number in (1, 2):
-        assert simulation.attach(number, number - 1 if "world" in rules else None)
-    for number in (1, 2):
+    for consumer in (1, 2):
+        assert simulation.attach(consumer, consumer - 1 if "world" in rules else None)
+    for consumer in (1, 2):
         assert simulation.finished == []
-        simulation.begin(number)
-        assert (simulation.consumers[number].is_looping, simulation.consumers[number].epoch) == (False, 1)
+        simulation.begin(consumer)
+        assert (simulation.consumers[consumer].is_looping, simulation.consumers[consumer].epoch) == (False, 1)
     assert simulation.finished == [0]
     simulation.begin(1, 2)
     assert simulation.finished == [0, 1]
-    assert all(simulation.consumers[number].taken for number in (1, 2))
+    assert all(simulation.consumers[consumer].taken for consumer in (1, 2))
 
 
 def test_restarted_broadcast_does_not_wait_for_whole_group_again():

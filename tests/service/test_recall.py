@@ -254,12 +254,12 @@ class ModelConsumers(Consumers):
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self.peers = {}
         self.actor = Actor(self.serve)
-        for number, sock in enumerate(socks, 1):
-            peer = Peer(number, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
+        for index, sock in enumerate(socks, 1):
+            peer = Peer(index, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
             peer.stage = Stage.ATTACHED
-            peer.taken = words[number - 1] or (0,)
-            self.peers[number] = peer
-            self._core.attach(number, Hello(rank=number - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
+            peer.taken = words[index - 1] or (0,)
+            self.peers[index] = peer
+            self._core.attach(index, Hello(rank=index - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
 
     def has_events(self):
         socks = [peer.sock.fileno() for peer in self.peers.values() if peer.sock is not None]
@@ -275,7 +275,7 @@ class ModelConsumers(Consumers):
             for peer in list(self.peers.values()):
                 if peer.sock is not None:  # a recall may have read the end-of-file
                     self._hear(peer)
-                if peer.sock is None and peer.number in self.peers:
+                if peer.sock is None and peer.id in self.peers:
                     self._note_death(peer)  # the views of its batches are released
             self.settle_all()
             while self._core.wants_batch():

@@ -33,7 +33,7 @@ class Reader:
 
     def read(self, handle):
         """Return a private copy of a handle's tree."""
-        spec, start = ReadSpec(handle.spec), handle.slot.number * self.ring.stride
+        spec, start = ReadSpec(handle.spec), handle.slot.index * self.ring.stride
         recipe = spec.recipes[self.memory[start + handle.header_offset : start + handle.nbytes]]
         data = base_over(self.memory, start, handle.header_offset, None).copy()
         tree = spec.rebuild(recipe, base_over(data, 0, len(data), recipe.structure))

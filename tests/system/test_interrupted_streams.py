@@ -373,7 +373,7 @@ def plainly(function, *arguments):
 # The class of the error decides where it is caught, and the source decides which state may be left inconsistent. Each
 # value of one is combined with one value of the other in turn, and one source with all classes.
 ERRORS = (Struck, StruckException, StruckError)
-STRUCK = [(source, ERRORS[number % 3]) for number, source in enumerate(COMPUTED)]
+STRUCK = [(source, ERRORS[index % 3]) for index, source in enumerate(COMPUTED)]
 STRUCK += [("samples", error) for error in ERRORS if ("samples", error) not in STRUCK]
 
 

@@ -262,8 +262,8 @@ def test_users_of_a_shared_folder_do_not_read_files_of_each_other(tmp_path):
         os.chmod(parent, os.stat(parent).st_mode | 0o011)
     os.chmod(tmp_path / "a.jsonl.gz", 0o644)
     with Other() as first, Other() as second:
-        for number, user in enumerate((first, second)):
-            user.ask(become, STRANGER - number)
+        for index, user in enumerate((first, second)):
+            user.ask(become, STRANGER - index)
         assert first.ask(read_line, tmp_path, shared) == "{'n': 3}"
         for path in shared.iterdir():  # a hostile user makes them readable
             path.chmod(0o644)

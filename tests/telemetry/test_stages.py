@@ -14,7 +14,8 @@ import mpqueue
 from mpqueue import Dataset, Statistics
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.stage_rows import MOST_ROWS, at_most
-from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import StageStatistics
+from mpqueue.telemetry.worker_stats import WorkerStatistics
 
 
 def is_even(value):
@@ -70,7 +71,7 @@ def test_stages_of_indexed_dataset_count_timed_batches(backend, workers, threads
 
 def test_timed_batch_represents_earlier_batches():
     with mpqueue.Loader(Dataset.range(8_000).map(abs).batch(2), workers=1) as loader:
-        seen = [loader.statistics().stages for number, _ in enumerate(loader, 1) if number % 500 == 0]
+        seen = [loader.statistics().stages for index, _ in enumerate(loader, 1) if index % 500 == 0]
     assert all(read.num_out == mapped.num_in == mapped.num_out == row.num_in for read, mapped, row in seen)
     assert all(row.num_in == 2 * row.num_out for _, _, row in seen)
     outs = [row.num_out for _, _, row in seen]

@@ -19,9 +19,11 @@ from mpqueue import Loader, Statistics
 from mpqueue.service.serving.reports import ServedConsumer
 from mpqueue.system.processes.cpus import busy_ns, num_cpus
 from mpqueue.telemetry import stages
+from mpqueue.telemetry.counted import PRESENT
 from mpqueue.telemetry.stage_rows import MOST_ROWS, OTHERS
 from mpqueue.telemetry.stages import BlockedLooks, Stages
-from mpqueue.telemetry.stats import _PRESENT, ConsumerStatistics, EpochStarts, StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, StageStatistics
+from mpqueue.telemetry.worker_stats import WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
@@ -319,7 +321,7 @@ def test_numbers_grow_unless_they_describe_a_moment(kind):
     difference = with_numbers(kind, 7) - with_numbers(kind, 4)
     for field in fields(kind):
         if field.type in {int, float}:
-            assert getattr(difference, field.name) == (7 if field.name in _PRESENT else 3), field.name
+            assert getattr(difference, field.name) == (7 if field.name in PRESENT else 3), field.name
 
 
 def test_earlier_minus_later_raises():

@@ -272,8 +272,8 @@ def test_fast_batches_are_sampled_and_slow_ones_all_drawn(tmp_path, drawn):
     began = timeline.clock_ns() - 100_000_000
     fast, slow = (1000, 100, 10, 1, 1), (timeline.EVERY_NS, 100, 10, 1, 1)
     are_drawn = [
-        drawn.batch(worker, (number, 0, number), began + at_ms * 1_000_000, stages)
-        for number, (worker, at_ms, stages) in enumerate(
+        drawn.batch(worker, (index, 0, index), began + at_ms * 1_000_000, stages)
+        for index, (worker, at_ms, stages) in enumerate(
             [(0, 0, fast), (0, 12, fast), (1, 12, fast), (0, 21, fast), (0, 22, slow), (0, 28, slow), (0, 44, fast)]
         )
     ]

@@ -7,7 +7,8 @@ import pytest
 from mpqueue.service.serving.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import Histogram
-from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, NodeStatistics, Statistics, Times, WorkerStatistics
+from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, NodeStatistics, Statistics
+from mpqueue.telemetry.worker_stats import Times, WorkerStatistics
 
 
 def times(*seconds, count=1):

@@ -37,8 +37,8 @@ class CrashAttribution:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool, self._job = pool, pool.job
         self._oom = OomCounter(find_counter())
-        self._by_work_item: dict[int, int] = {}  # number of crashes, by the number of the work item
-        # By lane: epoch and number of the latest element that was given up.
+        self._by_work_item: dict[int, int] = {}  # number of crashes, by the id of the work item
+        # By lane: epoch and index of the latest element that was given up.
         self._given_up: dict[int, tuple[int, int]] = {}
         self._unblamed = 0  # crashes in a row without a work item,
         self._reports_seen = 0  # since this number of reports
@@ -68,7 +68,7 @@ class CrashAttribution:
             if owners is not None:
                 owners.mark(work_item)
             return None
-        del self._by_work_item[work_item.number]
+        del self._by_work_item[work_item.work_id]
         timeout_s = job.options.batch_timeout
         if worker.life.cause is Cause.HUNG and timeout_s is not None:
             error: Exception = BatchTimeout(
@@ -90,22 +90,22 @@ class CrashAttribution:
     def _one_more_of(self, work_item: WorkItem) -> int:
         # Forget items that are finished, or the dictionary would grow throughout the run.
         outstanding = self._pool.ledger.work_items
-        self._by_work_item = {number: count for number, count in self._by_work_item.items() if number in outstanding}
-        deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
+        self._by_work_item = {work_id: count for work_id, count in self._by_work_item.items() if work_id in outstanding}
+        deaths = self._by_work_item[work_item.work_id] = self._by_work_item.get(work_item.work_id, 0) + 1
         return deaths
 
     def may_retry(self, work_item: WorkItem) -> bool:
         """Count a batch with a sample that took too long in a live worker; return whether to compute it again."""
         if self._one_more_of(work_item) <= self._job.options.restarts:
             return True
-        del self._by_work_item[work_item.number]
+        del self._by_work_item[work_item.work_id]
         return False
 
     def _note_given_up(self, work_item: WorkItem, error: Exception) -> None:
         """End the lane if the element before this one was given up, too."""
-        pool, lane, number = self._pool, work_item.lane, work_item.source_index
-        if self._given_up.get(lane) != (work_item.epoch, number - 1):
-            self._given_up[lane] = work_item.epoch, number
+        pool, lane, index = self._pool, work_item.lane, work_item.source_index
+        if self._given_up.get(lane) != (work_item.epoch, index - 1):
+            self._given_up[lane] = work_item.epoch, index
             if pool.owners is not None:
                 # The next element is computed through this one, so it is marked as well.
                 pool.owners.mark(work_item, ahead=1)
@@ -114,16 +114,16 @@ class CrashAttribution:
         share = pool.ledger.cursor.lane_share
         error.add_note(
             f"this happened twice in a row in lane {share.lane(lane)} of {share.total}: to continue after element "
-            f"{number - 1}, the source must compute that element again. So the rest of lane {share.lane(lane)} is left "
+            f"{index - 1}, the source must compute that element again. So the rest of lane {share.lane(lane)} is left "
             f"out of this {'stream' if share.is_endless else 'epoch'}. Fix the cause and restore a state from before "
             "the first of the two errors to get all elements"
         )
         # A third try would crash as well: every later element is computed through both.
-        pool.ledger.cursor.end_lane(lane, number + 1)
+        pool.ledger.cursor.end_lane(lane, index + 1)
         # The lane had one owner, so all its items are in `pending` again.
         for later in [other for other in pool.pending if other.lane == lane]:
             pool.pending.remove(later)
-            pool.ready[later.number] = END
+            pool.ready[later.work_id] = END
 
     def _remedy(self, deaths: int) -> str:
         if not self._job.can_replay:
@@ -165,5 +165,5 @@ def worker_died(leaving: Exit, work_item: WorkItem | None = None, remedy: str = 
     The default remedy is for the worker of an iterator, which is not replaced.
     """
     index, epoch = (None, None) if work_item is None else (work_item.source_index, work_item.epoch)
-    number, exitcode = leaving.worker.number, leaving.exitcode
-    return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy, leaving.samples)
+    worker, exitcode = leaving.worker.index, leaving.exitcode
+    return WorkerDied(worker, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy, leaving.samples)

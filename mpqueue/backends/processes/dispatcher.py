@@ -39,10 +39,11 @@ from mpqueue.backends.processes.notices import Notice, Notices
 from mpqueue.backends.processes.pool import WorkerPool
 from mpqueue.backends.processes.ring_memory.memory_pressure import MemoryPressure
 from mpqueue.backends.processes.ring_memory.slot_reuse import Reuse
-from mpqueue.memory.layout import UNNUMBERED, ReadSpec, load_spec
+from mpqueue.memory.layout import WITHOUT_ID, ReadSpec, load_spec
 from mpqueue.memory.slots import SlotError
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.system.signals.exceptions import matches
+from mpqueue.telemetry.worker_stats import WorkerTally
 from mpqueue.transport.records import ProtocolError
 from mpqueue.worker import failures
 from mpqueue.worker.failures import LateSpec, unreadable
@@ -98,7 +99,7 @@ class Dispatcher:
     def __init__(self, pool: WorkerPool, pressure: MemoryPressure) -> None:
         self.chunk = self.lot = 1
         self.num_drained = 0
-        self.tallies = pool.job.recorder.expect(pool.job.workers)
+        self.tallies = [WorkerTally() for _ in range(pool.job.workers)]
         self._pool, self._pressure = pool, pressure
         self._work: Callable[..., Work] = pool.job.ring.work or Work
         self._reuse = Reuse(pool)
@@ -136,7 +137,7 @@ class Dispatcher:
         workers = self._pool.roster.workers
         for worker in touched:
             # A worker that was replaced since has no pipe to write to.
-            if workers.get(worker.number) is worker:
+            if workers.get(worker.index) is worker:
                 worker.flush()
 
     def reuse(self) -> None:
@@ -184,7 +185,7 @@ class Dispatcher:
 
     def _grant(self, worker: WorkerHandle, work_items: list[WorkItem]) -> int:
         """Grant a chunk; return the number of work items that got a slot."""
-        ring, in_flight, number = self._pool.ring, worker.in_flight, worker.number
+        ring, in_flight, worker_index = self._pool.ring, worker.in_flight, worker.index
         grant, pack, make = ring.grant, GRANT.pack, self._work
         if not in_flight:  # it was idle, and starts this grant now
             worker.busy_since = _clock()
@@ -193,14 +194,14 @@ class Dispatcher:
         if work_items[0].listed is not None or self._pool.ledger.cursor.edit is not None:
             return self._grant_listed(worker, work_items)
         for work_item in work_items:
-            slot = grant(number)
+            slot = grant(worker_index)
             if slot is None:
                 break
             # Registered before it is written: if the worker crashes at any later point, the item is granted again when
             # the worker is reaped.
             in_flight[slot.turn] = make(work_item, slot, ring)
             records.append(
-                pack(MAGIC, _WORK, slot.number, slot.turn, work_item.source_index, work_item.epoch, slot.high_water)
+                pack(MAGIC, _WORK, slot.index, slot.turn, work_item.source_index, work_item.epoch, slot.high_water)
             )
         worker.outbox += b"".join(records)  # `flush` writes all at once: each write may have to wake a process
         return len(records)
@@ -209,7 +210,7 @@ class Dispatcher:
         """Grant a chunk with listed samples; the lists are written into the slots."""
         ring = self._pool.ring
         for count, work_item in enumerate(work_items):
-            slot, listed = ring.grant(worker.number), work_item.listed
+            slot, listed = ring.grant(worker.index), work_item.listed
             if slot is None:
                 return count
             kind, data = (_WORK, b"") if listed is None else (GrantKind.LISTED, pack_listed(listed))
@@ -220,7 +221,7 @@ class Dispatcher:
             ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
             worker.outbox += GRANT.pack(
-                MAGIC, kind, slot.number, slot.turn, work_item.source_index, work_item.epoch, slot.high_water
+                MAGIC, kind, slot.index, slot.turn, work_item.source_index, work_item.epoch, slot.high_water
             )
         return len(work_items)
 
@@ -280,23 +281,23 @@ class Dispatcher:
         publish = ring.slots.publish
         num_bytes = compute_ns = copy_ns = wait_ns = num_others = 0
         for report in REPORT.iter_unpack(data):
-            magic, kind, flags, number, turn, spec, header, nbytes, high_water, compute, copy, wait = report
+            magic, kind, flags, slot_index, turn, spec, header, nbytes, high_water, compute, copy, wait = report
             if magic != MAGIC:
                 raise ProtocolError("expected a report with its magic number")
             if kind != _BATCH and kind not in OUTCOMES:
                 num_others += 1
                 if kind == ReportKind.TIMES:
-                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec, number)
+                    self._enter_times(worker, turn, header, (compute, copy, wait, nbytes, high_water), spec, slot_index)
                     continue
                 words = header, nbytes, high_water, compute, copy, wait
-                self._notices.enter(worker, Notice(kind, flags, number, turn, spec, words))
+                self._notices.enter(worker, Notice(kind, flags, slot_index, turn, spec, words))
                 continue
             # A turn that was not granted, or was reported already, raises `KeyError`: see `drain`
             work = in_flight[turn]
             slot = work.slot
             # Checked here, so that no view of the consumer ever reaches into another slot.
-            if slot.number != number or not header <= nbytes <= high_water:
-                raise ProtocolError(f"expected at most {high_water} bytes in slot {number}, got {nbytes}")
+            if slot.index != slot_index or not header <= nbytes <= high_water:
+                raise ProtocolError(f"expected at most {high_water} bytes in slot {slot_index}, got {nbytes}")
             # Before all other changes: it raises if the slot was not granted, or is smaller.
             publish(slot, high_water, flags & HELD)
             work.header_offset, work.nbytes = header, nbytes
@@ -326,7 +327,7 @@ class Dispatcher:
             if work.is_end or work.cancelled:  # it will never be opened, so its slot would never be released
                 ring.release(slot)
             if not work.cancelled:
-                ready[work.work_item.number] = work
+                ready[work.work_item.work_id] = work
             # Last: an interrupt may strike between any two lines. Whatever is still registered counts as not reported,
             # and is computed again.
             del in_flight[turn]
@@ -335,7 +336,7 @@ class Dispatcher:
         if num_others and worker.life.is_starved and kind != ReportKind.FULL:
             raise ProtocolError("expected no reports from a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
-        tally = self.tallies[worker.number]
+        tally = self.tallies[worker.index]
         tally.batches += count
         tally.num_bytes += num_bytes
         tally.compute_ns += compute_ns
@@ -352,7 +353,7 @@ class Dispatcher:
             return False
         slot, start = work.slot, work.slot.offset
         error = failures.unpack(self._pool.ring.memory[start + work.header_offset : start + work.nbytes])
-        incidents.report_hang(worker.number, error)
+        incidents.report_hang(worker.index, error)
         self._pool.ring.release(slot)
         self._pool.put_back([work.work_item], is_retry=True)
         return True
@@ -363,7 +364,7 @@ class Dispatcher:
     ) -> None:  # fmt: skip
         """Record the times of a batch before its outcome, and have its lease timed, too."""
         work = worker.in_flight[turn]  # raises `KeyError` for a turn that was not granted
-        tally = self.tallies[worker.number]
+        tally = self.tallies[worker.index]
         tally.time(*stages_ns, beside_ns=1000 * beside_us)
         if blocked:
             tally.blocked.add(1000 * (blocked - 1))
@@ -371,8 +372,8 @@ class Dispatcher:
         timeline, work_item, is_drawn = self._pool.ring.recorder.timeline, work.work_item, False
         # Only workers of this machine share the clock.
         if timeline is not None and (worker.process is None or not worker.process.machine):
-            position = work_item.number, work_item.epoch, work_item.source_index
-            is_drawn = timeline.batch(worker.number, position, began_ns, stages_ns)
+            position = work_item.work_id, work_item.epoch, work_item.source_index
+            is_drawn = timeline.batch(worker.index, position, began_ns, stages_ns)
         work.time(is_drawn=is_drawn)  # the outcome follows, in this read or a later one
 
     def _enter_flagged(self, worker: WorkerHandle, spec: int, work: Work, flags: int) -> None:
@@ -398,7 +399,7 @@ class Dispatcher:
             if tail.state is not None:
                 raise ProtocolError("expected a snapshot only for a lane")
             if tail.rows:
-                recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
+                recorder.add_stages(tail.rows, self.tallies[worker.index].weight)
             return tail.skipped
         if tail.rows:
             recorder.add_stages(tail.rows)
@@ -415,7 +416,7 @@ class Dispatcher:
         self.chunk = min(self._max_chunk, max(1, row_ns // item_ns))
         self.lot = max(self.chunk, min(self._max_lot, _CHEAP_NS * self._num_workers // item_ns))
 
-    def _learn_spec(self, worker: WorkerHandle, number: int, work: Work) -> None:
+    def _learn_spec(self, worker: WorkerHandle, spec_id: int, work: Work) -> None:
         """Read the spec from the slot of its first batch; the batch's own header follows its position."""
         memory, start, header = self._pool.ring.memory, work.slot.offset, work.header_offset
         if work.nbytes - header < 16:
@@ -434,8 +435,8 @@ class Dispatcher:
                 raise ProtocolError("expected a valid spec") from error
             work.read = LateSpec(load)  # its class can only be imported in the worker
         work.header_offset += 16
-        if number != UNNUMBERED:
-            worker.specs[number] = work.read
+        if spec_id != WITHOUT_ID:
+            worker.specs[spec_id] = work.read
 
 
 def busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:

@@ -12,7 +12,7 @@ States of a worker, as the trainer knows them (`WorkerLife`)::
 
     SERVING <--feed-- STARVED     has a batch, and waits for memory to write it
        | ---starve-->   |
-       +-----kill-------+--> KILLED --abandon--> ABANDONED     does not exit; a replacement has its number
+       +-----kill-------+--> KILLED --abandon--> ABANDONED     does not exit; a replacement has its index
        |                |      |
        +----------------+------+--end--> ENDED                 the launcher has reported its exit, or has exited itself
 
@@ -123,7 +123,7 @@ class WorkerLife:
         self.state = _ABANDONED
 
     def end(self) -> None:
-        """Change any state to ENDED, except ABANDONED: its number belongs to its replacement."""
+        """Change any state to ENDED, except ABANDONED: its index belongs to its replacement."""
         if self.state is not _ABANDONED:
             self.state = _ENDED
 
@@ -137,11 +137,11 @@ class Work:
         cancelled: The outcome is not needed.
         is_plain: The outcome is a batch, not an exception or the end of the stream.
         is_end: The worker's stream is exhausted.
-        is_partial: Some samples of the batch, or before the end of the stream, were left out.
+        is_partial: Some samples of the batch, or before the end of the stream, were skipped.
         read: How to read the batch; None if the slot contains an exception.
         header_offset: Offset of the batch's header, or of the exception, in the slot.
         nbytes: End of the batch in the slot.
-        skipped: The samples left out before the end of the stream.
+        skipped: The samples skipped before the end of the stream.
         is_drawn: For a timed batch: it is in the timeline.
     """
 
@@ -247,9 +247,9 @@ class TimedWork(Work):
         """Return the batch, and have its lease timed; or raise the exception in the slot."""
         began, ring, work_item = clock_ns(), self.ring, self.work_item
         batch = super().open()
-        ring.time_lease(self.slot, work_item.number if self.is_drawn else None)
+        ring.time_lease(self.slot, work_item.work_id if self.is_drawn else None)
         if self.is_drawn and ring.recorder.timeline is not None:
-            ring.recorder.timeline.take((work_item.number, work_item.epoch, work_item.source_index), began)
+            ring.recorder.timeline.take((work_item.work_id, work_item.epoch, work_item.source_index), began)
         return batch
 
 
@@ -322,8 +322,8 @@ class WorkerHandle:
     """The trainer's view of one worker process.
 
     Args:
-        number: Number of the worker; a replacement has the same.
-        key: Number of this process among all processes of the pool so far.
+        index: Index of the worker; a replacement has the same.
+        key: Index of this process among all processes of the pool so far.
 
     Attributes:
         process: Its process; None until the launcher has reported it.
@@ -332,7 +332,7 @@ class WorkerHandle:
         in_flight: Granted and unreported work, by turn, in the order of the grants.
         room: Maximum length of `in_flight`. It prevents both sides from waiting for space in a pipe.
         outbox: Grants to be written.
-        specs: Specs that it has sent, by number.
+        specs: Specs that it has sent, by id.
         busy_since: Start of its present grant, in the trainer's view.
         loading: Turns of new versions of the source that it has not loaded yet.
         has_ended: Its stream is exhausted.
@@ -345,8 +345,8 @@ class WorkerHandle:
         has_used_queues: It was seen to use queues before its exit.
     """
 
-    def __init__(self, number: int, key: int) -> None:
-        self.number, self.key = number, key
+    def __init__(self, index: int, key: int) -> None:
+        self.index, self.key = index, key
         self.process: Process | None = None
         self.pipes = Pipes()
         self.life = WorkerLife()
@@ -416,7 +416,7 @@ class WorkerHandle:
             process.sentinel = -1
 
     def __repr__(self) -> str:
-        return f"<worker {self.number}, {self.life.state.value}, {len(self.in_flight)} in flight>"
+        return f"<worker {self.index}, {self.life.state.value}, {len(self.in_flight)} in flight>"
 
 
 def _noted(opened: list[int]) -> tuple[int, int]:

@@ -181,7 +181,7 @@ def tell_of_slow(batch: SlowBatch, roster: Roster) -> None:
         return
     process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
     where = f" on node {process.machine}" if process.machine else ""
-    who = f"worker {worker.number} (pid {process.pid}{where})"
+    who = f"worker {worker.index} (pid {process.pid}{where})"
     if worker.awaited:
         batch.tell_awaited(work_item, who, worker.awaited)
     elif worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:

@@ -1,6 +1,6 @@
 """Log messages for the operator of a pool, in the logger ``mpqueue``.
 
-Each crash and each restart is one warning with the worker's number; so is the first shortage of memory. Starts, exits
+Each crash and each restart is one warning with the worker's index; so is the first shortage of memory. Starts, exits
 and the state of the ring are debug messages. (`mpqueue.memory.ring` reports copies.)
 """
 
@@ -20,26 +20,26 @@ def report_death(leaving: Exit, work_item: WorkItem | None) -> None:
     worker, cause = leaving.worker, leaving.worker.life.cause
     index, epoch = (None, None) if work_item is None else (work_item.source_index, work_item.epoch)
     error = WorkerDied(
-        worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, samples=leaving.samples
+        worker.index, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, samples=leaving.samples
     )
     process = worker.process
     where = f" on node {process.machine}" if process is not None and process.machine else ""
     pid = "" if process is None else f" (pid {process.pid}{where})"
     if leaving.lost:
-        warn(f"worker {worker.number}{pid} is lost: {leaving.lost}")
+        warn(f"worker {worker.index}{pid} is lost: {leaving.lost}")
         return
     why = "" if cause is None or cause is Cause.CLOSED else f"; it was killed, because {cause.value}"
     warn(f"{error}{pid}{why}", "Worker processes", "Monitor the workers")
 
 
-def report_hang(number: int, error: BaseException) -> None:
+def report_hang(index: int, error: BaseException) -> None:
     """Warn that a sample took too long, and that its batch is computed again."""
-    warn(f"worker {number} has cancelled the samples of a batch, which is computed again: {text_of(error)}")
+    warn(f"worker {index} has cancelled the samples of a batch, which is computed again: {text_of(error)}")
 
 
-def report_restart(number: int) -> None:
+def report_restart(index: int) -> None:
     """Warn that a crashed worker is being replaced."""
-    warn(f"worker {number} was restarted")
+    warn(f"worker {index} was restarted")
 
 
 def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
@@ -51,9 +51,9 @@ def report_launcher_death(exitcode: int | None, num_workers: int) -> None:
     )
 
 
-def report_start(number: int) -> None:
+def report_start(index: int) -> None:
     """Log that a worker was requested."""
-    debug(f"worker {number} was requested")
+    debug(f"worker {index} was requested")
 
 
 def report_resize(wanted: str, reason: str) -> None:

@@ -53,7 +53,7 @@ class LaneDispatcher(Dispatcher):
         if not worker.in_flight:
             worker.busy_since = _clock()
         for count, work_item in enumerate(work_items):
-            slot = ring.grant(worker.number)
+            slot = ring.grant(worker.index)
             if slot is None:
                 return count
             goes_on = owners.goes_on(worker.key, work_item)
@@ -74,7 +74,7 @@ class LaneDispatcher(Dispatcher):
                 owners.note_granted(worker.key, work_item)
             kind = GrantKind.WORK if start is None else GrantKind.LANE
             worker.outbox += GRANT.pack(
-                MAGIC, kind, slot.number, slot.turn, owners.element(work_item), work_item.epoch, slot.high_water
+                MAGIC, kind, slot.index, slot.turn, owners.element(work_item), work_item.epoch, slot.high_water
             )
         return len(work_items)
 
@@ -85,8 +85,8 @@ class LaneDispatcher(Dispatcher):
         """
         for worker in self._pool.roster.workers.values():
             if worker.key == key:
-                number = self._pool.ledger.cursor.lane_share.lane(lane)
-                worker.outbox += GRANT.pack(MAGIC, GrantKind.CLOSE, 0, 0, number, 0, 0)
+                index = self._pool.ledger.cursor.lane_share.lane(lane)
+                worker.outbox += GRANT.pack(MAGIC, GrantKind.CLOSE, 0, 0, index, 0, 0)
                 worker.flush()
 
     def balance(self) -> float | None:
@@ -127,7 +127,7 @@ class LaneDispatcher(Dispatcher):
             cost_ns = distance * self._item_ns + self._fill_ns if work_item.source_index else 0
             again_s = _MOVE_PAUSE_NS / 1e9  # no event will signal that the move is worthwhile by then
             if cost_ns * _WORTH_MOVING < worth_ns:
-                owners.move(work_item.lane, idle[0].number)
+                owners.move(work_item.lane, idle[0].index)
                 self._look_at = max(self._look_at, now + cost_ns * _PAUSE_AFTER_MOVE)
                 again_s = None  # a report will follow
                 break

@@ -20,7 +20,7 @@ class Notice(NamedTuple):
     Attributes:
         kind: A `ReportKind`.
         flags: Its flags.
-        number: The number of a slot.
+        slot: The index of a slot.
         turn: The turn of a grant, or a row of a `mpqueue.worker.random_state.shuffle_detection.OrderFingerprint`.
         spec: The elements of such a fingerprint.
         words: The last six fields of the record: sizes, or a part of a string.
@@ -28,7 +28,7 @@ class Notice(NamedTuple):
 
     kind: int
     flags: int
-    number: int
+    slot: int
     turn: int
     spec: int
     words: tuple[int, int, int, int, int, int]
@@ -56,7 +56,7 @@ class Notices:
             KeyError: Its turn was not granted.
             ProtocolError: The worker cannot send such a report.
         """
-        kind, flags, number, turn, _, (first, second, high_water, *_others) = notice
+        kind, flags, slot, turn, _, (first, second, high_water, *_others) = notice
         slots = self._pool.ring.slots
         if kind == ReportKind.MARK:
             worker.mark = (worker.in_flight[turn].slot.turn, (first, second, high_water)) if flags else None
@@ -71,11 +71,11 @@ class Notices:
                 self._pressure.note(worker, work, is_of_group=bool(flags & OF_GROUP))
         elif kind == ReportKind.LOADED and turn in worker.loading:
             self._pool.sync.note_loaded(self._pool.ring, worker, turn)
-        elif kind == ReportKind.LET_GO and number < slots.num_slots and slots.slots[number].owner == worker.number:
-            slots.let_go(number)
+        elif kind == ReportKind.LET_GO and slot < slots.num_slots and slots.slots[slot].owner == worker.index:
+            slots.let_go(slot)
         else:
             raise ProtocolError(
-                f"worker {worker.number} cannot send a report of kind {kind} for slot {number} and turn {turn}"
+                f"worker {worker.index} cannot send a report of kind {kind} for slot {slot} and turn {turn}"
             )
 
     def _enter_text(self, worker: WorkerHandle, notice: Notice) -> None:

@@ -75,7 +75,7 @@ class WorkerPool:
 
     def put_back(self, work_items: Iterable[WorkItem], *, is_retry: bool = False) -> None:
         """Make work items pending again; with ``is_retry``, count them as lost work."""
-        # By number, so that the batch that is due next is granted first.
+        # By id, so that the batch that is due next is granted first.
         merged = sorted((*work_items, *self.pending))
         if is_retry:
             self.num_retries += len(merged) - len(self.pending)
@@ -132,13 +132,13 @@ class WorkerPool:
         work = self._last_finished(beyond)
         if work is None:
             return False
-        self.ready[work.work_item.number] = work.evict()
+        self.ready[work.work_item.work_id] = work.evict()
         return True
 
     def _last_finished(self, beyond: int) -> Work | None:
         finished = (work for work in self.ready.values() if isinstance(work, Work) and not work.is_end)
-        later = [work for work in finished if work.work_item.number > beyond]
-        return max(later, key=lambda work: work.work_item.number, default=None)
+        later = [work for work in finished if work.work_item.work_id > beyond]
+        return max(later, key=lambda work: work.work_item.work_id, default=None)
 
     def drop(self, *, beyond: int) -> bool:
         """Drop the finished batch that is due last, to compute it again; return whether one was found.
@@ -151,14 +151,14 @@ class WorkerPool:
         work = self._last_finished(beyond)
         if work is None:
             return False
-        del self.ready[work.work_item.number]
+        del self.ready[work.work_item.work_id]
         self.ring.release(work.slot)
         self.put_back([work.work_item], is_retry=True)
         return True
 
     def give_up(self, work_item: WorkItem, error: Exception) -> None:
         """Set an error as the outcome of a work item, at its position in the order."""
-        self.ready[work_item.number] = Result.failed(error)
+        self.ready[work_item.work_id] = Result.failed(error)
 
     def cancel(self) -> None:
         """Discard all work items; those in flight are dropped when they are reported."""

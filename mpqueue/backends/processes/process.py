@@ -181,7 +181,7 @@ class ProcessBackend:
         # Retry starts that failed in the last call, so that the consumer never waits for such a worker.
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return True
-        if self._auto is not None and not self._look_at_number(self._auto):
+        if self._auto is not None and not self._look_at_count(self._auto):
             return True
         if supervision.lost is not None and head is not None:  # no other worker would report anything
             self.ledger.fail(worker_died(supervision.lost))
@@ -214,7 +214,7 @@ class ProcessBackend:
             else:
                 has_exits = True  # of the launcher, or of a worker that was silenced since
         self.chunk = dispatcher.lot
-        # After the reports: reaping closes descriptors, and new workers get their numbers, but these events refer to
+        # After the reports: reaping closes descriptors, and new workers get their indices, but these events refer to
         # the old ones.
         if has_exits:
             self._run_supervised(supervision.take_exits)
@@ -231,7 +231,7 @@ class ProcessBackend:
         if self.pool.roster.dying:
             self._run_supervised(self.supervision.give_up_overdue)
 
-    def _look_at_number(self, auto: "Autosize") -> bool:
+    def _look_at_count(self, auto: "Autosize") -> bool:
         """Adapt the number of workers; return False if that failed, which is the consumer's next error."""
         now = time.monotonic()
         if now >= auto.looks_at and auto.look(now, self._counts(), self._has_room):
@@ -394,14 +394,15 @@ class ProcessBackend:
 
         ring, pids = self.pool.ring, self.pool.roster.pids
         slots = ring.slots
-        sizes = {number: _resident_bytes(pid) for number, pid in pids.items()}
+        sizes = {index: _resident_bytes(pid) for index, pid in pids.items()}
         ring.enter_leases()
         resizes = () if self._auto is None else tuple(self._auto.steps)
+        # The maximum number of workers so far.
         most = max((step.workers for step in resizes), default=self.job.workers)
         copies, moved = ring.num_copies, ring.num_moved
         requested = copies - moved if self.job.options.copy else 0
         return replace(
-            statistics_of(self.job.recorder, most, pids, sizes),  # the maximum number of workers so far
+            statistics_of(self.job.recorder, self.dispatcher.tallies[:most], pids, sizes),
             resizes=resizes,
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,

@@ -79,12 +79,12 @@ class Roster:
 
     Args:
         segment_fd: Descriptor of the ring.
-        config: The configuration of worker 0; the other workers differ by the number.
+        config: The configuration of worker 0; the other workers differ by the index.
 
     Attributes:
         launcher: Starts the workers; owned. None before `set_launcher`, and after its exit.
         poller: Polls the report pipes and the launcher.
-        workers: Workers that are granted work, by number.
+        workers: Workers that are granted work, by index.
         by_reports: Workers with an open report pipe, by its descriptor.
         gone: Workers after `end_workers`, to be reaped or closed.
         dying: Killed workers without a reported exit, in the order of the kills, with the time of the kill
@@ -122,7 +122,7 @@ class Roster:
             except LauncherGone:
                 self._lose_launcher()
 
-    def start(self, number: int) -> None:
+    def start(self, index: int) -> None:
         """Request a worker; `events` reports that it runs, or why it does not.
 
         Raises:
@@ -132,16 +132,16 @@ class Roster:
         if self.launcher is None:
             raise LauncherGone
         with defer_signals():  # Ctrl-C before the pipes are registered would leave them open
-            worker = WorkerHandle(number, self._next_key)
-            # Never reused, unlike the number of a worker: a late event must not concern the replacement.
+            worker = WorkerHandle(index, self._next_key)
+            # Never reused, unlike the index of a worker: a late event must not concern the replacement.
             self._next_key += 1
-            self.workers[number] = self._by_key[worker.key] = worker
+            self.workers[index] = self._by_key[worker.key] = worker
             try:
                 # Before the request: a running worker that cannot be polled would have to be killed again.
                 self.poller.register(worker.pipes.reports, READABLE)
                 # Only now: `_deafen` unregisters what is in this table, and would raise for a failed registration.
                 self.by_reports[worker.pipes.reports] = worker
-                config = self._config._replace(info=self._config.info._replace(id=number))
+                config = self._config._replace(info=self._config.info._replace(id=index))
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
                 if event is not None:
                     worker.process = event.process
@@ -155,10 +155,10 @@ class Roster:
 
     @property
     def pids(self) -> dict[int, int]:
-        """The process ids of the workers on this machine, by worker number."""
-        workers = sorted(self.workers.values(), key=lambda worker: worker.number)
-        processes = {worker.number: worker.process for worker in workers}
-        return {number: process.pid for number, process in processes.items() if process and not process.machine}
+        """The process ids of the workers on this machine, by worker index."""
+        workers = sorted(self.workers.values(), key=lambda worker: worker.index)
+        processes = {worker.index: worker.process for worker in workers}
+        return {index: process.pid for index, process in processes.items() if process and not process.machine}
 
     @property
     def living(self) -> list[WorkerHandle]:
@@ -192,8 +192,8 @@ class Roster:
         self.dying.pop(worker, None)
         self._deafen(worker)
         worker.life.end()
-        if self.workers.get(worker.number) is worker:
-            del self.workers[worker.number]
+        if self.workers.get(worker.index) is worker:
+            del self.workers[worker.index]
 
     def _deafen(self, worker: WorkerHandle) -> None:
         # Unregister: a poller would report the end of the pipe repeatedly, even for an empty event mask.
@@ -202,12 +202,12 @@ class Roster:
 
     def retire(self, worker: WorkerHandle) -> None:
         """Grant no more work to a worker: it exits after the rest, which `events` reports."""
-        if self.workers.get(worker.number) is worker:
+        if self.workers.get(worker.index) is worker:
             # It remains in `_by_key`: its last reports are drained, and its exit is awaited.
             # Set before the pipe closes: an exit with code 0 is expected afterwards, and is not a crash.
             worker.is_leaving = True
             worker.pipes.close_grants()
-            del self.workers[worker.number]
+            del self.workers[worker.index]
 
     def remove_all(self) -> list[WorkerHandle]:
         """Remove all workers after the exit of their launcher, or before it."""
@@ -248,8 +248,8 @@ class Roster:
         del self.dying[worker]
         self._deafen(worker)
         worker.pipes.close_reports()
-        if self.workers.get(worker.number) is worker:
-            del self.workers[worker.number]
+        if self.workers.get(worker.index) is worker:
+            del self.workers[worker.index]
 
     def end_workers(self, timeout_s: float | None, *, is_urgent: bool = False) -> None:
         """End all workers, with one deadline for all; they are in `gone` afterwards.
@@ -287,7 +287,7 @@ class Roster:
                 self._lose_launcher()
         self._await_exits(until)
         stragglers = tuple(
-            f"worker {worker.number} (pid {worker.process.pid if worker.process else 'unknown'})"
+            f"worker {worker.index} (pid {worker.process.pid if worker.process else 'unknown'})"
             for worker in self._by_key.values()
         )
         if stragglers:

@@ -194,7 +194,7 @@ class SourceSync:
         self._loading[slot.turn] = (slot, len(workers))
         for worker in workers:
             worker.loading.add(slot.turn)
-            worker.outbox += GRANT.pack(MAGIC, GrantKind.STATE, slot.number, slot.turn, nbytes, 0, slot.high_water)
+            worker.outbox += GRANT.pack(MAGIC, GrantKind.STATE, slot.index, slot.turn, nbytes, 0, slot.high_water)
             worker.flush()
         if not workers:
             del self._loading[slot.turn]

@@ -49,11 +49,11 @@ class Supervision:
     Attributes:
         num_deaths: Number of crashed workers.
         num_restarts: Number of replacements that were started.
-        vacant: Numbers of the workers to start; True if the last worker with that number has crashed.
+        vacant: Indices of the workers to start; True if the last worker with that index has crashed.
         wanted: Number of workers that the pool must have.
         lost: Exit of a worker that cannot be replaced, or None.
         deaths_on: Number of crashed workers, by machine; "" is this one.
-        open_items: Numbers of the work items that were open at the last crash, and are not computed again yet. Until
+        open_items: Ids of the work items that were open at the last crash, and are not computed again yet. Until
             then, workers finish each batch before they start the next one.
     """
 
@@ -85,8 +85,8 @@ class Supervision:
         roster.drop_unusable_launcher()
         # All positions first: if a start fails, the remaining ones are still known as vacant, and the next call tries
         # again.
-        for number in range(self.wanted):
-            self.vacant[number] = False
+        for index in range(self.wanted):
+            self.vacant[index] = False
         try:
             if roster.launcher is None:
                 roster.set_launcher(self._pool.sync.launch())
@@ -126,11 +126,11 @@ class Supervision:
     def _fill(self) -> None:
         # Read `vacant` again each time: if the launcher has exited, all its workers become vacant within this loop.
         while self.vacant:
-            number, is_by_death = next(iter(self.vacant.items()))
+            index, is_by_death = next(iter(self.vacant.items()))
             try:
-                incidents.report_start(number)
-                self._pool.roster.start(number)
-                worker = self._pool.roster.workers[number]
+                incidents.report_start(index)
+                self._pool.roster.start(index)
+                worker = self._pool.roster.workers[index]
                 if (
                     self._begins_ahead and not self.open_items
                 ):  # this precedes the first grant in its pipe, and applies to it
@@ -139,10 +139,10 @@ class Supervision:
                 self._renew_launcher(gone)
             else:
                 # Only now: if the start has raised, the position is still vacant, and the next call tries again.
-                del self.vacant[number]
+                del self.vacant[index]
                 self.num_restarts += is_by_death
                 if is_by_death:
-                    incidents.report_restart(number)
+                    incidents.report_restart(index)
         if self._pool.owners is not None and self.wanted < self._pool.job.workers:
             self._pool.owners.adopt(self._pool.roster.workers)
 
@@ -181,14 +181,14 @@ class Supervision:
         """
         pool, roster = self._pool, self._pool.roster
         self.wanted = wanted
-        for worker in sorted(roster.workers.values(), key=lambda worker: worker.number):
+        for worker in sorted(roster.workers.values(), key=lambda worker: worker.index):
             worker.hold(held=False)
-            if len(roster.workers) > wanted and worker.number >= wanted and not self._retire(worker):
+            if len(roster.workers) > wanted and worker.index >= wanted and not self._retire(worker):
                 break
-        taken = {*self.vacant, *(worker.number for worker in roster.living)}
-        free = (number for number in range(self._pool.job.workers) if number not in taken)
-        while self._lacks_one and (number := next(free, None)) is not None:
-            self.vacant[number] = False
+        taken = {*self.vacant, *(worker.index for worker in roster.living)}
+        free = (index for index in range(self._pool.job.workers) if index not in taken)
+        while self._lacks_one and (index := next(free, None)) is not None:
+            self.vacant[index] = False
         if pool.owners is not None and self.vacant:
             # Take back unread elements first, so that as many lanes as possible can move.
             for worker in roster.workers.values():
@@ -221,7 +221,7 @@ class Supervision:
         moving, pool = self._pool.roster.moving, self._pool
         while moving:
             worker = moving.pop()
-            if pool.roster.workers.get(worker.number) is worker:
+            if pool.roster.workers.get(worker.index) is worker:
                 pool.recall(worker)
                 pool.roster.retire(worker)
 
@@ -233,7 +233,7 @@ class Supervision:
             return None  # its replacement runs already
         if worker.is_leaving and leaving.exitcode == 0:
             if self._lacks_one:  # the number has grown since it was retired
-                self.vacant[worker.number] = False
+                self.vacant[worker.index] = False
             return None
         # Before the error: a caller that catches it retries the start with its next call.
         self._leave_vacant(leaving)
@@ -244,9 +244,9 @@ class Supervision:
 
     def _count_death(self, leaving: Exit, culprit: WorkItem | None) -> BaseException | None:
         self.num_deaths += 1
-        number = leaving.worker.number
-        self._dispatcher.tallies[number].deaths += 1
-        self._pool.ring.recorder.mark(f"worker {number} died", number)
+        index = leaving.worker.index
+        self._dispatcher.tallies[index].deaths += 1
+        self._pool.ring.recorder.mark(f"worker {index} died", index)
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
         if culprit is not None:
@@ -261,16 +261,18 @@ class Supervision:
         batches that were open are granted again after this message, so the same sample cannot be attributed to another
         batch a second time. When they are computed, workers begin ahead again.
         """
-        numbers = {work.work_item.number for work in started if not work.cancelled}
-        if self._begins_ahead and numbers:
-            self.open_items |= numbers
+        work_ids = {work.work_item.work_id for work in started if not work.cancelled}
+        if self._begins_ahead and work_ids:
+            self.open_items |= work_ids
             for worker in self._pool.roster.workers.values():
                 worker.begin_ahead(begins=False)
 
     def begin_ahead_again(self) -> None:
         """Allow workers to begin ahead as soon as the batches that were open at the last crash are computed."""
         ledger, ready = self._pool.ledger, self._pool.ready
-        self.open_items = {number for number in self.open_items if number in ledger.work_items and number not in ready}
+        self.open_items = {
+            work_id for work_id in self.open_items if work_id in ledger.work_items and work_id not in ready
+        }
         if not self.open_items:
             for worker in self._pool.roster.workers.values():
                 worker.begin_ahead(begins=True)
@@ -284,9 +286,9 @@ class Supervision:
         if owners is not None and worker.uses_queues:
             # A lane that has used a queue restarts without its state and drops no element: the queue knows the
             # delivered ones.
-            owners.begin_afresh(worker.number)
+            owners.begin_afresh(worker.index)
         if self._lacks_one:
-            self.vacant[worker.number] = True
+            self.vacant[worker.index] = True
 
     def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> WorkItem | None:
         """Process the last reports of a worker and free its slots; return the work item that it was computing.
@@ -321,11 +323,11 @@ class Supervision:
 
     def _forget(self, worker: WorkerHandle) -> None:
         slots = self._pool.ring.slots
-        if worker.life.is_abandoned:  # the number belongs to its replacement
-            for number in self._kept.pop(worker, ()):
-                slots.let_go(number)
+        if worker.life.is_abandoned:  # the index belongs to its replacement
+            for slot_index in self._kept.pop(worker, ()):
+                slots.let_go(slot_index)
         else:
-            slots.forget_worker(worker.number)
+            slots.forget_worker(worker.index)
 
     # -- Killed workers that do not exit
 
@@ -360,9 +362,9 @@ class Supervision:
         pool = self._pool
         pool.roster.abandon(worker)
         slots = pool.ring.slots.slots
-        # Now, while it still has this number: slots held by its replacement's code will be registered under the same
+        # Now, while it still has this index: slots held by its replacement's code will be registered under the same
         # one.
-        self._kept[worker] = [slot.number for slot in slots if slot.held and slot.owner == worker.number]
+        self._kept[worker] = [slot.index for slot in slots if slot.held and slot.owner == worker.index]
         unread = pool.take_unread(worker)
         started = [work for work in worker.in_flight.values() if not work.cancelled]
         self._stop_ahead(started)
@@ -391,8 +393,8 @@ class Supervision:
         exitcode = gone.exitcode if exitcode is None else exitcode
         incidents.report_launcher_death(exitcode, len(workers))
         for worker in workers:
-            self._dispatcher.tallies[worker.number].deaths += 1
-            self._pool.ring.recorder.mark("the fork server died", worker.number)
+            self._dispatcher.tallies[worker.index].deaths += 1
+            self._pool.ring.recorder.mark("the fork server died", worker.index)
             self.reap(worker, is_gone=worker not in stuck)
             if not worker.life.is_abandoned:
                 self._leave_vacant(Exit(worker, exitcode))

@@ -94,7 +94,7 @@ def _connect(terms: AgentTerms) -> socket.socket:
         sock.connect(terms.address)
         if wire.uses_tls():
             sock = wire.wrap(sock, is_server=False)
-        wire.greet(sock, terms.token, terms.number)
+        wire.greet(sock, terms.token, terms.link_index)
         wire.prepare(sock, terms.deadline_s)
     except BaseException:
         sock.close()
@@ -254,13 +254,13 @@ class Agent:
         data = bytearray(num_bytes)
         yield memoryview(data)
         new: dict[int, memoryview] = {}
-        for number, size in sizes:
-            new[number] = np.empty(size, np.uint8).data
-            yield new[number]
+        for index, size in sizes:
+            new[index] = np.empty(size, np.uint8).data
+            yield new[index]
         # For a node that joined late, no thread of the trainer waits until its buffers are sent, so they may have
         # changed.
-        for number, digest in digests.items():
-            if hashlib.sha256(new[number]).digest() != digest:
+        for index, digest in digests.items():
+            if hashlib.sha256(new[index]).digest() != digest:
                 raise ProtocolError("the source was changed while it was sent to this node")
         self._tell_fork_server(self._fork_server.send_patch, Patch(bytes(data), new, old))
 

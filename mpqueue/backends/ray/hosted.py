@@ -23,11 +23,11 @@ class Hosted:
     """A worker of an agent.
 
     Args:
-        key: Its number among all workers that the pool has started.
+        key: Its index among all workers that the pool has started.
         mirror: The ring of this agent.
 
     Attributes:
-        key: The number.
+        key: The index.
         pipes: Its pipes.
         hears: True while more reports may arrive.
         has_written_other_data: It has written data that is not a valid report.
@@ -102,7 +102,7 @@ class Hosted:
     def _enter(self, data: bytes, forwarded: bytearray, payloads: list[tuple[int, memoryview]]) -> None:
         if len(data) % REPORT.size:
             raise ProtocolError
-        for number, report in enumerate(REPORT.iter_unpack(data)):
+        for index, report in enumerate(REPORT.iter_unpack(data)):
             magic, kind, flags, slot, turn, _spec, header, nbytes, high_water, *_ = report
             if magic != MAGIC:
                 raise ProtocolError
@@ -125,7 +125,7 @@ class Hosted:
                 self._mirror.end(self._granted.pop(turn))
             elif kind == ReportKind.LET_GO:
                 self._mirror.held.pop(slot, None)
-            forwarded += data[number * REPORT.size : (number + 1) * REPORT.size]
+            forwarded += data[index * REPORT.size : (index + 1) * REPORT.size]
 
     # -- After the worker's exit
 

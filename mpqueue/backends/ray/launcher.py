@@ -69,7 +69,7 @@ class ClusterLauncher:
         rooms = self._rooms(list(self._nodes))
         self._require_room(num_workers, rooms)
         self._node_of = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
-        self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
+        self._where: dict[int, tuple[int, str]] = {}  # by key: worker index, node
         self._arrived: deque[ProcessEvent | NodeLink] = deque()
         self._poller: Any = None
         self._segment: Segment | None = None
@@ -116,10 +116,10 @@ class ClusterLauncher:
                 "workers, or request fewer resources for each"
             )
 
-    def _place(self, number: int) -> str:
+    def _place(self, index: int) -> str:
         """Return the node for the start of a worker."""
         links = {node: link.state for node, link in list(self._links.by_node.items())}
-        node = self._node_of.get(number)
+        node = self._node_of.get(index)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
         # Prefer nodes with an agent: starting another agent takes seconds.
@@ -128,14 +128,14 @@ class ClusterLauncher:
             if rooms:
                 break
         else:
-            rooms = self._rooms_of_others(number)
-        others = [node for other, node in self._node_of.items() if other != number]
-        self._node_of[number] = chosen = placement.best(others, rooms)
+            rooms = self._rooms_of_others(index)
+        others = [node for other, node in self._node_of.items() if other != index]
+        self._node_of[index] = chosen = placement.best(others, rooms)
         if chosen != self.own:
             self._links.open(self._nodes[chosen], 1, is_late=True)  # unless it has an agent
         return chosen
 
-    def _rooms_of_others(self, number: int) -> list[Room]:
+    def _rooms_of_others(self, index: int) -> list[Room]:
         """Return the room on nodes without an agent.
 
         Raises:
@@ -148,7 +148,7 @@ class ClusterLauncher:
         self._nodes.update({node.id: node for node in living})
         rooms = self._rooms([node.id for node in living])
         if not rooms:
-            raise WorkerDied(number, None, remedy=_NO_NODE)
+            raise WorkerDied(index, None, remedy=_NO_NODE)
         return rooms
 
     def _choose(self, nodes: list[Node]) -> list[tuple[Node, int]]:
@@ -171,10 +171,10 @@ class ClusterLauncher:
         if self._is_stream or not rooms:
             return []
         # Only running workers: a crashed one is restarted at its new place anyway.
-        keys = {number: key for key, (number, _) in self._where.items()}
-        moved = {number: node for number, node in placement.moves(self._node_of, rooms).items() if number in keys}
+        keys = {index: key for key, (index, _) in self._where.items()}
+        moved = {index: node for index, node in placement.moves(self._node_of, rooms).items() if index in keys}
         self._node_of.update(moved)
-        return [ProcessEvent(keys[number], moves=True) for number in moved]
+        return [ProcessEvent(keys[index], moves=True) for index in moved]
 
     # -- The protocol of launchers
 
@@ -208,9 +208,9 @@ class ClusterLauncher:
             LauncherGone: The trainer's fork server has crashed.
             OSError: There are not enough descriptors.
         """
-        number, self._is_stream = config.info.id, config.is_stream
-        node = self._place(number)
-        self._where[key] = number, node
+        index, self._is_stream = config.info.id, config.is_stream
+        node = self._place(index)
+        self._where[key] = index, node
         try:
             self._start_on(node, key, config, ends)
         except BaseException:
@@ -246,7 +246,7 @@ class ClusterLauncher:
 
     def kill(self, key: int, number: int) -> None:
         """Send a signal to a worker on any node."""
-        _number, node = self._where.get(key, (0, ""))
+        _index, node = self._where.get(key, (0, ""))
         link = self._link_of(key)
         if link is not None:
             link.kill(key, number)
@@ -292,10 +292,10 @@ class ClusterLauncher:
             events += self._fork_server.events()
         for event in events:
             if event.process is None and not event.moves:
-                number, node = self._where.pop(event.key)
+                index, node = self._where.pop(event.key)
                 # A crashed worker is restarted on its node, and elsewhere if the node was lost.
-                if event.lost and self._node_of.get(number) == node:
-                    del self._node_of[number]
+                if event.lost and self._node_of.get(index) == node:
+                    del self._node_of[index]
         return events
 
     def _arrive(self, event: ProcessEvent | NodeLink) -> None:
@@ -322,7 +322,7 @@ class ClusterLauncher:
         Args:
             deaths: Number of crashed workers by the name of their node; "" is the own one.
         """
-        load = Counter(node for _number, node in list(self._where.values()))
+        load = Counter(node for _index, node in list(self._where.values()))
         counters = {}
         for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:
             known = self._nodes.get(node)

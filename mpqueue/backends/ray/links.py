@@ -114,11 +114,11 @@ class Links:
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = self.image
         # Its index in `past`: the agent sends it after the handshake, and so names its link.
-        number = len(self.past)
+        link_index = len(self.past)
         self.past.append(link)
         program = list(sys.path), command_line(), working_folder(), hash_seed.chosen_hash_seed(os.environ)
         address, deadline_s = self._listener.getsockname(), self._options.deadline_s
-        terms = AgentTerms(address, self._token, number, *program, self._spawn, deadline_s)
+        terms = AgentTerms(address, self._token, link_index, *program, self._spawn, deadline_s)
         self.by_node[node.id] = link
         try:
             actor, ended = start_agent(node, num_workers, self._options, terms)
@@ -268,9 +268,9 @@ class Links:
                 descriptors.forget_object(sock)
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)
-            number = wire.read_handshake(sock, self._token)
+            link_index = wire.read_handshake(sock, self._token)
             wire.prepare(sock, self._options.deadline_s)
-            link = self.past[number] if number < len(self.past) else None
+            link = self.past[link_index] if link_index < len(self.past) else None
             # An agent that connects after its node was given up is rejected: its workers run elsewhere by now.
             if link is None or not link.come_up():
                 descriptors.close_object(sock)

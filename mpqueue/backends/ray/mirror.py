@@ -1,6 +1,6 @@
 """The ring of an agent: slot n mirrors slot n of the trainer's ring.
 
-A work item names a slot of the trainer's ring. Its batch is written into the slot of the same number here, and the
+A work item names a slot of the trainer's ring. Its batch is written into the slot of the same index here, and the
 agent sends it from there. Only the trainer decides whether a slot is free: the bytes here remain until the slot is
 granted again, after they have arrived. Only the amount of memory of each slot is local to this machine.
 """

@@ -50,17 +50,17 @@ def best(nodes: Iterable[str], rooms: Sequence[Room]) -> str:
 def moves(nodes: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
     """Return the workers that must move to balance the nodes, each with its new node.
 
-    As few workers as possible move, those with the highest numbers first.
+    As few workers as possible move, those with the highest indices first.
 
     Args:
-        nodes: The node of each worker, by its number.
+        nodes: The node of each worker, by its index.
         rooms: The nodes.
     """
     placed, moved = dict(nodes), dict[int, str]()
     while (move := _next_move(placed, rooms)) is not None:
-        number, node = move
-        placed[number] = moved[number] = node
-    return {number: node for number, node in moved.items() if nodes[number] != node}
+        index, node = move
+        placed[index] = moved[index] = node
+    return {index: node for index, node in moved.items() if nodes[index] != node}
 
 
 def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, str] | None:
@@ -74,7 +74,7 @@ def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, s
     is_even = load[crowded.node] - load[target] < 2 and not _excess(load, crowded)
     if is_even or load[target] >= others[target].workers:
         return None
-    return max(number for number, node in placed.items() if node == crowded.node), target
+    return max(index for index, node in placed.items() if node == crowded.node), target
 
 
 def _excess(load: Mapping[str, int], room: Room) -> float:

@@ -268,8 +268,8 @@ class Relay:
         """
         patch = image.patch(find_digests(image, self._digests))
         self._digests = image.digests
-        sizes = [(number, buffer.nbytes) for number, buffer in patch.new.items()]
-        digests = {number: image.digests[number] for number in patch.new} if is_checked else {}
+        sizes = [(index, buffer.nbytes) for index, buffer in patch.new.items()]
+        digests = {index: image.digests[index] for index in patch.new} if is_checked else {}
         head = pickle.dumps((len(patch.data), sizes, patch.old, digests), 5)
         self._put(ToAgent.SOURCE, 0, head, patch.data, *(buffer.cast("B") for buffer in patch.new.values()))
         # The buffers are sent from the source's own memory. A change before that would send a mixture of both versions.

@@ -47,13 +47,13 @@ class RemoteWorker:
     """A worker on another node.
 
     Args:
-        key: Its number among all workers that the pool has started.
+        key: Its index among all workers that the pool has started.
         ends: The worker's ends of its pipes, owned by the caller.
         segment: The ring.
         stride: Address space per slot.
 
     Attributes:
-        key: The number.
+        key: The index.
         grants: The pipe of grants; -1 once closed.
         reports: The pipe of reports, into which `flush` writes.
 

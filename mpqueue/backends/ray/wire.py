@@ -64,7 +64,7 @@ class AgentTerms(NamedTuple):
     Attributes:
         address: The address at which the trainer listens.
         token: The token with which both sides authenticate.
-        number: Number of this agent's link, sent after the authentication.
+        link_index: Index of this agent's link, sent after the authentication.
         path: The trainer's `sys.path`. Entries that exist on this machine are appended.
         argv: The trainer's `sys.argv`.
         cwd: The trainer's working directory.
@@ -75,7 +75,7 @@ class AgentTerms(NamedTuple):
 
     address: tuple[str, int]
     token: bytes
-    number: int
+    link_index: int
     path: list[str]
     argv: list[str]
     cwd: str
@@ -88,7 +88,7 @@ TO_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(ToAgent))
 FROM_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(FromAgent))
 PID = RecordType("pid:q")  # the body of STARTED; for ENDED, the exit code of the fork server
 EXIT = RecordType("exitcode:q peak_bytes:Q")  # the body of EXITED, followed by grants
-NUMBER = RecordType("link:I")  # the number of the link, which an agent sends after its proof
+NUMBER = RecordType("link:I")  # the index of the link, which an agent sends after its proof
 
 
 def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
@@ -153,7 +153,7 @@ def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
 
 
 def read_handshake(sock: socket.socket, token: bytes) -> int:
-    """Authenticate a connecting peer; return the number of its link.
+    """Authenticate a connecting peer; return the index of its link.
 
     Raises:
         OSError: The peer does not know the token, sent no data in time, or has disconnected.
@@ -164,7 +164,7 @@ def read_handshake(sock: socket.socket, token: bytes) -> int:
     return int(NUMBER.parse(receive_exactly(sock, NUMBER.size))[0])
 
 
-def greet(sock: socket.socket, token: bytes, number: int) -> None:
+def greet(sock: socket.socket, token: bytes, link_index: int) -> None:
     """Authenticate this agent to the trainer, and the trainer to this agent.
 
     Raises:
@@ -172,4 +172,4 @@ def greet(sock: socket.socket, token: bytes, number: int) -> None:
         OSError: The trainer has disconnected.
     """
     prove(sock, token)
-    sock.sendall(NUMBER.pack(number))
+    sock.sendall(NUMBER.pack(link_index))

@@ -31,7 +31,7 @@ class BufferSpan(NamedTuple):
     """A buffer's location in shared memory.
 
     Attributes:
-        snapshot: Number of the snapshot.
+        snapshot: Id of the snapshot.
         offset: Offset in the snapshot.
         nbytes: Its size.
     """
@@ -47,7 +47,7 @@ class KeptSource(NamedTuple):
     Attributes:
         data: The pickle.
         spans: Spans of its buffers.
-        snapshots: Snapshots, by number.
+        snapshots: Snapshots, by id.
     """
 
     data: bytes
@@ -58,12 +58,12 @@ class KeptSource(NamedTuple):
         """Return whether an image has the same pickle and buffers."""
         is_alike = self.data == image.data and len(self.spans) == len(image.buffers)
         pairs = enumerate(zip(self.spans, image.buffers, strict=False))
-        return is_alike and all(number in image.constant or self._is_at(*pair) for number, pair in pairs)
+        return is_alike and all(index in image.constant or self._is_at(*pair) for index, pair in pairs)
 
     def find(self, image: "SourceImage") -> dict[int, int]:
-        """Return the buffers of an image that are kept here: their numbers in the image mapped to the numbers here."""
+        """Return the buffers of an image that are kept here: their indices in the image mapped to the indices here."""
         pairs = enumerate(zip(self.spans, image.buffers, strict=False))
-        return {number: number for number, pair in pairs if self._is_at(*pair)}
+        return {index: index for index, pair in pairs if self._is_at(*pair)}
 
     def _is_at(self, span: BufferSpan, buffer: memoryview) -> bool:
         return span.nbytes == buffer.nbytes and self.snapshots[span.snapshot].has(span.offset, buffer)
@@ -78,27 +78,27 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
     Raises:
         OSError: Memory or descriptors are exhausted.
     """
-    new, spans = dict(patch.new), {number: known.spans[here] for number, here in patch.old.items()}
+    new, spans = dict(patch.new), {index: known.spans[here] for index, here in patch.old.items()}
     if len({span.snapshot for span in spans.values()}) > _MAX_SNAPSHOTS:
-        fds = {number: snapshot.fileno() for number, snapshot in known.snapshots.items()}
-        new |= {number: buffer.data for number, buffer in zip(spans, mapped(spans.values(), fds), strict=True)}
+        fds = {snapshot_id: snapshot.fileno() for snapshot_id, snapshot in known.snapshots.items()}
+        new |= {index: buffer.data for index, buffer in zip(spans, mapped(spans.values(), fds), strict=True)}
         # All used buffers are new now. The old snapshots are released with the last span that names them.
         spans.clear()
     snapshots = {span.snapshot: known.snapshots[span.snapshot] for span in spans.values()}
     for group in _groups(new):
-        snapshot = Snapshot([new[number] for number in group])
-        snapshots[snapshot.number] = snapshot
-        for number, offset in zip(group, snapshot.offsets, strict=True):
-            spans[number] = BufferSpan(snapshot.number, offset, new[number].nbytes)
-    return KeptSource(patch.data, [spans[number] for number in sorted(spans)], snapshots)
+        snapshot = Snapshot([new[index] for index in group])
+        snapshots[snapshot.id] = snapshot
+        for index, offset in zip(group, snapshot.offsets, strict=True):
+            spans[index] = BufferSpan(snapshot.id, offset, new[index].nbytes)
+    return KeptSource(patch.data, [spans[index] for index in sorted(spans)], snapshots)
 
 
 def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
     """Return the groups of buffers that share a snapshot."""
     share = sum(buffer.nbytes for buffer in new.values()) // _SHARE
     # A snapshot per large buffer, so that replacing one frees its memory; a common one for the rest saves descriptors.
-    alone = [[number] for number, buffer in new.items() if buffer.nbytes >= share]
-    together = [number for number, buffer in new.items() if buffer.nbytes < share]
+    alone = [[index] for index, buffer in new.items() if buffer.nbytes >= share]
+    together = [index for index, buffer in new.items() if buffer.nbytes < share]
     return [*alone, together] if together else alone
 
 
@@ -116,5 +116,5 @@ def mapped(spans: Iterable[BufferSpan], fds: Mapping[int, int]) -> list[Array]:
     if not fds.keys() >= {span.snapshot for span in spans}:
         raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
     # One map per snapshot, not per buffer: a process may have 65,530 maps by default.
-    maps = {number: map_snapshot(fd) for number, fd in fds.items()}
-    return [maps[number][offset : offset + nbytes] for number, offset, nbytes in spans]
+    maps = {snapshot_id: map_snapshot(fd) for snapshot_id, fd in fds.items()}
+    return [maps[snapshot_id][offset : offset + nbytes] for snapshot_id, offset, nbytes in spans]

@@ -109,13 +109,13 @@ class MapFinder:
     def _mapping_at(self, low: int, high: int) -> "tuple[Area, _Mapped] | None":
         """Return the mapped file that contains these addresses."""
         areas = self._look()
-        number = bisect_right(self._firsts, low) - 1
-        if number < 0 or high > areas[number].end:
+        index = bisect_right(self._firsts, low) - 1
+        if index < 0 or high > areas[index].end:
             return None
-        mapped = self._describe(areas[number])
-        if mapped is None or high - areas[number].first > mapped.file.nbytes:
+        mapped = self._describe(areas[index])
+        if mapped is None or high - areas[index].first > mapped.file.nbytes:
             return None
-        return areas[number], mapped
+        return areas[index], mapped
 
     def _look(self) -> list[Area]:
         if self._areas is None:

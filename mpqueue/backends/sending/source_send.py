@@ -46,7 +46,7 @@ class SourceImage(NamedTuple):
         data: The pickle.
         buffers: Its large buffers; they are the source's own memory, not copies.
         digests: One per buffer, if the image is for other machines.
-        constant: Numbers of buffers that the user has declared constant since the last image.
+        constant: Indices of buffers that the user has declared constant since the last image.
     """
 
     data: bytes
@@ -62,8 +62,8 @@ class SourceImage(NamedTuple):
         return (hashlib.sha256(self.data).digest(), *self.digests)
 
     def patch(self, kept: Mapping[int, int]) -> "Patch":
-        """Return the patch for a receiver; ``kept`` maps numbers of buffers to the receiver's numbers."""
-        new = {number: buffer for number, buffer in enumerate(self.buffers) if number not in kept}
+        """Return the patch for a receiver; ``kept`` maps indices of buffers to the receiver's indices."""
+        new = {index: buffer for index, buffer in enumerate(self.buffers) if index not in kept}
         return Patch(self.data, new, dict(kept))
 
 
@@ -104,7 +104,7 @@ def _dumps(
         kind = _PartPickler if without else _SourcePickler
         pickler = kind(file, keep_inside, is_local=is_local)
         if without:
-            pickler.numbers = {id(part): number for number, part in enumerate(without)}
+            pickler.indices = {id(part): index for index, part in enumerate(without)}
         with child_process.pickling() if is_local else contextlib.nullcontext():
             pickler.dump(value)
         return file.getvalue()
@@ -153,12 +153,12 @@ class _SourcePickler(script_pickler()):  # type: ignore[misc]  # cloudpickle has
 
 
 class _PartPickler(_SourcePickler):
-    """The same, but some objects are replaced by their numbers."""
+    """The same, but some objects are replaced by their indices."""
 
-    numbers: dict[int, int]  # by id
+    indices: dict[int, int]  # by id
 
     def persistent_id(self, obj: Any) -> int | None:
-        return self.numbers.get(id(obj))
+        return self.indices.get(id(obj))
 
 
 class Patch(NamedTuple):
@@ -166,8 +166,8 @@ class Patch(NamedTuple):
 
     Attributes:
         data: The new pickle.
-        new: The buffers that it lacks, by number.
-        old: Numbers of the other buffers, mapped to their numbers in the older image.
+        new: The buffers that it lacks, by index.
+        old: Indices of the other buffers, mapped to their indices in the older image.
     """
 
     data: bytes
@@ -181,9 +181,9 @@ class Patch(NamedTuple):
 
 
 def find_digests(image: SourceImage, digests: list[bytes]) -> dict[int, int]:
-    """Return the buffers of an image that have one of these digests, as numbers mapped to numbers of digests."""
-    known = {digest: number for number, digest in enumerate(digests)}
-    return {number: known[digest] for number, digest in enumerate(image.digests) if digest in known}
+    """Return the buffers of an image that have one of these digests, as indices mapped to indices of digests."""
+    known = {digest: index for index, digest in enumerate(digests)}
+    return {index: known[digest] for index, digest in enumerate(image.digests) if digest in known}
 
 
 def find_culprit(source: Any) -> tuple[str, str]:
@@ -224,7 +224,7 @@ def _children_by_kind(value: Any) -> Iterator[tuple[str, Any]]:
     elif is_a(value, tuple) and hasattr(value, "_fields"):
         yield from ((f".{name}", child) for name, child in zip(value._fields, value, strict=True))
     elif is_a(value, (list, tuple, set, frozenset)):
-        yield from ((f"[{number}]", child) for number, child in enumerate(value))
+        yield from ((f"[{index}]", child) for index, child in enumerate(value))
     elif is_a(value, FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f" (its variable {name})", cell.cell_contents) for name, cell in cells)
@@ -270,10 +270,10 @@ def _digest(buffer: memoryview) -> bytes:
 def encode_patch(patch: Patch) -> list[tuple[int, memoryview]]:
     """Return a patch as pieces to write at these offsets; the first one begins with its length."""
     end, spans = 0, {}
-    for number, buffer in patch.new.items():
-        spans[number] = (end, buffer.nbytes)
+    for index, buffer in patch.new.items():
+        spans[index] = (end, buffer.nbytes)
         end = align(end + buffer.nbytes)
     meta = pickle.dumps((patch.data, patch.old, spans), 5)
     start = buffers_start(len(meta))
     head = memoryview(len(meta).to_bytes(8, "little") + meta)
-    return [(0, head), *((start + spans[number][0], buffer) for number, buffer in patch.new.items())]
+    return [(0, head), *((start + spans[index][0], buffer) for index, buffer in patch.new.items())]

@@ -38,7 +38,7 @@ class SourceWatch:
         self._image: SourceImage | None = None
         self._parts: list[_Part] = []
         self._rest: bytes | None = None  # the pickle without the parts; if None, the whole payload is compared
-        self._compared: list[int] = []  # numbers of the buffers outside the parts
+        self._compared: list[int] = []  # indices of the buffers outside the parts
 
     def take_image(self) -> SourceImage:
         """Return the image of the present payload.
@@ -56,16 +56,16 @@ class SourceWatch:
         rest = self._take_rest() if self._parts else None
         self._image = take_image(self.payload, is_local=self._is_local)
         if rest is not None:
-            self._rest, self._compared = rest.data, _numbers_of(rest.buffers, self._image.buffers)
+            self._rest, self._compared = rest.data, _indices_of(rest.buffers, self._image.buffers)
         return self._image
 
     def _renewed(self, image: SourceImage, rest: SourceImage) -> SourceImage:
         """Return an image with the present large arrays; its receiver compares them, except constant ones."""
         buffers, digests = list(image.buffers), list(image.digests)
-        for number, buffer in zip(self._compared, rest.buffers, strict=True):
-            buffers[number] = buffer
-        for number, digest in zip(self._compared, rest.digests, strict=False):  # no digests on one machine
-            digests[number] = digest
+        for index, buffer in zip(self._compared, rest.buffers, strict=True):
+            buffers[index] = buffer
+        for index, digest in zip(self._compared, rest.digests, strict=False):  # no digests on one machine
+            digests[index] = digest
         constant = frozenset(range(len(buffers))).difference(self._compared)
         return SourceImage(image.data, buffers, digests, constant)
 
@@ -94,12 +94,12 @@ class _Part:
         return bool(self.value == self._copy)
 
 
-def _numbers_of(some: list[memoryview], buffers: list[memoryview]) -> list[int]:
-    """Return the numbers of some buffers among all, found by address."""
-    numbers: dict[tuple[int, int], list[int]] = {}
-    for number, buffer in enumerate(buffers):
-        numbers.setdefault(_address(buffer), []).append(number)
-    return [numbers[_address(buffer)].pop(0) for buffer in some]
+def _indices_of(some: list[memoryview], buffers: list[memoryview]) -> list[int]:
+    """Return the indices of some buffers among all, found by address."""
+    indices: dict[tuple[int, int], list[int]] = {}
+    for index, buffer in enumerate(buffers):
+        indices.setdefault(_address(buffer), []).append(index)
+    return [indices[_address(buffer)].pop(0) for buffer in some]
 
 
 def _address(buffer: memoryview) -> tuple[int, int]:

@@ -63,7 +63,7 @@ class _ForkServer:
         self._settings: messages.Settings | None = None
         self._data: bytes = b""
         self._spans: list[BufferSpan] = []
-        self._snapshots: dict[int, int] = {}  # descriptors, by number
+        self._snapshots: dict[int, int] = {}  # descriptors, by id
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
         self._broken: bytes | None = None
@@ -138,11 +138,11 @@ class _ForkServer:
         return True
 
     def _take_source(self, message: messages.Message) -> None:
-        self._data, numbers, self._spans = message.body
-        # As many descriptors as numbers: `receive` rejects a message that has lost some of them.
-        self._snapshots |= zip(numbers, message.fds, strict=False)
-        for number in self._snapshots.keys() - {span.snapshot for span in self._spans}:
-            os.close(self._snapshots.pop(number))
+        self._data, snapshot_ids, self._spans = message.body
+        # As many descriptors as ids: `receive` rejects a message that has lost some of them.
+        self._snapshots |= zip(snapshot_ids, message.fds, strict=False)
+        for snapshot_id in self._snapshots.keys() - {span.snapshot for span in self._spans}:
+            os.close(self._snapshots.pop(snapshot_id))
         # Map known buffers again, too: the old source may have written to its arrays while it was unpickled.
         self._payload, self._broken, self._buffers, self._writable_files = None, None, [], frozenset()
         if self._settings is not None and self._settings.spawn:
@@ -356,7 +356,7 @@ def spawned() -> None:
         message = messages.receive(sock, messages.TO_FORK_SERVER)
     if message is None:
         os._exit(1)
-    config, (data, numbers, spans), shown, sys.argv, parent, num_trackers = message.body
+    config, (data, snapshot_ids, spans), shown, sys.argv, parent, num_trackers = message.body
     hash_seed.show(shown)
     name = worker_name(config.info.id)
     set_process_name(name)
@@ -364,8 +364,8 @@ def spawned() -> None:
     fds = message.fds[num_trackers:]
     for tracker in message.fds[:num_trackers]:
         child_process.share_tracker(tracker)
-    snapshots = dict(zip(numbers, fds, strict=False))
-    ends = WorkerEnds.received(fds[len(numbers) :])
+    snapshots = dict(zip(snapshot_ids, fds, strict=False))
+    ends = WorkerEnds.received(fds[len(snapshot_ids) :])
     answer_for_stacks(ends)  # loading the source may take long, too
     buffers: list[Any] = []
     own = make_mark()

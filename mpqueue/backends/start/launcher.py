@@ -261,7 +261,7 @@ class ForkServer:
 
         known = self._kept or NOTHING
         kept = allow_signals(keep, patch, known)
-        new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
+        new = {key: snapshot for key, snapshot in kept.snapshots.items() if key not in known.snapshots}
         self._kept = None  # its state is unknown until the patch is sent
         body = patch.data, list(new), kept.spans
         allow_signals(self._send, messages.ToForkServer.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])

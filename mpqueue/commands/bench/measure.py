@@ -262,11 +262,11 @@ def climb(try_one: Callable[[Setting], Measured], backend: Backend, most: Size, 
     is_changed = True
     while is_changed:
         if auto.wanted not in results:
-            number, at_once = auto.wanted.workers, auto.wanted.threads
+            workers, at_once = auto.wanted.workers, auto.wanted.threads
             results[auto.wanted] = try_one(
-                Setting(number, backend, concurrency=concurrency * at_once)
+                Setting(workers, backend, concurrency=concurrency * at_once)
                 if concurrency
-                else Setting(number, backend, at_once)
+                else Setting(workers, backend, at_once)
             )
         is_changed = auto.decide(results[auto.wanted].window, 0.0, lambda _more: True)
     return list(results.values())

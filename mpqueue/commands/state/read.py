@@ -90,7 +90,7 @@ def states_in(contents: Any) -> Iterator[FoundState]:
                 continue
             inner = [(_joined(key, name), item) for name, item in value.items()]
         else:
-            inner = [(f"{key}[{number}]", item) for number, item in enumerate(value)]
+            inner = [(f"{key}[{index}]", item) for index, item in enumerate(value)]
         stack += reversed(inner)
 
 

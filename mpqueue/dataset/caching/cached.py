@@ -2,11 +2,11 @@
 
 The results of one function with one state of its object are a cache in the folder, as for `Dataset.cache`. Its name
 is the digest of the function's own source, ``version``, and the data that the function keeps or its object has. The
-name does not depend on called functions, globals or files. The arguments determine the number of a result in its
+name does not depend on called functions, globals or files. The arguments determine the index of a result in its
 cache::
 
     one integer     twice the integer
-    any others      an odd number in a hash table; the arguments are stored with the result, and compared
+    any others      an odd index in a hash table; the arguments are stored with the result, and compared
 
 A hit compares the variables and attributes with those in the key: by identity, and containers with a copy. So it takes
 a few microseconds, and a copy of the arrays.
@@ -45,7 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SECTION = "When is a cached result computed again?"
-_MOST_DIRECT = 1 << 24  # a process keeps a byte for each number of an index
+_MOST_DIRECT = 1 << 24  # a process keeps a byte for each entry of an index
 # Sizes of the tables for other arguments. Each is used when the tables before it are full near the position of the
 # arguments: in a single large table, each result would take a page of the index.
 _TABLES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
@@ -226,8 +226,8 @@ class _Results:
         self._caches: dict[str, _ResultCache] = {}
         self._functions = [each for each in _chain_of(self._function) if type(each) is types.FunctionType]
         self._cells = {
-            (number, name): cell
-            for number, each in enumerate(self._functions if self._key is None else ())
+            (index, name): cell
+            for index, each in enumerate(self._functions if self._key is None else ())
             for name, cell in zip(each.__code__.co_freevars, each.__closure__ or (), strict=True)
         }
         self._told_by = 0  # the process that has logged the parts of the key
@@ -308,7 +308,7 @@ class _Results:
             return state
         state = self._new_state(thing, data, of_key)
         # A new dict, without a lock, which a fork in another thread could leave locked.
-        others = [(number, each) for number, each in [*self._states.items()] if each.of() is not None]
+        others = [(index, each) for index, each in [*self._states.items()] if each.of() is not None]
         self._states = {**dict(others[-_MOST_STATES + 1 :]), id(thing): state}
         return state
 
@@ -493,7 +493,7 @@ def _reference_to(thing: Any) -> Callable[[], Any]:
 
 
 def _search(cache: FolderCache, text: str) -> tuple[int, int | None, Any]:
-    """Return the salt of some arguments, their number, and the result, which may be missing; None if all are taken."""
+    """Return the salt of some arguments, their index, and the result, which may be missing; None if all are taken."""
     digest = _digest(text)
     start, salt, base = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:12], "little"), 0
     for size in _TABLES:

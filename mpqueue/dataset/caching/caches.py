@@ -89,39 +89,39 @@ class Cache:
 
     def values(
         self,
-        numbers: Sequence[int],
+        indices: Sequence[int],
         compute: Callable[[list[int]], list[Any]],
         may_store: Callable[[], bool] = lambda: True,
     ) -> list[Any]:
         """Return values; missing ones are computed and stored.
 
         Args:
-            numbers: The numbers of the values.
-            compute: A function that returns the values of a list of distinct numbers.
+            indices: The indices of the values.
+            compute: A function that returns the values of a list of distinct indices.
             may_store: Returns whether the values that ``compute`` returned last may be stored.
 
         Raises:
             Exception: ``compute`` raised, a value cannot be pickled, or the files cannot be opened.
         """
-        values = [self.get(number) for number in numbers]
-        missing = [number for number, value in zip(numbers, values, strict=True) if value is MISSING]
+        values = [self.get(index) for index in indices]
+        missing = [index for index, value in zip(indices, values, strict=True) if value is MISSING]
         if not missing:
             return values
         once = list(dict.fromkeys(missing))
         made = dict(zip(once, compute(once), strict=True))
         if may_store():
-            made = {number: self.put(number, value) for number, value in made.items()}
-        for position, number in enumerate(numbers):
+            made = {index: self.put(index, value) for index, value in made.items()}
+        for position, index in enumerate(indices):
             if values[position] is MISSING:
                 # Each occurrence gets a separate object, because functions of later stages may modify it.
-                values[position] = made.pop(number) if number in made else self.values([number], compute, may_store)[0]
+                values[position] = made.pop(index) if index in made else self.values([index], compute, may_store)[0]
         return values
 
-    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:
+    def get(self, index: int, salt: int = 0, *, copies: bool = False) -> Any:
         """Return a value, or `MISSING` if it is not stored.
 
         Args:
-            number: The number of the value.
+            index: The index of the value.
             salt: The salt that the value was stored with. Values with another salt are ignored.
             copies: Return writable arrays.
         """
@@ -129,7 +129,7 @@ class Cache:
         if files is None:
             return MISSING
         try:
-            value = files.get(number, salt, copies=copies)
+            value = files.get(index, salt, copies=copies)
         except BaseException as error:  # for example, a class was renamed
             if passes_at_once(error):
                 raise
@@ -139,12 +139,12 @@ class Cache:
             self._counts.hit()
         return value
 
-    def is_free(self, number: int, salt: int) -> bool:
-        """Return whether a number has no value, or only a lost one that was stored with the salt."""
+    def is_free(self, index: int, salt: int) -> bool:
+        """Return whether an index has no value, or only a lost one that was stored with the salt."""
         files = self._files()
-        return files is None or files.is_free(number, salt)
+        return files is None or files.is_free(index, salt)
 
-    def put(self, number: int, value: Any, salt: int = 0) -> Any:
+    def put(self, index: int, value: Any, salt: int = 0) -> Any:
         """Store a value if possible, and return it as `get` will return it.
 
         Questions about a run do not store values, nor does user code that still runs after the stop of its worker.
@@ -156,7 +156,7 @@ class Cache:
             try:
                 if context.is_asking():
                     return copied(value)
-                stored = files.put(number, value, salt)
+                stored = files.put(index, value, salt)
             except ReleasedError:
                 continue  # a loader was stopped; if a different one, the files are opened again
             except NoRoomError as error:

@@ -47,13 +47,13 @@ class SegmentFile(NamedTuple):
     """A segment in a folder.
 
     Attributes:
-        number: Its number in its name.
+        id: Its id in its name.
         limit: The limit of its size.
         path: Its path.
         size: Its size.
     """
 
-    number: int
+    id: int
     limit: int
     path: str
     size: int
@@ -162,20 +162,20 @@ class Segments:
 
     def _open_new(self) -> None:
         for segment in _segments_in(self._folder).get(self._name, ()):
-            if segment.number not in self._opened:
+            if segment.id not in self._opened:
                 with contextlib.suppress(FileNotFoundError):
                     held = self._open_file(segment.path, self._flags).above_standard()
-                    self._opened[segment.number] = DataFile(held, segment.limit)
-                    self._last = max(self._last, segment.number)
+                    self._opened[segment.id] = DataFile(held, segment.limit)
+                    self._last = max(self._last, segment.id)
 
     def view(self, position: int, length: int) -> memoryview | None:
         """Return a read-only view of a record, or None if the bytes do not exist."""
-        number = position >> _OFFSET_BITS
-        if number not in self._opened:
+        segment_id = position >> _OFFSET_BITS
+        if segment_id not in self._opened:
             with self._lock:
                 self._open_new()
-                self._opened.setdefault(number, None)  # removed, and numbers are not used again
-        opened = self._opened[number]
+                self._opened.setdefault(segment_id, None)  # removed, and ids are not used again
+        opened = self._opened[segment_id]
         return None if opened is None else opened.view(position & (_MOST_BYTES - 1), length)
 
     def append(self, record: bytes) -> int:
@@ -219,9 +219,9 @@ class Segments:
                 if room < least:
                     raise NoRoomError(f"the limit max_bytes={bound:,} is reached by caches that are in use")
                 size = min(size, room)
-            # Not a number that was noted as removed: a removed index left it, or all segments were removed by hand.
-            number = max([last, *self._opened]) + 1
-            path = os.path.join(self._folder, f"{self._name}.{number}-{size}.data")
+            # Not an id that was noted as removed: a removed index left it, or all segments were removed by hand.
+            segment_id = max([last, *self._opened]) + 1
+            path = os.path.join(self._folder, f"{self._name}.{segment_id}-{size}.data")
             self._open_file(path, self._flags | os.O_CREAT).close()
             self._open_new()
 
@@ -239,7 +239,7 @@ class Segments:
                 room -= sum(each.size for each in owned)
                 unused.append((os.stat(path).st_mtime_ns, path, owned))
         for _, path, owned in sorted(unused):
-            for number, segment in enumerate(owned):
+            for index, segment in enumerate(owned):
                 if room >= size:
                     return room
                 if segment is owned[-1]:
@@ -248,7 +248,7 @@ class Segments:
                     break
                 self._counts.evicted()
                 room += segment.size
-                if number == len(owned) - 1:
+                if index == len(owned) - 1:
                     _remove(path)
         return room
 
@@ -265,7 +265,7 @@ def _remove(path: str) -> bool:
 
 
 def _segments_in(folder: str) -> dict[str, list[SegmentFile]]:
-    """Return the segments of each name, by number."""
+    """Return the segments of each name, by id."""
     found: dict[str, list[SegmentFile]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:

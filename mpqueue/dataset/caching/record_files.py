@@ -4,14 +4,14 @@
 
     data     the records, one after another, each at a multiple of 64 bytes; one file, or several segments, see
              `mpqueue.dataset.caching.folders`
-    index    32 bytes per number: position and length of the record, number of arrays, CRC of the record and the name of
-             the files, and a CRC of the entry with its number
+    index    32 bytes per element: position and length of the record, number of arrays, CRC of the record and the name
+             of the files, and a CRC of the entry with its index
 
 A process appends a record with `O_APPEND`, and then writes the index entry. A lock around the append keeps a file below
 its limit; the kernel releases it when its holder ends. Records are never changed::
 
     killed before the entry is complete   the record does not exist; its bytes are wasted
-    two records with the same number      both are complete, and the later entry is used
+    two records with the same index       both are complete, and the later entry is used
     a file was truncated or damaged       truncated records and those with a wrong CRC do not exist; the others do
     files were renamed                    no record exists
     a segment was removed                 its records do not exist; a process that has mapped it still reads them
@@ -97,11 +97,11 @@ class RecordFiles:
         # Held while a record is stored. Reentrant: a signal handler in the middle may call `release`.
         self._storing, self._is_released = RLock(), False
 
-    def get(self, number: int, salt: int = 0, *, copies: bool = False) -> Any:
+    def get(self, index: int, salt: int = 0, *, copies: bool = False) -> Any:
         """Return a value with arrays that are read-only views of the file, or `MISSING`.
 
         Args:
-            number: The number of the value.
+            index: The index of the value.
             salt: The salt that the value was stored with. Values with another salt are ignored.
             copies: Return arrays that are writable views of a private copy instead.
 
@@ -109,41 +109,41 @@ class RecordFiles:
             Exception: Unpickling the value raised.
         """
         checked = self._checked
-        if number < len(checked) and checked[number]:
-            entry = self._index.read(number * _ENTRY_BYTES, _ENTRY_BYTES)
+        if index < len(checked) and checked[index]:
+            entry = self._index.read(index * _ENTRY_BYTES, _ENTRY_BYTES)
         else:
-            entry = self._looked_up(number)
+            entry = self._looked_up(index)
         # The writer of an entry may have been killed halfway, or may be writing it now.
-        if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], number, salt):
+        if entry is None or entry[_CHECK_AT:] != _closed(entry[:_CHECK_AT], index, salt):
             return MISSING
         position, length, num_arrays, kind, crc = _ENTRY.unpack_from(entry)
         view = self._data.view(position, length)
         if view is None:
             return MISSING
-        if number >= len(checked):
-            # Half more than needed, so that numbers that ascend one by one do not extend it each time.
-            checked.extend(bytes(number + 1 - len(checked) + len(checked) // 2))
-        if not checked[number]:
+        if index >= len(checked):
+            # Half more than needed, so that indices that ascend one by one do not extend it each time.
+            checked.extend(bytes(index + 1 - len(checked) + len(checked) // 2))
+        if not checked[index]:
             checksum = _checksums().get(kind)
             if checksum is None or checksum(view) ^ self._mask != crc:
                 return MISSING
-            checked[number] = True
+            checked[index] = True
         return records.unpack(memoryview(bytearray(view)) if copies else view, num_arrays)
 
-    def is_free(self, number: int, salt: int) -> bool:
-        """Return whether a number without a value has no entry, or one with this salt and a lost record."""
-        entry = self._looked_up(number)
+    def is_free(self, index: int, salt: int) -> bool:
+        """Return whether an index without a value has no entry, or one with this salt and a lost record."""
+        entry = self._looked_up(index)
         check = entry[_CHECK_AT:]
-        return not any(check) or check == _closed(entry[:_CHECK_AT], number, salt)
+        return not any(check) or check == _closed(entry[:_CHECK_AT], index, salt)
 
-    def _looked_up(self, number: int) -> bytes:
+    def _looked_up(self, index: int) -> bytes:
         """Return an entry without creating a page of the map; fewer bytes if the index is shorter."""
         try:
-            return os.pread(self._held.fd, _ENTRY_BYTES, number * _ENTRY_BYTES)
+            return os.pread(self._held.fd, _ENTRY_BYTES, index * _ENTRY_BYTES)
         except OverflowError:  # beyond the maximum size of a file
             return b""
 
-    def put(self, number: int, value: Any, salt: int = 0) -> Any:
+    def put(self, index: int, value: Any, salt: int = 0) -> Any:
         """Store a value, and return it as `get` will return it.
 
         Raises:
@@ -160,7 +160,7 @@ class RecordFiles:
             position = self._data.append(record)
             entry = _ENTRY.pack(position, len(record), num_arrays, kind, crc)
             # After the record, so that a process that sees the entry sees all bytes of the record.
-            self._publish(number, entry + _closed(entry, number, salt))
+            self._publish(index, entry + _closed(entry, index, salt))
         return records.unpack(memoryview(record), num_arrays)
 
     def release(self) -> None:
@@ -168,9 +168,9 @@ class RecordFiles:
         with self._storing:
             self._is_released = True
 
-    def _publish(self, number: int, entry: bytes) -> None:
+    def _publish(self, index: int, entry: bytes) -> None:
         try:
-            if os.pwrite(self._held.fd, entry, number * _ENTRY_BYTES) < len(entry):
+            if os.pwrite(self._held.fd, entry, index * _ENTRY_BYTES) < len(entry):
                 raise NoRoomError("no space left")
         except NoRoomError:
             raise
@@ -178,10 +178,10 @@ class RecordFiles:
             raise NoRoomError(str(error)) from error
 
 
-def _closed(entry: bytes, number: int, salt: int) -> bytes:
-    """Return the CRC of an entry, which differs for a half-written entry and for another number."""
-    # Never 0: a number without an entry reads as 0, because the index is a sparse file.
-    return _CHECK.pack(zlib.crc32(entry, (number ^ salt * _SALT) & 0xFFFFFFFF) | 1)
+def _closed(entry: bytes, index: int, salt: int) -> bytes:
+    """Return the CRC of an entry, which differs for a half-written entry and for another index."""
+    # Never 0: an index without an entry reads as 0, because the index is a sparse file.
+    return _CHECK.pack(zlib.crc32(entry, (index ^ salt * _SALT) & 0xFFFFFFFF) | 1)
 
 
 class DataFile:

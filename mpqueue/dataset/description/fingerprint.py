@@ -107,9 +107,9 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
         if kind is functools._lru_cache_wrapper:
             return "cached", thing.__wrapped__
         if kind is types.FunctionType or isinstance(thing, type):
-            number = self._met.get(id(thing))
-            if number is not None:
-                return "met", number[0]
+            entry = self._met.get(id(thing))
+            if entry is not None:
+                return "met", entry[0]
             self._met[id(thing)] = len(self._met), thing  # referenced, so that no other object gets its id
             return self._class(thing) if isinstance(thing, type) else self._function(thing)
         if isinstance(thing, np.memmap) and thing.filename is not None:

@@ -1,6 +1,6 @@
 """Ids of samples: plain data that names a sample of a dataset's sources.
 
-The id of a sample is its index in the source, or a pair (virtual shard, number) if the source is a stream. If a stage
+The id of a sample is its index in the source, or a pair (virtual shard, index) if the source is a stream. If a stage
 reads several datasets, the name of the part precedes it: ``("web", 17)``, or ``("web", 1, 17)`` for a part that has
 parts itself. JSON turns such tuples into lists, so lists are accepted in their place.
 

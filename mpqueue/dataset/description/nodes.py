@@ -5,8 +5,8 @@ A node describes a stage; its fields are the parameters. The module of a stage h
 stage that `StageNode.open` returns in a lane of a stream.
 
 Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage precede the stage, in
-order. The random numbers of a stage depend on its number, so appending a stage does not change earlier ones. A node
-knows its number in the tree that ends with it. In a larger tree, the number of stages before that subtree
+order. The random numbers of a stage depend on its index, so appending a stage does not change earlier ones. A node
+knows its index in the tree that ends with it. In a larger tree, the number of stages before that subtree
 is added (`JoinNode.starts`). Several stages can therefore share one node, and extending a dataset makes no copies.
 
 Trees may be deep (a map for each of 5,000 rules) and wide (a part for each of 10,000 files), and stages may share
@@ -46,23 +46,23 @@ class LaneOpening(Protocol):
 
 
 class Numbered(NamedTuple):
-    """A stage and its number in a tree.
+    """A stage and its index in a tree.
 
     Attributes:
-        number: The number.
+        stage_index: The index.
         node: The stage.
     """
 
-    number: int
+    stage_index: int
     node: "StageNode"
 
     def line(self) -> str:
-        """Return the number and the description."""
-        return f"{self.number}: {self.node.line()}"
+        """Return the index and the description."""
+        return f"{self.stage_index}: {self.node.line()}"
 
     def named(self) -> str:
         """Return the name of the stage in error messages."""
-        return f"stage {self.number}, {self.node.line()},"
+        return f"stage {self.stage_index}, {self.node.line()},"
 
 
 class Traits(NamedTuple):
@@ -151,11 +151,11 @@ class NodeProperties(NamedTuple):
         is_indexed = not traits.makes_stream and all(facts.is_indexed for facts in inputs)
 
         def found(fact: Callable[[NodeProperties], Numbered | None]) -> Numbered | None:
-            """Return the fact of the first input with this fact, with its number in this tree."""
+            """Return the fact of the first input with this fact, with its index in this tree."""
             for start, facts in zip(node.starts, inputs, strict=True):
                 known = fact(facts)
                 if known is not None:
-                    return Numbered(start + known.number, known.node)
+                    return Numbered(start + known.stage_index, known.node)
             return None
 
         this = Numbered(size - 1, node)
@@ -203,8 +203,8 @@ class StageNode:
         return self.traits
 
     @property
-    def number(self) -> int:
-        """The number of this stage in the tree that ends with it."""
+    def stage_index(self) -> int:
+        """The index of this stage in the tree that ends with it."""
         return self.facts.size - 1
 
     @property
@@ -249,7 +249,7 @@ class StageNode:
 
         Args:
             position: The index.
-            at: The number of the input.
+            at: The index of the input.
             lengths: The numbers of elements of the inputs.
         """
         return position
@@ -305,7 +305,7 @@ class StageNode:
         return [each for each in dataclasses.fields(cls) if each.init and each.name not in _NO_ARGUMENTS]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.number}: {self.line()}>"
+        return f"<{type(self).__name__} {self.stage_index}: {self.line()}>"
 
     def functions(self) -> list[Any]:
         """Return the user functions that the stage calls."""
@@ -319,7 +319,7 @@ class StageNode:
         while stack:
             start, node, is_after_inputs = stack.pop()
             if is_after_inputs:
-                yield Numbered(start + node.number, node)
+                yield Numbered(start + node.stage_index, node)
             elif id(node) not in seen:
                 seen.add(id(node))
                 stack.append((start, node, True))
@@ -370,8 +370,8 @@ def flat(root: StageNode) -> list[Flat]:
     """Return the stages of a tree as a list, each after its inputs."""
     positions: dict[int, int] = {}
     stages = []
-    for number, (_, node) in enumerate(root.stages()):
-        positions[id(node)] = number
+    for stage_index, (_, node) in enumerate(root.stages()):
+        positions[id(node)] = stage_index
         kind: Any = type(node)
         own = {name: getattr(node, name) for name in own_fields(kind)}
         stages.append(Flat(type(node), own, [positions[id(each)] for each in node.inputs]))
@@ -439,7 +439,7 @@ class JoinNode(StageNode):
         return False
 
     def part_name(self, at: int) -> int | str:
-        """Return the name of an input in the ids of samples: its number, unless the inputs have names."""
+        """Return the name of an input in the ids of samples: its index, unless the inputs have names."""
         return at
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
@@ -499,7 +499,7 @@ def order_of(root: StageNode) -> str:
         others = [node for _, node in root.stages() if not node.traits.keeps_positions]
         if all(node.traits.keeps_prefix for node in others):
             return ": ".join(["in order", *([", ".join(str(node.order_line()) for node in others)] if others else [])])
-    # The order of a shuffle or a mix depends on its stage number.
+    # The order of a shuffle or a mix depends on its stage index.
     lines = []
     for visit in visits(root):
         own = visit.node.order_line() if visit.equal_to is None else ""  # once: a source may compute its length
@@ -522,9 +522,9 @@ def lengths_of(root: StageNode, seed: int = 0, epoch: int = 0) -> Lengths:
                 id(node),
                 node.length_by,
                 [id(each) for each in node.inputs],
-                (number, node) if node.traits.varies else None,
+                (stage_index, node) if node.traits.varies else None,
             )
-            for number, node in root.stages()
+            for stage_index, node in root.stages()
             if node.is_indexed
         ]
     lengths: Lengths = {}
@@ -533,8 +533,8 @@ def lengths_of(root: StageNode, seed: int = 0, epoch: int = 0) -> Lengths:
         if varying is None:
             lengths[key] = length_by(of_inputs)
         else:
-            number, node = varying
-            lengths[key] = node.length_in(of_inputs, salted(seed, number), epoch)
+            stage_index, node = varying
+            lengths[key] = node.length_in(of_inputs, salted(seed, stage_index), epoch)
     return lengths
 
 
@@ -586,15 +586,15 @@ class Visit(NamedTuple):
     equal_to: int | None
 
     def line(self, description: str) -> str:
-        """Return a line with the number of the stage, or the numbers of the subtree."""
-        number = self.start + self.node.number
+        """Return a line with the index of the stage, or the indices of the subtree."""
+        index = self.start + self.node.stage_index
         if self.equal_to is None:
-            return f"{number}: {description}"
-        return f"{self.start} to {number}: equal to {self.equal_to} to {self.equal_to + self.node.number}"
+            return f"{index}: {description}"
+        return f"{self.start} to {index}: equal to {self.equal_to} to {self.equal_to + self.node.stage_index}"
 
 
 def visits(root: StageNode) -> Iterator[Visit]:
-    """Yield the stages of a tree in the order of their numbers; a shared stage is yielded once per use.
+    """Yield the stages of a tree in the order of their indices; a shared stage is yielded once per use.
 
     In a tree of more than 10,000 stages, a subtree that is equal to an earlier one is yielded as one visit.
     """
@@ -633,25 +633,25 @@ def _equal_parts(root: StageNode) -> dict[int, int]:
     return keys
 
 
-def inner_epoch(epoch: int, number: int, times: int | None) -> int:
+def inner_epoch(epoch: int, pass_index: int, times: int | None) -> int:
     """Return the epoch of a stage's input, which may run several times in one epoch of the stage.
 
     The first epoch of ``dataset.repeat(3)`` thus yields the first three epochs of the dataset.
 
     Args:
         epoch: The epoch of the stage.
-        number: The number of the pass, from 0.
+        pass_index: The index of the pass, from 0.
         times: The number of passes per epoch; None if unknown.
     """
-    return (epoch << 32) + number if times is None else epoch * times + number
+    return (epoch << 32) + pass_index if times is None else epoch * times + pass_index
 
 
 _SALT = 0x9E3779B97F4A7C15  # odd, so that 2**64 stages have distinct salts
 
 
-def salted(seed: int, number: int) -> int:
+def salted(seed: int, stage_index: int) -> int:
     """Return the seed of a stage's random numbers."""
-    return (seed + number * _SALT) & 0xFFFFFFFFFFFFFFFF
+    return (seed + stage_index * _SALT) & 0xFFFFFFFFFFFFFFFF
 
 
 def returned_none(line: str) -> TypeError:

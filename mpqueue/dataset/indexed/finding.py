@@ -64,7 +64,7 @@ def find(root: StageNode, sample_id: SampleId) -> FoundSample:
             node = node.input
         elif isinstance(node, JoinNode):
             part, rest = _split(node, rest)
-            at = _number_of(node, part)
+            at = _index_of(node, part)
             node, base, is_part = node.branches[at], base + node.starts[at], True
         else:
             break
@@ -88,8 +88,8 @@ def _split(node: JoinNode, sample_id: Any) -> tuple[Any, tuple[Any, ...]]:
     return sample_id[0], tuple(sample_id[1:])
 
 
-def _number_of(node: JoinNode, part: Any) -> int:
-    """Return the number of an input from its name in ids."""
+def _index_of(node: JoinNode, part: Any) -> int:
+    """Return the index of an input from its name in ids."""
     names = [node.part_name(at) for at in range(len(node.branches))]
     if not isinstance(part, str):
         part = as_integer(part, f"the part in an id of {node.name}")

@@ -63,7 +63,7 @@ class MergingReader(LinkReader):
         return self._joined(samples, rows, position, run)
 
     def _tried(self, row: int, run: IndexedRun) -> list[Any]:
-        """Return an element of the input in a list, or an empty list if it is left out."""
+        """Return an element of the input in a list, or an empty list if it is skipped."""
         assert run.skip is not None
         skip, known = run.skip, set[SampleId]()
 
@@ -114,7 +114,7 @@ class MergingReader(LinkReader):
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
     def num_by_input(self, positions: Positions, run: IndexedRun) -> Mapping[int, int] | None:
-        """Return the numbers of the input's elements in these elements."""
+        """Return the indices of the input's elements in these elements."""
         return self.input.num_by_input([row for position in positions for row in self._kept_rows(position, run)], run)
 
     def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:

@@ -5,7 +5,7 @@ its inputs. It requests all of them at once, because a call per sample and stage
 A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same index always
 returns the same element.
 
-A node that several stages read has one reader. Its number in the whole tree depends on the path to it, so a run
+A node that several stages read has one reader. Its index in the whole tree depends on the path to it, so a run
 contains the number of stages before the part that is read (`IndexedRun.base`). `ReaderMaker` creates the readers of a
 part on first use: of 10,000 concatenated files, a batch needs one or two.
 
@@ -15,10 +15,10 @@ binary search or in a table, and reads only the parts that the batch needs.
 The random generators are seeded before each call of a user function for a sample; see
 `mpqueue.dataset.description.nodes`.
 
-*Samples that are left out.* Some stages make an element of several samples, such as a batch. They make it of the other
-samples, with the random numbers of their positions. Excluded samples (`IndexedRun.keep`) are never requested. Samples
-that raise are left out with `IndexedRun.skip`, which is set only for an element that has raised without it. Then each
-sample is requested alone. An element without samples is not requested, or raises `NothingLeft`.
+*Skipped and excluded samples.* Some stages make an element of several samples, such as a batch. They make it of the
+other samples, with the random numbers of their positions. Excluded samples (`IndexedRun.keep`) are never requested.
+Samples that raise are skipped with `IndexedRun.skip`, which is set only for an element that has raised without it. Then
+each sample is requested alone. An element without samples is not requested, or raises `NothingLeft`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,11 +64,11 @@ class IndexedRun(NamedTuple):
         epoch: The epoch, from 0.
         begin: A function that is called with (seed, epoch, position) before user code.
         base: The number of stages of the whole tree before the part that is read.
-        zero: The number of the stage of the whole tree that gets the random numbers of stage 0.
+        zero: The index of the stage of the whole tree that gets the random numbers of stage 0.
         watches: Whether to compare the length of each source with its length when its reader was created.
         fixed: The random numbers of elements before a cache; None for other elements.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
-        skip: Called for each sample that is left out of its element because of an error; None: errors are raised.
+        skip: Called for each sample that is skipped in its element because of an error; None: errors are raised.
         is_alone: Whether a user requests a single element by its index.
     """
 
@@ -92,7 +92,7 @@ class Reader:
         maker: The maker of the readers of the inputs.
 
     Attributes:
-        number: The number of the stage in its own tree.
+        stage_index: The index of the stage in its own tree.
         length: The number of elements; None if endless.
         beside_ns: Time that helper threads spent in the latest call in addition to the calling thread, in nanoseconds.
         beside_busy_ns: The part of ``beside_ns`` on a CPU.
@@ -102,7 +102,7 @@ class Reader:
     beside_ns = beside_busy_ns = 0
 
     def __init__(self, node: Any, maker: "ReaderMaker") -> None:
-        self.node, self.number = node, node.number
+        self.node, self.stage_index = node, node.stage_index
         self.length = maker.lengths[id(node)]
 
     def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
@@ -123,7 +123,7 @@ class Reader:
     def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples that each element is made of, without computing the elements.
 
-        Excluded samples are left out. An element with an empty list must not be requested.
+        Excluded samples are not read. An element with an empty list must not be requested.
         """
         raise NotImplementedError
 
@@ -136,7 +136,7 @@ class Reader:
 
     def seed(self, run: IndexedRun) -> int:
         """Return the seed of the stage's random numbers."""
-        return salted(run.seed, run.base - run.zero + self.number)
+        return salted(run.seed, run.base - run.zero + self.stage_index)
 
     def order_seed(self, run: IndexedRun) -> int:
         """Return the seed of the stage's order."""
@@ -145,17 +145,17 @@ class Reader:
     def error_note(self, position: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
         return (
-            f"raised by stage {run.base + self.number}, {self.node.line()}, at place {position} of epoch {run.epoch}, "
-            f"for {self.origin(position, run)}"
+            f"raised by stage {run.base + self.stage_index}, {self.node.line()}, at place {position} of epoch "
+            f"{run.epoch}, for {self.origin(position, run)}"
         )
 
-    def _add_note(self, error: BaseException, positions: Positions, number: int, run: IndexedRun) -> None:
+    def _add_note(self, error: BaseException, positions: Positions, row: int, run: IndexedRun) -> None:
         """Add a note to an error about the element that it belongs to.
 
         An error that arrives after all elements were computed belongs to none.
         """
-        if number < len(positions):
-            add_note(error, self.error_note(positions[number], run))
+        if row < len(positions):
+            add_note(error, self.error_note(positions[row], run))
 
 
 class ReaderMaker:
@@ -359,7 +359,7 @@ class JoinReader(Reader):
 
 
 def whole_or_none(ids_of_elements: list[SampleIds], keep: Keep | None) -> list[SampleIds]:
-    """Return the ids of elements that are left out as a whole, with an empty list for each of those."""
+    """Return the ids of elements that are skipped as a whole, with an empty list for each of those."""
     if keep is None:
         return ids_of_elements
     return [ids if is_kept else [] for ids, is_kept in zip(ids_of_elements, keep(ids_of_elements), strict=True)]
@@ -388,19 +388,19 @@ def by_part(
         at: A function that returns the elements at indices of a part.
     """
     requests: dict[Any, tuple[list[int], list[int]]] = {}
-    for number, position in enumerate(positions):
+    for row, position in enumerate(positions):
         name, inner = find(position)
         lists = requests.get(name)
         if lists is None:
             lists = requests[name] = [], []
-        lists[0].append(number)
+        lists[0].append(row)
         lists[1].append(inner)
     # The common case, because blocks and passes are long: no reordering is needed.
     if len(requests) == 1:
         ((name, (_, inners)),) = requests.items()
         return at(name, inners)
     elements: list[Any] = [None] * len(positions)
-    for name, (numbers, inners) in requests.items():
-        for number, value in zip(numbers, at(name, inners), strict=True):
-            elements[number] = value
+    for name, (rows, inners) in requests.items():
+        for row, value in zip(rows, at(name, inners), strict=True):
+            elements[row] = value
     return elements

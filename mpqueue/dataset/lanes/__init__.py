@@ -8,7 +8,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     tokens.py        the tokens of elements held by stages, in the format of snapshots
     state_codes.py   the state of a scan as integers
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
-    ahead.py         the entry of a lane: reads ahead, and leaves out excluded samples
+    ahead.py         the entry of a lane: reads ahead, and drops excluded samples
     counting.py      the base of lane stages that count elements
     repeating.py     repeated passes over the input of a stage
     joining.py       the base of lane stages with several inputs

@@ -19,7 +19,7 @@ for some elements earlier than the batch that contains them is requested:
   attributed to that element.
 - A source that is itself a stream is not read ahead: its next element may take long to arrive.
 
-*Exclusion.* Excluded samples do not enter. Samples that wait here when they are excluded are left out, too.
+*Exclusion.* Excluded samples do not enter. Samples that wait here when they are excluded are dropped, too.
 """
 
 from collections.abc import Iterator, Sequence

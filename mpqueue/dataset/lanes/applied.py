@@ -77,10 +77,10 @@ class Applied(LinkStage):
 
     def _keep(self, error: BaseException, values: list[Any], tokens: Sequence[Token]) -> None:
         """Keep an error with the elements from the failed one on, or skip the failed element."""
-        is_left_out = self.calls.leaves_out(error, tokens[0])
+        is_skipped = self.calls.handles(error, tokens[0])
         # Before the waiting elements, which follow in the stream. A skipped element is dropped.
-        self._values[:0], self._tokens[:0] = values[is_left_out:], tokens[is_left_out:]
-        if not is_left_out:
+        self._values[:0], self._tokens[:0] = values[is_skipped:], tokens[is_skipped:]
+        if not is_skipped:
             self._error = never_an_end(error)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:

@@ -1,17 +1,17 @@
 """The samples that are excluded in the middle of an epoch of a lane.
 
-They are left out at three positions:
+They are excluded at three positions:
 
 - where elements enter the first stage that holds, counts or merges elements (`mpqueue.dataset.lanes.ahead`), or a
   `concatenate` with another input that has such a stage: no result before it depends on how many elements were read,
   so the roots stop computing these samples, too;
 - where elements are merged: `batch`, `bucket`, `pack` and `window` take no element that has an excluded sample, and
-  leave out held elements that have one;
+  exclude held elements that have one;
 - at the end of the lane, which returns no element that has one.
 
 Between these positions, an excluded sample that was read before passes through buffers as if it were not excluded.
 So the order of all other elements does not depend on times. An element that was merged before the exclusion, and waits
-in a later buffer, is left out as a whole. So is a tuple of `zip`, and an element of a `cache`: their inputs have closed
+in a later buffer, is excluded as a whole. So is a tuple of `zip`, and an element of a `cache`: their inputs have closed
 gates.
 
 When the lane begins its next epoch, its roots do not read the samples.

@@ -80,7 +80,7 @@ class JoinedInputs:
     """The inputs of a stage with several inputs, opened on demand.
 
     Args:
-        open_input: A function that opens the input with a number.
+        open_input: A function that opens the input with an index.
         bound: A function that returns the `LaneStage.most_fruitless` of an input that is not open; None if no input can
             be endless.
         can_reopen: A function that returns whether elements of an input can be computed again without the input's
@@ -111,7 +111,7 @@ class JoiningStage(LaneStage):
     def __init__(self, inputs: JoinedInputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(node, run)
         self._inputs = inputs
-        self._branches: dict[int, Branch] = {}  # open inputs, by number
+        self._branches: dict[int, Branch] = {}  # open inputs, by index
         self._closed_rows: list[StageRow] = []  # of inputs that were closed
         self._bounds: tuple[int, list[int]] = (-1, [])  # of inputs that are not open yet
         self._has_ended = False
@@ -172,7 +172,7 @@ class JoiningStage(LaneStage):
 
 
 class BranchedStage(JoiningStage):
-    """A stage that takes each element from one of its inputs. A token is a pair (number of the input, token)."""
+    """A stage that takes each element from one of its inputs. A token is a pair (index of the input, token)."""
 
     def _held_by_branch(self, held: Sequence[Token]) -> dict[int, list[Token]]:
         of_branch: dict[int, list[Token]] = {}

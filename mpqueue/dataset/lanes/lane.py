@@ -67,15 +67,15 @@ class StreamLane:
         self._from = {
             kind: [*state.get(kind, ()), *[0] * len(made)][: len(made)] for kind, made in changes._asdict().items()
         }
-        self._number = run.number  # of the next element
-        self._save_at = 0  # the number where a snapshot that is due is taken in any case
+        self._index = run.first_index  # of the next element
+        self._save_at = 0  # the index where a snapshot that is due is taken in any case
         self._gate, self._weights, self._keeps_whole = Gate(), list[Any](), keeps_whole
         self._open = open_stages
-        self._run = run._replace(state=None, left_out={}, gate=self._gate, weights=self._weights, ahead=ReadAhead())
+        self._run = run._replace(state=None, raised={}, gate=self._gate, weights=self._weights, ahead=ReadAhead())
         self._counts: list[StageRow] = []  # of earlier epochs
         self._latest: Sequence[Token] = ()  # the token of the last element
         self._is_broken, self._search = False, StageSearch()
-        has_begun = "stages" in state  # or it has only numbers, and lost samples
+        has_begun = "stages" in state  # or it has only indices, and lost samples
         self._epoch = state["epoch"] if has_begun else run.epoch
         self._has_given: bool = has_begun and state["given"]
         self._has_ended: bool = has_begun and state["ended"]
@@ -89,7 +89,7 @@ class StreamLane:
 
     def _known(self, kind: str) -> int:
         """Return the number of changes of a kind that hold for the next element."""
-        return sum(number <= self._number for number in self._from[kind])
+        return sum(index <= self._index for index in self._from[kind])
 
     def _opened(self) -> LaneStage:
         keep = keep_without(joined(self._changes.excluded[: self._num_rooted]))
@@ -109,7 +109,7 @@ class StreamLane:
             raise RuntimeError("this lane was interrupted and must be opened again from its last snapshot")
         try:
             while not self._has_ended:
-                if self._number >= self._next_change:
+                if self._index >= self._next_change:
                     self._change()
                 values, tokens = self._stage.pull(1)
                 if not tokens:
@@ -121,14 +121,14 @@ class StreamLane:
                     # An epoch without elements is the last one, because the next one might never yield any, either.
                     self._has_given = True
                     self._latest = tokens
-                    self._number += 1
+                    self._index += 1
                     return values.pop()
         except BaseException as error:
             if matches(error, WorkerDied) and self._keeps_whole and self._known("excluded"):
                 add_note(error, _STILL_COMPUTED)
             # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
-            self._number += 1  # an error replaces an element
+            self._index += 1  # an error replaces an element
             raise
         raise StreamEnd
 
@@ -138,8 +138,8 @@ class StreamLane:
         if known > (0 if self._keeps_whole else self._num_rooted):
             self._gate.keep = keep_without(joined(self._changes.excluded[:known]))
         self._weights[:] = self._changes.weights[: self._known("weights")]
-        later = [number for number in chain(*self._from.values()) if number > self._number]
-        self._next_change = min(later, default=1 << 62)  # the number of the element that begins it
+        later = [index for index in chain(*self._from.values()) if index > self._index]
+        self._next_change = min(later, default=1 << 62)  # the index of the element that begins it
 
     def sample_ids(self) -> SampleIds:
         """Return the ids of the samples that the last element of `next` was made of."""
@@ -168,8 +168,8 @@ class StreamLane:
     def prepare(self) -> bool:
         """Prepare for a snapshot that is due; return whether it may be taken now."""
         if self._run.ahead.is_on:
-            self._run.ahead.is_on, self._save_at = False, self._number + _UNTIL_SHORT
-        return self._number >= self._save_at or not self._stage.is_ahead()
+            self._run.ahead.is_on, self._save_at = False, self._index + _UNTIL_SHORT
+        return self._index >= self._save_at or not self._stage.is_ahead()
 
     def save(self) -> Any:
         """Return the position of the lane."""
@@ -177,7 +177,7 @@ class StreamLane:
         stages: list[Any] = []
         self._stage.get_state(stages, ())
         state = {"epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": stages}
-        state |= {kind: numbers for kind, numbers in self._from.items() if numbers}
+        state |= {kind: indices for kind, indices in self._from.items() if indices}
         if self._changes.excluded:
             state["rooted"] = self._num_rooted
         return state | {"lost": list(self._lost)} if self._lost else state

@@ -19,7 +19,7 @@ class RepeatStage(LaneStage):
     """Repeated passes over its input.
 
     Args:
-        open_pass: A function that opens the input for the pass with a number.
+        open_pass: A function that opens the input for the pass with an index.
         times: The number of passes; None if unlimited. Then a pass without elements in the lane is the last.
         node, run: See `LaneStage`.
         is_hidden: Whether it belongs to another stage, such as a mix, and has no row of counts.
@@ -59,8 +59,8 @@ class RepeatStage(LaneStage):
             if tokens:
                 self._has_given = True
                 self.num_in = self.num_out = self.num_out + len(tokens)
-                number = self.num_passes
-                return values, [(number, token) for token in tokens]
+                pass_index = self.num_passes
+                return values, [(pass_index, token) for token in tokens]
             self.next_pass()
         return [], []
 
@@ -81,14 +81,14 @@ class RepeatStage(LaneStage):
         return self._counts if self._now is None else summed(self._counts, counts_of(self._now))
 
     def _pass(self) -> int:
-        """Return the number of the current pass."""
+        """Return the index of the current pass."""
         return max(0, self.num_passes - self.has_ended)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the pass, the state of its input, and the state of the previous pass's input if its elements are held."""
         of_pass: dict[int, list[Token]] = {}
-        for number, token in held:
-            of_pass.setdefault(number, []).append(token)
+        for pass_index, token in held:
+            of_pass.setdefault(pass_index, []).append(token)
         now = self._pass()
         # No later stage holds an element of the previous pass. Release its stages, which may hold files and buffers.
         if now - 1 not in of_pass:
@@ -116,14 +116,14 @@ class RepeatStage(LaneStage):
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of these elements, each from the stages of its pass."""
-        return found_by_part(tokens, lambda number, inner: self._stages_of(number).sample_ids(inner))
+        return found_by_part(tokens, lambda pass_index, inner: self._stages_of(pass_index).sample_ids(inner))
 
-    def _stages_of(self, number: int) -> LaneStage:
-        if number == self._pass():
+    def _stages_of(self, pass_index: int) -> LaneStage:
+        if pass_index == self._pass():
             return self._input()
-        if number == self._pass() - 1 and self._before is not None:
+        if pass_index == self._pass() - 1 and self._before is not None:
             return self._before
-        return self._open(number)
+        return self._open(pass_index)
 
     def is_ahead(self) -> bool:
         """Return whether the input has read ahead."""

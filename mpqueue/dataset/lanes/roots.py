@@ -5,7 +5,7 @@ raises, its block is requested again index by index, which is rare and has no co
 
 A source that is a stream is read element by element. Its elements are computed again by reading it again, from the
 beginning or from a state. A source with states has ``state_dict()`` and ``load_state_dict()``, torch's convention,
-itself or on its iterator. A root records states together with the number of the next element. It does so often enough
+itself or on its iterator. A root records states together with the index of the next element. It does so often enough
 that each held element is near one, and rarely enough to cost at most 1 % of the reading time. A snapshot contains the
 states needed to read the held elements, and the newest one.
 """
@@ -40,7 +40,7 @@ _KEEP_EVERY, _KEEP_SHARE, _MOST_KEPT = 64, 100, 256
 _LONG_NS = 10_000_000_000
 # Of elements with samples that raised, only the latest are remembered: an endless stream would add them forever. For an
 # earlier one that a buffer still holds, `last` would name the samples that raised, too.
-_MOST_LEFT_OUT = 1 << 16
+_MOST_RAISED = 1 << 16
 
 
 def most_fruitless_of(node: StageNode) -> int:
@@ -68,7 +68,7 @@ class IndexedRoot(LaneStage):
         self._at, self._ids = partial(reader.at, run=read), partial(reader.sample_ids, run=read)
         # An element that is made of several samples remains without the samples that raise.
         self._skips_inside = run.skip is not None and node.facts.merged is not None
-        self._left_out = {} if run.left_out is None else run.left_out
+        self._raised = {} if run.raised is None else run.raised
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._position = run.lane
         self._error: BaseException | None = None  # raised by the element at `_position`
@@ -147,7 +147,7 @@ class IndexedRoot(LaneStage):
         return values, tokens
 
     def _tried(self, position: int) -> list[Any]:
-        """Return an element in a list, or an empty list if each of its samples raises and is left out."""
+        """Return an element in a list, or an empty list if each of its samples raises and is skipped."""
         try:
             return self._at([position])
         except BaseException as error:
@@ -161,13 +161,13 @@ class IndexedRoot(LaneStage):
 
     def _rest(self, position: int, skip: Callable[[Skipped], object]) -> list[Any]:
         """Return an element without the samples that raise, in a list."""
-        left_out: list[SampleId] = []
-        self._left_out[self.run.epoch, self.number, position] = left_out
-        if len(self._left_out) > _MOST_LEFT_OUT:
-            del self._left_out[next(iter(self._left_out))]
+        ids: list[SampleId] = []
+        self._raised[self.run.epoch, self.stage_index, position] = ids
+        if len(self._raised) > _MOST_RAISED:
+            del self._raised[next(iter(self._raised))]
 
         def skip_inside(skipped: Skipped) -> None:
-            left_out.extend(skipped.ids)
+            ids.extend(skipped.ids)
             skip(skipped)
 
         return self._reader.at([position], self._read._replace(skip=skip_inside))
@@ -199,14 +199,14 @@ class IndexedRoot(LaneStage):
         return self._without_raised(tokens, self._ids(tokens)) if tokens else []
 
     def _without_raised(self, tokens: Sequence[Token], found: list[SampleIds]) -> list[SampleIds]:
-        if not self._left_out:
+        if not self._raised:
             return found
-        raised = [self._left_out.get((self.run.epoch, self.number, token), ()) for token in tokens]
+        raised = [self._raised.get((self.run.epoch, self.stage_index, token), ()) for token in tokens]
         return [[each for each in ids if each not in out] for ids, out in zip(found, raised, strict=True)]
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
         """Return the numbers at these indices."""
-        return None if self._left_out else self._reader.num_by_input(tokens, self._read)
+        return None if self._raised else self._reader.num_by_input(tokens, self._read)
 
 
 class _Reader:
@@ -214,23 +214,23 @@ class _Reader:
 
     Args:
         source: A callable that returns an iterable, or an iterable.
-        begin: A function that is called with the number of an element before it is read, and with None before the
+        begin: A function that is called with the index of an element before it is read, and with None before the
             source is opened.
-        number: The number of the next element.
+        index: The index of the next element.
         state: The state of the source before that element; None for the beginning.
 
     Attributes:
-        number: The number of the next element, which is 0 if the source does not continue at the state.
+        index: The index of the next element, which is 0 if the source does not continue at the state.
     """
 
-    def __init__(self, source: Any, begin: Callable[[int | None], None], number: int, state: Any) -> None:
-        self.number = number
+    def __init__(self, source: Any, begin: Callable[[int | None], None], index: int, state: Any) -> None:
+        self.index = index
         self._source, self._begin = source, begin
         opened = self._open(state)
         # An iterator loads a state itself. An iterable that begins something else instead is read from its beginning.
         if state is not None and self._keeper is opened and self._iterator is not opened:
             if not continues_at_state(self._opened_at):
-                self.number, state = 0, None
+                self.index, state = 0, None
             self._open(state)  # again: a function may return one object each time
         self.is_stateful = _is_stateful(self._keeper)
 
@@ -265,12 +265,12 @@ class _Reader:
             StopIteration: All elements have been returned.
             Exception: The source raised; the next call returns the following element.
         """
-        self._begin(self.number)
-        self.number += 1
+        self._begin(self.index)
+        self.index += 1
         try:
             return next(self._iterator)
         except (StopIteration, OutOfRangeError):
-            self.number -= 1
+            self.index -= 1
             raise StopIteration from None
 
     def state(self) -> Any:
@@ -293,32 +293,32 @@ class StreamRoot(LaneStage):
 
     def __init__(self, node: "StreamNode", run: LaneRun) -> None:
         super().__init__(node, run)
-        self._number = 0  # number of the next element of this lane
+        self._index = 0  # index of the next element of this lane
         self._has_ended = False
         self._error: BaseException | None = None  # raised by that element
         self._reader: _Reader | None = None
-        self._numbers: list[int] = []  # ascending numbers of the elements before which states were recorded
+        self._indices: list[int] = []  # ascending indices of the elements before which states were recorded
         self._states: list[Any] = []  # the recorded states
         self._keep_ns = 1 << 62  # time to record a state
         self._kept_at_ns = 0
 
     def pull(self, count: int) -> Block:
-        """Return the next elements; their tokens are their numbers in the stream of all lanes."""
+        """Return the next elements; their tokens are their indices in the stream of all lanes."""
         values: list[Any] = []
         tokens: list[Token] = []
         while not values and not self._has_ended:
             if self._error is not None:
                 error, self._error = self._error, None
-                is_dropped = is_excluded(self.run.gate, self, self._token_of(self._number))
-                self._number += 1
+                is_dropped = is_excluded(self.run.gate, self, self._token_of(self._index))
+                self._index += 1
                 if is_dropped:
                     continue
                 raise error
             started = self.clock.start()
-            first = self._number
+            first = self._index
             self._read(self._opened(), count, values)
             self.clock.stop(started)
-            # After an error, the source is one element ahead of the number that its state would be recorded with.
+            # After an error, the source is one element ahead of the index that its state would be recorded with.
             if self._error is None and self.clock.ns >= self._kept_at_ns:
                 self._keep_state()
             # An excluded element is read, because the following ones depend on it.
@@ -332,11 +332,11 @@ class StreamRoot(LaneStage):
     def _opened(self) -> "_Reader":
         """Return the reader at the next element. Opening is retried after an error, which belongs to no element."""
         try:
-            return self._reader_at(self._number)
+            return self._reader_at(self._index)
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            self.calls.note(error, self._token_of(self._number))
+            self.calls.note(error, self._token_of(self._index))
             raise never_an_end(error) from cause_of(error)
 
     def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
@@ -349,35 +349,35 @@ class StreamRoot(LaneStage):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            # Return the elements before the error. The next call raises it at its own number.
-            self._number += len(values)
-            if self.calls.leaves_out(error, self._token_of(self._number)):
-                self._number += 1
+            # Return the elements before the error. The next call raises it at its own index.
+            self._index += len(values)
+            if self.calls.handles(error, self._token_of(self._index)):
+                self._index += 1
             else:
                 self._error = never_an_end(error)
             return
-        self._number += len(values)
+        self._index += len(values)
 
-    def _token_of(self, number: int) -> Token:
-        return number * self.run.num_lanes + self.run.lane
+    def _token_of(self, index: int) -> Token:
+        return index * self.run.num_lanes + self.run.lane
 
-    def _reader_at(self, number: int) -> _Reader:
+    def _reader_at(self, index: int) -> _Reader:
         """Return the reader, positioned at an element."""
-        at = bisect_right(self._numbers, number) - 1
-        first = self._numbers[at] if at >= 0 else 0
+        at = bisect_right(self._indices, index) - 1
+        first = self._indices[at] if at >= 0 else 0
         reader = self._reader
-        if reader is None or not first <= reader.number <= number:
+        if reader is None or not first <= reader.index <= index:
             # The reader has passed the element, or a recorded state is nearer to it.
             reader = self._reader = None  # close it first, because it may hold a file
             reader = self._reader = _Reader(self.node.source, self._begin, first, self._states[at] if at >= 0 else None)
-        if reader.number < number:
-            self._drop(reader, number)
+        if reader.index < index:
+            self._drop(reader, index)
         return reader
 
-    def _drop(self, reader: _Reader, number: int) -> None:
+    def _drop(self, reader: _Reader, index: int) -> None:
         """Read and drop the elements that were returned before."""
-        first, long_at = reader.number, clock_ns() + _LONG_NS
-        while reader.number < number:
+        first, long_at = reader.index, clock_ns() + _LONG_NS
+        while reader.index < index:
             try:
                 reader.next()
             except StopIteration:
@@ -387,17 +387,17 @@ class StreamRoot(LaneStage):
                     raise  # other errors were raised when the element was first read
             if clock_ns() > long_at:
                 warn(
-                    f"{self.line} is read again from its element {first} to {number}, which has taken 10 s so far. Add "
+                    f"{self.line} is read again from its element {first} to {index}, which has taken 10 s so far. Add "
                     "state_dict() and load_state_dict() to the iterator that the source returns, so that it is read "
                     "from its last state"
                 )
                 long_at += 1 << 62
 
-    def _begin(self, number: int | None) -> None:
+    def _begin(self, index: int | None) -> None:
         run, begin = self.run, self.run.begin
         if type(begin) is RetryBegin:
             begin = begin.begin_whole  # a generator cannot skip an element, which is needed to compute the next
-        begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
+        begin(self.seed, run.epoch, run.lane if index is None else self._token_of(index))
 
     def _keep_state(self) -> None:
         """Record the state of the source if it is due, in at most 1 % of the time."""
@@ -405,37 +405,37 @@ class StreamRoot(LaneStage):
         if reader is None or not reader.is_stateful:
             self._kept_at_ns = 1 << 62
             return
-        if self._number - (self._numbers[-1] if self._numbers else 0) >= _KEEP_EVERY:
+        if self._index - (self._indices[-1] if self._indices else 0) >= _KEEP_EVERY:
             started = clock_ns()
-            self._enter(self._number, reader.state())
+            self._enter(self._index, reader.state())
             self._keep_ns = min(self._keep_ns, clock_ns() - started)  # the minimum, without interference
             self._kept_at_ns = self.clock.ns + _KEEP_SHARE * self._keep_ns
-            if len(self._numbers) > _MOST_KEPT:  # no snapshots are taken: keep every other state
-                del self._numbers[:-1:2], self._states[:-1:2]
+            if len(self._indices) > _MOST_KEPT:  # no snapshots are taken: keep every other state
+                del self._indices[:-1:2], self._states[:-1:2]
 
-    def _enter(self, number: int, state: Any) -> None:
-        if self._numbers and self._numbers[-1] == number:
+    def _enter(self, index: int, state: Any) -> None:
+        if self._indices and self._indices[-1] == index:
             self._states[-1] = state
         else:
-            self._numbers.append(number)
+            self._indices.append(index)
             self._states.append(state)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next element, and the states to read it and the held elements from."""
+        """Add the index of the next element, and the states to read it and the held elements from."""
         reader = self._reader
-        if reader is not None and reader.is_stateful and reader.number == self._number:
-            self._enter(self._number, reader.state())
-        numbers = [self._number, *(token // self.run.num_lanes for token in held)]
-        needed = sorted({bisect_right(self._numbers, number) - 1 for number in numbers} - {-1})
-        self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
-        known = [list(pair) for pair in zip(self._numbers, self._states, strict=True)]
-        states.append({"number": self._number, "ended": self._has_ended, "states": known})
+        if reader is not None and reader.is_stateful and reader.index == self._index:
+            self._enter(self._index, reader.state())
+        indices = [self._index, *(token // self.run.num_lanes for token in held)]
+        needed = sorted({bisect_right(self._indices, index) - 1 for index in indices} - {-1})
+        self._indices, self._states = [self._indices[at] for at in needed], [self._states[at] for at in needed]
+        known = [list(pair) for pair in zip(self._indices, self._states, strict=True)]
+        states.append({"number": self._index, "ended": self._has_ended, "states": known})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the next element is read on demand."""
         state = next(states)
-        self._number, self._has_ended = state["number"], state["ended"]
-        self._numbers = [number for number, _ in state["states"]]
+        self._index, self._has_ended = state["number"], state["ended"]
+        self._indices = [index for index, _ in state["states"]]
         self._states = [kept for _, kept in state["states"]]
 
     def again(self, tokens: Sequence[Token]) -> list[Any]:
@@ -457,7 +457,7 @@ class StreamRoot(LaneStage):
         return [elements[token] for token in tokens]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
-        """Return the lane and the number of each element in the lane."""
+        """Return the lane and the index of each element in the lane."""
         step = self.run.num_lanes
         return [[(token % step, token // step)] for token in tokens]
 

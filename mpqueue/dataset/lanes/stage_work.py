@@ -85,7 +85,7 @@ class StageSearch:
     def _message(self, stage: Any) -> tuple[str, str]:
         run = stage.run
         summary = (
-            f"stage {stage.number}, {stage.line}, has returned none of the last {self.num:,} elements in lane "
+            f"stage {stage.stage_index}, {stage.line}, has returned none of the last {self.num:,} elements in lane "
             f"{run.lane} of {run.num_lanes} in epoch {run.epoch}"
         )
         remedy = (

@@ -69,7 +69,7 @@ class LaneStage:
         inputs: The stages that it reads.
 
     Attributes:
-        number: The number of the stage in its tree, from the sources upwards.
+        stage_index: The index of the stage in its tree, from the sources upwards.
         line: The one-line description of the stage, for errors and statistics.
         seed: The seed of its random numbers.
         order_seed: The seed of its order.
@@ -84,12 +84,12 @@ class LaneStage:
 
     def __init__(self, node: nodes.StageNode, run: LaneRun, *inputs: "LaneStage") -> None:
         self.node, self.run, self.inputs = node, run, inputs
-        self.number, self.line = run.base + node.number, node.line()
-        self.seed = nodes.salted(run.seed, self.number - run.zero)
+        self.stage_index, self.line = run.base + node.stage_index, node.line()
+        self.seed = nodes.salted(run.seed, self.stage_index - run.zero)
         self.order_seed = self.seed
         self.num_in = self.num_out = 0
         self.clock, self.search = StageClock(), StageSearch()
-        self.calls = UserCalls(run, self.number, self.line, self.seed, self.clock)
+        self.calls = UserCalls(run, self.stage_index, self.line, self.seed, self.clock)
 
     def pull(self, count: int) -> Block:
         """Return from 1 to ``count`` of the next elements with their tokens; none at the end, and at each later call.
@@ -157,7 +157,7 @@ class LaneStage:
     @property
     def row_name(self) -> str:
         """The name of its row of counts, which distinguishes stages with equal descriptions."""
-        return f"{self.number}: {self.line}"
+        return f"{self.stage_index}: {self.line}"
 
 
 class LinkStage(LaneStage):

@@ -94,7 +94,7 @@ class ThreadedStage(LinkStage):
             self.clock.ns += helped.ns
             self.clock.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
             if exception is not None:
-                if is_excluded(self.run.gate, self._input, token) or self.calls.leaves_out(exception, token):
+                if is_excluded(self.run.gate, self._input, token) or self.calls.handles(exception, token):
                     if not values:  # otherwise a RuntimeError would lose the values
                         self.search.note(self, 1)
                     continue

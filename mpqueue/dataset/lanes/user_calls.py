@@ -26,16 +26,16 @@ class UserCalls:
 
     Args:
         run: The run that the lane was opened with.
-        number: The number of the stage.
+        stage_index: The index of the stage.
         line: The description of the stage.
         seed: The seed of its random numbers.
         clock: The time that the stage itself worked.
     """
 
-    __slots__ = ("_begin", "_clock", "_line", "_number", "_run", "_seed")
+    __slots__ = ("_begin", "_clock", "_line", "_run", "_seed", "_stage_index")
 
-    def __init__(self, run: LaneRun, number: int, line: str, seed: int, clock: StageClock) -> None:
-        self._run, self._number, self._line, self._seed, self._clock = run, number, line, seed, clock
+    def __init__(self, run: LaneRun, stage_index: int, line: str, seed: int, clock: StageClock) -> None:
+        self._run, self._stage_index, self._line, self._seed, self._clock = run, stage_index, line, seed, clock
         self._begin = run.begin
 
     def begin(self, token: Token) -> None:
@@ -60,13 +60,13 @@ class UserCalls:
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if not self.leaves_out(error, *tokens):
+            if not self.handles(error, *tokens):
                 raise never_an_end(error) from cause_of(error)
             return []
         finally:
             self._clock.stop(started)
 
-    def leaves_out(self, error: BaseException, *tokens: Token) -> bool:
+    def handles(self, error: BaseException, *tokens: Token) -> bool:
         """Handle an error of user code: return True if its elements are skipped, False if the error must be raised."""
         self.note(error, *tokens)  # also if it is raised
         return self.skips(error, *tokens)
@@ -79,7 +79,8 @@ class UserCalls:
         run = self._run
         lane = f"lane {run.lane} of {run.num_lanes}"
         add_note(
-            error, f"raised by stage {self._number}, {self._line}, for {which}{more} of epoch {run.epoch} in {lane}"
+            error,
+            f"raised by stage {self._stage_index}, {self._line}, for {which}{more} of epoch {run.epoch} in {lane}",
         )
 
     def skips(self, error: BaseException, *tokens: Token) -> bool:
@@ -91,16 +92,16 @@ class UserCalls:
         return True
 
 
-def no_element(before: Any, number: int, token: Token) -> TypeError:
+def no_element(before: Any, stage_index: int, token: Token) -> TypeError:
     """Return the error for an element that is None and cannot be part of a batch.
 
     Args:
         before: The description of the stage that returned it.
-        number: The number of that stage.
+        stage_index: The index of that stage.
         token: The token of the element.
     """
     hint = "did `__getitem__` forget to return?" if before.is_indexed else "did its function forget to return?"
-    return no_sample(f"element {token!r} of stage {number}, {before.line()},", hint)
+    return no_sample(f"element {token!r} of stage {stage_index}, {before.line()},", hint)
 
 
 def no_verdict(line: str, result: Any) -> TypeError:

@@ -14,7 +14,7 @@ goes to the largest remainders. A weight of 0.0001 therefore receives one of 10,
 The length of a mix does not depend on the seed, either: the last block is shorter, with quotas limited to the elements
 that the datasets have left.
 
-The random words of a block's order are a hash of the seed and the number of the block. Creating a random generator
+The random words of a block's order are a hash of the seed and the index of the block. Creating a random generator
 would take longer than everything else: 14 us.
 """
 
@@ -122,8 +122,8 @@ class Shares:
         """Return the number of a dataset's elements before a block, for each pair of block and dataset.
 
         Args:
-            blocks: An array of block numbers, or one number.
-            datasets: An array of the same length, or one number.
+            blocks: An array of block indices, or one index.
+            datasets: An array of the same length, or one index.
         """
         counts = self._whole[datasets] * blocks
         return counts if self._left is None else counts + self._left.before_each(blocks * self._num_left, datasets)
@@ -153,7 +153,7 @@ def shuffled(datasets: Counts, *words: int) -> Counts:
 
     Args:
         datasets: The dataset of each position, in ascending order.
-        *words: The key of the sequence of blocks, and the number of the block.
+        *words: The key of the sequence of blocks, and the index of the block.
     """
     *stream, block = words
     if not len(datasets):
@@ -208,11 +208,11 @@ class Extent:
 
     def _end_at_first(self, lengths: Sequence[int | None], before: Counts | None, most: int | None) -> None:
         shares = self.shares
-        known = [number for number in shares.used.tolist() if lengths[number] is not None]
+        known = [part for part in shares.used.tolist() if lengths[part] is not None]
         if not known:
             self._limit(most)
             return
-        have = np.array([lengths[number] for number in known], np.int64)
+        have = np.array([lengths[part] for part in known], np.int64)
         if before is not None:
             have -= before[known]
         block = self._find(lambda block: bool((shares.before(block)[known] <= have).all()))
@@ -223,10 +223,10 @@ class Extent:
     ) -> None:
         shares = self.shares
         known = needed.tolist()
-        if any(lengths[number] is None for number in known):
+        if any(lengths[part] is None for part in known):
             self._limit(most)
             return
-        have = np.array([lengths[number] for number in known], np.int64)
+        have = np.array([lengths[part] for part in known], np.int64)
         if before is not None:
             have -= before[known]
             if (have <= 0).all():  # the earlier phases include all of them
@@ -304,7 +304,7 @@ class Extent:
         """Return the dataset of each position of a block.
 
         Args:
-            block: The number of the block.
+            block: The index of the block.
             *words: The key of the sequence of blocks, which determines the order.
         """
         last, quotas = self._last

@@ -21,17 +21,17 @@ class Mixture(NamedTuple):
 
     Attributes:
         node: The mix, a `mpqueue.dataset.transformations.mix.MixNode`.
-        number: Its number among the stages of the dataset.
+        stage_index: Its index among the stages of the dataset.
         path: The stages from the last one of the dataset to the mix, both included.
     """
 
     node: Any
-    number: int
+    stage_index: int
     path: tuple[StageNode, ...]
 
     @property
     def names(self) -> tuple[Name, ...]:
-        """The names of the parts, or their numbers if they have no names."""
+        """The names of the parts, or their indices if they have no names."""
         return tuple(self.node.part_names)
 
 
@@ -54,17 +54,17 @@ def mixture_of(root: StageNode) -> Mixture:
     for base, node in reversed(path):
         if not node.traits.keeps_order:
             raise ValueError(
-                f"the samples of the mixture are not used in their order: stage {base + node.number}, {node.line()}, "
-                "comes after it. Put that stage before the mix, on its datasets"
+                f"the samples of the mixture are not used in their order: stage {base + node.stage_index}, "
+                f"{node.line()}, comes after it. Put that stage before the mix, on its datasets"
             )
         if node.is_indexed and not (node.traits.is_opened_in_lanes or root.is_indexed):
             raise ValueError(
-                f"the virtual shards do not pick the samples of the mixture: stage {base + node.number}, "
+                f"the virtual shards do not pick the samples of the mixture: stage {base + node.stage_index}, "
                 f"{node.line()}, reads them by index. Put that stage before the mix, on its datasets, or after the "
                 "first stage that makes a stream"
             )
     base, mix = path[-1]
-    return Mixture(mix, base + mix.number, tuple(node for _, node in path))
+    return Mixture(mix, base + mix.stage_index, tuple(node for _, node in path))
 
 
 def _path_to_mix(root: StageNode) -> Iterator[tuple[int, StageNode]]:
@@ -112,7 +112,7 @@ def with_weights(root: StageNode, epoch: int, weights: Any, at: int) -> StageNod
         root: The last stage.
         epoch: The epoch.
         weights: See `check_new_weights`.
-        at: The number of the first sample of the mix with the new weights. If the mix ends before it in that epoch,
+        at: The index of the first sample of the mix with the new weights. If the mix ends before it in that epoch,
             only later epochs have the new weights.
 
     Raises:

@@ -2,7 +2,7 @@
 
 The id of a sample begins with the names of the parts on the path from the last stage to its source (see
 `mpqueue.dataset.description.ids`). So the part of a sample follows from its id, whatever stages are between the mixture
-and the batch. If a dataset has several mixtures, the number of the stage precedes the name of a part, as in
+and the batch. If a dataset has several mixtures, the index of the stage precedes the name of a part, as in
 ``"5: web"``.
 """
 
@@ -19,19 +19,19 @@ class _Level:
     Args:
         node: The stage.
         base: The number of stages of the whole dataset before its tree.
-        has_numbers: Whether names of parts begin with the number of the mixture.
+        has_indices: Whether names of parts begin with the index of the mixture.
 
     Attributes:
-        number: The number of the stage in the whole dataset.
+        stage_index: The index of the stage in the whole dataset.
         is_mix: Whether it is a mixture.
         mixes_samples: Whether it is a mixture of elements that are made of one sample each.
     """
 
-    __slots__ = ("_base", "_below", "_has_numbers", "_indices", "_node", "is_mix", "mixes_samples", "number")
+    __slots__ = ("_base", "_below", "_has_indices", "_indices", "_node", "is_mix", "mixes_samples", "stage_index")
 
-    def __init__(self, node: Any, base: int, *, has_numbers: bool) -> None:
-        self._node, self._base, self._has_numbers = node, base, has_numbers
-        self.number, self.is_mix = base + node.number, node.traits.is_mix
+    def __init__(self, node: Any, base: int, *, has_indices: bool) -> None:
+        self._node, self._base, self._has_indices = node, base, has_indices
+        self.stage_index, self.is_mix = base + node.stage_index, node.traits.is_mix
         self.mixes_samples = node.traits.is_mix and all(each.facts.merged is None for each in node.inputs)
         self._indices = {node.part_name(at): at for at in range(len(node.inputs))}
         self._below: dict[str | int, _Level | None] = {}
@@ -42,15 +42,15 @@ class _Level:
         return name
 
     def shown(self, name: str | int) -> str | int:
-        """Return the name of a part, with the number of the mixture if there are several."""
-        return f"{self.number}: {name}" if self._has_numbers else name
+        """Return the name of a part, with the index of the mixture if there are several."""
+        return f"{self.stage_index}: {name}" if self._has_indices else name
 
     def below(self, name: str | int) -> "_Level | None":
         """Return the next stage with several inputs, in the input with this name; None if it has no mixture."""
         if name not in self._below:
             at = self._indices[name]
             start = self._base + self._node.starts[at]
-            self._below[name] = _level(self._node.inputs[at], start, has_numbers=self._has_numbers)
+            self._below[name] = _level(self._node.inputs[at], start, has_indices=self._has_indices)
         return self._below[name]
 
     def __iter__(self) -> Iterator[tuple[str | int, "_Level | None"]]:
@@ -59,12 +59,12 @@ class _Level:
             yield name, self.below(name)
 
 
-def _level(node: StageNode, base: int, *, has_numbers: bool) -> _Level | None:
+def _level(node: StageNode, base: int, *, has_indices: bool) -> _Level | None:
     if not node.facts.num_mixes:
         return None
     while not isinstance(node, JoinNode):
         (node,) = node.inputs
-    return _Level(node, base, has_numbers=has_numbers)
+    return _Level(node, base, has_indices=has_indices)
 
 
 class PartNames:
@@ -80,7 +80,7 @@ class PartNames:
     __slots__ = ("_top", "is_single")  # without a `__dict__`, so that no search through a source enters it
 
     def __init__(self, root: StageNode) -> None:
-        self._top = _level(root, 0, has_numbers=root.facts.num_mixes > 1)
+        self._top = _level(root, 0, has_indices=root.facts.num_mixes > 1)
         self.is_single = root.facts.num_mixes == 1 and self._top is not None and self._top.mixes_samples
 
     def all(self) -> tuple[str | int, ...]:
@@ -91,12 +91,12 @@ class PartNames:
             level = levels.pop()
             for name, below in level or ():
                 if level is not None and level.is_mix:
-                    found.append((level.number, level.shown(name)))
+                    found.append((level.stage_index, level.shown(name)))
                 levels.append(below)
         return tuple(name for _, name in sorted(found, key=lambda pair: pair[0]))
 
     def named(self, by_input: Mapping[int, int]) -> dict[str | int, int]:
-        """Return numbers by the name of a part, for numbers by the input of the only mixture."""
+        """Return counts by the name of a part, for counts by the input of the only mixture."""
         assert self._top is not None
         return {self._top.name_of(at): count for at, count in by_input.items()}
 

@@ -33,7 +33,7 @@ class PhasePicks:
         self._of, self._picks = -1, [0]
 
     def take(self, first: int, count: int) -> list[int]:
-        """Return the picks from number ``first`` on: at least 1, at most ``count``."""
+        """Return the picks from index ``first`` on: at least 1, at most ``count``."""
         block, start = divmod(first, self._shares.size)
         if block != self._of:
             self._picks, self._of = self._order(block).tolist(), block
@@ -52,7 +52,7 @@ class MixPicks:
         run: The run that the lane was opened with.
 
     Attributes:
-        phase: The number of the phase of the latest result of `take`; -1 before that.
+        phase: The index of the phase of the latest result of `take`; -1 before that.
     """
 
     def __init__(self, spans: Sequence[WeightSpan], words: tuple[int, ...], run: LaneRun) -> None:
@@ -62,10 +62,10 @@ class MixPicks:
         self._start, self._end, self.phase = 0, 0, -1
 
     def take(self, first: int, count: int) -> list[int]:
-        """Return the picks from number ``first`` on, all of one phase: at least 1, at most ``count``."""
+        """Return the picks from index ``first`` on, all of one phase: at least 1, at most ``count``."""
         if not self._start <= first < self._end:
-            self.phase = number = bisect_right(self._starts, first) - 1
-            self._start, self._end = self._starts[number], [*self._starts[1:], 1 << 63][number]
+            self.phase = phase_index = bisect_right(self._starts, first) - 1
+            self._start, self._end = self._starts[phase_index], [*self._starts[1:], 1 << 63][phase_index]
         return self._phases[self.phase].take(first - self._start, min(count, self._end - first))
 
 

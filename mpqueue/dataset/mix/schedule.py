@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
     Attributes:
         epoch: The epoch when the change takes effect.
-        at: The number of the first sample of the mix with the new weights in that epoch. In later epochs, all samples
+        at: The index of the first sample of the mix with the new weights in that epoch. In later epochs, all samples
             have the new weights.
         weights: The new weights.
     """
@@ -83,7 +83,7 @@ class WeightSpan(NamedTuple):
     """The positions of a mix in an epoch with the same weights.
 
     Attributes:
-        start: The number of the first place.
+        start: Its first position.
         weights: The weights.
         needed: The datasets that a mix with ``stop="all"`` reads completely: those used from here on, as planned when
             the first of these positions was read.
@@ -118,7 +118,7 @@ class Phase(NamedTuple):
     """A phase of an indexed mix.
 
     Attributes:
-        start: The number of its first place.
+        start: Its first position.
         extent: Its quotas and orders, as planned. A change may cut the phase.
         before: The number of elements of each dataset before the phase; None for the first phase.
         key: See `key_of`.
@@ -156,9 +156,9 @@ class Course:
         if len(self.phases) == 1:
             yield self.phases[0], slice(None)
             return
-        numbers = np.searchsorted(self._starts, positions, "right") - 1
-        for number in np.unique(numbers).tolist():
-            yield self.phases[number], np.flatnonzero(numbers == number)
+        phase_indices = np.searchsorted(self._starts, positions, "right") - 1
+        for phase_index in np.unique(phase_indices).tolist():
+            yield self.phases[phase_index], np.flatnonzero(phase_indices == phase_index)
 
     def counts(self, position: int, *words: int) -> Counts:
         """Return the number of elements of each dataset before a position, at most `length`.
@@ -169,8 +169,8 @@ class Course:
         """
         # Of two phases that touch at the position, use the first: its blocks reach to the position, and the second is
         # empty.
-        number = max(0, bisect_left(self._starts, position) - 1)
-        return self.phases[number].counts(position, *words)
+        phase_index = max(0, bisect_left(self._starts, position) - 1)
+        return self.phases[phase_index].counts(position, *words)
 
     def with_cut(self, at: int, weights: Weights, lengths: Lengths, stop: Stop, words: tuple[int, ...]) -> "Course":
         """Return the course with new weights from a position on; the same if it ends before that position."""

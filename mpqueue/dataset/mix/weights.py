@@ -17,7 +17,7 @@ Weights: TypeAlias = tuple[float, ...]
 Schedule: TypeAlias = tuple[tuple[int, Weights], ...]
 Name: TypeAlias = str | int
 
-MOST_SAMPLES = 1 << 62  # numbers of samples are computed as 64-bit integers
+MOST_SAMPLES = 1 << 62  # indices of samples are computed as 64-bit integers
 
 
 def check_weights(weights: Any, names: Sequence[Name]) -> Weights:
@@ -25,7 +25,7 @@ def check_weights(weights: Any, names: Sequence[Name]) -> Weights:
 
     Args:
         weights: A dict with the names, or a list if the datasets have no names.
-        names: The names of the datasets; their numbers if they have no names.
+        names: The names of the datasets; their indices if they have no names.
 
     Raises:
         TypeError: The weights are not numbers.
@@ -87,7 +87,7 @@ def check_schedule(weights: Any, names: Sequence[Name]) -> Schedule:
         names: See `check_weights`.
 
     Raises:
-        TypeError: The number of a sample is not an integer, or weights are not numbers.
+        TypeError: The index of a sample is not an integer, or weights are not numbers.
         ValueError: The schedule does not begin at 0, or does not ascend; or see `check_weights`.
     """
     if not is_schedule(weights):
@@ -107,7 +107,7 @@ def check_schedule(weights: Any, names: Sequence[Name]) -> Schedule:
 
 
 def check_sample(stage: str, name: str, value: Any) -> int:
-    """Return the number of a sample of a mix.
+    """Return the index of a sample of a mix.
 
     Raises:
         TypeError: The number is not an integer.

@@ -53,15 +53,15 @@ class _DatasetSource(Source):
     def caches(self) -> dict[str, CacheUse]:
         """Its caches, by name."""
         found: dict[str, CacheUse] = {}
-        for number, node in self._first_root.stages():
+        for stage_index, node in self._first_root.stages():
             cache, function = getattr(node, "cache", None), getattr(node, "function", None)
             if cache is not None:
-                found[f"{number}: {cache!r}"] = CacheUse(cache.counts, cache.release)
+                found[f"{stage_index}: {cache!r}"] = CacheUse(cache.counts, cache.release)
             elif isinstance(node, SourceNode):
-                found |= {f"{number}: {name}": use for name, use in cached_methods(node.source).items()}
+                found |= {f"{stage_index}: {name}": use for name, use in cached_methods(node.source).items()}
             # Of a plain function, or of a bound method.
             elif (use := cache_use(function, getattr(function, "__self__", None))) is not None:
-                found[f"{number}: {title_of(function)}"] = use
+                found[f"{stage_index}: {title_of(function)}"] = use
         return found
 
     def remaining(self, options: Options) -> Options:

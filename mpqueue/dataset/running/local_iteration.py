@@ -65,7 +65,7 @@ class LaneRounds(Iterator[Any]):
 
     def __init__(self, source: DatasetLanes, num_lanes: int = DEFAULT_LANES) -> None:
         self._source, self._num_lanes = source, num_lanes
-        self._turns = list(range(num_lanes))  # numbers of the lanes that have not ended
+        self._turns = list(range(num_lanes))  # indices of the lanes that have not ended
         self._turn = 0  # index of the next lane in `_turns`
         self._counts = [0] * num_lanes  # number of elements that each lane has returned
         self._lanes: dict[int, StreamLane] = {}
@@ -82,15 +82,15 @@ class LaneRounds(Iterator[Any]):
         """
         while self._turns:
             turn = self._turn if self._turn < len(self._turns) else 0
-            number = self._turns[turn]
-            lane, value, error = self._run(number)
+            lane_index = self._turns[turn]
+            lane, value, error = self._run(lane_index)
             if matches(error, StreamEnd):
-                self._turns, self._turn = [other for other in self._turns if other != number], turn
+                self._turns, self._turn = [other for other in self._turns if other != lane_index], turn
                 continue
-            count = self._counts[number] + 1
+            count = self._counts[lane_index] + 1
             # Plain assignments, at the very end: no signal handler runs between them.
-            self._lanes[number] = lane
-            self._counts[number] = count
+            self._lanes[lane_index] = lane
+            self._counts[lane_index] = count
             self._turn = turn + 1
             if error is not None:
                 raise error
@@ -98,7 +98,7 @@ class LaneRounds(Iterator[Any]):
         self._warn_of_copies()
         raise StopIteration
 
-    def _run(self, number: int) -> tuple[StreamLane, Any, BaseException | None]:
+    def _run(self, lane_index: int) -> tuple[StreamLane, Any, BaseException | None]:
         """Compute the next element of a lane; return the lane, and the element or the error that replaces it."""
         before = context.process_info()
         with aside() as run:
@@ -108,9 +108,9 @@ class LaneRounds(Iterator[Any]):
             try:
                 # Removed from the table while it computes: an interrupt leaves its stages inconsistent, and a missing
                 # lane is opened again.
-                lane = self._lanes.pop(number, None)
+                lane = self._lanes.pop(lane_index, None)
                 if lane is None:
-                    lane = self._opened(number, *self._of)
+                    lane = self._opened(lane_index, *self._of)
                 try:
                     return lane, lane.next(), None
                 except BaseException as error:
@@ -127,16 +127,16 @@ class LaneRounds(Iterator[Any]):
             words = copies_message(streams[0], self._num_lanes, "lanes")
             warn_caller(words, UserWarning)
 
-    def _opened(self, number: int, seed: int, epoch: int) -> StreamLane:
+    def _opened(self, lane_index: int, seed: int, epoch: int) -> StreamLane:
         """Open a lane, and advance it past the elements that it has returned."""
-        info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
+        info = WorkerInfo(0, 1, seed, lane=lane_index, num_lanes=self._num_lanes)
 
         def begin(seed: int, epoch: int, position: int) -> None:
             self._begin_aside(seed, epoch, position)  # first, because it saves the caller's context
             context.enter_lane(info)
 
-        lane = self._source.open_lane(LaneRun(number, self._num_lanes, seed, epoch, begin))
-        for _ in range(self._counts[number]):
+        lane = self._source.open_lane(LaneRun(lane_index, self._num_lanes, seed, epoch, begin))
+        for _ in range(self._counts[lane_index]):
             try:
                 lane.next()
             except BaseException as error:  # raised before, when the element was first computed

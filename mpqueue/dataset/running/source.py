@@ -296,7 +296,7 @@ class IndexedSource(RunnableDataset):
     def num_by_part(
         self, names: PartNames, positions: Sequence[int], seed: int, epoch: int, without: frozenset[SampleId]
     ) -> Mapping[str | int, int]:
-        """Return how many samples of these elements are from each part of a mixture; ``without`` are left out."""
+        """Return how many samples of these elements are from each part of a mixture; ``without`` are excluded."""
         run = IndexedRun(seed, epoch, begin_here, keep=keep_without(without or None))
         reader = self._readers.get(run)
         by_input = reader.num_by_input(positions, run) if names.is_single else None
@@ -316,7 +316,7 @@ class IndexedSource(RunnableDataset):
 
 
 class GroupsSource(IndexedSource):
-    """An indexed dataset with elements made of several samples, which can be left out one by one."""
+    """An indexed dataset with elements made of several samples, which can be skipped one by one."""
 
     skips_inside = True  # see `mpqueue.worker.runners.sample_runner`
 
@@ -333,7 +333,7 @@ class GroupsSource(IndexedSource):
         if not (without or skips):
             return super().__getitems__(indices)
         batch = context.current_batch()
-        assert batch is not None  # only a loader leaves out samples
+        assert batch is not None  # only a loader excludes samples
         (seed, epoch, _), begin = batch
         run = IndexedRun(seed, epoch, begin, watches=True, keep=keep_without(without or None))
         if not skips:
@@ -360,7 +360,7 @@ class GroupsSource(IndexedSource):
         except BaseException as error:
             if not skips_sample(error) or not skipped:
                 raise
-            # A later stage has raised for the rest, which is left out as a whole.
+            # A later stage has raised for the rest, which is skipped as a whole.
             skipped.append(Skipped.because_of(error, index))
         return Partial(element, [tuple(entry) for entry in skipped], is_empty) if skipped else element
 
@@ -391,11 +391,11 @@ class StageCollate:
         if batch is not None:
             (seed, epoch, first), begin = batch
             # Otherwise `collate` would continue the random numbers of the last sample.
-            begin(nodes.salted(seed, self.node.number), epoch, first)
+            begin(nodes.salted(seed, self.node.stage_index), epoch, first)
         try:
             return self.node.collate(samples)
         except BaseException as error:
-            add_note(error, f"raised by stage {self.node.number}, {self.node.line()}")
+            add_note(error, f"raised by stage {self.node.stage_index}, {self.node.line()}")
             raise
 
 

@@ -50,7 +50,7 @@ class StageTally:
 
 
 def _name_of(node: StageNode, base: int = 0) -> str:
-    return f"{base + node.number}: {node.line()}"
+    return f"{base + node.stage_index}: {node.line()}"
 
 
 class ReaderClocks:
@@ -141,14 +141,14 @@ class _Clock:
         vars(self._reader).pop("at", None)
 
     def rows(self) -> list[tuple[int, StageRow]]:
-        """Return the work of the reader since `begin`, with the numbers of the stages."""
+        """Return the work of the reader since `begin`, with the indices of the stages."""
         rows = []
         for base, work in self._works.items():
             if self._clocks.is_looking and work.ns:
                 work.waits = max(0.0, 1 - work.busy_ns / work.ns)
             row = work.name, work.num_in, work.num_out, work.ns, int(work.ns * work.waits)
-            number = base + self._reader.number
-            rows.append((number, row))
+            stage_index = base + self._reader.stage_index
+            rows.append((stage_index, row))
         return rows
 
     def _at(self, positions: Positions, run: IndexedRun) -> list[Any]:

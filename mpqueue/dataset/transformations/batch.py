@@ -65,7 +65,7 @@ class BatchStage(OfTuples):
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
-        self._refuse_none = partial(no_element, node.input, self.number - 1)
+        self._refuse_none = partial(no_element, node.input, self.stage_index - 1)
         self._values: list[Any] = []  # elements of a batch that an error cut short
         self._is_last = is_last
         self._tokens: Any = []  # an `array` of ints, or a list
@@ -136,7 +136,7 @@ class BatchStage(OfTuples):
         """Return the elements that are not None. The others cannot be part of a batch, and are skipped one by one."""
         missing = [at for at, value in enumerate(values) if value is None]
         for at in missing:
-            self.calls.leaves_out(self._refuse_none(tokens[at]), tokens[at])
+            self.calls.handles(self._refuse_none(tokens[at]), tokens[at])
         if not missing:
             return values, tokens
         kept = [at for at in range(len(values)) if at not in missing]
@@ -180,7 +180,7 @@ class BatchStage(OfTuples):
         self._values, self._tokens = self._input.held(state["open"])
 
     def num_by_input(self, tokens: Sequence[Token]) -> Mapping[int, int] | None:
-        """Return the numbers of the elements in these batches."""
+        """Return the indices of the elements in these batches."""
         return self._input.num_by_input(tokens[0] if len(tokens) == 1 else [each for batch in tokens for each in batch])
 
 

@@ -54,7 +54,7 @@ class BucketStage(OfTuples, Applied):
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
-        self._refuse_none = partial(no_element, node.input, self.number - 1)
+        self._refuse_none = partial(no_element, node.input, self.stage_index - 1)
         self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
         self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
         self._positions = self._padding = self._num_dropped = 0
@@ -94,22 +94,22 @@ class BucketStage(OfTuples, Applied):
     def _put(self, value: Any, token: Token) -> None:
         """Put a sample into its bucket."""
         sample = _Held(value, token, self._length_of(value))
-        number = bisect_right(self._boundaries, sample.length)
-        size = self._sizes[number]
+        index = bisect_right(self._boundaries, sample.length)
+        size = self._sizes[index]
         if size is None:
             assert self._max_tokens is not None
-            longest = max([sample.length, *[held.length for held in self._buckets[number]]])
+            longest = max([sample.length, *[held.length for held in self._buckets[index]]])
             size = self._max_tokens // max(1, longest)
-            if len(self._buckets[number]) >= size:  # this sample is too long to fit with the others
-                self._close(number)
+            if len(self._buckets[index]) >= size:  # this sample is too long to fit with the others
+                self._close(index)
                 size = self._max_tokens // max(1, sample.length)
-        self._buckets[number].append(sample)
-        if len(self._buckets[number]) >= size:
-            self._close(number)
+        self._buckets[index].append(sample)
+        if len(self._buckets[index]) >= size:
+            self._close(index)
 
-    def _close(self, number: int) -> None:
-        self._ready.append(self._buckets[number])
-        self._buckets[number] = []
+    def _close(self, index: int) -> None:
+        self._ready.append(self._buckets[index])
+        self._buckets[index] = []
 
     def _missing(self) -> int:
         """Return the number of samples that can be read without passing the one that fills a bucket."""

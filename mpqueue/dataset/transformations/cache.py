@@ -1,6 +1,6 @@
 """The stage `cache` of a lane: each element is computed once and then stored.
 
-Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
+Element n of lane l of L is stored under the index n * L + l, with its token. An end marker follows the last element.
 The input is always run with seed 0 in epoch 0, and with separate random numbers (`mpqueue.worker.runners.fixed_seeds`).
 Its stages are counted from its own first one, also in a part of a larger dataset, which may use the same cache. So a
 pass over it yields the same elements in each epoch, unless an error occurs or an element draws numbers that cannot be
@@ -14,10 +14,10 @@ not record which elements are cached: a process that loads it may find all of th
 
 An error on that way belongs to an element that was returned before, or to a later one: `map` with threads, for example,
 reads ahead and skips elements that it cannot read. Only the tokens of the following elements show which. So these
-elements get the numbers of the returned elements with the same tokens. A snapshot contains the last of these tokens,
+elements get the indices of the returned elements with the same tokens. A snapshot contains the last of these tokens,
 because the cache may be empty when it is loaded.
 
-The token of an element is its number with the token of the input, which is needed to compute it again.
+The token of an element is its index with the token of the input, which is needed to compute it again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -159,12 +159,12 @@ class CacheStage(LinkStage):
     def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun, seeds: FixedSeeds) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
-        self._next = self._position = 0  # number of the next element, and of the input's next element
+        self._next = self._position = 0  # index of the next element, and of the input's next element
         self._read: Sequence[Token] = ()  # the tokens of the last read elements, among them the last returned one
         self._kept_to: int | None = None  # from here on, this pass does not use the cache; None if it stores elements
         self._num_lost = 0  # errors on the input's way to the next element, without errors of known elements
-        self._returned: dict[Token, int] | None = None  # after one: the numbers of elements that were returned before
-        self._known_from = 0  # these are all such elements from this number on
+        self._returned: dict[Token, int] | None = None  # after one: the indices of elements that were returned before
+        self._known_from = 0  # these are all such elements from this index on
         self._seeds = seeds
         self._each_ns = _BLOCK_NS  # time per element of the last block
         self._waiting: list[Any] = []  # elements of a block of the input that are not used yet
@@ -185,12 +185,12 @@ class CacheStage(LinkStage):
         values: list[Any] = []
         tokens: list[Token] = []
         started = self.clock.start()
-        for number in range(self._next, self._next + count):
-            entry = self._get(number)
+        for index in range(self._next, self._next + count):
+            entry = self._get(index)
             if entry is MISSING or entry is _END:
                 break
             values.append(entry[0])
-            tokens.append((number, entry[1]))
+            tokens.append((index, entry[1]))
         self.clock.stop(started)
         if entry is not MISSING:
             context.worker_info()  # the process that stored the element has read its share; do the same
@@ -224,42 +224,42 @@ class CacheStage(LinkStage):
                 self._end(self._position + self._num_lost)
                 return [], []
             self.num_in += 1
-            self._position = number = self._number_at(tokens[0])
-            is_next = number == self._next
+            self._position = index = self._index_at(tokens[0])
+            is_next = index == self._next
             try:
-                values = [self._put(number, values[0], tokens[0])]
+                values = [self._put(index, values[0], tokens[0])]
             except BaseException as error:
                 if passes_at_once(error):
                     raise
                 self._leave_cache()
                 if is_next:
-                    if not self.calls.leaves_out(error, tokens[0]):
+                    if not self.calls.handles(error, tokens[0]):
                         raise never_an_end(error) from cause_of(error)
                     continue
             self._position += 1
             # Earlier elements were already returned from the cache. They were read only to reach this one.
             if is_next:
-                return values, [(number, tokens[0])]
+                return values, [(index, tokens[0])]
 
-    def _number_at(self, token: Token) -> int:
-        """Return the number of the input's next element, which has this token."""
+    def _index_at(self, token: Token) -> int:
+        """Return the index of the input's next element, which has this token."""
         if self._returned is None:
             if not self._num_lost:
                 return self._position
             earlier = range(self._position, self._next)
-            tokens = {number: token for number, token in self._read if number == self._next - 1}
-            entries = ((number, self._get(number)) for number in earlier)
-            tokens |= {number: entry[1] for number, entry in entries if entry is not MISSING and entry is not _END}
-            self._returned = {token_of(token): number for number, token in tokens.items()}
-            self._known_from = 1 + max((number for number in earlier if number not in tokens), default=-1)
-        number = self._returned.get(token)
-        if number is None:
+            tokens = {index: token for index, token in self._read if index == self._next - 1}
+            entries = ((index, self._get(index)) for index in earlier)
+            tokens |= {index: entry[1] for index, entry in entries if entry is not MISSING and entry is not _END}
+            self._returned = {token_of(token): index for index, token in tokens.items()}
+            self._known_from = 1 + max((index for index in earlier if index not in tokens), default=-1)
+        index = self._returned.get(token)
+        if index is None:
             # It follows the lost elements, unless it may be one that was returned before.
-            number = self._position
-            if number >= self._known_from:
-                number = min(number + self._num_lost, self._next)
-        self._num_lost = max(0, self._num_lost - (number - self._position))
-        return number
+            index = self._position
+            if index >= self._known_from:
+                index = min(index + self._num_lost, self._next)
+        self._num_lost = max(0, self._num_lost - (index - self._position))
+        return index
 
     def _with_seeds(self, compute: Callable[..., T], argument: Any) -> T:
         """Return the result of a method of the input that runs user code."""
@@ -286,33 +286,33 @@ class CacheStage(LinkStage):
         if self.run.fixed is not None:  # a cache after this one stores what depends on these elements
             self.run.fixed.is_exact = False
 
-    def _end(self, number: int) -> None:
-        """Record that the input has no element with this number."""
-        if number < self._next:
+    def _end(self, index: int) -> None:
+        """Record that the input has no element with this index."""
+        if index < self._next:
             raise RuntimeError(
                 f"{self.inputs[0].line} ended before element {self._next} of lane {self.run.lane}, which it "
                 "has returned before: it must return the same elements in each pass"
             )
         if self._kept_to is None:
-            self._cache.put(self._number_of(number), _END, self.run.num_lanes)
+            self._cache.put(self._cell_of(index), _END, self.run.num_lanes)
 
-    def _put(self, number: int, value: Any, token: Token) -> Any:
+    def _put(self, index: int, value: Any, token: Token) -> Any:
         """Store an element if it is missing, and return it."""
-        if self._kept_to is not None or self._get(number) is not MISSING:
+        if self._kept_to is not None or self._get(index) is not MISSING:
             return value
-        return self._cache.put(self._number_of(number), (value, token), self.run.num_lanes)[0]
+        return self._cache.put(self._cell_of(index), (value, token), self.run.num_lanes)[0]
 
-    def _number_of(self, number: int) -> int:
-        """Return the number of an element among all lanes, which depends on the number of lanes."""
-        return number * self.run.num_lanes + self.run.lane
+    def _cell_of(self, index: int) -> int:
+        """Return the index of an element among all lanes, which depends on the number of lanes."""
+        return index * self.run.num_lanes + self.run.lane
 
-    def _get(self, number: int) -> Any:
-        if self._kept_to is not None and number >= self._kept_to:
+    def _get(self, index: int) -> Any:
+        if self._kept_to is not None and index >= self._kept_to:
             return MISSING
-        return self._cache.get(self._number_of(number), self.run.num_lanes)
+        return self._cache.get(self._cell_of(index), self.run.num_lanes)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the numbers of the next element and of the input's next element, and the token between them."""
+        """Add the indices of the next element and of the input's next element, and the token between them."""
         state: dict[str, Any] = {"next": self._next, "place": self._position, "kept_to": self._kept_to}
         if self._position < self._next and self._read:
             state["last"] = self._read[self._next - 1 - self._read[0][0]][1]
@@ -334,14 +334,14 @@ class CacheStage(LinkStage):
     def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements; the input computes missing ones."""
         inner = [token_of(token) for _, token in tokens]
-        cached = [self._cached(number, token) for (number, _), token in zip(tokens, inner, strict=True)]
+        cached = [self._cached(index, token) for (index, _), token in zip(tokens, inner, strict=True)]
         missing = [token for token, kept in zip(inner, cached, strict=True) if kept is MISSING]
         made = iter(self._with_seeds(self._input.again, missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
 
-    def _cached(self, number: int, token: Token) -> Any:
+    def _cached(self, index: int, token: Token) -> Any:
         """Return the entry of an element; the cache has no elements without some of their samples."""
-        entry = self._get(number)
+        entry = self._get(index)
         return entry if entry is not MISSING and entry is not _END and token_of(entry[1]) == token else MISSING
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:

@@ -64,7 +64,7 @@ class ConcatenateStage(BranchedStage):
         return [], []
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the current input."""
+        """Add the index of the current input."""
         of_branch = self._held_by_branch(held)
         # An ended stream keeps the states needed to read its elements again, as long as an element is held.
         for at in [at for at in self._branches if at < self._at and at not in of_branch]:

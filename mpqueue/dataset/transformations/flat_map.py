@@ -1,7 +1,7 @@
 """The stage `flat_map` of a lane: the items of the iterable that a function returns for each element.
 
 The iterable is read on demand, so it can be long, such as the lines of a file. The token of an item consists of the
-token of its element and the item's number. A snapshot contains the current element and the number of its next item. To
+token of its element and the item's index. A snapshot contains the current element and the index of its next item. To
 resume, the function is called again for that element, and the earlier items are dropped.
 
 Items of a list or another container of Python or NumPy already exist. No user code runs for them, and they are read at
@@ -62,11 +62,11 @@ class _Items:
 
     Attributes:
         token: The token of the element.
-        number: The number of the next item.
+        index: The index of the next item.
     """
 
     def __init__(self, made: Any, token: Token, stage: LaneStage) -> None:
-        self.token, self.number = token, 0
+        self.token, self.index = token, 0
         self._is_stored, items = type(made) in _STORED, iter(made)
         # Blocks are read with `zip`. A generator, the common case, does not begin again there.
         self._items: Iterator[Any] = items if self._is_stored or isinstance(items, GeneratorType) else rest_of(items)
@@ -86,21 +86,21 @@ class _Items:
                 self._read_begun(count, out)
         finally:
             # After an error, too: the items before it are in the list, and the error belongs to the next item.
-            self.number += len(out) - first
+            self.index += len(out) - first
         return len(out) - first == count
 
     def _read_begun(self, count: int, out: list[Any]) -> None:
         """Read items, each with its own random numbers."""
         items, begin, seed, epoch, first = self._items, self._run.begin, self._seed, self._run.epoch, len(out)
         if count > _FEW:
-            block = begin_block(begin, seed, epoch, range(count), _ItemTokens(self.token, self.number, count))
+            block = begin_block(begin, seed, epoch, range(count), _ItemTokens(self.token, self.index, count))
             if block is not None:
                 try:
                     out.extend(map(_second, zip(block.samples, items, strict=False)))
                 finally:
                     block.close()
         # All items, or those after an item that drew from shared generators, or those up to the end.
-        position = position_of((self.token, self.number + len(out) - first))
+        position = position_of((self.token, self.index + len(out) - first))
         for _ in range(count - (len(out) - first)):
             begin(seed, epoch, position)  # before each item, because other samples may have been computed since
             item = next(items, _END)
@@ -210,18 +210,18 @@ class FlatMapStage(Applied):
         items = self._items
         assert items is not None
         started = self.clock.start()
-        first = items.number
+        first = items.index
         try:
             if not items.read(count - len(out), out):
                 self._items = None
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            if self.calls.leaves_out(error, (items.token, items.number)):
+            if self.calls.handles(error, (items.token, items.index)):
                 self._items = None  # an error ends a generator, and other iterators are treated alike
             else:
                 self._error = never_an_end(error)
-        tokens.extend([(items.token, number) for number in range(first, items.number)])
+        tokens.extend([(items.token, item_index) for item_index in range(first, items.index)])
         self.clock.stop(started)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
@@ -234,7 +234,7 @@ class FlatMapStage(Applied):
         token = items.token
         if not any(element is token for element in elements):
             elements.append(token)
-        self._save_with(states, elements, {"token": token, "item": items.number})
+        self._save_with(states, elements, {"token": token, "item": items.index})
 
     def set_state(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the earlier items of the current element are read again."""
@@ -251,16 +251,16 @@ class FlatMapStage(Applied):
         for token, item in tokens:
             numbers_by_token.setdefault(token, set()).add(item)
         items_by_token = {}
-        for (token, numbers), value in zip(
+        for (token, item_indices), value in zip(
             numbers_by_token.items(), self._input.again(list(numbers_by_token)), strict=True
         ):
             items = self._items_of(value, token)
             # In ascending order, so that the items of an element are read only once.
-            for number in sorted(numbers):
-                items.drop(number - items.number)
+            for item_index in sorted(item_indices):
+                items.drop(item_index - items.index)
                 made: list[Any] = []
                 items.read(1, made)
-                (items_by_token[token, number],) = made
+                (items_by_token[token, item_index],) = made
         return [items_by_token[token] for token in tokens]
 
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:

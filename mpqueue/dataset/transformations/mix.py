@@ -58,90 +58,90 @@ class MixReader(JoinReader):
                 lambda position: self._find(position, run),
                 lambda part, inner: read(part[0], inner, self._inner(part[0], part[1], run)),
             )
-        branches, numbers = self._find_all(np.asarray(positions), run)
+        branches, indices = self._find_all(np.asarray(positions), run)
         # Group the indices by input, in ascending order within each input.
         order = np.argsort(branches, kind="stable")
         ordered = branches[order]
         bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
-        rows, ordered_numbers, inputs = order.tolist(), numbers[order].tolist(), ordered[bounds[:-1]].tolist()
+        rows, ordered_indices, inputs = order.tolist(), indices[order].tolist(), ordered[bounds[:-1]].tolist()
         elements: list[Any] = [None] * len(positions)
-        for number, at in enumerate(inputs):
-            start, end = bounds[number], bounds[number + 1]
-            for begun, mine, inner in self._passes(at, rows[start:end], ordered_numbers[start:end]):
+        for row_index, at in enumerate(inputs):
+            start, end = bounds[row_index], bounds[row_index + 1]
+            for begun, mine, inner in self._passes(at, rows[start:end], ordered_indices[start:end]):
                 values = read(at, inner, self._inner(at, begun, run))
                 for row, value in zip(mine, values, strict=True):
                     elements[row] = value
         return elements
 
-    def _passes(self, at: int, rows: list[int], numbers: list[int]) -> list[tuple[int, list[int], list[int]]]:
+    def _passes(self, at: int, rows: list[int], indices: list[int]) -> list[tuple[int, list[int], list[int]]]:
         """Return the passes over an input: the number of each, the rows of its elements, and their indices."""
         length = self.lengths[at]
-        # With "first", no dataset starts again, and the number of an element is its index.
+        # With "first", no dataset starts again, and the index of an element is its index.
         if self.node.stop == "first" or not length:
-            return [(0, rows, numbers)]
-        first, last = min(numbers) // length, max(numbers) // length
+            return [(0, rows, indices)]
+        first, last = min(indices) // length, max(indices) // length
         if first == last:
-            return [(first, rows, [number - first * length for number in numbers] if first else numbers)]
+            return [(first, rows, [index - first * length for index in indices] if first else indices)]
         of_pass: dict[int, tuple[list[int], list[int]]] = {}
-        for row, number in zip(rows, numbers, strict=True):
-            begun, inner = divmod(number, length)
+        for row, index in zip(rows, indices, strict=True):
+            begun, inner = divmod(index, length)
             lists = of_pass.setdefault(begun, ([], []))
             lists[0].append(row)
             lists[1].append(inner)
         return [(begun, *of_pass[begun]) for begun in sorted(of_pass)]
 
     def _find_all(self, positions: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
-        """Return the inputs that provide these indices, and the numbers of their elements."""
-        branches, numbers = np.empty_like(positions), np.empty_like(positions)
+        """Return the inputs that provide these indices, and the indices of their elements."""
+        branches, indices = np.empty_like(positions), np.empty_like(positions)
         for phase, rows in self._course(run).grouped(positions):
             mine, within = self._find_in(phase, positions[rows] - phase.start, run)
             branches[rows] = mine
-            numbers[rows] = within if phase.before is None else within + phase.before[mine]
-        return branches, numbers
+            indices[rows] = within if phase.before is None else within + phase.before[mine]
+        return branches, indices
 
     def _find_in(self, phase: Phase, positions: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the same for indices within a phase."""
         shares = phase.extent.shares
         blocks, inside = np.divmod(positions, shares.size)
-        branches, numbers = np.empty_like(positions), np.empty_like(positions)
+        branches, indices = np.empty_like(positions), np.empty_like(positions)
         for block in set(blocks.tolist()):
             rows = np.flatnonzero(blocks == block)
             order_block = self._block(phase, block, run)
             mine = inside[rows]
             branches[rows] = order_block.order[mine]
-            numbers[rows] = order_block.ranks(mine)
-        numbers += shares.before_each(blocks, branches)
-        return branches, numbers
+            indices[rows] = order_block.ranks(mine)
+        indices += shares.before_each(blocks, branches)
+        return branches, indices
 
     def _find(self, position: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
-        """Return the input and the pass that provide an index, and the number of the element in the pass."""
+        """Return the input and the pass that provide an index, and the index of the element in the pass."""
         phase = self._course(run).at(position)
         shares = phase.extent.shares
         block, inside = divmod(position - phase.start, shares.size)
         order = self._block(phase, block, run).order
         at = int(order[inside])
-        number = int(shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
+        index = int(shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
         if phase.before is not None:
-            number += int(phase.before[at])
+            index += int(phase.before[at])
         length = self.lengths[at]
         if self.node.stop == "first" or not length:
-            return (at, 0), number
-        begun, number = divmod(number, length)
-        return (at, begun), number
+            return (at, 0), index
+        begun, index = divmod(index, length)
+        return (at, begun), index
 
     def _inner(self, at: int, begun: int, run: IndexedRun) -> IndexedRun:
         inner = self.within(at, run)
         return inner if self.node.stop == "first" else inner._replace(epoch=inner_epoch(run.epoch, begun, None))
 
-    def _block(self, phase: Phase, number: int, run: IndexedRun) -> MixBlock:
+    def _block(self, phase: Phase, block_index: int, run: IndexedRun) -> MixBlock:
         seed = self.order_seed(run)
-        key = seed, run.epoch, phase.start, number
+        key = seed, run.epoch, phase.start, block_index
         block = self._blocks.get(key)
         if block is None:
             # Drop the oldest block: indices usually ascend, so later requests need newer blocks.
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
-            block = self._blocks[key] = MixBlock(phase.extent.order(number, seed, run.epoch, *phase.key))
+            block = self._blocks[key] = MixBlock(phase.extent.order(block_index, seed, run.epoch, *phase.key))
         return block
 
     def _course(self, run: IndexedRun) -> Course:
@@ -166,8 +166,8 @@ class MixReader(JoinReader):
 
     def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
-        (at, begun), number = self._find(position, run)
-        return self.branch(at).origin(number, self._inner(at, begun, run))
+        (at, begun), index = self._find(position, run)
+        return self.branch(at).origin(index, self._inner(at, begun, run))
 
     def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
@@ -190,7 +190,7 @@ class MixStage(BranchedStage):
     def __init__(self, inputs: JoinedInputs, node: "MixNode", run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._stop, self._next_pick = node.stop, 0
-        self._changed = 0, 0  # the sample of the pick where the latest new weights began, and their number from 1
+        self._changed = 0, 0  # the sample of the pick where the latest new weights began, and their count
         self._plan(node.schedule)
         self._most_ahead = 0  # elements of an input that this call may read ahead
         self._is_wide = False  # more elements wait than calls before a snapshot use up
@@ -233,30 +233,30 @@ class MixStage(BranchedStage):
         # each access takes longer, 0.2 us per element here.
         self._picks = MixPicks(self._spans, (self.order_seed, self.run.epoch, self.run.lane), self.run)
 
-    def _change(self, sample: int, number: int) -> None:
+    def _change(self, sample: int, num_changes: int) -> None:
         """Use new weights from the pick of a sample on."""
-        self._changed = sample, number
-        self._plan(((sample, self.run.weights[number - 1]),))
+        self._changed = sample, num_changes
+        self._plan(((sample, self.run.weights[num_changes - 1]),))
 
-    def _enter_phase(self, number: int) -> None:
+    def _enter_phase(self, phase_index: int) -> None:
         """Update the inputs that the end of the mix depends on, before the first pick of a phase."""
-        self._phase = number
+        self._phase = phase_index
         # Inputs of weight 0 are never read, so the mix does not wait for their ends.
-        needed = self._spans[number].needed.tolist()
+        needed = self._spans[phase_index].needed.tolist()
         self._num_left = len(needed) - len(self._done.intersection(needed))
         # The inputs that this phase lacks may have been the only ones that the mix had to read on for.
         self._has_ended = self._stop != "first" and not self._num_left
 
     def _give(self, picks: list[int], values: list[Any], tokens: list[Token]) -> None:
         """Add elements by these picks, until an input must be read: its error or end would occur too early."""
-        for number, at in enumerate(picks):
+        for at_pick, at in enumerate(picks):
             branch = self._branches.get(at)
             if branch is None or not branch.tokens:
                 if tokens:
                     # Return the picked elements before an input is read: its error or end belongs to the next pick.
                     return
                 branch = self._branch(at)
-                if not self._fill(at, branch, picks[number:].count(at)):
+                if not self._fill(at, branch, picks[at_pick:].count(at)):
                     if self._has_ended:
                         return
                     self._next_pick += 1  # skip the pick of an input without elements in this lane
@@ -314,7 +314,7 @@ class MixStage(BranchedStage):
         return Counter(map(itemgetter(0), tokens))
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next pick, and the start of the latest new weights."""
+        """Add the index of the next pick, and the start of the latest new weights."""
         changed = {"changed": list(self._changed)} if self._changed[1] else {}
         self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick, **changed})
 
@@ -362,11 +362,11 @@ class MixNode(JoinNode):
 
     @property
     def part_names(self) -> Sequence[Name]:
-        """The names of the inputs, or their numbers if unnamed."""
+        """The names of the inputs, or their indices if unnamed."""
         return self.names or range(len(self.branches))
 
     def part_name(self, at: int) -> Name:
-        """Return the name of an input, or its number."""
+        """Return the name of an input, or its index."""
         return self.names[at] if self.names else at
 
     def course(self, lengths: Sequence[int | None], seed: int, epoch: int) -> Course:

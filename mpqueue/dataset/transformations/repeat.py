@@ -30,18 +30,18 @@ class RepeatReader(LinkReader):
         return by_part(
             positions,
             lambda position: divmod(position, length),
-            lambda number, inner: read(inner, self._inner(number, run)),
+            lambda pass_index, inner: read(inner, self._inner(pass_index, run)),
         )
 
-    def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
-        return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
+    def _inner(self, pass_index: int, run: IndexedRun) -> IndexedRun:
+        return run._replace(epoch=inner_epoch(run.epoch, pass_index, self.node.times))
 
     def origin(self, position: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         if not self.input.length:
             return self.input.origin(position, run)
-        number, position = divmod(position, self.input.length)
-        return self.input.origin(position, self._inner(number, run))
+        pass_index, position = divmod(position, self.input.length)
+        return self.input.origin(position, self._inner(pass_index, run))
 
     def sample_ids(self, positions: Positions, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at these indices of all passes."""
@@ -75,8 +75,8 @@ class RepeatNode(LinkNode):
     def opened(self, opening: LaneOpening, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
         """Return the open stage; ``is_hidden``: it is inside another stage, and has no row of statistics."""
 
-        def open_pass(number: int) -> LaneStage:
-            stage: LaneStage = opening.input(self, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))
+        def open_pass(pass_index: int) -> LaneStage:
+            stage: LaneStage = opening.input(self, run._replace(epoch=inner_epoch(run.epoch, pass_index, self.times)))
             return stage
 
         return RepeatStage(open_pass, self.times, self, run, is_hidden=is_hidden)

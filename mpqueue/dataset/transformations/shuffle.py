@@ -162,7 +162,7 @@ class ShuffleStage(LinkStage):
         if not tokens:
             return False
         started = self.clock.start()
-        # A pick and its element have the same number, so that the order does not depend on the block size.
+        # A pick and its element have the same index, so that the order does not depend on the block size.
         self._picked = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
         self._next_pick += len(tokens)
         self._num_ahead = len(tokens)
@@ -222,7 +222,7 @@ class ShuffleStage(LinkStage):
         self._is_draining, self._num_drained = True, len(tokens)
 
     def get_state(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens of the buffer and the number of the next pick."""
+        """Add the tokens of the buffer and the index of the next pick."""
         self._put_back()
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
         size = self._num_drained if self._is_draining else self._size

@@ -94,8 +94,8 @@ class BlockReader(PickReader):
         indices = np.array(self.before(positions, run), np.int64)
         order = indices.argsort()
         values: list[Any] = [None] * len(positions)
-        for number, value in zip(order.tolist(), self.input.at(indices[order].tolist(), run), strict=True):
-            values[number] = value
+        for at, value in zip(order.tolist(), self.input.at(indices[order].tolist(), run), strict=True):
+            values[at] = value
         return values
 
 
@@ -105,7 +105,7 @@ class _Group(NamedTuple):
     seed: int
     epoch: int
     length: int
-    number: int
+    group_index: int
     num_repeats: int = 0
 
 
@@ -143,19 +143,19 @@ class GroupReader(BlockReader):
             latest, self._latest = self._latest, group
             if latest.seed not in {-1, group.seed}:  # two stages read this one in turn
                 self._groups.max_size = max(self._groups.max_size, 2)
-            is_whole = type(part.numbers) is slice
-            found = self._of_group(group, part.inside, positions[0 if is_whole else part.numbers[0]], run)
+            is_whole = type(part.rows) is slice
+            found = self._of_group(group, part.inside, positions[0 if is_whole else part.rows[0]], run)
             if found is None:
                 return super().at(positions, run)
             if is_whole:
                 return found
-            for number, value in zip(part.numbers.tolist(), found, strict=True):
-                values[number] = value
+            for index, value in zip(part.rows.tolist(), found, strict=True):
+                values[index] = value
         return values
 
     def _of_group(self, group: _Group, inside: Sequence[int], first: int, run: IndexedRun) -> list[Any] | None:
         """Return elements of a group, including that at position ``first``; None to read them sample by sample."""
-        rows = self._groups.get(group, lambda group: (self._read(group.number, run), 1))
+        rows = self._groups.get(group, lambda group: (self._read(group.group_index, run), 1))
         if rows is None:
             return None
         try:

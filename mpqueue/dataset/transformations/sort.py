@@ -53,7 +53,7 @@ class SortOrder:
 
 def _keys_of(node: "SortNode", maker: ReaderMaker, length: int) -> list[Any]:
     """Return the key of each element, computed with seed 0 in epoch 0."""
-    reader, seed = maker.make(node.input), salted(0, node.number)
+    reader, seed = maker.make(node.input), salted(0, node.stage_index)
     keys: list[Any] = []
     with aside() as run:
         read = IndexedRun(0, 0, run.begin)
@@ -64,7 +64,7 @@ def _keys_of(node: "SortNode", maker: ReaderMaker, length: int) -> list[Any]:
                 apply_to(reader.at(positions, read), positions, node.function, run.begin, seed, 0, found)
             except BaseException as error:
                 if len(found) < len(positions):
-                    add_note(error, f"raised while the keys of stage {node.number}, {node.line()}, were computed")
+                    add_note(error, f"raised while the keys of stage {node.stage_index}, {node.line()}, were computed")
                 raise
             if None in found:
                 raise TypeError(f"{node.line()} must return a key, got None: did you forget `return`?")

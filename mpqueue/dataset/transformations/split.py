@@ -30,8 +30,8 @@ _WORD = 0xFFFFFFFFFFFFFFFF
 
 
 def bounds_of(fractions: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the range of numbers of each part."""
-    ends = [math.fsum(fractions[: number + 1]) for number in range(len(fractions))]
+    """Return the range of indices of each part."""
+    ends = [math.fsum(fractions[: index + 1]) for index in range(len(fractions))]
     # Sums such as 0.7 + 0.2 + 0.1 are not exactly 1, and no element may be lost.
     if math.isclose(ends[-1], 1):
         ends[-1] = 1.0
@@ -60,9 +60,9 @@ class Members:
         count = int(ends[num_blocks - 1]) if num_blocks else 0
         return count + int(np.searchsorted(self._inside(num_blocks), rest)) if rest else count
 
-    def at(self, numbers: Sequence[int], length: int) -> list[int]:
-        """Return the members with these numbers, which are below the result of `count` for this length."""
-        ranks = np.asarray(numbers, np.int64)
+    def at(self, positions: Sequence[int], length: int) -> list[int]:
+        """Return the members at these positions, which are below the result of `count` for this length."""
+        ranks = np.asarray(positions, np.int64)
         # Not `self._ends` as it is: a reader of a shorter source, in another thread, may have replaced it.
         ends = self._ends_of(length // _BLOCK)
         blocks = np.searchsorted(ends, ranks, side="right")

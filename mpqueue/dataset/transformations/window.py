@@ -28,7 +28,7 @@ class WindowStage(Merging):
     """Windows of the elements of a lane.
 
     A token is (first token, 0, other tokens...): `position_of` reads the first two items, so the random numbers belong
-    to the first element, also when a later one is left out.
+    to the first element, also when a later one is skipped.
     """
 
     node: "WindowNode"

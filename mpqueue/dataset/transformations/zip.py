@@ -15,7 +15,7 @@ class ZipReader(JoinReader):
     """Tuples of one element of each input."""
 
     def at(self, positions: Positions, run: IndexedRun) -> list[Any]:
-        """Return tuples. A tuple is left out as a whole: the elements of its inputs may belong together."""
+        """Return tuples. A tuple is excluded as a whole: the elements of its inputs may belong together."""
         if run.skip is not None:
             run = run._replace(skip=None)
         columns = []

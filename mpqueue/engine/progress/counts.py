@@ -17,7 +17,7 @@ class DeliveredBatch(NamedTuple):
         work_item: Its work item.
         epoch: Its epoch.
         position: Its position in the epoch.
-        skipped: Its samples that were left out because they raised.
+        skipped: Its samples that were skipped because they raised.
         start: For a stream: the newest snapshot of its lane that is not after it.
         step: The number of batches that the loops of a loader returned before it; `mpqueue.loader.run` sets
             this field.
@@ -53,7 +53,7 @@ class BatchCounts:
         self.latest: WorkItem | None = None
         self.num_batches = self.num_empty = 0
         self._num_dropped = 0  # counted, and dropped before the user got them
-        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `move`, by its number
+        self._start_before: tuple[int, LaneStart] = -1, BEGINNING  # of a batch returned before `move`, by its id
 
     @property
     def num_taken(self) -> int:
@@ -123,7 +123,7 @@ class BatchCounts:
         progress = self.progress
         if progress.returned is not None and self._cursor.num_lanes:
             # The point has no snapshot before this batch, if the batch is the last one of its lane there.
-            self._start_before = progress.returned[0].number, self.start_of_returned()
+            self._start_before = progress.returned[0].work_id, self.start_of_returned()
         self.parts.forget_undelivered(progress.point())
         num_dropped = self._num_dropped + len(progress.missing())
         num_empty = self.num_empty - self._num_open_errors
@@ -143,8 +143,8 @@ class BatchCounts:
         """Return the newest snapshot that makes its lane return the last batch of the user again."""
         assert self.progress.returned is not None
         work_item = self.progress.returned[0]
-        number, start = self._start_before
-        return start if number == work_item.number else self._cursor.lanes.start(work_item.lane, work_item.source_index)
+        known, start = self._start_before
+        return start if known == work_item.work_id else self._cursor.lanes.start(work_item.lane, work_item.source_index)
 
     def last(self) -> DeliveredBatch | None:
         """Return the batch that `step` returned last; None: none."""
@@ -152,7 +152,7 @@ class BatchCounts:
         if returned is None:
             return None
         work_item, epoch, position, latest = returned
-        skipped = latest[1] if latest is not None and latest[0] == work_item.number else SkippedSamples()
+        skipped = latest[1] if latest is not None and latest[0] == work_item.work_id else SkippedSamples()
         if work_item.lane < 0:
             return DeliveredBatch(work_item, work_item.epoch, work_item.position, skipped)
         # An element belongs to no epoch; the consumer's point after it shows its position.

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from mpqueue.plan.position.cursors import WorkItem
 
 # The work item of a batch, the epoch and the position of the consumer after it, and the last work item with samples
-# that were left out (`Skips.latest`). A plain tuple, because one is made for each batch.
+# that were skipped (`Skips.latest`). A plain tuple, because one is made for each batch.
 Record: TypeAlias = tuple[WorkItem, int, int, Any]
 
 

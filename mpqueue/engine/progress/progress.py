@@ -23,7 +23,7 @@ class Progress:
         interrupted: A batch that was counted in a call that an exception of a signal handler has left.
         returned: The batch that the user has got last; None: none.
         ended: The previous epoch, and the number of its batches.
-        own_epoch: The latest epoch with a batch that was left out or raised on this rank alone; -1: none.
+        own_epoch: The latest epoch with a batch that was skipped or raised on this rank alone; -1: none.
     """
 
     def __init__(self, num_lanes: int, lanes: LaneTable | None = None) -> None:

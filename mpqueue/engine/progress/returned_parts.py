@@ -37,7 +37,7 @@ class ReturnedParts:
     def __init__(self, progress: ReportsPoints) -> None:
         self._progress = progress
         self.names: Sequence[str | int] = ()
-        # By lane and number, or by epoch and position: a batch that is computed again replaces its earlier note.
+        # By lane and index, or by epoch and position: a batch that is computed again replaces its earlier note.
         self._state: tuple[dict[str | int, int], dict[tuple[int, int, int], PartCounts]] = {}, {}
 
     def note(self, work_item: WorkItem, parts: PartCounts) -> None:
@@ -81,7 +81,7 @@ def _key_of(work_item: WorkItem) -> tuple[int, int, int]:
 
 
 def _is_before(key: tuple[int, int, int], point: ResumePoint) -> bool:
-    lane, epoch, number = key
+    lane, epoch, index = key
     if lane >= 0:
-        return bool(point.counts) and number < point.counts[lane]
-    return (epoch, number) < (point.epoch, point.position) or (epoch == point.epoch and number in point.ahead)
+        return bool(point.counts) and index < point.counts[lane]
+    return (epoch, index) < (point.epoch, point.position) or (epoch == point.epoch and index in point.ahead)

@@ -33,12 +33,12 @@ def expand(names: Names, exclude: Names | None = None) -> list[str]:
         names: A path, or several. ``*``, ``?``, ``[...]`` and ``**`` match existing names; ``{000..099}`` and ``{a,b}``
             expand to each of these. The prefix ``file://`` is removed. fsspec URLs are also names:
             ``s3://bucket/*.tar``.
-        exclude: Patterns of files to leave out, see `FileExclusion`.
+        exclude: Patterns of files to exclude, see `FileExclusion`.
 
     Raises:
         TypeError: The argument is not a path or an iterable of paths.
         FileNotFoundError: A path does not exist, no file matches a pattern (the message names it), or ``exclude``
-            leaves out all files.
+            excludes all files.
         ValueError: Braces do not match, there are more than a million names, a URL has an unknown scheme, or the
             list of names is empty.
         ImportError: There is a URL, and fsspec, or a package that it needs for this scheme, is not installed.
@@ -53,7 +53,7 @@ def expand(names: Names, exclude: Names | None = None) -> list[str]:
 
 
 class FileExclusion:
-    """Patterns of files to leave out.
+    """Patterns of files to exclude.
 
     Args:
         patterns: A pattern with ``*``, ``?``, ``[...]`` and braces, or several; None for no pattern. A pattern without
@@ -75,7 +75,7 @@ class FileExclusion:
         return bool(self._patterns)
 
     def rest_of(self, names: list[str]) -> list[str]:
-        """Return the files that are not left out.
+        """Return the files that are not excluded.
 
         Raises:
             FileNotFoundError: No file is left.
@@ -160,8 +160,8 @@ def expand_braces(pattern: str) -> list[str]:
     if any({*literal} & {*"{}"} for literal in parts[::2]):
         raise ValueError(f"{pattern}: braces must match and must not be nested; otherwise pass a list of names")
     choices: list[Sequence[str]] = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
-    if (number := math.prod(map(len, choices))) > _MAX_NAMES:
-        raise ValueError(f"{pattern} expands to {number:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
+    if (num_names := math.prod(map(len, choices))) > _MAX_NAMES:
+        raise ValueError(f"{pattern} expands to {num_names:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
     return ["".join(each) for each in itertools.product(*choices)]
 
 

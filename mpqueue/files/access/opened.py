@@ -165,8 +165,8 @@ class _OpenFile:
         # This loop is part of the cost of every sample, so it avoids function calls, which take 0.1 us each.
         pread, fd, size, last, at = os.pread, self.fd, self.file.size, len(order) - 1, 0
         while at <= last:
-            number = order[at]
-            _, start, length = pieces[number]
+            index = order[at]
+            _, start, length = pieces[index]
             if (
                 at < last
                 and length <= _MAX_JOINED_BYTES
@@ -178,11 +178,11 @@ class _OpenFile:
                 continue
             at += 1
             if 0 <= start <= start + length <= size:
-                found[number] = data = pread(fd, length, start)
+                found[index] = data = pread(fd, length, start)
                 if len(data) == length:
                     continue
             # Outside of the file, or a short read, because the file has shrunk or the piece exceeds 2 GB.
-            found[number] = self._read(start, length)
+            found[index] = self._read(start, length)
         # Once after all reads: no bytes have been returned yet, and a check takes as long as reading a small record.
         self.check()
 
@@ -206,7 +206,7 @@ class _OpenFile:
 
 
 class OpenFiles:
-    """Files by number; any thread may read them. In an unpickled copy or a forked process, no file is open.
+    """Files by index; any thread may read them. In an unpickled copy or a forked process, no file is open.
 
     Args:
         files: The files at the time of indexing.
@@ -251,31 +251,31 @@ class OpenFiles:
             ranges.at_once(remote_reads)
         return parts
 
-    def file(self, number: int) -> IndexedFile | None:
+    def file(self, index: int) -> IndexedFile | None:
         """Return a local file that this process has open; None if it is not open."""
-        (opened,) = self._opened.get_kept([number])
+        (opened,) = self._opened.get_kept([index])
         return opened.file.at(os.fstat(opened.fd)) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
         """Release all files, which are closed after their last reads; the next read opens its file again."""
         self._opened = ProcessCache(self._opened.max_size)
 
-    def _open(self, number: int) -> _OpenFile | RangedFile:
+    def _open(self, index: int) -> _OpenFile | RangedFile:
         # A file that the cache drops is closed after its last read, because its readers keep a reference.
-        file: _OpenFile | RangedFile = self._opened.get(number, self._newly_opened)
+        file: _OpenFile | RangedFile = self._opened.get(index, self._newly_opened)
         return file
 
-    def _newly_opened(self, number: int) -> tuple[_OpenFile | RangedFile, int]:
+    def _newly_opened(self, index: int) -> tuple[_OpenFile | RangedFile, int]:
         """Return a file, and its size in the cache, which counts files."""
         while True:
-            indexed = self._files[number]
+            indexed = self._files[index]
             if indexed.is_remote:
                 return RangedFile(indexed.path, indexed.size, indexed.version), 1
             file = _OpenFile(indexed)
             try:
                 file.check()
             except FileError:
-                if self._files[number] == indexed:
+                if self._files[index] == indexed:
                     raise
                 # Decompressed content, which another process has replaced since its state was read.
                 continue

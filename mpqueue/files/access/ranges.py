@@ -46,7 +46,7 @@ _FINAL = (*_OF_FILES, *_OF_CODE, MemoryError)
 _dice = random.SystemRandom()  # does not affect the user's random generators
 
 Result = TypeVar("Result")
-# A range of bytes: the number of a file, an offset, a length. A `FileRange` also names these fields, but takes ten
+# A range of bytes: the index of a file, an offset, a length. A `FileRange` also names these fields, but takes ten
 # times as long to create.
 Piece = tuple[int, int, int]
 
@@ -54,7 +54,7 @@ Piece = tuple[int, int, int]
 class FileRange(NamedTuple):
     """A range of bytes of a file."""
 
-    file: int  # the number of the file
+    file: int  # the index of the file
     offset: int
     length: int
 
@@ -121,9 +121,9 @@ class RangedFile:
             at = stop
         return requests
 
-    def _read_joined(self, pieces: Sequence[Piece], numbers: Sequence[int], end: int, found: list[bytes]) -> None:
-        _, start, _ = pieces[numbers[0]]
-        share_out(self.read(start, end - start), start, pieces, numbers, found)
+    def _read_joined(self, pieces: Sequence[Piece], indices: Sequence[int], end: int, found: list[bytes]) -> None:
+        _, start, _ = pieces[indices[0]]
+        share_out(self.read(start, end - start), start, pieces, indices, found)
 
     def _read(self, start: int, stop: int) -> bytes:
         url, system = self._url, _system(self._url)
@@ -166,11 +166,11 @@ def joined(
     return stop, end
 
 
-def share_out(data: bytes, start: int, pieces: Sequence[Piece], numbers: Sequence[int], found: list[bytes]) -> None:
+def share_out(data: bytes, start: int, pieces: Sequence[Piece], indices: Sequence[int], found: list[bytes]) -> None:
     """Store the bytes of pieces that were read together, beginning at ``start``, in a list."""
-    for number in numbers:
-        _, offset, length = pieces[number]
-        found[number] = data[offset - start : offset - start + length]
+    for index in indices:
+        _, offset, length = pieces[index]
+        found[index] = data[offset - start : offset - start + length]
 
 
 def stat(url: str) -> tuple[int, int]:

@@ -108,7 +108,7 @@ class _RemoteWindow(ScanWindow):
         self.size, version = ranges.stat(path)
         self._file = RangedFile(path, self.size, version)
         self._pool = ThreadPoolExecutor(_BLOCKS_AHEAD, "mpqueue-ahead")
-        self._blocks: dict[int, Future[bytes]] = {}  # by block number
+        self._blocks: dict[int, Future[bytes]] = {}  # by block index
         self._last = 0
 
     def __exit__(self, *_: object) -> None:
@@ -122,23 +122,23 @@ class _RemoteWindow(ScanWindow):
         if length <= 0:
             return b""
         first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
-        data = b"".join([self._block(number) for number in range(first, last + 1)])
+        data = b"".join([self._block(block) for block in range(first, last + 1)])
         start = offset - first * _BLOCK_BYTES
         return data[start : start + length]
 
-    def _block(self, number: int) -> bytes:
+    def _block(self, block: int) -> bytes:
         # Read ahead only near the last block: the first block, or a distant one, may be the only one needed.
-        is_near = 0 < number - self._last <= _BLOCKS_AHEAD // 2 or (number == self._last and len(self._blocks) > 1)
-        end = min(number + (_BLOCKS_AHEAD if is_near else 1), -(-self.size // _BLOCK_BYTES))
-        for other in [other for other in self._blocks if not number <= other < end]:
+        is_near = 0 < block - self._last <= _BLOCKS_AHEAD // 2 or (block == self._last and len(self._blocks) > 1)
+        end = min(block + (_BLOCKS_AHEAD if is_near else 1), -(-self.size // _BLOCK_BYTES))
+        for other in [other for other in self._blocks if not block <= other < end]:
             self._blocks.pop(other).cancel()
-        for wanted in range(number, end):
+        for wanted in range(block, end):
             if wanted not in self._blocks:
                 start = wanted * _BLOCK_BYTES
                 length = min(_BLOCK_BYTES, self.size - start)
                 self._blocks[wanted] = self._pool.submit(self._file.read, start, length)
-        self._last = number
-        return self._blocks[number].result()
+        self._last = block
+        return self._blocks[block].result()
 
 
 class ForwardWindow(ScanWindow):

@@ -54,18 +54,18 @@ def read_schema(message: bytes) -> Any:
 
 
 def schemas(index: Index) -> Iterator[tuple[int, Any]]:
-    """Yield the schema of the first file, and each schema with different bytes, with the number of its file.
+    """Yield the schema of the first file, and each schema with different bytes, with the index of its file.
 
     Raises:
         ValueError, OSError: pyarrow cannot read a schema.
     """
     starts, data = index.starts("schema").tolist(), index["schema"]
     known = set()
-    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+    for file_index, (start, stop) in enumerate(itertools.pairwise(starts)):
         message = data[start:stop].tobytes()
         if message not in known:  # schemas with other bytes may differ only in metadata
             known.add(message)
-            yield number, read_schema(message)
+            yield file_index, read_schema(message)
 
 
 def scan(path: str) -> Arrays:
@@ -92,7 +92,7 @@ def _check_names(fields: Iterable[Any]) -> None:
     for field in fields:
         _ = field.name
         kind = field.type
-        _check_names(kind.field(number) for number in range(kind.num_fields))
+        _check_names(kind.field(index) for index in range(kind.num_fields))
 
 
 class _Reading:
@@ -144,14 +144,14 @@ class Arrow(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache per process. It contains decoded batches and, if all batches fit, the rows
             that were read. Use a smaller cache with many workers.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: No file matches, or ``exclude`` excludes all of them.
         FileError: A file has another format, is truncated, or has another schema than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.
@@ -189,7 +189,7 @@ class Arrow(GroupedFiles):
         """Compare the schemas of all files, and return the schema of the first one."""
         files = self._index.files
         (_, schema), *others = schemas(self._index)
-        for number, other in others:
+        for file_index, other in others:
             mismatch = difference(schema, other, schema.names, files[0].path)
             if mismatch is None and other.names != schema.names:
                 mismatch = (
@@ -197,7 +197,7 @@ class Arrow(GroupedFiles):
                     f"{files[0].path}; pass only files with the same schema"
                 )
             if mismatch is not None:
-                raise FileError(files[number].path, 0, mismatch)
+                raise FileError(files[file_index].path, 0, mismatch)
         return schema
 
     @functools.cached_property
@@ -308,9 +308,9 @@ class Arrow(GroupedFiles):
         pieces = [state.schema_message]
         first, last = self._index.starts("dictionary_offsets")[file : file + 2]
         before = group - int(self._index.starts("rows")[file])
-        for number in range(int(first), int(last)):
-            if self._index["dictionary_before"][number] <= before:
-                position = self._index["dictionary_offsets"][number], self._index["dictionary_lengths"][number]
+        for index in range(int(first), int(last)):
+            if self._index["dictionary_before"][index] <= before:
+                position = self._index["dictionary_offsets"][index], self._index["dictionary_lengths"][index]
                 pieces.append(self._opened.read(file, int(position[0]), int(position[1])))
         pieces += [self._opened.read(*self._position_of(group)), _END]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(state.numbers))

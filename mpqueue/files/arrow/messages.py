@@ -68,8 +68,8 @@ class _Flat:
         value: int = struct.unpack_from(form, self._data, at)[0]
         return value
 
-    def _position(self, number: int) -> int:
-        position = 4 + 2 * number
+    def _position(self, field: int) -> int:
+        position = 4 + 2 * field
         offset = self._get("<H", self._fields + position) if position < self._size else 0
         return self._at + offset if offset else 0
 

@@ -49,7 +49,7 @@ def scan(path: str) -> Arrays:
         try:
             metadata = pyarrow("parquet").read_metadata(PositionedFile(partial(opened.read, 0), file.size))
             schema = metadata.schema.to_arrow_schema().serialize().to_pybytes()
-            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             offsets = [_offset(group.column(0)) if group.num_columns else 0 for group in groups]
         except FileError:
             raise
@@ -89,16 +89,16 @@ class Parquet(GroupedFiles):
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache of decoded row groups, per process. Use a larger cache for shuffled rows, and
             a smaller one with many workers. The group that was decoded last is always kept.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if a file is truncated or damaged when the source is created. ``"raise"`` raises a
-            `FileError`. ``"skip"`` leaves out the file, and logs a warning that names it; see `file_errors`.
+            `FileError`. ``"skip"`` skips the file, and logs a warning that names it; see `file_errors`.
         verify: Compare the checksum of each page that is read, if the file has checksums: pyarrow's
             ``page_checksum_verification``. Files have them if they were written with ``write_page_checksum=True``.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
-        FileNotFoundError: No file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: No file matches, or ``exclude`` excludes all of them.
         FileError: A file is not a Parquet file, is truncated, or has other columns than the first one. When reading: a
             file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones. Or ``on_error`` is unknown.
@@ -126,9 +126,9 @@ class Parquet(GroupedFiles):
         files = self._index.files
         (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
-        for number, other in others:
+        for file_index, other in others:
             if mismatch := difference(schema, other, self._columns, files[0].path):
-                raise FileError(files[number].path, None, mismatch)
+                raise FileError(files[file_index].path, None, mismatch)
 
     def row_groups(self) -> Groups:
         """Return the row groups as a source: ``[i]`` is a sequence of the rows of one group.
@@ -146,7 +146,7 @@ class Parquet(GroupedFiles):
         pq = pyarrow("parquet")
         file = self._index.file_of("rows", group)
         metadata, idle = self._footers.get(file, self._readers_of)
-        number = group - int(self._index.starts("rows")[file])
+        index = group - int(self._index.starts("rows")[file])
         indexed = self._index.files[file]
         read: Callable[[int, int], bytes] = partial(self._opened.read, file)
         try:
@@ -154,12 +154,12 @@ class Parquet(GroupedFiles):
             reader = idle.pop()
         except IndexError:
             if indexed.is_remote:
-                read = self._fetched(file, metadata.row_group(number))
+                read = self._fetched(file, metadata.row_group(index))
             source = PositionedFile(read, indexed.size)
             reader = pq.ParquetFile(
                 source, metadata=metadata, pre_buffer=False, page_checksum_verification=self._verify
             )
-        table = reader.read_row_group(number, columns=self._columns, use_threads=False)
+        table = reader.read_row_group(index, columns=self._columns, use_threads=False)
         # A reader that failed is not reused. Nor is one of a remote file: it reads from the fetched columns of one row
         # group.
         if not indexed.is_remote:
@@ -178,7 +178,7 @@ class Parquet(GroupedFiles):
     def _fetched(self, file: int, group: Any) -> Callable[[int, int], bytes]:
         """Read the columns of a row group together; pyarrow would request them one after another."""
         selected = set(self._columns)
-        columns = [group.column(number) for number in range(group.num_columns)]
+        columns = [group.column(index) for index in range(group.num_columns)]
         ranges = [
             FileRange(file, _offset(column), column.total_compressed_size)
             for column in columns

@@ -17,7 +17,7 @@ import numpy as np
 from mpqueue.files.arrow.messages import BatchLayout
 from mpqueue.files.sources.rows import pyarrow
 
-# Returns bytes of a buffer: (number of the buffer, offset in the buffer, length).
+# Returns bytes of a buffer: (index of the buffer, offset in the buffer, length).
 ReadBuffer = Callable[[int, int, int], bytes]
 
 
@@ -64,8 +64,8 @@ class Slicer:
     Args:
         layout: The positions of the parts of the batch.
         read: A function that reads from a buffer.
-        node: The number of the node of the first array; it advances with each array.
-        buffer: The number of the first buffer of that array, which advances as well.
+        node: The index of the node of the first array; it advances with each array.
+        buffer: The index of the first buffer of that array, which advances as well.
     """
 
     def __init__(self, layout: BatchLayout, read: ReadBuffer, node: int, buffer: int) -> None:
@@ -115,12 +115,12 @@ class Slicer:
         return pa.Array.from_buffers(kind, count, [valid, pa.py_buffer(data)])
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        number = self._buffer
+        index = self._buffer
         self._buffer += 1
-        length = self._layout.buffers[number][1]
+        length = self._layout.buffers[index][1]
         if not 0 <= start <= stop <= length:
             raise ValueError(f"bytes {start:,} to {stop:,} are outside of a buffer of {length:,}")
-        return self._read(number, start, stop - start) if stop > start else b""
+        return self._read(index, start, stop - start) if stop > start else b""
 
     def _bits(self, start: int, stop: int) -> Any:
         """Return a buffer with the bits of some rows, beginning with the first one."""

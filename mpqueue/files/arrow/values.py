@@ -26,8 +26,8 @@ from mpqueue.files.sources.rows import NUMBERS, cached_value_of, items, pyarrow
 # Above this size, reading a few bytes is faster than copying the whole buffer into the process.
 _SMALL_BUFFER_BYTES = 64 * 1024
 _FORMS = {"<i4": "i", "<i8": "q"}
-_EMPTY = -1  # the number of an empty range, which is not read
-_MISSING = -2  # the number of a null value
+_EMPTY = -1  # the index of an empty range, which is not read
+_MISSING = -2  # the index of a null value
 
 Parts = Sequence[bytes]
 # The bytes of the values of a column in a record batch, by row; None if they were not read yet.
@@ -39,7 +39,7 @@ class RowRanges:
 
     Attributes:
         pieces: The ranges.
-        homes: The number of a range to cache, the list that caches it, and its row.
+        homes: The index of a range to cache, the list that caches it, and its row.
     """
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class RowRanges:
     def read(self, opened: OpenFiles) -> Parts:
         """Return the bytes of each range, followed by an empty part; raises as `OpenFiles.read`."""
         parts = [*opened.read_all(self.pieces), b""]
-        for number, kept, row in self.homes:
-            kept[row] = parts[number]
+        for index, kept, row in self.homes:
+            kept[row] = parts[index]
         return parts
 
 
@@ -59,7 +59,7 @@ class RecordBatch:
 
     Args:
         opened: The files.
-        file: The number of its file.
+        file: The index of its file.
         body: The offset of its buffers in the file.
         layout: Its parts.
         columns: The selected columns, each with its first node and its first buffer.
@@ -135,9 +135,9 @@ class _FarItems(Sequence[Any]):
     def __len__(self) -> int:
         return self._batch.layout.buffers[self._buffer][1] // self._item.size
 
-    def __getitem__(self, number: int) -> Any:  # type: ignore[override]  # slices are not supported
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]  # slices are not supported
         size = self._item.size
-        return self._item.unpack(self._batch.read(self._buffer, number * size, size))[0]
+        return self._item.unpack(self._batch.read(self._buffer, index * size, size))[0]
 
 
 class ArrowColumn:
@@ -195,7 +195,7 @@ class _RangeColumn(ArrowColumn):
         return batch.validity(node, buffer), offsets, batch.file, batch.body + position, size // self._width, kept
 
     def _data(self, buffer: int) -> int:
-        """Return the number of the buffer with the data."""
+        """Return the index of the buffer with the data."""
         return buffer + 2
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:

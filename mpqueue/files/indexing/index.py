@@ -43,10 +43,10 @@ _OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
 _ATTRIBUTES = _OF_FILES + "attributes"
-_GIVEN_CTIMES = _OF_FILES + "given_ctimes"  # also of the files that were left out
+_GIVEN_CTIMES = _OF_FILES + "given_ctimes"  # also of the skipped files
 _OF_THIS_MACHINE = frozenset({_CTIMES, _INODES, _ATTRIBUTES, _GIVEN_CTIMES})
 _NUMBERS, _ERROR_TEXTS = _OF_FILES + "numbers", _OF_FILES + "errors"
-# An array in the result of a scan: the text of the error that ended it. Alone, it leaves out the file.
+# An array in the result of a scan: the text of the error that ended it. Alone, the file is skipped.
 ERROR = "error"
 _NO_ERROR = np.empty(0, np.uint8)
 Found = TypeVar("Found")
@@ -63,9 +63,9 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
+    def __getitem__(self, index: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
         numbers = (self._sizes, self._versions, self._ctimes, self._inodes, self._attributes)
-        return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
+        return IndexedFile(self._names[index], *(int(each[index]) for each in numbers))
 
 
 class _IndexedStates(NamedTuple):
@@ -77,7 +77,7 @@ class _IndexedStates(NamedTuple):
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Self:
-        # Not of files that were left out: none of their bytes is used, and a repaired file changes the content.
+        # Not of skipped files: none of their bytes is used, and a repaired file changes the content.
         ctimes, attributes = (zlib.crc32(arrays[name].tobytes()) for name in (_CTIMES, _ATTRIBUTES))
         return cls(os.uname().nodename, ctimes, attributes)
 
@@ -94,9 +94,9 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # slices are not supported
-        start = int(self._ends[number - 1]) if number else 0
-        return os.fsdecode(self._text[start : int(self._ends[number])].tobytes())
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # slices are not supported
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._text[start : int(self._ends[index])].tobytes())
 
 
 def packed(texts: Sequence[bytes]) -> tuple[Array, Array]:
@@ -115,7 +115,7 @@ class Index:
         scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
             for each file. It raises a `FileError` for an unreadable file.
         folder: The folder of the index; None for `cache_folder`.
-        on_error: ``"skip"`` leaves out files if their scan raises a `FileError`, and logs a warning for each.
+        on_error: ``"skip"`` skips files if their scan raises a `FileError`, and logs a warning for each.
 
     Raises:
         ValueError: ``on_error`` is unknown.
@@ -176,19 +176,19 @@ class Index:
         return self._mapped()[_STARTS + name]
 
     def file_of(self, name: str, position: int) -> int:
-        """Return the number of the file that has a position of an array."""
+        """Return the index of the file that has a position of an array."""
         return int(np.searchsorted(self.starts(name), position, side="right")) - 1
 
     @functools.cached_property
     def files(self) -> IndexedFiles:
-        """The files at the time of indexing, without files that were left out."""
+        """The files at the time of indexing, without skipped files."""
         return IndexedFiles(self._mapped())
 
     @property
-    def numbers(self) -> list[int]:
-        """The number of each file of `files` among the given paths."""
-        numbers: list[int] = self._mapped()[_NUMBERS].tolist()
-        return numbers
+    def file_indices(self) -> list[int]:
+        """The index of each file of `files` among the given paths."""
+        indices: list[int] = self._mapped()[_NUMBERS].tolist()
+        return indices
 
     @property
     def errors(self) -> Sequence[str]:
@@ -252,13 +252,13 @@ class Index:
             scan_file = functools.partial(scan_or_advise, scan)
         total_bytes = sum(file.size for file in files)
         starts: dict[str, list[int]] = {}
-        numbers: list[int] = []
+        indices: list[int] = []
         errors: list[bytes] = []
         with (
             _bar(len(files), total_bytes) as bar,
             contextlib.closing(scan_all(scan_file, paths, total_bytes)) as scans,
         ):
-            for number, (file, arrays) in enumerate(zip(files, scans, strict=True)):
+            for index, (file, arrays) in enumerate(zip(files, scans, strict=True)):
                 if not file.is_remote:  # remote files are checked together below
                     # After its scan, so that a change before or during the scan is detected.
                     self._check_same(file, IndexedFile.of(file.path))
@@ -267,7 +267,7 @@ class Index:
                 elif is_skipping and not file.size:  # valid in some formats, and the result of many failed copies
                     errors.append(os.fsencode(f"{file.path}: it is empty, so no samples of it are read"))
                 if arrays:
-                    numbers.append(number)
+                    indices.append(index)
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
                 if bar is not None:
@@ -277,14 +277,14 @@ class Index:
                 self._check_same(file, now)
             for name, ends in starts.items():
                 writer.add(_STARTS + name, np.array(ends, np.int64))
-            if not numbers:
+            if not indices:
                 scan(paths[0])  # raises its error
                 raise FileError(paths[0], None, "it changed while it was being indexed")
             for name, array in zip(("", "/ends"), packed(errors), strict=True):
                 writer.add(_ERROR_TEXTS + name, array)
-            writer.add(_NUMBERS, np.array(numbers, np.int64))
+            writer.add(_NUMBERS, np.array(indices, np.int64))
             writer.add(_GIVEN_CTIMES, np.array([file.ctime for file in files], np.int64))
-            files = [files[number] for number in numbers]
+            files = [files[index] for index in indices]
             names, name_ends = packed([os.fsencode(file.path) for file in files])
             writer.add(_OF_FILES + "names", names)
             writer.add(_OF_FILES + "name_ends", name_ends)

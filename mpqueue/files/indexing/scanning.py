@@ -52,8 +52,8 @@ def scan_all(scan: Scan, paths: Sequence[str], total_bytes: int) -> Generator[Ar
     if any(map(is_url, paths)):
         yield from _scan_in_threads(scan, paths)
         return
-    number = min(num_cpus(), len(paths), total_bytes // _BYTES_OF_A_CHILD)
-    yield from map(scan, paths) if number < 2 else _scan_in_children(scan, paths, number)
+    num_children = min(num_cpus(), len(paths), total_bytes // _BYTES_OF_A_CHILD)
+    yield from map(scan, paths) if num_children < 2 else _scan_in_children(scan, paths, num_children)
 
 
 def _scan_in_threads(scan: Scan, paths: Sequence[str]) -> Generator[Arrays, None, None]:
@@ -65,7 +65,7 @@ def _scan_in_threads(scan: Scan, paths: Sequence[str]) -> Generator[Arrays, None
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _scan_in_children(scan: Scan, paths: Sequence[str], number: int) -> Generator[Arrays, None, None]:
+def _scan_in_children(scan: Scan, paths: Sequence[str], num_children: int) -> Generator[Arrays, None, None]:
     idle: queue.SimpleQueue[_ScanProcess] = queue.SimpleQueue()
 
     def scan_one(path: str) -> Arrays:
@@ -77,8 +77,8 @@ def _scan_in_children(scan: Scan, paths: Sequence[str], number: int) -> Generato
 
     with contextlib.ExitStack() as children:
         # Entered first, so closed last: threads waiting for a child get an end of file when the child is killed.
-        pool = children.enter_context(ThreadPoolExecutor(number, "mpqueue-scan"))
-        for _ in range(number):
+        pool = children.enter_context(ThreadPoolExecutor(num_children, "mpqueue-scan"))
+        for _ in range(num_children):
             idle.put(children.enter_context(_ScanProcess(scan)))
         children.callback(pool.shutdown, wait=False, cancel_futures=True)
         yield from pool.map(scan_one, paths)

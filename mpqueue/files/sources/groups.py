@@ -20,7 +20,7 @@ from mpqueue.files.access import ranges
 from mpqueue.files.indexing.index import Index
 from mpqueue.files.sources.location import Location
 from mpqueue.files.sources.row_blocks import RowBlocks, rows_of
-from mpqueue.files.sources.source import FileSource, checked_number
+from mpqueue.files.sources.source import FileSource, checked_index
 from mpqueue.system import log
 from mpqueue.system.process_cache import ProcessCache
 from mpqueue.system.signals.interrupts import is_of_handler
@@ -161,19 +161,19 @@ class GroupedFiles(FileSource):
             found[position] = sample
 
     def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
-        """Yield the groups of indices, in order: number, sorted rows, and their positions among the indices."""
+        """Yield the groups of indices, in order: index, sorted rows, and their positions among the indices."""
         (starts, ends), length = self._group_bounds, self._length
-        numbers = list(map(operator.index, indices))
-        if numbers and not -length <= min(numbers) <= max(numbers) < length:
-            bad = next(index for index in numbers if not -length <= index < length)
+        indices = list(map(operator.index, indices))
+        if indices and not -length <= min(indices) <= max(indices) < length:
+            bad = next(index for index in indices if not -length <= index < length)
             raise IndexError(f"index {bad} is out of range: {self!r}")
-        sample_numbers = np.array(numbers, np.int64)
-        sample_numbers[sample_numbers < 0] += length
+        sample_indices = np.array(indices, np.int64)
+        sample_indices[sample_indices < 0] += length
         # Sort by group, so that each group is read or decoded once for all of its rows.
-        order = sample_numbers.argsort(kind="stable")
-        sample_numbers = sample_numbers[order]
-        groups = ends.searchsorted(sample_numbers, side="right")
-        rows = (sample_numbers - starts[groups]).tolist() if len(ends) else []
+        order = sample_indices.argsort(kind="stable")
+        sample_indices = sample_indices[order]
+        groups = ends.searchsorted(sample_indices, side="right")
+        rows = (sample_indices - starts[groups]).tolist() if len(ends) else []
         positions, of_rows = order.tolist(), groups.tolist()
         at = 0
         while at < len(positions):
@@ -181,10 +181,10 @@ class GroupedFiles(FileSource):
             yield of_rows[at], rows[at:stop], positions[at:stop]
             at = stop
 
-    def _location(self, number: int) -> Location:
+    def _location(self, index: int) -> Location:
         starts, ends = self._group_bounds
-        group = int(ends.searchsorted(number, side="right"))
-        row = number - int(starts[group])
+        group = int(ends.searchsorted(index, side="right"))
+        row = index - int(starts[group])
         path, first, _, _ = self._location_of_group(group)
         return Location(path, first + row, *self._span_in(group, row))
 
@@ -217,8 +217,8 @@ class GroupedFiles(FileSource):
         if isinstance(error, FileError) or not is_about_content(error):
             raise error
         file = self._index.file_of("rows", group)
-        number = group - int(self._index.starts("rows")[file])
-        problem = f"{self._group_noun} {number} of this file cannot be read: {error}"
+        index = group - int(self._index.starts("rows")[file])
+        problem = f"{self._group_noun} {index} of this file cannot be read: {error}"
         raise FileError(self._index.files[file].path, self._offset_of(group), problem) from error
 
     def _offset_of(self, group: int) -> int | None:
@@ -268,7 +268,7 @@ class GroupedFiles(FileSource):
 
 def is_about_content(error: Exception) -> bool:
     """Return False for an error of the operating system, and for the exception of a signal handler."""
-    if is_of_handler(error) or isinstance(error, PermissionError):  # also from `open_kept`, without a number
+    if is_of_handler(error) or isinstance(error, PermissionError):  # also from `open_kept`, without an index
         return False
     return not isinstance(error, OSError) or error.errno is None
 
@@ -283,11 +283,11 @@ class _GroupRows(Sequence[Any]):
         return len(self._rows)
 
     def __getitem__(self, row: int) -> Any:  # type: ignore[override]  # slices are not supported
-        number, length = operator.index(row), len(self._rows)
-        if not -length <= number < length:
-            raise IndexError(f"row {number} is out of range: there are {count_text(length, 'row')}")
+        index, length = operator.index(row), len(self._rows)
+        if not -length <= index < length:
+            raise IndexError(f"row {index} is out of range: there are {count_text(length, 'row')}")
         try:
-            return self._rows[number % length]
+            return self._rows[index % length]
         except DAMAGED as error:
             self._files._raise_named(self._group, error)
 
@@ -313,12 +313,12 @@ class Groups(Sequence[Sequence[Any]]):
             FileError: The file has changed since it was indexed, or is damaged there.
             OSError: The file cannot be read.
         """
-        return self._files._read_group(checked_number(index, len(self), self))
+        return self._files._read_group(checked_index(index, len(self), self))
 
     def locate(self, index: int) -> Location:
         """Return the location of the first sample of a group; raises as `FileSource.locate`."""
-        number = as_index(index, len(self), repr(self))
-        return self._files._location_of_group(number)
+        index = as_index(index, len(self), repr(self))
+        return self._files._location_of_group(index)
 
     def __repr__(self) -> str:
         return f"<{len(self):,} groups of samples of {self._files!r}>"

@@ -8,7 +8,7 @@ class Location(NamedTuple):
 
     Attributes:
         path: The absolute path of the file, or its URL.
-        row: The number of the sample in the file, from 0.
+        row: The index of the sample in the file, from 0.
         start: The first byte of the sample in the file. None if the file is compressed, or stores columns.
         stop: The byte after the sample; None like ``start``.
     """

@@ -35,9 +35,9 @@ class RowBlocks:
             IndexError: A position is out of range.
             Exception: A sample cannot be decoded.
         """
-        numbers = np.asarray(positions, np.int64)
-        of_blocks = self._ends.searchsorted(numbers, side="right")
-        rows = (numbers - self._starts[of_blocks]).tolist()
+        indices = np.asarray(positions, np.int64)
+        of_blocks = self._ends.searchsorted(indices, side="right")
+        rows = (indices - self._starts[of_blocks]).tolist()
         if self._columns is not None:
             return _by_column(self._columns, of_blocks.tolist(), rows)
         blocks = self._blocks
@@ -64,7 +64,7 @@ def rows_of(group: Sequence[Any], rows: Sequence[int]) -> list[Any]:
 def _columns_of(tables: Sequence[TableRows]) -> list[tuple[str, list[Callable[[int], Any]]]]:
     """Return the name of each column, and its reader in each table."""
     names = [name for name, _ in tables[0].columns] if tables else []
-    return [(name, [table.columns[number][1] for table in tables]) for number, name in enumerate(names)]
+    return [(name, [table.columns[index][1] for table in tables]) for index, name in enumerate(names)]
 
 
 def _by_column(

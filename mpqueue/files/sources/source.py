@@ -19,20 +19,20 @@ from mpqueue.files.sources.location import Location
 from mpqueue.system.units import count_text, size_text
 
 
-def checked_number(index: int, length: int, source: object) -> int:
-    """Return the number of a sample as a non-negative integer.
+def checked_index(index: int, length: int, source: object) -> int:
+    """Return the index of a sample as a non-negative integer.
 
     Raises:
         IndexError: The index is out of range for this length.
     """
-    number = operator.index(index)
-    if not -length <= number < length:
+    index = operator.index(index)
+    if not -length <= index < length:
         raise IndexError(f"index {index} is out of range: {source!r}")
-    return number % length
+    return index % length
 
 
 class FileSource:
-    """Samples of files by number. Reads are thread-safe.
+    """Samples of files by index. Reads are thread-safe.
 
     Args:
         index: The index of the files.
@@ -74,8 +74,8 @@ class FileSource:
         # One call for all samples, so that adjacent ranges are read together, and remote ones concurrently.
         parts = iter(self._read(positions, ranges_of_samples))
         return [
-            self._sample(number, ranges, [next(parts) for _ in ranges])
-            for (number, _), ranges in zip(positions, ranges_of_samples, strict=True)
+            self._sample(index, ranges, [next(parts) for _ in ranges])
+            for (index, _), ranges in zip(positions, ranges_of_samples, strict=True)
         ]
 
     def locate(self, index: int) -> Location:
@@ -88,22 +88,22 @@ class FileSource:
             TypeError: The index is not an integer.
             LookupError: The sample does not exist.
         """
-        number = as_index(index, len(self), repr(self))
-        return self._location(number)
+        index = as_index(index, len(self), repr(self))
+        return self._location(index)
 
-    def _location(self, number: int) -> Location:
-        _, file = self._position(number)
-        start, stop = self._span(number, file)
-        return Location(self._index.files[file].path, number - self._starts[file], start, stop)
+    def _location(self, index: int) -> Location:
+        _, file = self._position(index)
+        start, stop = self._span(index, file)
+        return Location(self._index.files[file].path, index - self._starts[file], start, stop)
 
-    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+    def _span(self, index: int, file: int) -> tuple[int | None, int | None]:
         """Return the first byte of a sample in its file, and the byte after the sample; None if there are none."""
-        ranges = self._ranges(number, file)
+        ranges = self._ranges(index, file)
         return ranges[0].offset, ranges[-1].offset + ranges[-1].length
 
     @property
     def file_errors(self) -> list[str]:
-        """The errors of the files with samples that ``on_error="skip"`` has left out, one for each file."""
+        """The errors of the files with samples that ``on_error="skip"`` has skipped, one for each file."""
         return list(self._index.errors)
 
     @property
@@ -124,7 +124,7 @@ class FileSource:
 
     @functools.cached_property
     def _starts(self) -> list[int]:
-        """Return the number of the first sample of each file."""
+        """Return the index of the first sample of each file."""
         starts: list[int] = self._index.starts(self._counted)[:-1].tolist()
         return starts
 
@@ -132,21 +132,21 @@ class FileSource:
         """Return the bytes of samples: all parts of the first sample, then of the second, and so on.
 
         Args:
-            positions: The number of each sample, and of its file.
+            positions: The index of each sample, and of its file.
             found: The ranges of each sample.
         """
         return self._opened.read_all([part for ranges in found for part in ranges])
 
     def _position(self, index: int) -> tuple[int, int]:
-        """Return the non-negative number of a sample, and the number of its file."""
-        number = checked_number(index, self._length, self)
-        return number, bisect_right(self._starts, number) - 1
+        """Return the non-negative index of a sample, and the index of its file."""
+        index = checked_index(index, self._length, self)
+        return index, bisect_right(self._starts, index) - 1
 
-    def _ranges(self, number: int, file: int) -> list[FileRange]:
+    def _ranges(self, index: int, file: int) -> list[FileRange]:
         """Return the ranges of a sample's parts."""
         raise NotImplementedError
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
+    def _sample(self, index: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
         """Return a sample, built from its parts.
 
         Raises:

@@ -61,8 +61,8 @@ class UnpackedSource(FileSource):
         self._has_compressed = bool((self._index[_BYTES] != _NOT_COMPRESSED).any())
         if self._has_compressed:
             contents = self._contents()
-            for number in np.flatnonzero(self._index[_BYTES] != _NOT_COMPRESSED).tolist():
-                contents.require(number)  # it may have been removed or truncated since the scan
+            for file in np.flatnonzero(self._index[_BYTES] != _NOT_COMPRESSED).tolist():
+                contents.require(file)  # it may have been removed or truncated since the scan
 
     @functools.cached_property
     def _opened(self) -> OpenFiles:
@@ -95,9 +95,9 @@ class UnpackedSource(FileSource):
             raise FileError(path, None, f"its decompressed content in {self._folder} is damaged again: check the disk")
         return parts
 
-    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+    def _span(self, index: int, file: int) -> tuple[int | None, int | None]:
         """Return the span of a sample; None for a compressed file: its bytes are elsewhere."""
-        return super()._span(number, file) if self._index[_BYTES][file] == _NOT_COMPRESSED else (None, None)
+        return super()._span(index, file) if self._index[_BYTES][file] == _NOT_COMPRESSED else (None, None)
 
     def _error(self, where: FileRange, problem: str) -> FileError:
         if self._index[_BYTES][where.file] == _NOT_COMPRESSED:
@@ -109,13 +109,13 @@ class UnpackedSource(FileSource):
         return os.path.basename(path) == os.path.basename(path_of(self._index.files[file], self._folder))
 
     def _damaged(self, positions: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
-        """Return the numbers of compressed files with records that do not match the index."""
+        """Return the indices of compressed files with records that do not match the index."""
         checks, starts, sizes = self._index[_CHECKS], self._index.starts(_CHECKS), self._index[_BYTES]
         damaged = set()
-        for (number, file), part in zip(positions, parts, strict=True):
+        for (index, file), part in zip(positions, parts, strict=True):
             if sizes[file] == _NOT_COMPRESSED:
                 continue
-            if zlib.crc32(part) != checks[int(starts[file]) + number - self._starts[file]]:
+            if zlib.crc32(part) != checks[int(starts[file]) + index - self._starts[file]]:
                 damaged.add(file)
         return sorted(damaged)
 
@@ -129,42 +129,42 @@ class _Contents(Sequence[IndexedFile]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
-        return self._files[number] if self._sizes[number] == _NOT_COMPRESSED else self.require(number)
+    def __getitem__(self, index: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
+        return self._files[index] if self._sizes[index] == _NOT_COMPRESSED else self.require(index)
 
-    def require(self, number: int) -> IndexedFile:
+    def require(self, index: int) -> IndexedFile:
         """Return the decompressed content of a compressed file, created again if it is missing or truncated."""
-        content = self.current(number)
-        if content is None or content.size != self._sizes[number]:
-            self.replace(number, content)
-            content = self.made(number)
+        content = self.current(index)
+        if content is None or content.size != self._sizes[index]:
+            self.replace(index, content)
+            content = self.made(index)
         return content
 
-    def made(self, number: int) -> IndexedFile:
+    def made(self, index: int) -> IndexedFile:
         """Return the decompressed content of a compressed file, which this process has just created.
 
         Raises:
             OSError: Another program has removed it.
         """
-        path = path_of(self._files[number], self._folder)
+        path = path_of(self._files[index], self._folder)
         with cache_errors(path):
             return KeptFile.of(path)
 
-    def current(self, number: int) -> IndexedFile | None:
+    def current(self, index: int) -> IndexedFile | None:
         """Return the current decompressed content of a compressed file; None if it is missing."""
         try:
-            return KeptFile.of(path_of(self._files[number], self._folder))
+            return KeptFile.of(path_of(self._files[index], self._folder))
         except FileNotFoundError:
             return None
 
-    def replace(self, number: int, content: IndexedFile | None) -> None:
+    def replace(self, index: int, content: IndexedFile | None) -> None:
         """Decompress a file again, unless another thread or process has already replaced the damaged content.
 
         Args:
-            number: The number of the file.
+            index: The index of the file.
             content: The damaged content; None if it is missing.
         """
-        file = self._files[number]
+        file = self._files[index]
         if not (now := IndexedFile.of(file.path)).is_same(file):
             raise changed_error(file, now)
         with open_window(file.path) as window:
@@ -210,8 +210,8 @@ def _checks(window: ScanWindow, offsets: Array, lengths: Array) -> Array:
     """Return the checksum of each range. Ranges must not overlap, and must be in ascending order."""
     checks = np.empty(len(offsets), np.uint32)
     start, block = 0, memoryview(b"")
-    for number, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):
+    for index, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):
         if offset + length > start + len(block):
             start, block = offset, memoryview(window.read(offset, max(length, _BLOCK_BYTES)))
-        checks[number] = zlib.crc32(block[offset - start : offset - start + length])
+        checks[index] = zlib.crc32(block[offset - start : offset - start + length])
     return checks

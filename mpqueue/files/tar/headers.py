@@ -95,7 +95,7 @@ class Headers:
     """An iterator over the regular files of an archive, or of several in one file; raises as `samples_in`.
 
     Attributes:
-        archive: The number of the current member's archive in the file.
+        archive: The index of the current member's archive in the file.
     """
 
     def __init__(self, window: ScanWindow) -> None:

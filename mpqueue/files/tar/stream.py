@@ -1,7 +1,7 @@
 """`TarStream`: samples of tar archives that are read sequentially, compressed or not.
 
 A compressed archive has no random access, so its samples have no index. Each virtual shard of a stream reads whole
-archives, one after another. Its position is the number of the archive and the number of samples read from it.
+archives, one after another. Its position is the index of the archive and the number of samples read from it.
 """
 
 import os
@@ -35,14 +35,14 @@ class TarStream:
 
     Args:
         paths: A path, an fsspec URL, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next sample is
             then the first one of the next archive. ``"skip"`` logs a warning that names the position, and continues
             with the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         ValueError: ``on_error`` is unknown.
         FileError: When reading: an archive is truncated, damaged, or has changed since the source was created.
         ImportError: When reading: an archive is compressed with zstd, and zstandard is not installed (extra ``files``).
@@ -79,8 +79,8 @@ class TarStream:
         return TarIterator(files, self._on_error)
 
     def __repr__(self) -> str:
-        number = len(self._files)
-        return f"TarStream({count_text(number, 'file')})"
+        num_files = len(self._files)
+        return f"TarStream({count_text(num_files, 'file')})"
 
     def fingerprint(self) -> str:
         """Return a key of the files, which changes if a file changes."""

@@ -1,6 +1,6 @@
 """`Tar`: samples in tar archives, by WebDataset's convention.
 
-For each member of a sample, the index contains the position of its bytes and the number of its suffix. For each sample,
+For each member of a sample, the index contains the position of its bytes and the index of its suffix. For each sample,
 it contains the key and the end of its members. Reading a sample takes one `os.pread` per member.
 """
 
@@ -35,15 +35,15 @@ class Tar(FileSource):
     Args:
         paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` expands
             to a hundred names.
-        exclude: A pattern of files to leave out, or a list of patterns. A pattern without a slash is compared with the
+        exclude: A pattern of files to exclude, or a list of patterns. A pattern without a slash is compared with the
             file's name.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
             the rest of the archive, and logs a warning that names the position; see `file_errors`. The last sample
-            before it is also skipped, because it may lack a member. A file that is not a tar archive is left out.
+            before it is also skipped, because it may lack a member. A file that is not a tar archive is skipped.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` leaves out all of them.
+        FileNotFoundError: A file does not exist, no file matches, or ``exclude`` excludes all of them.
         FileError: A file is not a tar archive, or is compressed, truncated or damaged. With ``on_error="skip"``: all
             files are.
         ValueError: ``on_error`` is unknown.
@@ -76,46 +76,46 @@ class Tar(FileSource):
         find = scan_to_error if on_error == "skip" else scan
         super().__init__(Index("tar", 3, expand(paths, exclude), find, index, on_error=on_error), "member_ends")
 
-    def _ranges(self, number: int, file: int) -> list[FileRange]:
-        start, stop = self._members(number, file)
+    def _ranges(self, index: int, file: int) -> list[FileRange]:
+        start, stop = self._members(index, file)
         offsets, sizes = self._index["offsets"][start:stop].tolist(), self._index["sizes"][start:stop].tolist()
         if SPARSE in sizes:
             at = sizes.index(SPARSE)
             suffix = self._suffixes(file)[int(self._index["suffixes"][start + at])]
-            raise self._error(FileRange(file, offsets[at], 0), sparse_text(f"{self._key(number, file)}.{suffix}"))
+            raise self._error(FileRange(file, offsets[at], 0), sparse_text(f"{self._key(index, file)}.{suffix}"))
         return [FileRange(file, offset, size) for offset, size in zip(offsets, sizes, strict=True)]
 
-    def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> TarSample:
+    def _sample(self, index: int, ranges: list[FileRange], parts: list[bytes]) -> TarSample:
         file = ranges[0].file
-        start, _ = self._members(number, file)
+        start, _ = self._members(index, file)
         suffixes = self._suffixes(file)
-        sample: TarSample = {"__key__": self._key(number, file)}
+        sample: TarSample = {"__key__": self._key(index, file)}
         for suffix, part in zip(self._index["suffixes"][start : start + len(parts)].tolist(), parts, strict=True):
             sample[suffixes[suffix]] = part
         return sample
 
-    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+    def _span(self, index: int, file: int) -> tuple[int | None, int | None]:
         """Return the span from the first to the last member, with the headers between them."""
-        start, stop = self._members(number, file)
+        start, stop = self._members(index, file)
         last = stop - 1
         offsets, sizes = self._index["offsets"], self._index["sizes"]
         if SPARSE in sizes[start:stop]:
             return None, None
         return int(offsets[start]), int(offsets[last]) + int(sizes[last])
 
-    def _members(self, number: int, file: int) -> tuple[int, int]:
+    def _members(self, index: int, file: int) -> tuple[int, int]:
         """Return the range of a sample's members, as start and exclusive stop."""
-        return self._part("member_ends", "offsets", number, file)
+        return self._part("member_ends", "offsets", index, file)
 
-    def _key(self, number: int, file: int) -> str:
-        start, stop = self._part("key_ends", "keys", number, file)
+    def _key(self, index: int, file: int) -> str:
+        start, stop = self._part("key_ends", "keys", index, file)
         return os.fsdecode(self._index["keys"][start:stop].tobytes())
 
-    def _part(self, ends_name: str, name: str, number: int, file: int) -> tuple[int, int]:
+    def _part(self, ends_name: str, name: str, index: int, file: int) -> tuple[int, int]:
         """Return the range of a sample in an array; the ends of the samples are relative to the archive."""
         base, ends = int(self._index.starts(name)[file]), self._index[ends_name]
-        first = base + int(ends[number - 1]) if number > self._starts[file] else base
-        return first, base + int(ends[number])
+        first = base + int(ends[index - 1]) if index > self._starts[file] else base
+        return first, base + int(ends[index])
 
     @functools.cached_property
     def _suffixes_of(self) -> dict[int, list[str]]:
@@ -131,7 +131,7 @@ class Tar(FileSource):
 
 
 def scan(path: str) -> Arrays:
-    """Return the positions of the members of an archive's samples; ends and suffix numbers are relative to the archive.
+    """Return the positions of the members of an archive's samples; ends and suffix indices are relative to the archive.
 
     Raises:
         FileError: The file is not a tar archive, is truncated or damaged, or has a duplicate member.
@@ -159,7 +159,7 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
     """Return the arrays of an archive up to the first error, and the error."""
     offsets, sizes, suffixes, member_ends = array("q"), array("q"), array("I"), array("q")
     keys: list[bytes] = []
-    numbers: dict[bytes, int] = {}
+    key_indices: dict[bytes, int] = {}
     error: FileError | None = None
     try:
         with open_window(path) as window:
@@ -168,7 +168,7 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
                 for suffix, (_, offset, size) in members.items():
                     offsets.append(offset)
                     sizes.append(size)
-                    suffixes.append(numbers.setdefault(suffix, len(numbers)))
+                    suffixes.append(key_indices.setdefault(suffix, len(key_indices)))
                 member_ends.append(len(offsets))
     except FileError as damaged:
         error = damaged
@@ -180,6 +180,6 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
         "member_ends": np.frombuffer(member_ends, np.int64),
         "keys": text,
         "key_ends": key_ends,
-        "suffix_names": np.frombuffer(b"\0".join(numbers), np.uint8),
+        "suffix_names": np.frombuffer(b"\0".join(key_indices), np.uint8),
     }
     return arrays, error

@@ -1,6 +1,6 @@
 """The epochs of a `Loader` for frameworks that look at a batch before they begin an epoch.
 
-A framework learns the shapes of its data from a first batch: it requests a batch by number, or begins an epoch, takes a
+A framework learns the shapes of its data from a first batch: it requests a batch by index, or begins an epoch, takes a
 batch or two, drops the iterator and begins again. Such a *look* must not use up an epoch of the loader::
 
     peek(i)              return batch i of the next epoch

@@ -52,8 +52,8 @@ class _Plan:
         self.order: Sequence[int] | None = None
 
     @property
-    def number(self) -> int:
-        """The number of the pass, from 0."""
+    def epoch(self) -> int:
+        """The index of the pass, from 0."""
         return self.point.epoch
 
     def begin(self, source: Items, *, shuffle: bool, epoch: int | None, shard: tuple[int, int]) -> None:
@@ -75,16 +75,16 @@ class _Plan:
             length = ENDLESS if length is None else length
             order = (order or range(length))[first::step]
         self.length, self.order = length, order
-        self.point, self.is_over = ResumePoint(self.number + 1), False
+        self.point, self.is_over = ResumePoint(self.epoch + 1), False
 
     def note(self, pipeline: Pipeline) -> None:
         """Store the consumer's point."""
         point = pipeline.progress.point()
-        self.is_over = point.epoch != self.number
-        self.point = ResumePoint(self.number, point.position, point.ahead)
+        self.is_over = point.epoch != self.epoch
+        self.point = ResumePoint(self.epoch, point.position, point.ahead)
 
 
-class _Numbers:
+class _Counter:
     """Counts the enqueuers that are made in one state of Python's `random`, so that each gets a different seed.
 
     It does not count all enqueuers of the process: a program that sets the same seed again must get the same numbers.
@@ -93,22 +93,22 @@ class _Numbers:
     def __init__(self) -> None:
         self._state: object = None
         self._seeding: object = None
-        self._number = -1
+        self._index = -1
 
     def note_state(self) -> None:
         """Start counting again if the state of `random` has changed."""
         state, seeding = random.getstate(), latest_seeding()
         if seeding is not self._seeding or state != self._state:
-            self._state, self._seeding, self._number = state, seeding, -1
+            self._state, self._seeding, self._index = state, seeding, -1
 
     def next(self) -> int:
-        """Return the number of the enqueuer that is being made."""
+        """Return the index of the enqueuer that is being made."""
         self.note_state()
-        self._number += 1
-        return self._number
+        self._index += 1
+        return self._index
 
 
-_numbers = _Numbers()
+_counter = _Counter()
 
 
 class PassEnqueuer(idle.Pool):
@@ -157,7 +157,7 @@ class PassEnqueuer(idle.Pool):
         self._backend = backend_of(self._options, use_multiprocessing=self.use_multiprocessing)
         self.workers, self.max_queue_size = check_counts(workers, max_queue_size, self._backend)
         seed = self._options.seed
-        self._seed = fresh_seed(_numbers.next()) if seed is None else int(seed)
+        self._seed = fresh_seed(_counter.next()) if seed is None else int(seed)
         self._shard = data_shard_id, num_data_shards
         self._epoch: int | None = None
         self._is_running = False
@@ -209,15 +209,15 @@ class PassEnqueuer(idle.Pool):
             Exception: At ``next``: the error of the dataset for this batch with its own type, or `WorkerDied`,
                 `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The workers were stopped.
         """
-        number = -1
+        epoch = -1
         while self._is_running:
-            if number not in (-1, self._plan.number):
+            if epoch not in (-1, self._plan.epoch):
                 raise ValueError(
                     "this iterator has ended, because a newer one of this dataset was started: use one at a time"
                 )
             try:
-                if number < 0:
-                    number = self._begin()
+                if epoch < 0:
+                    epoch = self._begin()
                 batch = self._next()
             except EndOfStream:
                 return
@@ -237,12 +237,12 @@ class PassEnqueuer(idle.Pool):
             num_stops = self._num_stops  # as in `_next`
             self._resolved.source.parts.draw_order()
             self._plan.begin(self._items, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
-            _numbers.note_state()
+            _counter.note_state()
             # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
             if self._session.pipeline is not None:
-                self._session.pipeline.epochs.restart_at(ResumePoint(self._plan.number), refresh=True)
+                self._session.pipeline.epochs.restart_at(ResumePoint(self._plan.epoch), refresh=True)
             self._num_seen = num_stops
-            return self._plan.number
+            return self._plan.epoch
 
     def _next(self) -> Any:
         with self._lock:
@@ -285,14 +285,14 @@ class PassEnqueuer(idle.Pool):
         plan = self._plan
         if plan.is_over:
             raise EndOfStream
-        if plan.number == 0:
+        if plan.epoch == 0:
             idle.make_room(self.source)
         options = self._options
         resolved = self._resolved.with_seed(self._seed, given=options.seed is not None)
         job = Job(plan=resolved, workers=self.workers, options=options)
         cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
         # Keras builds a model from the first batch, and drops the pass: items must run as often as without workers.
-        is_very_first = not plan.number and not plan.point.position
+        is_very_first = not plan.epoch and not plan.point.position
         pipeline = self._session.start(
             job, cursor, self._backend, self.max_queue_size, plan.point, allowance=1 if is_very_first else None
         )

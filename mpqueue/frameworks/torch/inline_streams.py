@@ -160,17 +160,17 @@ class InlineStreamIterator(InlineIterator):
         if is_end and start.state is None:
             fetcher.ended = True
         # To the end, if it was there: the dataset may count its epochs.
-        first, before = 0 if self._iterated.is_at_beginning else start.number, GlobalState()
+        first, before = 0 if self._iterated.is_at_beginning else start.element_index, GlobalState()
         num_dropped = sum(point.counts) - first
         try:
-            for number in itertools.count():
-                if fetcher.ended or (number == num_dropped and not is_end):
+            for num_read in itertools.count():
+                if fetcher.ended or (num_read == num_dropped and not is_end):
                     break
                 try:
                     drop_next(self._fetched)  # an error, too: it was raised before the state was saved
                 except StopIteration:
-                    if number < num_dropped:
-                        raise ended_early(self._dataset, sum(point.counts), first + number) from None
+                    if num_read < num_dropped:
+                        raise ended_early(self._dataset, sum(point.counts), first + num_read) from None
         finally:
             before.restore()  # the trainer drew these numbers before the state was saved
 
@@ -195,7 +195,7 @@ class InlineStreamIterator(InlineIterator):
         if fetcher.ended:
             point = point._replace(ends=(point.counts[0],))
         # Before its first element, a dataset may report an earlier point: its generator has not started yet.
-        is_unread = self._known.number > 0 and not self._is_read
+        is_unread = self._known.element_index > 0 and not self._is_read
         if is_unread or (not point.counts[0] and not has_state(fetcher.dataset_iter)):
             return point
         saved = self._iterated.state_dict(is_over=fetcher.ended)

@@ -110,7 +110,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: one per worker
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
     is_unknown = False  # torch's own workers have started a pass, and its position is unknown
-    _passes: questions.LoaderRun | None = None  # the passes, and the samples that they leave out
+    _passes: questions.LoaderRun | None = None  # the passes, and the samples that they exclude
     _pass: state.Pass | None = None  # the latest pass
     _left_pass: LeftPass | None = None  # the pass of the loader that this one is a copy of
 
@@ -304,9 +304,9 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
     def last(self) -> "BatchInfo | MaybeNone":
         """The position and the samples of the batch that the latest pass returned last.
 
-        ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None
+        ``epoch`` is the index of the pass, and ``step`` the number of batches that this loader returned before. None
         before the first batch of a pass, and after `load_state_dict`. The samples are the sampler's keys, or the ids of
-        a `mpqueue.Dataset`, or pairs ``(worker, number)`` of an iterable-style dataset. They are computed on first
+        a `mpqueue.Dataset`, or pairs ``(worker, index)`` of an iterable-style dataset. They are computed on first
         access, so a loop that does not read them has no cost. A stream is then run again, from its nearest snapshot.
         An iterable-style dataset is iterated again only for the last batch of a worker: the trainer does not know its
         size.
@@ -324,8 +324,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         where they are.
 
         Args:
-            epoch: The number of the pass.
-            batch: Number of the batch in the pass, from 0.
+            epoch: The index of the pass.
+            batch: Position of the batch in the pass, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -343,8 +343,8 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         and all random generators continue where they are.
 
         Args:
-            epoch: The number of the pass.
-            batch: Number of the batch in the pass, from 0.
+            epoch: The index of the pass.
+            batch: Position of the batch in the pass, from 0.
 
         Raises:
             TypeError: An argument is not an integer.
@@ -359,7 +359,7 @@ class DataLoader(data.DataLoader[Any], Generic[Batch_co]):  # type: ignore[misc]
         """Leave out samples in the rest of this pass and in all later ones.
 
         Batches that are returned later do not have these samples, whatever was computed ahead. The other samples remain
-        in their batches, with their random numbers, and empty batches are left out. If a sampler divides the samples
+        in their batches, with their random numbers, and empty batches are dropped. If a sampler divides the samples
         among ranks, such as torch's `DistributedSampler`, all ranks return the same number of batches: an empty batch
         gets the samples of the first batch of the pass that is not empty. With ranks, call this on all ranks after the
         same step. States contain the excluded samples; a loaded state replaces them.

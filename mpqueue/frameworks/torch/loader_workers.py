@@ -58,7 +58,7 @@ class LoaderWorkers:
         cursor: Determines the batches that they compute next.
         pipeline: Returns their batches. It exists from the first pass on.
         base_seed: The seed of their random numbers.
-        epoch: The number of the present pass.
+        epoch: The index of the present pass.
         shape: A description of each stage of a `mpqueue.Dataset` that is a stream; None: it is another dataset.
         is_persistent: They remain when a pass ends.
         is_stream: The dataset is an iterable-style one.
@@ -198,7 +198,7 @@ class LoaderWorkers:
             ):
                 # A dataset without a state may count its epochs, too. As with torch, it counts a pass that was left
                 # before its worker had started it.
-                pipeline.dealing.await_first_units()
+                pipeline.dealing.await_first_elements()
             with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.epochs.restart_at(point)
         if self.is_endless:

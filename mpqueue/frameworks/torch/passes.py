@@ -113,7 +113,7 @@ class LoaderPasses:
             workers.epoch += 1
             point = ResumePoint(workers.epoch, starts=starts) if resumed is None else resumed.point
             if following is not None:
-                # The stream continues where the previous pass was left; only the number of the epoch changes.
+                # The stream continues where the previous pass was left; only the epoch changes.
                 point, workers.epoch = following.point, following.point.epoch
             if not workers.is_stream:
                 if facts is None and resumed is None:

@@ -61,7 +61,7 @@ class WorkerBatches:
         # The cursor knows no fingerprint before it has drawn the batches before a resumed point again.
         return (
             self._begun
-            if mark is None and point.position == self._begun.number
+            if mark is None and point.position == self._begun.num_batches
             else self._watch.drawn(point.position, mark)
         )
 
@@ -103,7 +103,7 @@ class WorkerBatches:
             if ledger.progress.counts[work_item.lane] > work_item.source_index + 1:
                 return False
             # Batches are computed ahead, so the next one of the same worker is mostly known.
-            ready = [(ledger.work_items.get(number), outcome) for number, outcome in ledger.ready.items()]
+            ready = [(ledger.work_items.get(work_id), outcome) for work_id, outcome in ledger.ready.items()]
             return not any(
                 each is not None
                 and each.lane == work_item.lane

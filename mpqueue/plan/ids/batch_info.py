@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
-# The index in a map-style source or a sampler's key; (virtual shard, number) of an iterable source; with several
-# sources a tuple that begins with the number or name of the part.
+# The index in a map-style source or a sampler's key; (virtual shard, index) of an iterable source; with several
+# sources a tuple that begins with the index or name of the part.
 SampleId: TypeAlias = Any
 SampleIds: TypeAlias = tuple[SampleId, ...]
 LateIds: TypeAlias = SampleIds | Callable[[], SampleIds]  # the function finds them when they are first read
@@ -18,7 +18,7 @@ class BatchInfo:
 
     Attributes:
         epoch: The epoch, from 0.
-        batch: The number of the batch within this rank and epoch, from 0. Empty batches count if the source has
+        batch: The position of the batch within this rank and epoch, from 0. Empty batches count if the source has
             an index.
         step: The number of batches that this rank got before it in the run; None if the batch was not returned.
         rank: The rank of the batch.
@@ -26,7 +26,7 @@ class BatchInfo:
         seed: The seed of the run.
         samples: The ids of the samples in the batch, in the order of its rows. For a stream, they are found when they
             are first read, which calls the functions of the stream again.
-        skipped: The ids of samples that raised and were left out, with ``on_error="skip"``; empty for a stream.
+        skipped: The ids of samples that raised and were skipped, with ``on_error="skip"``; empty for a stream.
         cost: With a `mpqueue.Balance`: the cost of the batch, in the unit of the balance. Samples that raised count,
             and excluded ones do not. Without a balance, this and the following fields are None.
         step_cost: The cost of all batches of the optimizer step, over all ranks.

@@ -21,7 +21,7 @@ class At(NamedTuple):
 
     Attributes:
         epoch: The epoch.
-        batch: The number of the batch among the batches of a rank.
+        batch: The position of the batch among the batches of a rank.
         world_size: The number of ranks.
     """
 
@@ -31,7 +31,7 @@ class At(NamedTuple):
 
     def on(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch if the ranks continue there with another number of ranks."""
-        # Rounded up, as in `RankStart.first`: ranks that resume at this position return the batch with that number
+        # Rounded up, as in `RankStart.first`: ranks that resume at this position return the batch at that position
         # first.
         batches = self.batch * self.world_size
         return self.epoch, -(-batches // world_size)
@@ -130,7 +130,7 @@ class History:
         Args:
             at: The position where `Loader.set_weights` was called.
             weights: The weights, as plain data.
-            sample: The number of the first sample in the epoch of that position; None: of a stream; its virtual shards
+            sample: The index of the first sample in the epoch of that position; None: of a stream; its virtual shards
                 have separate positions.
         """
         return self._with(at, WEIGHTS, weights=weights, **({} if sample is None else {"at": sample}))

@@ -19,7 +19,7 @@ class SampleSet:
     Args:
         ranges: Ranges of indices.
         ids: Single ids.
-        parts: Sets of ids within the parts of a mixture, by the number or name of the part.
+        parts: Sets of ids within the parts of a mixture, by the index or name of the part.
     """
 
     __slots__ = ("_ids", "_parts", "_ranges")

@@ -10,7 +10,7 @@ class RunnerKind(enum.Enum):
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.
-        GROUPS: As ITEMS, and single samples can be left out of an item.
+        GROUPS: As ITEMS, and single samples can be skipped in an item.
         SAMPLES: Each item is a sample, computed by its index.
         THREADED: As SAMPLES, in several threads.
         COROUTINES: As SAMPLES or ITEMS, by coroutines in an event loop.
@@ -78,7 +78,7 @@ class Batching(NamedTuple):
         ragged: Without a function: the fields whose arrays are joined to a `mpqueue.Ragged`.
         drops: Drop a last batch with fewer samples.
         fills: Fill up the last batches from the beginning of the order, so that all ranks get the same number.
-        skips: Leave out samples that raise.
+        skips: Skip samples that raise.
         threads: Number of threads per worker that compute the samples of a batch.
     """
 

@@ -104,7 +104,7 @@ class _Epochs(TypedDict, total=False):
     """The errors and the length of an epoch.
 
     Attributes:
-        on_error: "raise": raise an exception of the source. "skip": leave out the sample, count it, and log it.
+        on_error: "raise": raise an exception of the source. "skip": skip the sample, count it, and log it.
         max_errors: Maximum number of skipped samples in one epoch, before `TooManyErrors` is raised.
         epoch_batches: Number of batches per epoch and rank for a stream. If None, an epoch ends when the stream ends.
     """
@@ -221,10 +221,10 @@ class BalanceOptions(TypedDict, total=False):
 
 
 class ExcludeOptions(TypedDict, total=False):
-    """The samples that a run leaves out.
+    """The samples that a run excludes.
 
     Attributes:
-        exclude: Ids of samples that all batches leave out; see `Loader.exclude`.
+        exclude: Ids of samples that all batches exclude; see `Loader.exclude`.
     """
 
     exclude: Annotated[Iterable[Any] | Mapping[Any, Any] | None, Option(None, checks.sample_ids)]
@@ -260,8 +260,8 @@ class _Serving(TypedDict, total=False):
             None, never.
         journal: Path of a file that records which batches were taken, so that a new server can continue after this one.
         allow_uids: Ids of users who may attach in addition to the server's user.
-        exclude: Sample ids that the batches leave out, see `Loader.exclude`; with a journal, at least the ids that the
-            previous server left out.
+        exclude: Sample ids that the batches exclude, see `Loader.exclude`; with a journal, at least the ids that the
+            previous server excluded.
         workers: Number of worker processes. If None, one per CPU that this process may use.
         max_queue_size: Maximum number of batches computed ahead, and offered to each consumer.
         shuffle: Use a new order for every epoch (sources with an index only).

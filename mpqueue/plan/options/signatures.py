@@ -103,7 +103,7 @@ def described(text: str, kind: Any) -> str:
     The section has the first of `GROUPS`; sections for the others follow.
     """
     lines = inspect.cleandoc(text).splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("    **options:"))
+    start = next(index for index, line in enumerate(lines) if line.startswith("    **options:"))
     shown = [
         line
         for title, options in grouped(kind).items()

@@ -45,7 +45,7 @@ SHARE_REMEDY = (
 def copies_message(stream: Any, count: int, parts: str) -> str:
     """Return the warning for a stream that returned all of its elements in each worker (or lane).
 
-    Such a stream has not read the number of its worker or lane.
+    Such a stream has not read the index of its worker or lane.
 
     Args:
         stream: A callable that returns an iterator, or an iterable.

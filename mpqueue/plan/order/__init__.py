@@ -4,7 +4,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
 
     balancing.py     divides numbers into parts with equal sums
     step_costs.py    the costs of a step of all ranks
-    epoch_samples.py the samples of a batch, from its number
+    epoch_samples.py the samples of a batch, from its position
     rules.py         invalid combinations of a source and options
     orders.py        the order of a source with an index
     drawn.py         the order of a sampler

@@ -2,9 +2,9 @@
 
 Without a balance, batch n of the order has the positions ``n * batch_size`` and the following ones. A *window* is a
 number of consecutive batches: ``steps * accumulate`` rounds of all ranks. Its positions are divided among its batches
-again, by the costs of their samples. So the number of a batch still means (round, rank), and batch counts remain valid
-in ranks, exclusions and states. Each rank computes the windows by itself, and a sample keeps the random numbers of its
-position.
+again, by the costs of their samples. So the position of a batch still means (round, rank), and batch counts remain
+valid in ranks, exclusions and states. Each rank computes the windows by itself, and a sample keeps the random numbers
+of its position.
 
 Another number of ranks has other windows. It resumes an epoch only where a window ended, and begins its first window
 there: within a window, each rank would lose or repeat samples.
@@ -37,10 +37,10 @@ MOST = (1 << 40) - 1  # costs are divided as integers up to this number, so that
 
 
 class DividedWindow(NamedTuple):
-    """The batches of a window, in the order of their numbers.
+    """The batches of a window, in the order of their positions.
 
     Attributes:
-        numbers: The number of each batch.
+        global_positions: The position of each batch.
         positions: The positions of its samples, ascending; a row for each batch.
         indices: The indices of these samples.
         costs: The costs of these samples.
@@ -48,7 +48,7 @@ class DividedWindow(NamedTuple):
             division; and the number of these steps.
     """
 
-    numbers: Sequence[int]
+    global_positions: Sequence[int]
     positions: Array
     indices: Array
     costs: Numbers
@@ -62,7 +62,7 @@ class PlainOrder(NamedTuple):
         seed: The seed of the order of the batches in a window; the same on all ranks.
         batch_size: Number of samples in a batch.
         indices_at: Returns the indices at consecutive positions of an epoch of this length.
-        ranks_of: Returns the ranks, by their number.
+        ranks_of: Returns the ranks, by their count.
         length_of: Returns the number of samples of an epoch; None: endless.
         total_of: Returns the number of batches of an epoch; None: endless.
     """
@@ -91,7 +91,7 @@ class Windows:
 
     def note(self, epoch: int, window: DividedWindow) -> None:
         """Count the steps of a window: one of its batches was dealt."""
-        self._latest = max(self._latest, (epoch, window.numbers[0], window.sums))
+        self._latest = max(self._latest, (epoch, window.global_positions[0], window.sums))
 
     def inequality(self) -> tuple[float, float] | None:
         """Return the mean of (max / mean) of the ranks' costs over the steps of the epoch, before and after.
@@ -101,18 +101,18 @@ class Windows:
         before, after, count = self._latest[2]
         return (before / count, after / count) if count else None
 
-    def of(self, epoch: int, number: int, base: RankStart, world: int) -> tuple[DividedWindow, int] | None:
-        """Return the window of a batch, and the number of its row; None: the batch is not in a window.
+    def of(self, epoch: int, position: int, base: RankStart, world: int) -> tuple[DividedWindow, int] | None:
+        """Return the window of a batch, and the index of its row; None: the batch is not in a window.
 
         Batches at the end that are short or filled up remain as they are: other ranks may have other ones there.
 
         Raises:
             Exception: The error of a cost.
         """
-        offset = base.index_of(number) - base.first * world
+        offset = base.index_of(position) - base.first * world
         window, at = divmod(offset, self._balance.window * world)
         found = self._window(epoch, base, world, window)
-        return (found, at) if at < len(found.numbers) else None
+        return (found, at) if at < len(found.global_positions) else None
 
     def _window(self, epoch: int, base: RankStart, world: int, window: int) -> DividedWindow:
         key = (epoch, base, world, window)
@@ -135,7 +135,7 @@ class Windows:
                     raise
                 break  # the error belongs to that window, and is raised there
             found.append(plain)
-            if len(plain.numbers) < self._balance.window * world:
+            if len(plain.global_positions) < self._balance.window * world:
                 break  # the last one
         divided = self._divided(epoch, world, windows, found)
         sums = zip(self._unequal(found, world), self._unequal(divided, world), strict=True)
@@ -152,7 +152,7 @@ class Windows:
     def _unequal(self, windows: list[DividedWindow], world: int) -> list[tuple[float, int]]:
         """Return the sum of (max / mean) over the steps of each window, and their number."""
         found: list[tuple[float, int]] = []
-        for _, same in itertools.groupby(windows, lambda one: len(one.numbers)):
+        for _, same in itertools.groupby(windows, lambda one: len(one.global_positions)):
             sums, count = unequal_work(
                 np.array([one.costs.sum(axis=1) for one in same]), world, self._balance.accumulate
             )
@@ -164,26 +164,26 @@ class Windows:
         order, span = self._order, self._balance.window * world
         first = base.first * world + window * span
         end = order.ranks_of(world).num_turns(order.total_of(epoch), base) * world
-        numbers = base.numbers(range(first, min(first + span, end)))
+        global_positions = base.global_positions(range(first, min(first + span, end)))
         length, size = order.length_of(epoch), order.batch_size
         if length is not None:  # not a short batch, nor one that is filled up from the beginning
-            numbers = numbers[: bisect_left(numbers, length // size)]
-        positions = np.array(numbers, np.int64)[:, None] * size + np.arange(size)
+            global_positions = global_positions[: bisect_left(global_positions, length // size)]
+        positions = np.array(global_positions, np.int64)[:, None] * size + np.arange(size)
         indices = self._indices(epoch, length, positions)
         costs = self._costs.of(indices.ravel(), epoch).reshape(positions.shape)
-        return DividedWindow(numbers, positions, indices, costs)
+        return DividedWindow(global_positions, positions, indices, costs)
 
-    def first_untouched(self, base: RankStart, number: int) -> int:
-        """Return the number of the first batch after all windows that ranks have started.
+    def first_untouched(self, base: RankStart, position: int) -> int:
+        """Return the position of the first batch after all windows that ranks have started.
 
         Args:
             base: Where the ranks began the epoch: no batch after it was returned before.
-            number: The first batch that was not returned.
+            position: The first batch that was not returned.
         """
-        return number + self._left_in_window(base, number)
+        return position + self._left_in_window(base, position)
 
-    def _left_in_window(self, base: RankStart, number: int) -> int:
-        return -(number - base.number) % (self._balance.window * base.world)
+    def _left_in_window(self, base: RankStart, position: int) -> int:
+        return -(position - base.position) % (self._balance.window * base.world)
 
     def check_border(self, base: RankStart, point: ResumePoint) -> None:
         """Raise a `ValueError` if ranks that continue there divide the samples of its window otherwise.
@@ -195,7 +195,7 @@ class Windows:
         if not self._left_in_window(base, point.position):
             return
         rounds, world = self._balance.window, base.world
-        begin = base.first + (point.position - base.number) // (rounds * world) * rounds
+        begin = base.first + (point.position - base.position) // (rounds * world) * rounds
         raise ValueError(
             f"the state was saved within a window of the balance, which has batches {begin} to {begin + rounds - 1} of "
             f"each of the {world} ranks in epoch {point.epoch}, and other ranks would divide its samples otherwise. "
@@ -211,10 +211,10 @@ class Windows:
     def _divided(self, epoch: int, world: int, windows: range, found: list[DividedWindow]) -> list[DividedWindow]:
         """Return windows with their positions divided."""
         # All but the last one have the same size. NumPy's calls cost more than their work for a single small window.
-        num_whole = sum(len(one.numbers) == self._balance.window * world for one in found)
+        num_whole = sum(len(one.global_positions) == self._balance.window * world for one in found)
         divided: list[DividedWindow] = []
         for part in (slice(0, num_whole), slice(num_whole, None)):
-            if any(len(one.numbers) for one in found[part]):
+            if any(len(one.global_positions) for one in found[part]):
                 divided += self._divide_equal(epoch, world, windows[: len(found)][part], found[part])
         return divided or found
 
@@ -269,8 +269,8 @@ class Windows:
     def _shuffled(self, epoch: int, windows: range, batches: Array, of_step: int) -> Array:
         """Return batches with a random order of steps, and in each step: no rank gets the heavier ones always."""
         count, num_batches, size = batches.shape
-        numbers = np.array(windows, np.int64)[:, None] * num_batches + np.arange(num_batches)
-        drawn = mixed_numbers(self._order.seed, epoch, numbers).reshape(count, -1, of_step, 1)
+        words = np.array(windows, np.int64)[:, None] * num_batches + np.arange(num_batches)
+        drawn = mixed_numbers(self._order.seed, epoch, words).reshape(count, -1, of_step, 1)
         steps = batches.reshape(count, -1, of_step, size)
         steps = np.take_along_axis(steps, np.argsort(drawn, axis=2, kind="stable"), 2)
         steps = np.take_along_axis(steps, np.argsort(drawn[:, :, :1], axis=1, kind="stable"), 1)
@@ -424,7 +424,7 @@ class WindowOrder(CostOrder):
         return work_item._replace(listed=BatchSamples(positions[0], listed.indices, positions[: len(listed.indices)]))
 
     def first_unread(self, point: ResumePoint) -> int:
-        """Return the number of the first batch after all windows that a rank has started.
+        """Return the position of the first batch after all windows that a rank has started.
 
         Otherwise, samples with new weights would change the division of the batches that were returned.
         """

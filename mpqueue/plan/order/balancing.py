@@ -5,7 +5,7 @@ by their costs: `divide` assigns each rank the same number of samples, and `pack
 
     costs, descending --greedily--> bins --exchanges of pairs--> bins --if it may be better: differencing, exchanges-->
 
-All numbers are integers, all sorts are stable, and ties are resolved by the item's number: each machine computes the
+All numbers are integers, all sorts are stable, and ties are resolved by the item's index: each machine computes the
 same bins from the same costs, without messages. A window's bins do not depend on the neighboring windows.
 """
 
@@ -35,7 +35,7 @@ def divide(costs: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
         bins: Number of bins per window.
 
     Returns:
-        Shape (windows, bins, size): the numbers of the items of each bin, ascending.
+        Shape (windows, bins, size): the indices of the items of each bin, ascending.
     """
     windows, count = costs.shape
     if not costs.size:
@@ -159,7 +159,7 @@ def pack(costs: NDArray[np.int64], ranks: int, capacity: int) -> list[list[NDArr
         capacity: The largest sum of a rank in a micro-batch, from 1 to 2**40 - 1.
 
     Returns:
-        For each micro-batch, for each rank: the numbers of the items, ascending.
+        For each micro-batch, for each rank: the indices of the items, ascending.
 
     Raises:
         ValueError: An item costs more than the capacity.
@@ -211,7 +211,7 @@ def _best_fit(costs: list[int], bins: int, capacity: int) -> list[int]:
     # items between 1/6 and 1/3, it is 7.5 % rather than 6.6 %.
     positions, bits = list(range(min(bins, len(costs)))), bins.bit_length()
     used = costs[:bins] + [0] * (bins - len(costs))
-    rooms = sorted((capacity - cost << bits) + number for number, cost in enumerate(used))
+    rooms = sorted((capacity - cost << bits) + bin for bin, cost in enumerate(used))
     for cost in costs[bins:]:
         least = bisect_left(rooms, cost << bits)
         if least == bins:
@@ -228,9 +228,9 @@ def _padded(positions: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
     An exchange with this item, which is the number of items, moves an item. Each bin has at least one.
     """
     divisions, count = positions.shape
-    numbers = (positions + np.arange(divisions)[:, None] * bins).ravel()
-    sizes = np.bincount(numbers, minlength=divisions * bins)
-    order = np.argsort(numbers, kind="stable")
+    padded = (positions + np.arange(divisions)[:, None] * bins).ravel()
+    sizes = np.bincount(padded, minlength=divisions * bins)
+    order = np.argsort(padded, kind="stable")
     items = np.full((divisions * bins, sizes.max() + 1), count)
-    items[numbers[order], np.arange(len(numbers)) - (sizes.cumsum() - sizes).repeat(sizes)] = order % count
+    items[padded[order], np.arange(len(padded)) - (sizes.cumsum() - sizes).repeat(sizes)] = order % count
     return items.reshape(divisions, bins, -1)

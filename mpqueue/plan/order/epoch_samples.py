@@ -1,4 +1,4 @@
-"""The samples of a batch, from the number of the batch: computed in workers, and where a batch is explained."""
+"""The samples of a batch, from the position of the batch: computed in workers, and where a batch is explained."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ class EpochSamples:
         self._of = (-1, 0)
 
     def of(self, epoch: int, index: int) -> BatchSamples:
-        """Return the samples of a batch, by its number over all ranks."""
+        """Return the samples of a batch, by its position over all ranks."""
         if self._of[0] != epoch:
             length = self._length_of(epoch)
             self._of = epoch, ENDLESS if length is None else length

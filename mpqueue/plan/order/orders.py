@@ -3,7 +3,7 @@
 ::
 
     BatchesOrder   items of the source are batches; their indices follow from (seed, epoch, position)
-    SamplesOrder   a work item is the number of a batch; the workers know which samples that means
+    SamplesOrder   a work item is the position of a batch; the workers know which samples that means
     DrawnOrder     the trainer draws the indices of a batch from a sampler, and the work item carries them
     StreamOrder    elements of lanes, each with its own order
 
@@ -56,7 +56,7 @@ class Order(ABC):
         lanes: Number of lanes of a stream over all ranks; None: one for each worker, or the source has an index.
         epoch_batches: Number of batches of an endless stream that are dealt here per epoch; None: an epoch ends with
             the source.
-        has_index: Each batch has a number and can be computed independently of the others.
+        has_index: Each batch has an index and can be computed independently of the others.
         is_drawn: A sampler determines the order.
     """
 
@@ -124,13 +124,13 @@ class Order(ABC):
     def edit(self, history: History) -> Edit | None:
         """Return the function that completes each work item that is dealt; None: none need that.
 
-        It adds samples that do not follow from the number of a batch, and removes the excluded samples.
+        It adds samples that do not follow from the position of a batch, and removes the excluded samples.
         """
         return None
 
     @abstractmethod
     def first_sample(self, point: ResumePoint, at: int | None) -> int | None:
-        """Return the number of the first sample of a mixture with new weights; None: of a stream.
+        """Return the index of the first sample of a mixture with new weights; None: of a stream.
 
         Args:
             point: This rank's point.
@@ -216,7 +216,7 @@ class EpochLengths:
             ranks: The batches of each rank.
             length: A description of the length, for the message.
         """
-        if len(ranks.numbers(self.total())):
+        if len(ranks.global_positions(self.total())):
             return
         world, is_item = ranks.shard.world, self._batching is None
         length = length or f"there are {self._source.length()} {'batches' if is_item else 'samples'}"
@@ -261,7 +261,7 @@ class IndexOrder(Order):
     def length(self, epoch: int | None = None) -> int | None:
         """Return the number of batches per epoch that are dealt here; None: endless."""
         total = self.lengths.total(epoch)
-        return None if total is None else len(self.ranks.numbers(total))
+        return None if total is None else len(self.ranks.global_positions(total))
 
     def cursor(
         self, workers: int, backend: BackendName, draws: Any = None, *, barrier: bool = False, edit: Edit | None = None
@@ -275,18 +275,18 @@ class IndexOrder(Order):
     # -- Numbers to samples
 
     def indices(self, epoch: int, length: int | None, base: RankStart) -> Any:
-        """Return the indices of this rank's batches in an epoch; None: ascending numbers from 0 to its length.
+        """Return the indices of this rank's batches in an epoch; None: ascending indices from 0 to its length.
 
         Args:
             epoch: The epoch.
             length: Number of batches of the epoch over all ranks; None: endless.
             base: Where these ranks began the epoch.
         """
-        return None if self.ranks.shard.world == 1 else self.ranks.numbers(length, base)
+        return None if self.ranks.shard.world == 1 else self.ranks.global_positions(length, base)
 
-    def source_index(self, epoch: int, number: int, total: int | None) -> int:
-        """Return the index of a batch for the source, by its number over all ranks in an epoch of this many batches."""
-        return number
+    def source_index(self, epoch: int, global_position: int, total: int | None) -> int:
+        """Return the index of a batch for the source, by its position in an epoch of this many batches."""
+        return global_position
 
     def listed(self, work_item: WorkItem) -> BatchSamples:
         """Return the samples of a work item; an item of the source that is a batch counts as one sample."""
@@ -311,7 +311,7 @@ class IndexOrder(Order):
 
         Args:
             epoch: The epoch.
-            batch: The number of the batch, which is its position.
+            batch: The position of the batch in the epoch of its rank.
             history: The history of the run.
             base: Where these ranks began the epoch.
             draws: The run's draws from a sampler.
@@ -333,10 +333,10 @@ class IndexOrder(Order):
     def work(self, epoch: int, position: int, base: RankStart, draws: "Draws | None") -> tuple[WorkItem, Others]:
         """Return a work item as a cursor deals it, before it is completed, and the other ranks' batches."""
         total = self.lengths.batches(epoch)
-        numbers = self.ranks.numbers(total, base)
-        if position >= len(numbers):
-            raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(numbers)}")
-        return WorkItem(0, epoch, position, self.source_index(epoch, numbers[position], total)), base
+        positions = self.ranks.global_positions(total, base)
+        if position >= len(positions):
+            raise LookupError(f"epoch {epoch} has no batch {position}: its number of batches is {len(positions)}")
+        return WorkItem(0, epoch, position, self.source_index(epoch, positions[position], total)), base
 
     def completed(self, work_item: WorkItem, others: Others, edit: Edit | None, *, is_dealt: bool = False) -> WorkItem:
         """Return a work item with its samples, if they do not follow from its index.
@@ -354,7 +354,7 @@ class IndexOrder(Order):
         return {}
 
     def first_sample(self, point: ResumePoint, at: int | None) -> int:
-        """Return ``at``, or the number of the first sample of the mixture that no rank has got in a batch."""
+        """Return ``at``, or the index of the first sample of the mixture that no rank has got in a batch."""
         # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
         position = max((point.position, *(ahead + 1 for ahead in point.ahead)))
         unread = self.first_unread(point._replace(position=position))
@@ -364,7 +364,7 @@ class IndexOrder(Order):
         return first if at is None else at
 
     def first_unread(self, point: ResumePoint) -> int:
-        """Return the number of the first batch of all ranks that no rank has got."""
+        """Return the position of the first batch of all ranks that no rank has got."""
         return self.ranks.to_global(point._replace(ahead=())).position
 
     # -- Exclusions
@@ -385,14 +385,14 @@ class IndexOrder(Order):
         from mpqueue.plan.position.exclusions import Round
 
         assert isinstance(others, RankStart)
-        number, at = self.ranks.in_round(work_item.position)
+        round_index, at = self.ranks.in_round(work_item.position)
         epoch, world = work_item.epoch, self.ranks.shard.world
         total = self.lengths.batches(epoch)
 
-        def batches(numbers: Sequence[int]) -> list[WorkItem]:
-            return [WorkItem(0, epoch, 0, self.source_index(epoch, number, total)) for number in numbers]
+        def batches(positions: Sequence[int]) -> list[WorkItem]:
+            return [WorkItem(0, epoch, 0, self.source_index(epoch, position, total)) for position in positions]
 
-        of_ranks = batches(others.numbers(range(number * world, (number + 1) * world)))
+        of_ranks = batches(others.global_positions(range(round_index * world, (round_index + 1) * world)))
         return Round(of_ranks, at, lambda: batches(range(world)))
 
     def filled(self, work_item: WorkItem, other: WorkItem) -> WorkItem:
@@ -416,16 +416,16 @@ class BatchesOrder(IndexOrder):
 
         if world == 1:
             return permutation(self.seed, epoch, length)
-        numbers = self.ranks.numbers(length, base)
+        positions = self.ranks.global_positions(length, base)
         if is_shuffled:
-            return permutation(self.seed, epoch, length)[np.array(numbers, np.int64) % length]
-        return Wrapped(numbers, length) if numbers and numbers[-1] >= length else numbers
+            return permutation(self.seed, epoch, length)[np.array(positions, np.int64) % length]
+        return Wrapped(positions, length) if positions and positions[-1] >= length else positions
 
-    def source_index(self, epoch: int, number: int, total: int | None) -> int:
+    def source_index(self, epoch: int, global_position: int, total: int | None) -> int:
         """Return the index of a batch."""
         if total is None:
-            return number
-        position = number % total
+            return global_position
+        position = global_position % total
         return int(self._permuted(epoch, total)[position]) if self.options.shuffle else position
 
     def _permuted(self, epoch: int, length: int) -> Any:
@@ -445,13 +445,13 @@ class BatchesOrder(IndexOrder):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplesOrder(IndexOrder):
-    """Workers compute batches of samples from the number of the batch."""
+    """Workers compute batches of samples from the position of the batch."""
 
     batching: Batching
 
     @cached_property
     def samples(self) -> "EpochSamples":
-        """The samples of each batch, by its number."""
+        """The samples of each batch, by its position."""
         from mpqueue.plan.order.epoch_samples import EpochSamples  # imported here: mostly only workers need it
 
         return EpochSamples(self.seed, self.batching, self.ranks.lane_shard.world, self.lengths.items)

@@ -5,7 +5,7 @@ and each rank gets one of each round of micro-batches. How many they are depends
 steps: a work item is a rank's part of a step, and its batch is a list of micro-batches. So the order is the same for
 any number of ranks, and each of them takes its part of every batch.
 
-Excluded samples are left out before the division. A step of n samples fits if n is a multiple of the number of ranks.
+Samples are excluded before the division. A step of n samples fits if n is a multiple of the number of ranks.
 Otherwise it may need more micro-batches than it has samples, which is an error on all ranks.
 """
 
@@ -59,7 +59,7 @@ def check_steps(size: int, world: int, length: int | None, *, drop_last: bool) -
         size: The number of samples of a step.
         world: The number of ranks.
         length: The number of all samples, if it is known.
-        drop_last: A short last step is left out.
+        drop_last: A short last step is dropped.
     """
     last = 0 if length is None or drop_last else length % size
     if size < world or 0 < last < world:
@@ -115,7 +115,7 @@ class PackedSteps:
     Args:
         costs: The costs of the samples.
         world: The number of ranks.
-        id_of: Returns the id of an item's sample: of these samples, with this number, in an epoch.
+        id_of: Returns the id of an item's sample: of these samples, with this index, in an epoch.
     """
 
     def __init__(self, costs: BatchCosts, world: int, id_of: Callable[..., Any]) -> None:
@@ -142,7 +142,7 @@ class StepInequality:
     """How unequal the work of the ranks is, over the steps of an epoch that were dealt."""
 
     def __init__(self) -> None:
-        self._latest = (-1, -1)  # the epoch and the number of the latest step
+        self._latest = (-1, -1)  # the epoch and the index of the latest step
         self._before, self._after, self._num_steps = 0.0, 0.0, 0  # sums of (max / mean) of the ranks' costs
 
     def mean(self) -> tuple[float, float] | None:
@@ -154,7 +154,7 @@ class StepInequality:
         """Count a step, unless it is dealt again.
 
         Args:
-            at: The epoch and the number of the step.
+            at: The epoch and the index of the step.
             step: The step.
             world: The number of ranks.
         """

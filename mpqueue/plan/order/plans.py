@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def has_index(self) -> bool:
-        """True if each batch has a number and can be computed independently of the others."""
+        """True if each batch has an index and can be computed independently of the others."""
         return self.order.has_index
 
     @property
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def skips(self) -> bool:
-        """True if samples (or batches) that raise are left out."""
+        """True if samples (or batches) that raise are skipped."""
         return bool(self.options.on_error == "skip")
 
     @property

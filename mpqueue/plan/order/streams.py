@@ -16,7 +16,7 @@ from mpqueue.system.units import count_text
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamOrder(Order):
-    """Elements of lanes in turn, each lane with its own order. The source itself leaves out samples."""
+    """Elements of lanes in turn, each lane with its own order. The source itself excludes samples."""
 
     source: AnyStream
 
@@ -87,7 +87,7 @@ class StreamOrder(Order):
             return tuple(element)
         size, count = (1, 1) if self.batching is None else (self.batching.batch_size or 1, element)
         first, lane = work_item.source_index * size, share.lane(work_item.lane)
-        return tuple((lane, number) for number in range(first, first + count))
+        return tuple((lane, index) for index in range(first, first + count))
 
     # -- Streams without batches
 

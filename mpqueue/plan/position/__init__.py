@@ -7,7 +7,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     drawn_cursor.py        the cursor of an order that is drawn from a sampler
     stream_cursor.py       the cursor of a stream
     ranks.py               the batches of one rank among several
-    exclusions.py          the samples that a history leaves out, on all ranks alike
+    exclusions.py          the samples that a history excludes, on all ranks alike
     sampler_fingerprint.py checksums of the indices that a sampler returned
     sampler_state.py       the random state that a sampler's order depends on
     draws.py               batches drawn from a sampler

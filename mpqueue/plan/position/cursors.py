@@ -1,6 +1,6 @@
 """Cursors: the mutable part of an order, which deals work items. Pure: no processes, no clock.
 
-A *work item* is one batch, or one element of a stream, with a unique number. A `Cursor` deals work items and decides
+A *work item* is one batch, or one element of a stream, with a unique id. A `Cursor` deals work items and decides
 which (epoch, position, index) each one means. The ledger and the pipeline use only the methods of `Cursor`.
 
 `EpochCursor` is for sources with an index: positions 0 to length - 1, epoch after epoch, optionally shuffled by (seed,
@@ -23,15 +23,15 @@ class WorkItem(NamedTuple):
     """A work item: one batch, or one element of a stream.
 
     Attributes:
-        number: Position in the order of delivery, from 0; never reused.
-        epoch: Number of the epoch, from 0.
+        work_id: Position in the order of delivery, from 0; never reused.
+        epoch: The epoch, from 0.
         position: Position in the epoch.
         source_index: The index for the source; for a stream, the number of elements that the lane has returned before.
         lane: The lane; -1 for a source with an index.
         listed: The samples of the batch, if they do not follow from the index.
     """
 
-    number: int
+    work_id: int
     epoch: int
     position: int
     source_index: int
@@ -48,39 +48,39 @@ class RankStart(NamedTuple):
     ``first * world``.
 
     Attributes:
-        number: Global number of the first of these batches.
+        position: Global position of the first of these batches.
         world: The number of ranks.
         epoch: The epoch. These ranks begin later epochs at the beginning, and return no earlier ones.
     """
 
-    number: int = 0
+    position: int = 0
     world: int = 1
     epoch: int = 0
 
     @property
     def first(self) -> int:
-        """The number of the first batch of a rank."""
-        return -(-self.number // self.world)
+        """The position of the first batch of a rank."""
+        return -(-self.position // self.world)
 
     def of(self, epoch: int) -> "RankStart":
         """Return the base of an epoch."""
         return self if epoch == self.epoch else FROM_BEGINNING
 
     def nth(self, index: int) -> int:
-        """Return the global number of a batch, by its index in the order of the present ranks."""
+        """Return the global position of a batch, by its index in the order of the present ranks."""
         return index + self._shift
 
-    def index_of(self, number: int) -> int:
+    def index_of(self, position: int) -> int:
         """Return the index of a batch: the inverse of `nth`."""
-        return number - self._shift
+        return position - self._shift
 
-    def numbers(self, indices: range) -> range:
-        """Return the global numbers of batches, by their indices."""
+    def global_positions(self, indices: range) -> range:
+        """Return the global positions of batches, by their indices."""
         return range(indices.start + self._shift, indices.stop + self._shift, indices.step)
 
     @property
     def _shift(self) -> int:
-        return self.number - self.first * self.world
+        return self.position - self.first * self.world
 
 
 FROM_BEGINNING = RankStart()
@@ -107,7 +107,7 @@ class ResumePoint(NamedTuple):
     """A resume point: where a consumer continues in the order of the batches.
 
     Attributes:
-        epoch: Number of the epoch, from 0.
+        epoch: The epoch, from 0.
         position: Number of batches of the epoch that were delivered, without a gap. If other ranks began the epoch,
             it is counted from ``base.first``.
         ahead: Later positions that were delivered as well (``ordered=False``).
@@ -115,7 +115,7 @@ class ResumePoint(NamedTuple):
         starts: For a stream: the snapshot for resuming each lane; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Where these ranks began, in this epoch or an earlier one, see `mpqueue.plan.position.ranks`.
-        is_own: Batches of the epoch were left out or raised on this rank alone, so the other ranks may be at other
+        is_own: Batches of the epoch were skipped or raised on this rank alone, so the other ranks may be at other
             points.
     """
 
@@ -181,7 +181,7 @@ class Cursor:
         lane_share: The lanes of this rank among the lanes of all ranks.
         is_drawn: Batches are known only after they are drawn, which happens when their epoch is requested.
         epoch: The epoch that is being dealt.
-        next_number: Number of the next work item.
+        next_work_id: Id of the next work item.
         lengths: Number of batches of each epoch that was opened and not yet delivered; None: endless or unknown.
         last_epoch: No work item of a later epoch is dealt; None: no limit.
         edit: Removes excluded samples from a work item; None: no sample is excluded.
@@ -192,7 +192,7 @@ class Cursor:
     is_drawn = False
 
     def __init__(self) -> None:
-        self.epoch = self.next_number = 0
+        self.epoch = self.next_work_id = 0
         self.lanes, self.lane_share = LaneTable(0), LaneShare(0, 0)
         self.lengths: dict[int, int | None] = {}
         self.last_epoch: int | None = None
@@ -215,18 +215,18 @@ class Cursor:
 
     def deal_failure(self) -> WorkItem:
         """Return a work item for an error in dealing: it has a point in the order of delivery, but not in an epoch."""
-        # With a number of the order: the consumer gets the error after all batches that were dealt before it.
-        self.next_number += 1
-        return WorkItem(self.next_number - 1, self.epoch, -1, -1)
+        # With an id of the order: the consumer gets the error after all batches that were dealt before it.
+        self.next_work_id += 1
+        return WorkItem(self.next_work_id - 1, self.epoch, -1, -1)
 
-    def end_lane(self, lane: int, number: int) -> None:
-        """Deal no more work items of a lane, which has no element of this number."""
+    def end_lane(self, lane: int, count: int) -> None:
+        """Deal no more work items of a lane, which has only this many elements."""
 
     def forget_owners(self) -> None:
         """Note that some lanes have other owners now."""
 
     def element(self, work_item: WorkItem) -> int:
-        """Return the number of an element, counted over all lanes of all ranks."""
+        """Return the index of an element, counted over all lanes of all ranks."""
         raise NotImplementedError
 
     def stand_before(self, epoch: int) -> None:
@@ -321,7 +321,7 @@ class EpochCursor(Cursor):
     def start_at(
         self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: RankStart = FROM_BEGINNING
     ) -> None:
-        """Go to a point in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
+        """Go to a point in the order, and skip the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
             ValueError: The source has no such position, or an invalid length.
@@ -393,10 +393,10 @@ class EpochCursor(Cursor):
             positions = self._next_positions(limit)
             if positions:
                 break
-        number, order = self.next_number, self.orders.get(self.epoch)
-        self.next_number = number + len(positions)
+        work_id, order = self.next_work_id, self.orders.get(self.epoch)
+        self.next_work_id = work_id + len(positions)
         indices = positions if order is None else _indices(order, positions)
-        dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, indices))
+        dealt = list(map(WorkItem, itertools.count(work_id), itertools.repeat(self.epoch), positions, indices))
         if self.edit is None:
             return dealt
         dealt = self._edited(dealt, self.edit)
@@ -421,7 +421,7 @@ class EpochCursor(Cursor):
         finally:
             if len(edited) < len(dealt):
                 first = dealt[len(edited)]
-                self._position, self.next_number = first.position, first.number
+                self._position, self.next_work_id = first.position, first.work_id
         return edited
 
     def _next_positions(self, limit: int) -> Sequence[int]:

@@ -94,9 +94,9 @@ class DrawnCursor(EpochCursor):
             for position in range(start, self._position):
                 if position not in self._skip:
                     index, listed, _, others = self._kept[position]
-                    work_item = WorkItem(self.next_number, self.epoch, position, index, -1, listed)
+                    work_item = WorkItem(self.next_work_id, self.epoch, position, index, -1, listed)
                     dealt.append(work_item if self.edit is None else self.edit(work_item, others))
-                    self.next_number += 1
+                    self.next_work_id += 1
         self._forget_delivered()
         return dealt
 

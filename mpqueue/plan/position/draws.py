@@ -80,12 +80,12 @@ class _Reached(NamedTuple):
     """Number of batches of an epoch that were drawn, over all ranks, and their fingerprint."""
 
     epoch: int = -1
-    number: int = 0
+    num_drawn: int = 0
     mark: int | None = None
 
 
-# The batches of all ranks in one round: global number of the first of them, fingerprint of all batches before it, the
-# batches, and the number and the fingerprint after them. A plain tuple, because each batch passes here.
+# The batches of all ranks in one round: global position of the first of them, fingerprint of all batches before it, the
+# batches, and the position and the fingerprint after them. A plain tuple, because each batch passes here.
 _Round: TypeAlias = tuple[int, int, DrawnRound, int, int]
 
 
@@ -173,15 +173,15 @@ class Draws:
         found: DrawnRound | None = None
         known = self._reached if self._reached.epoch == epoch else _Reached()
 
-        def lose(_number: int) -> None:
+        def lose(_position: int) -> None:
             raise self._lost(epoch, "it returned other indices when it was iterated again")
 
         with self._aside(epoch) as sampler:
             rounds = self._rounds(self._batches(base, sampler), base, known, lose)
-            for index, (number, _, drawn, *_) in enumerate(rounds, base.first):
+            for index, (global_position, _, drawn, *_) in enumerate(rounds, base.first):
                 found = drawn if index == wanted else found
                 # Later batches show whether the sampler returned the same indices as in the run.
-                if found is not None and number >= known.number:
+                if found is not None and global_position >= known.num_drawn:
                     break
         if found is None:
             raise LookupError(f"epoch {epoch} has no such batch: the {self._name} returned fewer batches")
@@ -208,12 +208,12 @@ class Draws:
             if self._epoch_set is not None:
                 self._set_epoch(self._epoch_set)
 
-    def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
+    def state_at(self, epoch: int, global_position: int, mark: int | None) -> dict[str, Any]:
         """Return the sampler's part of a saved state, before a batch.
 
         Args:
             epoch: The epoch.
-            number: Number of the batch.
+            global_position: Position of the batch.
             mark: Fingerprint of the batches before it; None: unknown.
         """
         recorded = dict(self._beginnings[epoch] if epoch in self._beginnings else self._randomness.now())
@@ -222,20 +222,20 @@ class Draws:
             state["random"] = recorded
         # The cursor knows no fingerprint before it has drawn the epoch. A loaded state brought one for its own
         # position.
-        if mark is None and self._reached[:2] == (epoch, number):
+        if mark is None and self._reached[:2] == (epoch, global_position):
             mark = self._reached.mark
-        if number and mark is not None:
+        if global_position and mark is not None:
             state["drawn"] = mark
         return state
 
-    def load(self, epoch: int, number: int, state: dict[str, Any]) -> None:
-        """Continue an epoch from a state that was saved before batch ``number`` of the global order."""
+    def load(self, epoch: int, global_position: int, state: dict[str, Any]) -> None:
+        """Continue an epoch from a state that was saved before batch ``global_position`` of the global order."""
         recorded = dict(state.get("random", {}))
         if state.get("sampler") is not None:
             recorded["sampler"] = state["sampler"]
         self._beginnings = {epoch: recorded} if recorded else {}
         mark = state.get("drawn")
-        self._reached = _Reached(epoch, number, None if mark is None else operator.index(mark))
+        self._reached = _Reached(epoch, global_position, None if mark is None else operator.index(mark))
 
     @property
     def _name(self) -> str:
@@ -253,13 +253,13 @@ class Draws:
     def _own(self, batches: Iterator[int | BatchSamples], epoch: int, base: RankStart) -> Iterator[Drawn]:
         """Yield the batches that are dealt here, from the position where the ranks begin."""
         known = self._reached if self._reached.epoch == epoch else _Reached()
-        for number, mark, drawn, next_number, next_mark in self._rounds(
-            batches, base, known, lambda number: self._warn_of_another_order(epoch, number)
+        for global_position, mark, drawn, next_position, next_mark in self._rounds(
+            batches, base, known, lambda global_position: self._warn_of_another_order(epoch, global_position)
         ):
             for index, listed in self._ranks.pick(drawn.batches):
                 yield Drawn(index, listed, mark, drawn)
-            if (epoch, number) >= self._reached[:2]:
-                self._reached = _Reached(epoch, next_number, next_mark)
+            if (epoch, global_position) >= self._reached[:2]:
+                self._reached = _Reached(epoch, next_position, next_mark)
 
     def _rounds(
         self, batches: Iterator[int | BatchSamples], base: RankStart, known: _Reached, differ: Callable[[int], None]
@@ -270,24 +270,24 @@ class Draws:
         batches_of_all: list[tuple[int, BatchSamples | None]] = []
         begins = 0, 0
         # The skipped batches are drawn, too: the fingerprint of a position includes all batches before it.
-        for number, batch in enumerate(batches):
-            if number == known.number and known.mark not in {None, mark}:
-                differ(number)
-            each = (number, batch) if isinstance(batch, BatchSamples) else (batch, None)
-            if number < world:
+        for global_position, batch in enumerate(batches):
+            if global_position == known.num_drawn and known.mark not in {None, mark}:
+                differ(global_position)
+            each = (global_position, batch) if isinstance(batch, BatchSamples) else (batch, None)
+            if global_position < world:
                 first = (*first, each)
-            if number >= base.number:
-                begins = begins if batches_of_all else (number, mark)
+            if global_position >= base.position:
+                begins = begins if batches_of_all else (global_position, mark)
                 batches_of_all.append(each)
             mark = fingerprint_of(_keys_of(batch), mark)
             # Whole rounds only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
             if len(batches_of_all) == world:
-                yield *begins, DrawnRound(tuple(batches_of_all), first), number + 1, mark
+                yield *begins, DrawnRound(tuple(batches_of_all), first), global_position + 1, mark
                 batches_of_all = []
 
-    def _warn_of_another_order(self, epoch: int, number: int) -> None:
+    def _warn_of_another_order(self, epoch: int, num_batches: int) -> None:
         warn_caller(
-            f"the {self._name} ({type(self._sampler).__name__}) returned different indices for the first {number} "
+            f"the {self._name} ({type(self._sampler).__name__}) returned different indices for the first {num_batches} "
             f"batches of epoch {epoch} than the first time: some batches of this epoch may be repeated or missing. "
             "Implement state_dict() and load_state_dict(state), or draw the order from a generator that is an "
             "attribute of the sampler",
@@ -299,7 +299,7 @@ class Draws:
         if self._are_lists:
             return _placed(self._filled(map(_list_of, sampler), 1, base))
         if self._batch_size is None:
-            return self._filled(map(_unit_of, sampler), 1, base)
+            return self._filled(map(_index_in, sampler), 1, base)
         indices = self._filled(map(_index_of, sampler), self._batch_size, base)
         return _placed(self._grouped(indices, self._batch_size))
 
@@ -353,7 +353,7 @@ def _list_of(batch: Any) -> list[Any]:
     return indices
 
 
-def _unit_of(index: Any) -> int:
+def _index_in(index: Any) -> int:
     if not is_integer(index):
         raise TypeError(
             f"without batch_size, a sampler must return the indices of batches, which are integers; got {index!r}. "

@@ -1,9 +1,9 @@
-"""Exclusions: the samples that a history leaves out of the batches of a source with an index.
+"""Exclusions: the samples that a history excludes from the batches of a source with an index.
 
 All ranks return the same number of batches, whichever rank loses a whole batch. A *round* has one batch of each rank.
 If exclusions empty some of its batches, all ranks decide alike:
 
-    all batches are empty, or any batch with `drop_last`      the round is left out on all ranks
+    all batches are empty, or any batch with `drop_last`      the round is dropped on all ranks
     otherwise                                                 the empty batches are filled with other samples
 
 The empty batch of rank r is filled with batch r of the epoch, as the end of an epoch is; if that one is empty, too,
@@ -72,13 +72,13 @@ class EqualRanks:
         self._order, self._without, self._without_at_start = order, without, without_at_start
 
     def __call__(self, work_item: WorkItem, others: Others) -> WorkItem:
-        """Return a work item without excluded samples; an empty one if its round is left out."""
+        """Return a work item without excluded samples; an empty one if its round is dropped."""
         order, without, at_start = self._order, self._without, self._without_at_start
         own = without(work_item)
         if not (_is_empty(own) or order.ranks.drops_rounds):
             return own
         whole = order.round(work_item, others)
-        if at_start is not None and order.ranks.leaves_out(self._are_emptied(whole.batches, at_start)):
+        if at_start is not None and order.ranks.drops_emptied(self._are_emptied(whole.batches, at_start)):
             return work_item._replace(listed=_NOTHING)
         if not _is_empty(own):
             return own
@@ -148,7 +148,7 @@ class Exclusions:
             at_start: The samples that are excluded at the start of its round; None: none are.
         """
         without = self._without(excluded)
-        if self._world == 1:  # an empty batch is left out
+        if self._world == 1:  # an empty batch is dropped
             return lambda work_item, _others: without(work_item)
         without_at_start = without if excluded == at_start else None if at_start is None else self._without(at_start)
         return EqualRanks(self._order, without, without_at_start)
@@ -160,11 +160,11 @@ class Exclusions:
             first, indices, *_ = listed = order.listed(work_item)
             find = partial(self._ids_of, epoch=work_item.epoch)
             found = [[sample for sample in ids if sample in excluded] for ids in find(indices)]
-            left_out = frozenset(sample for samples in found for sample in samples)
-            if not left_out:
+            excluded_here = frozenset(sample for samples in found for sample in samples)
+            if not excluded_here:
                 return work_item
             # An element that is made of several samples, such as a batch, may keep the others.
-            keeps = list(map(bool, find(indices, without=left_out)))
+            keeps = list(map(bool, find(indices, without=excluded_here)))
             inside = frozenset(sample for samples in itertools.compress(found, keeps) for sample in samples)
             kept = list(itertools.compress(listed.positions, keeps))
             return work_item._replace(

@@ -24,11 +24,11 @@ class LaneStart(NamedTuple):
     """A position where a lane can be resumed.
 
     Attributes:
-        number: Number of the first element that it returns from here.
+        element_index: Index of the first element that it returns from here.
         state: The pickled snapshot; None: the lane runs from its beginning.
     """
 
-    number: int
+    element_index: int
     state: bytes | None
 
 
@@ -52,7 +52,7 @@ class Lost(NamedTuple):
     """A sample that crashes each worker that computes it.
 
     Attributes:
-        name: The numbers that identify it: seed, epoch, position.
+        name: What identifies it: seed, epoch, position.
         error: The error that is raised instead.
     """
 
@@ -64,10 +64,10 @@ class LaneShare(NamedTuple):
     """The lanes of this process among the lanes of all ranks.
 
     Attributes:
-        num_lanes: Number of lanes here, with the local numbers 0 to ``num_lanes - 1``.
+        num_lanes: Number of lanes here, with the local indices 0 to ``num_lanes - 1``.
         total: Number of lanes over all ranks.
         first: Global number of local lane 0.
-        step: Difference of the global numbers of two successive local lanes.
+        step: Difference of the global indices of two successive local lanes.
         is_endless: A lane that ends starts its next epoch, so that the lanes never end.
     """
 
@@ -78,11 +78,11 @@ class LaneShare(NamedTuple):
     is_endless: bool = False
 
     def lane(self, local: int) -> int:
-        """Return the global number of a local lane."""
+        """Return the global index of a local lane."""
         return self.first + local * self.step
 
     def lanes(self) -> range:
-        """Return the global numbers of all local lanes."""
+        """Return the global indices of all local lanes."""
         return range(self.first, self.first + self.num_lanes * self.step, self.step)
 
 
@@ -105,25 +105,25 @@ class LaneTable:
         """Set the function that returns how many elements of a lane were got. Without it, all snapshots are kept."""
         self._count_of = count_of
 
-    def note(self, lane: int, number: int, state: bytes) -> None:
-        """Add a snapshot that was taken after element ``number - 1``, and drop older ones that are not needed."""
-        # By number: an element that is computed again may bring its snapshot a second time.
-        known = {start.number: start for start in self._known[lane]}
-        known[number] = LaneStart(number, state)
-        kept = tuple(sorted(known.values(), key=_number))
+    def note(self, lane: int, index: int, state: bytes) -> None:
+        """Add a snapshot that was taken after element ``index - 1``, and drop older ones that are not needed."""
+        # By index: an element that is computed again may bring its snapshot a second time.
+        known = {start.element_index: start for start in self._known[lane]}
+        known[index] = LaneStart(index, state)
+        kept = tuple(sorted(known.values(), key=_element_index))
         if self._count_of is not None:
             # One more than is needed: a batch that was counted may count as not delivered.
-            kept = kept[max(0, bisect_right(kept, self._count_of(lane), key=_number) - 2) :]
+            kept = kept[max(0, bisect_right(kept, self._count_of(lane), key=_element_index) - 2) :]
         self._known[lane] = kept
 
-    def start(self, lane: int, number: int) -> LaneStart:
+    def start(self, lane: int, index: int) -> LaneStart:
         """Return where to resume a lane for an element: the newest snapshot that is not ahead of it."""
-        return _newest(self._known[lane], number)
+        return _newest(self._known[lane], index)
 
-    def end(self, lane: int, number: int) -> None:
-        """Note that a lane has no element of this number."""
+    def end(self, lane: int, count: int) -> None:
+        """Note that a lane has only this many elements."""
         # Several work items after the end may be in flight. Each of them reports the end, in any order.
-        self.ends[lane] = min(number, self.ends.get(lane, number))
+        self.ends[lane] = min(count, self.ends.get(lane, count))
 
     def lose(self, lane: int, lost: Lost) -> bool:
         """Add a lost sample to the snapshots of a lane; return False if they have it already.
@@ -133,7 +133,7 @@ class LaneTable:
         """
         known = self._known[lane]
         # A worker that resumes before the first snapshot must skip the sample, too.
-        if not known or known[0].number:
+        if not known or known[0].element_index:
             known = (LaneStart(0, pickle.dumps({}, 5)), *known)
         updated = [_with_lost(start, lost) for start in known]
         if any(start is None for start in updated):
@@ -154,7 +154,7 @@ class LaneTable:
         """Forget everything except for the snapshots and ends of a position."""
         # No entry for a lane without a snapshot: `_newest` then returns the beginning.
         self._known = [(start,) if start.state is not None else () for start in starts] or [()] * len(self._known)
-        self.ends = {lane: number for lane, number in enumerate(ends) if number >= 0}
+        self.ends = {lane: count for lane, count in enumerate(ends) if count >= 0}
 
 
 def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tuple[LaneStart, ...]:
@@ -170,7 +170,7 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     """
     if not ends:
         return ()
-    # The lanes take turns, by count and number. A lane that has not ended for certain has the next turn.
+    # The lanes take turns, by count and index. A lane that has not ended for certain has the next turn.
     turns = [(count, lane) for lane, (end, count) in enumerate(zip(ends, counts, strict=True)) if end != count]
     following = min(turns, default=None)
     if following is None:
@@ -178,20 +178,20 @@ def ends_before(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(end if end >= 0 and (end, lane) < following else -1 for lane, end in enumerate(ends))
 
 
-def with_change(start: LaneStart, kind: str, number: int, count: int) -> LaneStart:
+def with_change(start: LaneStart, kind: str, num_changes: int, count: int) -> LaneStart:
     """Return a start with a change of the run that begins at an element.
 
     Args:
         start: The start.
         kind: The kind of the change, see `mpqueue.plan.ids.history.Changes`.
-        number: The number of the change among all changes of its kind.
-        count: The number of the element.
+        num_changes: How many changes of its kind there are with this one.
+        count: The index of the element.
     """
     if start.state is None and not count:
         return start  # all changes hold from the first element on
     state = {} if start.state is None else pickle.loads(start.state)
-    known = [*state.get(kind, ()), *[0] * number][:number]
-    return LaneStart(start.number, pickle.dumps(state | {kind: [*known, count]}, 5))
+    known = [*state.get(kind, ()), *[0] * num_changes][:num_changes]
+    return LaneStart(start.element_index, pickle.dumps(state | {kind: [*known, count]}, 5))
 
 
 def ends_at_change(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
@@ -200,7 +200,7 @@ def ends_at_change(ends: Sequence[int], counts: Sequence[int]) -> tuple[int, ...
     A lane that has returned all of its elements may have a further one after a change, independent of how far workers
     have read ahead.
     """
-    # The lanes take turns, by count and number.
+    # The lanes take turns, by count and index.
     last = max(((count - 1, lane) for lane, count in enumerate(counts)), default=(-1, -1))
     kept = tuple(end if end >= 0 and (end, lane) < last else -1 for lane, end in enumerate(ends))
     return kept if any(end >= 0 for end in kept) else ()
@@ -215,13 +215,13 @@ def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
         return None
     # As a string, which any checkpoint format can store.
     state["lost"] = [*before, [*lost.name, pickle.dumps(lost.error, 5).hex()]][-MOST_LOST:]
-    return LaneStart(start.number, pickle.dumps(state, 5))
+    return LaneStart(start.element_index, pickle.dumps(state, 5))
 
 
-def _newest(known: tuple[LaneStart, ...], number: int) -> LaneStart:
-    index = bisect_right(known, number, key=_number)
-    return known[index - 1] if index else BEGINNING
+def _newest(known: tuple[LaneStart, ...], index: int) -> LaneStart:
+    num_before = bisect_right(known, index, key=_element_index)
+    return known[num_before - 1] if num_before else BEGINNING
 
 
-def _number(start: LaneStart) -> int:
-    return start.number
+def _element_index(start: LaneStart) -> int:
+    return start.element_index

@@ -6,7 +6,7 @@ ranks can resume from it: these ranks take every ``world``-th of the batches tha
 carries this base, so that `Ranks` is immutable.
 
 A *round* consists of ``world`` consecutive batches, one of each rank. If exclusions empty batches of a round, the round
-is left out on all ranks, or the empty batches are filled, see `mpqueue.plan.position.exclusions`.
+is dropped on all ranks, or the empty batches are filled, see `mpqueue.plan.position.exclusions`.
 """
 
 import os
@@ -39,8 +39,8 @@ class Ranks:
     Attributes:
         shard: The rank and the number of ranks.
         drops: The end of the order is dropped.
-        drops_rounds: A round is left out if one of its batches is empty.
-        leaves_out: Returns whether a round is left out, given the emptiness of each batch. Other empty batches are
+        drops_rounds: A round is dropped if one of its batches is empty.
+        drops_emptied: Returns whether a round is dropped, given the emptiness of each batch. Other empty batches are
             filled.
     """
 
@@ -48,7 +48,7 @@ class Ranks:
         self.shard, self.drops, self._is_ordered = shard, drop_last, ordered
         self.drops_rounds = drop_last and ordered
         # Without an order, another rank may have returned its batch of the round before the exclusion.
-        self.leaves_out: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
+        self.drops_emptied: Callable[[Iterable[bool]], bool] = (any if drop_last else all) if ordered else _never
 
     def of_rank(self, rank: int) -> "Ranks":
         """Return the batches of the given rank."""
@@ -64,17 +64,17 @@ class Ranks:
         """The rank that workers see, and that determines which lanes of a stream are run here."""
         return self.shard
 
-    def numbers(self, total: int | None, base: RankStart = FROM_BEGINNING) -> range:
-        """Return the global numbers of the batches that are dealt here, by position; none has one before the base.
+    def global_positions(self, total: int | None, base: RankStart = FROM_BEGINNING) -> range:
+        """Return the global positions of the batches that are dealt here, by position; none has one before the base.
 
         Args:
             total: Number of batches of the epoch over all ranks; None: endless.
             base: Where these ranks began the epoch.
         """
-        return base.numbers(self._indices(self.num_turns(total, base)))
+        return base.global_positions(self._indices(self.num_turns(total, base)))
 
     def num_turns(self, total: int | None, base: RankStart = FROM_BEGINNING) -> int:
-        """Return the number of rounds of an epoch, with those before the base; the arguments are as in `numbers`."""
+        """Return the number of rounds of an epoch, with those before the base; see `global_positions`."""
         end, world = base.index_of(ENDLESS if total is None else total), self.shard.world
         # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
         return max(base.first, end // world if self.drops else -(-end // world))
@@ -93,7 +93,7 @@ class Ranks:
         return position, self.shard.rank
 
     def start_of_turn(self, batch: int) -> int:
-        """Return the number of the first batch of a round, as a history counts them, by the number of any of them."""
+        """Return the position of the first batch of a round, as in a history, by the position of any of them."""
         return batch
 
     def batches_of_all(self, each: int | None) -> int | None:
@@ -103,9 +103,9 @@ class Ranks:
     def to_global(self, point: ResumePoint) -> ResumePoint:
         """Return the point in the global order for a point in this rank's own order."""
         (rank, world), base = self.shard, point.base.of(point.epoch)
-        ahead = tuple(base.nth(rank + number * world) for number in point.ahead)
-        number = base.nth(point.position * world)
-        return point._replace(position=number, ahead=ahead, base=base._replace(number=number))
+        ahead = tuple(base.nth(rank + position * world) for position in point.ahead)
+        position = base.nth(point.position * world)
+        return point._replace(position=position, ahead=ahead, base=base._replace(position=position))
 
     def to_local(self, point: ResumePoint, began: int | None = None) -> ResumePoint:
         """Return the point in this rank's own order for a global point, where all ranks continue together.
@@ -119,9 +119,9 @@ class Ranks:
             began = 0  # one rank continues the order of all ranks, and knows its beginning
         base = point.base._replace(world=world, epoch=point.epoch)
         # After whole rounds, these ranks continue their order.
-        if began is not None and not (base.number - began) % world:
-            base = base._replace(number=began)
-        ahead = tuple((base.index_of(number) - rank) // world for number in point.ahead)
+        if began is not None and not (base.position - began) % world:
+            base = base._replace(position=began)
+        ahead = tuple((base.index_of(position) - rank) // world for position in point.ahead)
         return point._replace(position=base.index_of(point.position) // world, ahead=ahead, base=base)
 
 
@@ -158,7 +158,7 @@ class AllRanks(Ranks):
         return divmod(position, self.shard.world)
 
     def start_of_turn(self, batch: int) -> int:
-        """Return the number of the first batch of a round by the number of any of them."""
+        """Return the position of the first batch of a round by the position of any of them."""
         return batch // self.shard.world * self.shard.world
 
     def batches_of_all(self, each: int | None) -> int | None:
@@ -245,20 +245,20 @@ def _of_environment() -> Shard:
 
 
 class Wrapped(Sequence[int]):
-    """Numbers of batches, with those after the last batch taken from the beginning of the order.
+    """Positions of batches, with those after the last batch taken from the beginning of the order.
 
     They are computed on access, because the order of a source without an end does not fit into memory.
 
     Args:
-        numbers: The numbers.
+        positions: The positions.
         length: Number of batches.
     """
 
-    def __init__(self, numbers: Sequence[int], length: int) -> None:
-        self._numbers, self._length = numbers, length
+    def __init__(self, positions: Sequence[int], length: int) -> None:
+        self._positions, self._length = positions, length
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._positions)
 
     @overload
     def __getitem__(self, at: int) -> int: ...
@@ -266,5 +266,5 @@ class Wrapped(Sequence[int]):
     def __getitem__(self, at: slice) -> list[int]: ...
     def __getitem__(self, at: int | slice) -> int | list[int]:
         if isinstance(at, slice):
-            return [number % self._length for number in self._numbers[at]]
-        return self._numbers[at] % self._length
+            return [position % self._length for position in self._positions[at]]
+        return self._positions[at] % self._length

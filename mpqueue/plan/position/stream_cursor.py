@@ -60,13 +60,13 @@ class StreamCursor(Cursor):
         heapq.heapify(turns)
         self._turns, self._shares, self._ended = turns, {}, set()
 
-    def end_lane(self, lane: int, number: int) -> None:
-        """Deal no more work items of a lane, which has no element of this number."""
-        self.lanes.end(lane, number)
+    def end_lane(self, lane: int, count: int) -> None:
+        """Deal no more work items of a lane, which has only this many elements."""
+        self.lanes.end(lane, count)
         self._ended.add(lane)
 
     def element(self, work_item: WorkItem) -> int:
-        """Return the number of an element, counted over all lanes of all ranks."""
+        """Return the index of an element, counted over all lanes of all ranks."""
         return work_item.source_index * self.lane_share.total + self.lane_share.lane(work_item.lane)
 
     def room_for(self, num_outstanding: int) -> int:
@@ -99,20 +99,20 @@ class StreamCursor(Cursor):
         shares = self._shares_of(owner)
         # Divided among the owners of lanes that have not ended: the share of any other worker would never be used.
         most = -(-credit // max(1, len(shares)))
-        room = {number: most - held.get(number, 0) for number in shares}
-        firsts = [(turns[0], number) for number, turns in shares.items() if room[number] > 0]
+        room = {worker: most - held.get(worker, 0) for worker in shares}
+        firsts = [(turns[0], worker) for worker, turns in shares.items() if room[worker] > 0]
         heapq.heapify(firsts)
         dealt: list[WorkItem] = []
         while firsts and len(dealt) < limit:
-            _, number = firsts[0]
-            turns = shares[number]
+            _, worker = firsts[0]
+            turns = shares[worker]
             count, lane = turns[0]
             heapq.heapreplace(turns, (count + 1, lane))  # as in `deal`
-            dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))
-            self.next_number += 1
-            room[number] -= 1
-            if room[number] and self._has_turn(turns):
-                heapq.heapreplace(firsts, (turns[0], number))
+            dealt.append(WorkItem(self.next_work_id, self.epoch, count, count, lane))
+            self.next_work_id += 1
+            room[worker] -= 1
+            if room[worker] and self._has_turn(turns):
+                heapq.heapreplace(firsts, (turns[0], worker))
             else:
                 heapq.heappop(firsts)
         return dealt
@@ -125,7 +125,7 @@ class StreamCursor(Cursor):
                 self._shares.setdefault(owner(turn[1]), []).append(turn)
             for turns in self._shares.values():
                 heapq.heapify(turns)
-        self._shares = {number: turns for number, turns in self._shares.items() if self._has_turn(turns)}
+        self._shares = {worker: turns for worker, turns in self._shares.items() if self._has_turn(turns)}
         return self._shares
 
     def forget_owners(self) -> None:
@@ -153,6 +153,6 @@ class StreamCursor(Cursor):
                 continue
             # The lane may not have this element. Waiting for that information would prevent computing ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
-            dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))
-            self.next_number += 1
+            dealt.append(WorkItem(self.next_work_id, self.epoch, count, count, lane))
+            self.next_work_id += 1
         return dealt

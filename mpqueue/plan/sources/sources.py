@@ -141,7 +141,7 @@ class ItemIds:
             indices: The indices.
             seed: The seed of the run.
             epoch: The epoch.
-            without: Ids of samples to leave out. An index without any other sample has no ids.
+            without: Ids of samples to exclude. An index without any other sample has no ids.
         """
         return [() if index in without else (index,) for index in indices]
 
@@ -256,7 +256,7 @@ class Source:
         """Raise a `ValueError` for a sample that the source does not have."""
 
     def follow(self, history: History) -> None:
-        """Make the source leave out the excluded samples of a stream, and use the latest weights of a mixture.
+        """Make the source exclude samples of a stream, and use the latest weights of a mixture.
 
         Its lanes must be opened again afterwards.
 

@@ -1,4 +1,4 @@
-"""Streams: sources of elements without numbers, taken from virtual shards ("lanes").
+"""Streams: sources of elements without indices, taken from virtual shards ("lanes").
 
 ::
 

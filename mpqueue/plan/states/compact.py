@@ -31,7 +31,7 @@ def compacted(snapshots: list[Any]) -> list[Any] | str:
     """Return snapshots as a string, or as they are if they are short or JSON would change them.
 
     Args:
-        snapshots: For each lane, a list of a number and plain data, or None.
+        snapshots: For each lane, a list of an index and plain data, or None.
     """
     try:
         text = json.dumps(_encoded(snapshots), separators=(",", ":"))

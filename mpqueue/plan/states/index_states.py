@@ -2,7 +2,7 @@
 
 A state counts the batches of all ranks. If all ranks are at the same place, the state of any of them is enough, for any
 number of ranks. Otherwise a state belongs to its rank, which the key ``shard`` names: the rank took batches without an
-order, also as the only one, or it alone left out or raised a batch of the epoch. Then each rank loads its own state.
+order, also as the only one, or it alone skipped or raised a batch of the epoch. Then each rank loads its own state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from mpqueue.plan.order.orders import IndexOrder
 from mpqueue.plan.order.plans import Plan
 from mpqueue.plan.position.cursors import FROM_BEGINNING, RankStart, ResumePoint
 from mpqueue.plan.position.ranks import Shard
-from mpqueue.plan.states.saved_states import began_in, history_in, number_of_ranks, point_read_from
+from mpqueue.plan.states.saved_states import began_in, history_in, num_ranks_of, point_read_from
 from mpqueue.plan.states.states import RunPosition, States
 from mpqueue.system.units import count_text
 
@@ -72,7 +72,7 @@ class IndexStates(States):
         """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
         saved = base_in(state)
         if draws is not None:
-            draws.load(point_read_from(state).epoch, saved.number, dict(state))
+            draws.load(point_read_from(state).epoch, saved.position, dict(state))
         begun = self._ranks.to_local(point, began_in(state, self._shard.world))
         # The batches that are left may be dropped, or the other ranks may have returned all of them.
         may_be_over = self._shard.world > 1 or point.base != saved
@@ -102,8 +102,8 @@ class DrawnStates(IndexStates):
             except TypeError:  # the sampler has no length
                 return False
         # The sampler must be iterated to the end: the order of its next epoch may depend on that.
-        number = point.base.nth(point.position * self._shard.world)
-        return draws.is_over(point.epoch, point.base._replace(number=number))
+        position = point.base.nth(point.position * self._shard.world)
+        return draws.is_over(point.epoch, point.base._replace(position=position))
 
 
 class WindowStates(IndexStates):
@@ -134,7 +134,7 @@ class WindowStates(IndexStates):
         """
         point = super()._joined(states, points)
         base = _start_in(next(state for state in states if state["epoch"] == point.epoch))
-        if base.world != self._shard.world or (point.position - base.number) % base.world:
+        if base.world != self._shard.world or (point.position - base.position) % base.world:
             self._windows.check_border(base, point)
         return point
 
@@ -142,9 +142,9 @@ class WindowStates(IndexStates):
         """Return this rank's point at which a run resumes from a state, or from all ranks' states."""
         begun = super().begun_at(state, point, draws)
         base = begun.base.of(begun.epoch)
-        if base is not FROM_BEGINNING and self._shard.world == 1 and number_of_ranks(state) > 1:
+        if base is not FROM_BEGINNING and self._shard.world == 1 and num_ranks_of(state) > 1:
             # Without a balance, one rank continues the order of any number of ranks. But their windows are others.
-            begun = begun._replace(base=base._replace(number=begun.position))
+            begun = begun._replace(base=base._replace(position=begun.position))
         return begun
 
 
@@ -167,7 +167,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
         ValueError: The state of this rank is missing, or the number of ranks has changed; or the states are not of one
             moment.
     """
-    # States without a rank are valid for all ranks that left out no batch, so these have the same place.
+    # States without a rank are valid for all ranks that skipped no batch, so these have the same place.
     others = [state for state in states if "shard" not in state]
     if any(point_read_from(state) != point_read_from(others[0]) for state in others):
         raise ValueError(
@@ -180,7 +180,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
         return states
     if shard in named:
         return [named[shard]]
-    if others and len(states) == number_of_ranks(others[0]) == shard.world:
+    if others and len(states) == num_ranks_of(others[0]) == shard.world:
         return others[:1]
     rank, world = next(iter(named))
     raise ValueError(
@@ -192,7 +192,7 @@ def of_rank(states: Sequence[dict[str, Any]], shard: Shard) -> Sequence[dict[str
 
 def base_in(state: Mapping[str, Any]) -> RankStart:
     """Return the batches that all ranks have returned, if they are at the point of this state."""
-    return RankStart(point_read_from(state).position, number_of_ranks(state))
+    return RankStart(point_read_from(state).position, num_ranks_of(state))
 
 
 def _shard_in(state: Mapping[str, Any]) -> Shard:
@@ -202,4 +202,4 @@ def _shard_in(state: Mapping[str, Any]) -> Shard:
 
 def _start_in(state: Mapping[str, Any]) -> RankStart:
     """Return where the ranks that saved a state began its epoch."""
-    return RankStart(int(state["began"]), world=number_of_ranks(state))
+    return RankStart(int(state["began"]), world=num_ranks_of(state))

@@ -4,9 +4,9 @@
     rank 1 of 2: lanes 1, 3, 5, 7 --state--+--> by lane ------+--> ...
                                                               +--> rank 3 of 4: lanes 3, 7
 
-A state lists its lanes in the order of their numbers. ``shard``, the rank and number of ranks when it was saved,
+A state lists its lanes in the order of their indices. ``shard``, the rank and number of ranks when it was saved,
 identifies them. For each lane it stores the number of delivered elements, a snapshot that is not ahead of them (with
-its number), and the number of elements of the lane once that is known.
+its index), and the number of elements of the lane once that is known.
 """
 
 import pickle
@@ -43,7 +43,7 @@ def plain(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain_start(start: LaneStart) -> list[Any] | None:
-    return None if start.state is None else [start.number, pickle.loads(start.state)]
+    return None if start.state is None else [start.element_index, pickle.loads(start.state)]
 
 
 def starts_in(state: dict[str, Any]) -> tuple[LaneStart, ...]:
@@ -76,12 +76,12 @@ def check_shape(saved: Any, shape: list[str] | None) -> None:
     saved = list(saved)
     if saved == shape:
         return
-    number = next((n for n, (one, other) in enumerate(zip(saved, shape, strict=False)) if one != other), None)
-    if number is None:
-        number = min(len(saved), len(shape))
-    theirs, ours = (lines[number] if number < len(lines) else "(missing)" for lines in (saved, shape))
+    line = next((n for n, (one, other) in enumerate(zip(saved, shape, strict=False)) if one != other), None)
+    if line is None:
+        line = min(len(saved), len(shape))
+    theirs, ours = (lines[line] if line < len(lines) else "(missing)" for lines in (saved, shape))
     raise ValueError(
-        f"the state was saved for another dataset, which differs in line {number + 1}:\n  in the state: {theirs}\n"
+        f"the state was saved for another dataset, which differs in line {line + 1}:\n  in the state: {theirs}\n"
         f"  here:         {ours}\nLoad the state into a dataset with the same stages, arguments and lengths"
     )
 

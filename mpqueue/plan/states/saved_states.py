@@ -128,14 +128,14 @@ def parts_in(
     return {}
 
 
-def number_of_ranks(state: Mapping[str, Any]) -> int:
+def num_ranks_of(state: Mapping[str, Any]) -> int:
     """Return the number of ranks of the run that saved a state."""
     return int(state["world_size"])
 
 
 def began_in(state: Mapping[str, Any], world: int) -> int | None:
     """Return where the ranks that saved a state began its epoch; None: they were not this number of ranks."""
-    return int(state["began"]) if number_of_ranks(state) == world else None
+    return int(state["began"]) if num_ranks_of(state) == world else None
 
 
 def _check_version(version: int) -> None:

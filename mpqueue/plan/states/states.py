@@ -87,7 +87,7 @@ class States(ABC):
         may_be_apart = not at.ordered or (point.is_own and self._shard.world > 1)
         if not self._plan.has_index or point.ahead or (may_be_apart and point.position > base.first):
             state["shard"] = list(self._shard)
-        state["began"] = base.number
+        state["began"] = base.position
         return state | self._added(at, state["position"])
 
     @abstractmethod

@@ -54,7 +54,7 @@ class Attachment:
     Attributes:
         link, ring, welcome: The arguments.
         latest: The record delivered last: a batch, an exception, or the end of an epoch.
-        number: Number of batches and exceptions delivered.
+        num_taken: Number of batches and exceptions delivered.
         num_missed: Number of batches that the consumer missed because it was slow.
         has_begun: Contains an entry if the server was notified that a loop over its epoch has started.
         positions: Epoch and position of the batches and exceptions delivered last.
@@ -70,7 +70,7 @@ class Attachment:
     ) -> None:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
-        self.number = self.num_missed = 0
+        self.num_taken = self.num_missed = 0
         self.has_begun: list[int] = []
         # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
         # show, after an interrupt, whether the server has received the turns.
@@ -99,20 +99,20 @@ class Attachment:
 
     def ask(self) -> None:
         """Request the next batch: the server learns the number of taken ones, by a message or in shared memory."""
-        self._num_requested = number = self.number
+        self._num_requested = num_taken = self.num_taken
         if self._taken is not None:
             # An assignment, and no call: the server has the request, whatever happens to this process.
-            self._taken[0] = number
+            self._taken[0] = num_taken
             # A message would wake the server only for that. While this consumer has enough offers, one for
             # several batches suffices. Batches that take longer are reported at once, because the server needs their
             # memory.
-            num_silent = number - self._num_sent
+            num_silent = num_taken - self._num_sent
             if num_silent < min(MAX_RELEASED, len(self.link.arrived)) and _clock() < self._send_at:
                 self._is_silent = True
                 return
-        self._report(number)
+        self._report(num_taken)
 
-    def _report(self, number: int) -> None:
+    def _report(self, num_taken: int) -> None:
         """Send the number of taken batches, and release the slots without views."""
         ring, sent = self.ring, self._sent
         ring.collect()
@@ -122,12 +122,12 @@ class Attachment:
             # whether the server received them. A turn released twice would be a protocol violation, and the server
             # would end the connection.
             self._released = released = ring.next_released()
-            self.link.send(pack_request(ToServer.ASK, number, released), sent)
+            self.link.send(pack_request(ToServer.ASK, num_taken, released), sent)
             ring.forget(released)
             sent.clear()
             if not ring.ended:
                 break
-        self._num_sent, self._is_silent, self._send_at = number, False, _clock() + _SILENT_NS
+        self._num_sent, self._is_silent, self._send_at = num_taken, False, _clock() + _SILENT_NS
 
     def next_record(self) -> Offer | Text:
         """Wait for the next batch, exception, or end of an epoch. It remains the next record until it is delivered.
@@ -145,7 +145,7 @@ class Attachment:
             arrived = link.arrived
             if arrived:
                 record = arrived[0]
-                if record.number <= self.number and record.kind in BATCHES:
+                if record.id <= self.num_taken and record.kind in BATCHES:
                     # A repeated offer: after a `RECALL` the server cannot know whether this batch was delivered.
                     arrived.popleft()
                     continue
@@ -193,7 +193,7 @@ class Attachment:
             return False
         body = b"".join([part.body for part in parts])
         try:
-            self.ring.learn(part.number, body, is_pickled=bool(part.flags & PICKLED))
+            self.ring.learn(part.id, body, is_pickled=bool(part.flags & PICKLED))
         except ProtocolError as error:
             link.fail(str(error))
         # One assignment, so that an interrupt leaves either all parts or none in the queue. Learning a spec twice is
@@ -209,7 +209,7 @@ class Attachment:
         # more, and the consumer of a rank would lag the others by one step.
         if record.position >= 0:
             self.positions.append((record.epoch, record.position))
-        self.number = record.number
+        self.num_taken = record.id
         # Remove the record last: `recover` repeats this method while the delivered record is still in the queue.
         self.link.arrived.popleft()
 

@@ -17,8 +17,9 @@ from mpqueue.service.consuming.link import Death
 from mpqueue.service.protocol.records import Offer
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Recorder
-from mpqueue.telemetry.stats import ConsumerStatistics, Times
+from mpqueue.telemetry.stats import ConsumerStatistics
 from mpqueue.telemetry.timeline import Timeline, path_for
+from mpqueue.telemetry.worker_stats import Times
 from mpqueue.worker.context import worker_info_unasked
 
 

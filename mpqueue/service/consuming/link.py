@@ -176,7 +176,7 @@ class ServerLink:
                 return
             # A `RECALL` is applied with one assignment; repeating it after an interrupt has no effect.
             if first.kind == ToConsumer.RECALL:
-                self.arrived = arrived = deque(record for record in arrived if not _is_recalled(record, first.number))
+                self.arrived = arrived = deque(record for record in arrived if not _is_recalled(record, first.id))
                 came.popleft()
                 continue
             # No signal handler runs inside `extend`: if the last record of `_parsed` has arrived, all have.
@@ -266,6 +266,6 @@ class ServerLink:
             close_poller(poller)
 
 
-def _is_recalled(record: Offer | Text, number: int) -> bool:
-    """Return True for an END, and for a batch or exception of a higher number."""
-    return record.kind == ToConsumer.END or (record.kind in BATCHES and record.number > number)
+def _is_recalled(record: Offer | Text, last: int) -> bool:
+    """Return True for an END, and for a batch or exception of a higher id."""
+    return record.kind == ToConsumer.END or (record.kind in BATCHES and record.id > last)

@@ -42,7 +42,7 @@ class MappedRing:
         allow_pickle: The argument.
         owed: Turns of batches that were delivered and not released.
         ended: Those without views.
-        slots: The slots of all offers, by number.
+        slots: The slots of all offers, by index.
         leases: The slots with views.
         num_copies: Number of batches opened as private copies.
     """
@@ -50,7 +50,7 @@ class MappedRing:
     def __init__(self, segment: ForeignSegment, stride: int, *, copy: bool, allow_pickle: bool) -> None:
         self.memory: mmap.mmap = segment.memory
         self._stride = stride
-        # Made at the first offer of each: the server may belong to another user, and has chosen their number.
+        # Made at the first offer of each: the server may belong to another user, and has chosen their indices.
         self.slots: dict[int, Slot] = {}
         self._num_slots = len(segment.memory) // stride
         self.leases = Leases(segment)
@@ -64,7 +64,7 @@ class MappedRing:
         self.ended: dict[int, None] = {}
         self.num_copies = 0
 
-    def learn(self, number: int, body: bytes, *, is_pickled: bool) -> None:
+    def learn(self, spec_id: int, body: bytes, *, is_pickled: bool) -> None:
         """Store how batches of this spec are read.
 
         Raises:
@@ -73,10 +73,10 @@ class MappedRing:
         """
         load = partial(decode_spec, body, is_pickled, allow_pickle=self.allow_pickle)
         try:
-            self._specs[number] = ReadSpec(load())
+            self._specs[spec_id] = ReadSpec(load())
         except MissingClass:
             # The class may be imported later, before a batch of it arrives. Raise only when such a batch is opened.
-            self._specs[number] = LateSpec(load)
+            self._specs[spec_id] = LateSpec(load)
         # A source with a constantly changing structure would grow the dict without bound. The server has at most this
         # many specs, and the numbers ascend.
         if len(self._specs) > specs.MAX_SPECS:
@@ -91,15 +91,15 @@ class MappedRing:
             Unreadable: The batch cannot be unpickled in this process.
         """
         self._latest_turn = 0
-        read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
+        read, memory, slot_index = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
         # The server may belong to another user. An offer outside of the mapping is invalid: reading there would crash
         # this process.
-        if read is None or number >= self._num_slots or not header_offset <= nbytes <= self._stride:
+        if read is None or slot_index >= self._num_slots or not header_offset <= nbytes <= self._stride:
             raise ProtocolError(f"an offer outside of the ring or without a spec: {offer}")
-        slot = self.slots.get(number)
+        slot = self.slots.get(slot_index)
         if slot is None:
-            slot = self.slots[number] = Slot(number, number * self._stride)
+            slot = self.slots[slot_index] = Slot(slot_index, slot_index * self._stride)
         start = slot.offset
         # Copy the header, because the server could change it while it is parsed. Most headers equal the header of an
         # earlier batch, so parsed ones are cached.

@@ -11,7 +11,7 @@
                      <-------------------------------    RAISED   the source raised this in place of a batch
                      <-------------------------------    MISSED   number of batches missed by a slow consumer
                      <-------------------------------    END      the epoch is over for this consumer
-                     <-------------------------------    RECALL   drop unopened offers above this number
+                     <-------------------------------    RECALL   drop unopened offers above this id
                      <-------------------------------    CUT      this consumer is detached, or the server stops; reason
     LEAVE            ------------------------------->    I leave
 
@@ -45,12 +45,12 @@ Each side writes before it reads. `send` returns when the message is in the rece
 order. A stored number is visible to the server before the system calls of its step 2 return. There are two cases:
 
 - The server does not find the `ASK` in step 2. Then it was made after the `RECALL`, and its consumer finds the
-  `RECALL` in its own step 2, before it opens a batch. It drops all offers above the number.
+  `RECALL` in its own step 2, before it opens a batch. It drops all offers above the id.
 - The server finds the `ASK`. It may have been made before or after the `RECALL`, so the server does not know whether
   the requested batch was opened or dropped. That batch remains the consumer's, and is offered again under the same
   number. A consumer that has opened it ignores the repeated offer. Each later batch requires another `ASK`.
 
-Numbers above the recalled one are used again. The server does not recall if it cannot send at once, or while offers are
+Ids above the recalled one are used again. The server does not recall if it cannot send at once, or while offers are
 queued: these would arrive after the `RECALL` and not be dropped.
 """
 
@@ -99,7 +99,7 @@ TEXT = RecordType(
 _NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # padding, by number of turns
 MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, not of handshakes
 
-PARTIAL = 1  # a flag of `OFFER`: samples were left out; the slot also holds the list of these samples
+PARTIAL = 1  # a flag of `OFFER`: samples were skipped; the slot also holds the list of these samples
 PICKLED = 1  # a flag of SPEC and `RAISED`: the body is a pickle
 MORE = 2  # a flag of SPEC: the body continues in the next message
 DROPPED = 1  # a value of `LEAVE`: the consumer was garbage collected, which counts as a crash
@@ -118,10 +118,10 @@ class Offer(NamedTuple):
     Attributes:
         kind: `ToConsumer.OFFER`, `ToConsumer.END` or `ToConsumer.MISSED`.
         flags: `PARTIAL` or 0.
-        spec: Number of its spec.
-        number: Its number among the consumer's offers, from 1.
+        spec: Id of its spec.
+        id: Its id among the consumer's offers, from 1.
         turn: Turn of the slot, which an `ASK` names to release it.
-        slot: Number of the slot.
+        slot: Index of the slot.
         epoch: Epoch, from 0.
         position: Position of the batch in its epoch, over all consumers. For END: the number of batches of the epoch
             that the consumer has had. For MISSED: the number of batches that it has missed since it attached.
@@ -132,7 +132,7 @@ class Offer(NamedTuple):
     kind: int
     flags: int
     spec: int
-    number: int
+    id: int
     turn: int
     slot: int
     epoch: int
@@ -150,7 +150,7 @@ class Text(NamedTuple):
     Attributes:
         kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL` or `ToConsumer.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
-        number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
+        id: For SPEC its id; for `RAISED` the id among the consumer's offers; for `RECALL` the id of the
             last offer that remains.
         body: A spec, an exception or a string in UTF-8; empty for `RECALL`.
         epoch, position: For `RAISED`, epoch and position of the batch that the exception replaces. The position is -1
@@ -159,7 +159,7 @@ class Text(NamedTuple):
 
     kind: int
     flags: int
-    number: int
+    id: int
     body: bytes
     epoch: int = 0
     position: int = -1
@@ -167,7 +167,7 @@ class Text(NamedTuple):
     def pack(self) -> bytes:
         """Return the encoded message."""
         assert len(self.body) <= MAX_BODY
-        head = TEXT.pack(self.kind, self.flags, len(self.body), self.number, self.epoch, self.position)
+        head = TEXT.pack(self.kind, self.flags, len(self.body), self.id, self.epoch, self.position)
         return head + self.body
 
 
@@ -180,5 +180,5 @@ def unpack_down(data: bytes) -> "list[Offer] | list[Text]":
     # The first kind decides: a message contains offers and ends, or one text. The loop over the offers runs in C.
     if data[2:3] and data[2] in _OFFERS:
         return list(map(_make_offer, OFFER.parse_all(data)))
-    (kind, flags, _nbytes, number, epoch, position), body = TEXT.parse_with_body(data)
-    return [Text(kind, flags, number, body, epoch, position)]
+    (kind, flags, _nbytes, id_, epoch, position), body = TEXT.parse_with_body(data)
+    return [Text(kind, flags, id_, body, epoch, position)]

@@ -190,32 +190,32 @@ def _are_keys(keys: Any, count: int) -> bool:
 
 
 class Specs:
-    """The numbers of batch specs. A spec keeps its number unless there are thousands of specs.
+    """The ids of batch specs. A spec keeps its id unless there are thousands of specs.
 
     Attributes:
-        numbers: The number of each spec.
-        bodies: By number: the result of `encode_spec`.
+        ids: The id of each spec.
+        bodies: By id: the result of `encode_spec`.
     """
 
     def __init__(self) -> None:
-        self.numbers: dict[Spec, int] = {}
+        self.ids: dict[Spec, int] = {}
         self.bodies: dict[int, tuple[bytes, bool]] = {}
         self._last = 0
 
-    def number_of(self, spec: Spec) -> int:
-        """Return the number of a spec; assign one if necessary.
+    def id_of(self, spec: Spec) -> int:
+        """Return the id of a spec; assign one if necessary.
 
         Raises:
             ServiceError: The spec is too large.
         """
-        number = self.numbers.get(spec)
-        if number is None:
-            if len(self.numbers) >= MAX_SPECS:
-                # A source with a constantly changing structure would otherwise grow these dicts without bound. Numbers
+        spec_id = self.ids.get(spec)
+        if spec_id is None:
+            if len(self.ids) >= MAX_SPECS:
+                # A source with a constantly changing structure would otherwise grow these dicts without bound. Ids
                 # are not reused, so a consumer cannot confuse two specs.
-                self.numbers.clear()
+                self.ids.clear()
                 self.bodies.clear()
             self._last += 1
-            number = self.numbers[spec] = self._last
-            self.bodies[number] = encode_spec(spec)
-        return number
+            spec_id = self.ids[spec] = self._last
+            self.bodies[spec_id] = encode_spec(spec)
+        return spec_id

@@ -121,7 +121,7 @@ class Core:
         seat = self._mode.seat_for(arrival, self.group)
         # Only after all possible refusals: the batches of a rejected survivor are still unknown, so the wait for it
         # must continue.
-        self.awaited -= Counter((pid,))  # keeps only positive numbers
+        self.awaited -= Counter((pid,))  # keeps only positive ids
         if pid not in self.awaited:
             self._give_up_seats(pid)
         self.group.sit(consumer, seat, now)
@@ -135,7 +135,7 @@ class Core:
             # The last batches of a rank were routed while it had no consumer: the previous server had crashed before it
             # journaled them as taken. The next epoch must not begin with them.
             while seat.queue:
-                self.holders.let_go(seat.queue.popleft(), seat.number)
+                self.holders.let_go(seat.queue.popleft(), seat.holder)
             seat.enter(resume.epoch)
         elif resume.epoch == self.epoch:
             seat.is_midway = bool(resume.taken) and seat.epoch == self.epoch
@@ -192,7 +192,7 @@ class Core:
                 seat.had.num += 1
                 # Journal it before the consumer can receive the next one: a restarted server must not offer it again.
                 self._outside.note_taken(seat, batch)
-                self.holders.let_go(batch, seat.number)
+                self.holders.let_go(batch, seat.holder)
         if self._turns is not None:
             self._turns.note(seat, self.epoch)
         self._go_on((seat,))

@@ -184,7 +184,7 @@ class Mode(ABC):
         seat.resume_at(resume.count)
         # These were routed to the seat while it had no consumer.
         while seat.queue and self.count_at(seat.queue[0].position) <= resume.count:
-            let_go(seat.queue.popleft(), seat.number)
+            let_go(seat.queue.popleft(), seat.holder)
 
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:

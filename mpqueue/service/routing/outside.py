@@ -8,8 +8,8 @@ from mpqueue.service.routing.routing import Seat, SeatBatch
 class Outside(Protocol):
     """The actions that the core decides on. They never call back into the core."""
 
-    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
-        """Offer a batch to a consumer under this number."""
+    def offer(self, consumer: int, offer_id: int, batch: SeatBatch) -> None:
+        """Offer a batch to a consumer under this id."""
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Record that an offer was withdrawn from a consumer, and whether it has other offers."""

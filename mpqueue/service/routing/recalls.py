@@ -37,7 +37,7 @@ class Recalls:
             self._take_back_end(seat, epoch, is_certain=len(seat.untaken) < num_before)
             if taken is not None and len(seat.untaken) == num_kept:
                 # The server cannot know whether the consumer has opened this batch or dropped it. Offer it again under
-                # its old number: a consumer that has opened it ignores the repeated number.
+                # its old id: a consumer that has opened it ignores the repeated id.
                 batch = seat.untaken[-1]
                 self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)

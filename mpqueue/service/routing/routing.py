@@ -32,12 +32,12 @@ class BatchHandle(NamedTuple):
     Attributes:
         epoch: Epoch, from 0.
         position: Position in the epoch, over all consumers.
-        turn: Turn of the slot, a number that is never reused.
+        turn: Turn of the slot, an id that is never reused.
         slot: The slot.
         spec: How the batch is read, see `mpqueue.memory.layout`.
         header_offset: Offset of its header in the slot.
         nbytes: Offset of the end of the batch in the slot.
-        flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
+        flags: `PARTIAL` if samples were skipped: then the batch is the first item of the structure in `spec`.
     """
 
     epoch: int
@@ -86,14 +86,14 @@ class Seat:
     """A destination of batches in a group.
 
     Args:
-        number: The number under which it holds the slots of untaken batches; negative, unlike the numbers of consumers.
-            Seats that share all batches share one number.
+        holder: The id under which it holds the slots of untaken batches; negative, unlike the ids of consumers.
+            Seats that share all batches share one id.
         rank: Its rank; None in a group without ranks.
         epoch: The epoch of its consumer's next loop.
 
     Attributes:
-        number, rank, epoch: The arguments; the epoch advances when all of its batches were taken.
-        consumer: Number of the consumer; 0 if the seat is vacant.
+        holder, rank, epoch: The arguments; the epoch advances when all of its batches were taken.
+        consumer: Id of the consumer; 0 if the seat is vacant.
         has_begun: The consumer has started its loop over the epoch.
         is_midway: The consumer has taken batches of the epoch from a previous server, and continues its loop.
         ended: The latest epoch that the consumer was notified to have ended; -1: none.
@@ -112,8 +112,8 @@ class Seat:
         noted_load: Its load as recorded by `Turns`; -1 if it cannot be offered a batch.
     """
 
-    def __init__(self, number: int, rank: int | None, epoch: int) -> None:
-        self.number, self.rank, self.epoch = number, rank, epoch
+    def __init__(self, holder: int, rank: int | None, epoch: int) -> None:
+        self.holder, self.rank, self.epoch = holder, rank, epoch
         self.consumer, self.ended = 0, -1
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
         self.is_midway = False
@@ -264,7 +264,7 @@ class Routing(ABC):
         self._epoch = -1
         # The next attributes are for ranks only. The length of a share is None for a stream of unknown length.
         self._share: int | None = None
-        self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
+        self._dealt: dict[int, int] = {}  # by holder of the seat: batches of the epoch routed to it
         self._full: list[Seat] = []  # have had more batches than the window; all others have room
         # For streams of unknown length: batches are routed once there is one for each rank.
         self._round: list[SeatBatch] = []
@@ -330,7 +330,7 @@ class RankedRouting(Routing):
         # The end of the stream is unknown. A rank that got a batch of an incomplete last round would run one step more
         # than the others, and wait indefinitely for their gradients.
         # A batch of the next round has arrived, so the previous round will not be completed.
-        if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
+        if self._is_ordered and self._round and self._round_of(self._round[0]) != self._round_of(batch):
             self._give_round()  # the missing batches of this round were skipped
         self._hold(batch, GROUP)
         self._round.append(batch)
@@ -338,7 +338,7 @@ class RankedRouting(Routing):
             self._give_round()
         return self.seats if len(self._round) < 2 else ()  # none was given to a seat
 
-    def _number(self, batch: SeatBatch) -> int:
+    def _round_of(self, batch: SeatBatch) -> int:
         return batch.position // len(self.seats)
 
     def _is_full(self, batch: SeatBatch) -> bool:
@@ -347,7 +347,9 @@ class RankedRouting(Routing):
         if not self._is_ordered:
             return len(self._round) == world
         # A previous server may have completed this round, and some ranks have taken theirs: only the rest is routed.
-        return batch.position % world == world - 1 or any(seat.had.before > self._number(batch) for seat in self.seats)
+        return batch.position % world == world - 1 or any(
+            seat.had.before > self._round_of(batch) for seat in self.seats
+        )
 
     def _give_round(self) -> None:
         for one in self._round:
@@ -355,13 +357,13 @@ class RankedRouting(Routing):
         self._clear_round()
 
     def _give(self, batch: SeatBatch) -> None:
-        number, rank = divmod(batch.position, len(self.seats))
+        round_index, rank = divmod(batch.position, len(self.seats))
         seat = self.seats[rank]
         # In an ordered stream, skipped batches in between count, too.
-        self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
-        self._hold(batch, seat.number)
-        if seat.epoch > batch.epoch or number < seat.had.before:  # its consumer took it from a previous server
-            self._let_go(batch, seat.number)
+        self._dealt[seat.holder] = round_index + 1 if self._is_ordered else self._dealt.get(seat.holder, 0) + 1
+        self._hold(batch, seat.holder)
+        if seat.epoch > batch.epoch or round_index < seat.had.before:  # its consumer took it from a previous server
+            self._let_go(batch, seat.holder)
         else:
             self.put(seat, batch)
 
@@ -380,7 +382,7 @@ class RankedRouting(Routing):
             self._clear_round()
         for seat in seats:
             # Batches taken from a previous server were not routed by this one.
-            num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
+            num_dealt = max(seat.had.num, self._dealt.get(seat.holder, 0))
             is_dealt = self._share is not None and num_dealt >= self._share
             seat.has_all = has_ended or is_dealt
 
@@ -408,7 +410,7 @@ class FirstComeRouting(Routing):
         """Return the queued batches of a seat to the pool, in front."""
         returned = [batch for batch in seat.queue if batch.position >= 0]  # other errors were sent to all consumers
         # Sort by position: a returned batch is older than those in the pool, and waiting longer would only delay it.
-        # All seats hold batches under one number (`Group.add`), so no holder changes when a batch moves.
+        # All seats hold batches under one id (`Group.add`), so no holder changes when a batch moves.
         self.pool = deque(sorted([*self.pool, *returned], key=_position))
         seat.queue.clear()
 
@@ -452,7 +454,7 @@ class BroadcastRouting(Routing):
             if self._skips and seat.consumer and seat.load >= self._window:
                 seat.num_skipped += 1
             elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
-                self._hold(batch, seat.number)
+                self._hold(batch, seat.holder)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
         return members
@@ -461,7 +463,7 @@ class BroadcastRouting(Routing):
         """Drop the queued batches of a seat: the others have them, too."""
         for batch in seat.queue:
             if batch.position >= 0:
-                self._let_go(batch, seat.number)
+                self._let_go(batch, seat.holder)
         seat.queue.clear()
 
     def settle(self, seats: Iterable[Seat], *, has_ended: bool) -> None:

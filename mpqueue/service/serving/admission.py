@@ -68,7 +68,7 @@ class Admission:
             )
         pid = peer.credentials.pid
         try:
-            seat = self._core.attach(peer.number, hello, now=time.monotonic(), pid=pid)
+            seat = self._core.attach(peer.id, hello, now=time.monotonic(), pid=pid)
         except Occupied:
             # The consumer of this rank may have crashed without the server having noticed yet. A refusal would make the
             # user retry; a wait ends as soon as the seat is free.
@@ -80,12 +80,12 @@ class Admission:
         # the server crashed in between, its successor would not wait for this consumer, and would deliver that batch
         # twice.
         if self._journal is not None:
-            self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
+            self._journal.note_arrival(peer.id, Survivor(pid, started_at(pid)))
             if hello.resume is not None:
                 # The previous server may have crashed after it delivered these batches and before it journaled their
                 # `ASK`. Only the consumer knows about them.
                 for position in hello.resume.taken_of(self._core.epoch):
-                    self._note_taken(position, peer.number if seat.rank is None else seat.rank)
+                    self._note_taken(position, peer.id if seat.rank is None else seat.rank)
         # The descriptor is read-only: a consumer may read all slots, but cannot damage any batch.
         peer.send_welcome(self._welcome(seat).encode(), self._ring_fd)
 
@@ -98,7 +98,7 @@ class Admission:
     def note_departure(self, peer: Peer) -> None:
         """Record that a consumer has left."""
         if self._journal is not None:
-            self._journal.note_departure(peer.number)
+            self._journal.note_departure(peer.id)
 
     # -- Consumers of the previous server
 

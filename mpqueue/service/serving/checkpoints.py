@@ -44,8 +44,8 @@ class Checkpoints:
     def resume(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
         """Continue after the checkpoint of the previous server, and its pairs of holder and position after it."""
         self._written, self._frontier = position, self._mode.make_frontier(position)
-        for who, number in taken:
-            self._add(number, who)
+        for who, taken_position in taken:
+            self._add(taken_position, who)
 
     def begin(self) -> None:
         """Forget the previous epoch."""

@@ -108,13 +108,13 @@ class Peer:
     """A consumer, as seen by its server.
 
     Args:
-        number: The number of the consumer; never reused.
+        peer_id: The id of the consumer; never reused.
         sock: The connection, registered in `descriptors`, non-blocking. Owned: closed by `close`.
         credentials: The user and process of the consumer.
         since: The time of the connection.
 
     Attributes:
-        number, sock, credentials, since: The arguments; `sock` is None once it is closed.
+        id, sock, credentials, since: The arguments. `sock` is None once it is closed.
         sentinel: Pidfd of the process, registered in `descriptors` and owned; -1 for a stranger.
         stage: The stage of the connection.
         hello: The handshake.
@@ -122,13 +122,13 @@ class Peer:
         wait_s: Total wait for offers, in seconds.
         waits_since: Start of the current wait; None if it does not wait.
         is_full: True if the socket accepts no more data for now.
-        specs: Numbers of the specs that the consumer has received.
+        specs: Ids of the specs that the consumer has received.
         taken: Its first word is written by the consumer: the number of batches that it has taken. Without such memory,
             and for other programs, it remains 0. A malicious consumer may store any number.
     """
 
-    def __init__(self, number: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
-        self.number, self.credentials, self.since = number, credentials, since
+    def __init__(self, peer_id: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
+        self.id, self.credentials, self.since = peer_id, credentials, since
         self.sentinel = -1
         self.sock: socket.socket | None = sock
         self.stage = Stage.SILENT
@@ -156,18 +156,18 @@ class Peer:
         self._collect()  # earlier offers must be sent first
         self._messages.append(text.pack())
 
-    def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
+    def teach(self, spec_id: int, body: bytes, *, is_pickled: bool) -> None:
         """Queue a spec that the consumer has not received yet."""
         # The parts are queued together and the socket keeps their order, so no offer can get between them.
         if len(self.specs) >= specs.MAX_SPECS:
             self.specs.clear()  # specs that are still used are sent again
-        self.specs.add(number)
+        self.specs.add(spec_id)
         flags = PICKLED if is_pickled else 0
         # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
         # buffer.
         for start in range(0, max(1, len(body)), MAX_BODY):
             more = MORE if start + MAX_BODY < len(body) else 0
-            self.tell(Text(ToConsumer.SPEC, flags | more, number, body[start : start + MAX_BODY]))
+            self.tell(Text(ToConsumer.SPEC, flags | more, spec_id, body[start : start + MAX_BODY]))
 
     def _collect(self) -> None:
         if self._offers:
@@ -189,8 +189,8 @@ class Peer:
             pass
         return not self.is_full
 
-    def recall(self, number: int) -> list[bytes] | None:
-        """Send a `RECALL` of all offers above this number; return the messages sent by the consumer until then.
+    def recall(self, last: int) -> list[bytes] | None:
+        """Send a `RECALL` of all offers above this id; return the messages sent by the consumer until then.
 
         The module docstring of `mpqueue.service.protocol.records` explains why the order of these steps is safe.
 
@@ -202,7 +202,7 @@ class Peer:
         try:
             # Send directly, not through `_messages`: the messages read below would otherwise precede the `RECALL`, and
             # the guarantee about them would not hold.
-            self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
+            self.sock.send(Text(ToConsumer.RECALL, 0, last, b"").pack(), _NOW)
         except OSError:  # the socket is full, or the consumer has disconnected
             return None
         # Read all received messages, and only after the send: a request that arrives later was sent by a consumer
@@ -282,7 +282,7 @@ class Reception:
         admit: Called with each peer that has sent its handshake.
 
     Attributes:
-        strangers: Connections without a handshake, by number.
+        strangers: Connections without a handshake, by id.
         again_at: When to accept connections again; None while they are accepted.
     """
 
@@ -323,7 +323,7 @@ class Reception:
             return  # with any other error, the peer has disconnected already
         self._num_peers += 1
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
-        self.strangers[peer.number] = peer
+        self.strangers[peer.id] = peer
         self._handlers.watch(sock.fileno(), partial(self._hear, peer))
         try:
             # The kernel's credentials decide, before any byte of the peer is parsed.
@@ -363,7 +363,7 @@ class Reception:
             self.refuse(peer, str(error))
             return
         # Remove it first: `look` would otherwise drop the admitted consumer as a silent stranger.
-        del self.strangers[peer.number]
+        del self.strangers[peer.id]
         self._admit(peer)
 
     def refuse(self, peer: Peer, why: str) -> None:
@@ -373,7 +373,7 @@ class Reception:
 
     def drop(self, peer: Peer) -> None:
         """Close a connection that has no seat."""
-        self.strangers.pop(peer.number, None)
+        self.strangers.pop(peer.id, None)
         if peer.sock is not None:
             self._handlers.unwatch(peer.sock.fileno())
         peer.close()

@@ -87,7 +87,7 @@ class Consumers:
         except (Refused, OSError, NotImplementedError) as error:
             self.reception.refuse(peer, str(error))
             return
-        self.peers[peer.number] = peer
+        self.peers[peer.id] = peer
         fd = peer.sock.fileno()
         self._handlers.unwatch(fd)
         self._handlers.watch(fd, partial(self._hear, peer))
@@ -109,7 +109,7 @@ class Consumers:
         try:
             self._admission.seat(peer)
         except Refused as error:
-            del self.peers[peer.number]
+            del self.peers[peer.id]
             self._handlers.unwatch(peer.sentinel)
             self.reception.refuse(peer, str(error))
 
@@ -136,11 +136,11 @@ class Consumers:
             kind, value, *turns = REQUEST.parse(data)
             now = _clock()
             if kind == ToServer.ASK:
-                seat = self._core.ask(peer.number, max(value, peer.taken[0]), filter(None, turns), now)
+                seat = self._core.ask(peer.id, max(value, peer.taken[0]), filter(None, turns), now)
             elif kind == ToServer.BEGIN:
-                seat = self._core.begin(peer.number, value, now)
+                seat = self._core.begin(peer.id, value, now)
             else:
-                self._core.holders.release(peer.number, filter(None, turns))
+                self._core.holders.release(peer.id, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
                 # Views may outlive the consumer. The end of the connection indicates that no view exists anymore.
                 peer.stage = Stage.LEFT
@@ -164,7 +164,7 @@ class Consumers:
         with contextlib.suppress(Misbehaved):  # it leaves anyway
             self._settle(peer, peer.taken[0])
         self._admission.note_departure(peer)
-        self._core.leave(peer.number, _clock(), died=died)
+        self._core.leave(peer.id, _clock(), died=died)
         self.seat_waiting()
 
     def seat_waiting(self) -> None:
@@ -178,7 +178,7 @@ class Consumers:
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
         # Without `LEAVE`, the process may have closed the socket and still read the slots: only its exit frees them.
-        if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
+        if peer.stage is Stage.LEFT or not self._core.holders.count(peer.id):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
@@ -189,15 +189,15 @@ class Consumers:
             self._hear(peer, _MOST_UNREAD)
         self._close_socket(peer)
         self._leave(peer, died=True)
-        if peer.number in self.peers:
+        if peer.id in self.peers:
             self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
         """Free all slots of a consumer that has no views anymore."""
-        self._core.holders.close(peer.number)
+        self._core.holders.close(peer.id)
         self._handlers.unwatch(peer.sentinel)
         peer.close()
-        del self.peers[peer.number]
+        del self.peers[peer.id]
 
     def _close_socket(self, peer: Peer) -> None:
         if peer.sock is not None:
@@ -209,10 +209,10 @@ class Consumers:
     def settle_all(self) -> None:
         """Process the requests that consumers have made without a message."""
         peers = self.peers
-        for number, seat in list(self._core.group.by_consumer.items()):
+        for consumer, seat in list(self._core.group.by_consumer.items()):
             # Check here: most consumers have made none, and each pass checks all of them.
-            if (taken := peers[number].taken[0]) > seat.num_taken:
-                self._settle_or_cut_off(peers[number], taken)
+            if (taken := peers[consumer].taken[0]) > seat.num_taken:
+                self._settle_or_cut_off(peers[consumer], taken)
 
     def _settle_or_cut_off(self, peer: Peer, taken: int) -> None:
         try:
@@ -231,24 +231,24 @@ class Consumers:
         Raises:
             Misbehaved: The number is invalid.
         """
-        number, group = peer.number, self._core.group
-        if number in group.by_consumer and taken > group.by_consumer[number].num_taken:
+        consumer, group = peer.id, self._core.group
+        if consumer in group.by_consumer and taken > group.by_consumer[consumer].num_taken:
             # The time of its latest message, which arrived just before.
-            self._core.ask(number, taken, (), group.last_seen[number])
+            self._core.ask(consumer, taken, (), group.last_seen[consumer])
 
-    def read_all(self, numbers: Iterable[int]) -> None:
+    def read_all(self, consumers: Iterable[int]) -> None:
         """Process all messages that these consumers have sent."""
-        for number in numbers:
-            self._hear(self.peers[number], _MOST_UNREAD)
+        for consumer in consumers:
+            self._hear(self.peers[consumer], _MOST_UNREAD)
 
     def detach(self, consumers: dict[int, str]) -> None:
         """Detach consumers, each with the reason, and offer their untaken batches to others."""
-        for number, why in consumers.items():
-            peer = self.peers[number]
+        for consumer, why in consumers.items():
+            peer = self.peers[consumer]
             # Send the `CUT` first, then read, as for a `RECALL` (see `mpqueue.service.protocol.records`). An `ASK` that
             # has arrived by then counts; its batches would go to another consumer, too, otherwise. A later `ASK` was
             # sent by a consumer that finds the `CUT` before it opens another batch.
-            self._deliveries.cut(number, DETACHED, why)
+            self._deliveries.cut(consumer, DETACHED, why)
             peer.flush()
             if peer.sock is not None:
                 self._handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
@@ -259,36 +259,36 @@ class Consumers:
         """Recall the unrequested offers of idle consumers for waiting ones; return whether there were any."""
         replies: dict[int, list[bytes]] = {}
         self.recall_at = math.inf
-        for due_at, number, last in self._core.group.unasked():
-            messages = self.peers[number].recall(last) if due_at <= now else None
+        for due_at, consumer, last in self._core.group.unasked():
+            messages = self.peers[consumer].recall(last) if due_at <= now else None
             # Not due yet, or the `RECALL` could not be sent now and is tried again later.
             if messages is None:
                 self.recall_at = min(self.recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
             else:
-                replies[number] = messages
+                replies[consumer] = messages
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
             # Process their messages afterwards: `Core.recall` counts from the state at the time of the `RECALL`.
-            reports = {number: self._report(number, messages) for number, messages in replies.items()}
+            reports = {consumer: self._report(consumer, messages) for consumer, messages in replies.items()}
             self._core.recall(reports)
-            for number, messages in replies.items():
-                peer = self.peers[number]
+            for consumer, messages in replies.items():
+                peer = self.peers[consumer]
                 # `all` stops at the first message after which the connection must not be read anymore.
                 _ = all(self._hear_one(peer, data) for data in messages)
-                if (taken := reports[number]) is not None:
+                if (taken := reports[consumer]) is not None:
                     self._settle_or_cut_off(peer, taken)
         return bool(replies)
 
-    def _report(self, number: int, messages: list[bytes]) -> int | None:
+    def _report(self, consumer: int, messages: list[bytes]) -> int | None:
         """Return the number of taken batches in a consumer's latest request; None if the core knows of that request.
 
         Args:
-            number: Number of the consumer.
+            consumer: Id of the consumer.
             messages: Its messages that were not processed yet.
         """
         asked = [int(value) for kind, value in map(_head_of, messages) if kind == ToServer.ASK]
-        taken = self.peers[number].taken[0]  # read after the messages
-        if taken > self._core.group.by_consumer[number].num_taken:
+        taken = self.peers[consumer].taken[0]  # read after the messages
+        if taken > self._core.group.by_consumer[consumer].num_taken:
             asked.append(taken)
         return max(asked, default=None)
 

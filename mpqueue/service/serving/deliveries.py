@@ -29,7 +29,7 @@ class Deliveries:
 
     Attributes:
         stream: The argument.
-        peers: All consumers by number, including those with a closed connection and a running process.
+        peers: All consumers by id, including those with a closed connection and a running process.
         touched: The consumers with messages to send.
     """
 
@@ -50,7 +50,7 @@ class Deliveries:
         self.touched: set[Peer] = set()
         self._changed: list[Peer] = []  # by messages that were sent before `flush`
 
-    def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
+    def offer(self, consumer: int, offer_id: int, batch: SeatBatch) -> None:
         """Offer a batch, or the exception in place of a batch, to a consumer."""
         peer = self.peers[consumer]
         self.touched.add(peer)
@@ -60,29 +60,29 @@ class Deliveries:
         if self._rows is not None:
             self._rows.offer(peer)
         if isinstance(batch, Failure):
-            peer.tell(self._raised(peer, number, batch))
+            peer.tell(self._raised(peer, offer_id, batch))
             return
         # Send the spec first, over the same socket: a consumer that reads an offer then already has its spec.
-        spec = self._specs.numbers.get(batch.spec)
+        spec = self._specs.ids.get(batch.spec)
         if spec is None or spec not in peer.specs:  # rare
-            spec = self._specs.number_of(batch.spec)
+            spec = self._specs.id_of(batch.spec)
             body, is_pickled = self._specs.bodies[spec]
             peer.teach(spec, body, is_pickled=is_pickled)
         peer.num_bytes += batch.nbytes
-        where = batch.turn, batch.slot.number, batch.epoch, batch.position, batch.header_offset, batch.nbytes
-        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, number, *where))
+        where = batch.turn, batch.slot.index, batch.epoch, batch.position, batch.header_offset, batch.nbytes
+        peer.offer(OFFER.pack(ToConsumer.OFFER, batch.flags, spec, offer_id, *where))
 
-    def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
+    def _raised(self, peer: Peer, offer_id: int, failure: Failure) -> Text:
         error, epoch, position = failure.error, failure.epoch, failure.position
         assert error is not None
         if peer.credentials.uid == os.geteuid():
             # An epoch that cannot be opened, or an order that cannot be drawn, has no batch.
             where = f"in place of batch {position}" if position >= 0 else "before the next batch"
             note = f"raised in the server {where} of epoch {epoch}"
-            return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note), epoch, position)
+            return Text(ToConsumer.RAISED, PICKLED, offer_id, failures.pack(error, note), epoch, position)
         # A consumer of a different user does not load pickles, which can run arbitrary code.
         text = named_text_of(error).encode(errors="backslashreplace")[:4096]
-        return Text(ToConsumer.RAISED, 0, number, text, epoch, position)
+        return Text(ToConsumer.RAISED, 0, offer_id, text, epoch, position)
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
         """Undo the counts and the drawing of an offer."""

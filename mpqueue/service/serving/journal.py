@@ -86,7 +86,7 @@ class Recovered:
         seed: Seed of the stream.
         epoch: The journaled epoch.
         taken: The taken positions of the epoch, by holder: a rank or a consumer.
-        survivors: The consumers that were attached, by number.
+        survivors: The consumers that were attached, by id.
         state: State of the source at the beginning of the epoch; None without a state.
         lanes: Where a stream with lanes resumes, see `mpqueue.service.serving.checkpoints`; None for its beginning.
         history: The exclusions.
@@ -111,14 +111,14 @@ class Recovered:
         return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
 
     def renumber(self, *, has_ranks: bool) -> None:
-        """Give all consumers negative numbers: the next server assigns positive ones again from 1."""
-        numbers = {who: -number for number, who in enumerate(self.survivors, 1)}
-        self.survivors = {numbers[who]: survivor for who, survivor in self.survivors.items()}
+        """Give all consumers negative ids: the next server assigns positive ones again from 1."""
+        ids = {who: -rank for rank, who in enumerate(self.survivors, 1)}
+        self.survivors = {ids[who]: survivor for who, survivor in self.survivors.items()}
         if has_ranks:  # they hold the batches
             return
         taken: dict[int, set[int]] = {}
         for who, position in self.pairs():
-            taken.setdefault(numbers.get(who, 0), set()).add(position)  # 0: all consumers that have left
+            taken.setdefault(ids.get(who, 0), set()).add(position)  # 0: all consumers that have left
         self.taken = taken
 
 
@@ -287,7 +287,7 @@ class Journal:
         history: The exclusions.
 
     Attributes:
-        present: The attached consumers, by number; and the ones that have not attached again, by negative process id.
+        present: The attached consumers, by id; and the ones that have not attached again, by negative process id.
 
     Raises:
         OSError: The file cannot be written.
@@ -404,8 +404,8 @@ class Journal:
         if self._fd >= 0:
             self._append(_JournalKind.CAME, *survivor, consumer)
         # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
-        for number in self._awaited_of(survivor.pid)[:1]:
-            self.note_departure(number)
+        for awaited in self._awaited_of(survivor.pid)[:1]:
+            self.note_departure(awaited)
 
     def await_back(self, survivors: Mapping[int, Survivor]) -> None:
         """Keep survivors that have not attached again in the journal. Call this before `begin`.
@@ -416,13 +416,13 @@ class Journal:
         self.present.update(survivors)
 
     def _awaited_of(self, pid: int) -> list[int]:
-        """Return the numbers of the survivors of a process that have not attached again."""
-        return [number for number, survivor in self.present.items() if number < 0 and survivor.pid == pid]
+        """Return the ids of the survivors of a process that have not attached again."""
+        return [consumer for consumer, survivor in self.present.items() if consumer < 0 and survivor.pid == pid]
 
     def note_given_up(self, pid: int) -> None:
         """Record that a process is not awaited anymore: its consumers are back, or it has exited or is late."""
-        for number in self._awaited_of(pid):
-            self.note_departure(number)
+        for consumer in self._awaited_of(pid):
+            self.note_departure(consumer)
 
     def note_departure(self, consumer: int) -> None:
         """Record that a consumer has left."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from mpqueue.service.routing.core import Core
 from mpqueue.service.serving.connections import Peer
 from mpqueue.telemetry import verdict
-from mpqueue.telemetry.stats import Rated, Statistics
+from mpqueue.telemetry.counted import Rated
+from mpqueue.telemetry.stats import Statistics
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class ServedConsumer(Rated):
     """The counters of a consumer, as seen by its server.
 
     Attributes:
-        number: Number of the consumer, from 1; never reused.
+        number: Id of the consumer, from 1; never reused.
         pid: Its process id.
         rank: Its rank; None without ranks.
         epoch: Its epoch.
@@ -64,17 +65,17 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
     now = time.monotonic()
     holding_up = core.group.holding_up(core.epoch)
     consumers = []
-    for number, seat in list(core.group.by_consumer.items()):
-        peer = peers.get(number)
+    for consumer, seat in list(core.group.by_consumer.items()):
+        peer = peers.get(consumer)
         if peer is None:  # the loop has removed it during this call
             continue
         # It may have taken batches that the core does not know about yet.
         new = min(max(0, peer.taken[0] - seat.num_taken), len(seat.untaken))
         consumers.append(
             ServedConsumer(
-                number, peer.credentials.pid, seat.rank, seat.epoch, seat.num_taken + new, peer.num_bytes, peer.wait_s,
-                seat.load - new, core.holders.count(number), seat.num_skipped, seat.num_recalled, seat in holding_up,
-                now - peer.since,
+                consumer, peer.credentials.pid, seat.rank, seat.epoch, seat.num_taken + new, peer.num_bytes,
+                peer.wait_s, seat.load - new, core.holders.count(consumer), seat.num_skipped, seat.num_recalled,
+                seat in holding_up, now - peer.since,
             )
         )  # fmt: skip
     return ServerStatistics(

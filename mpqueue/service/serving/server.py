@@ -202,7 +202,7 @@ class Server(Redirected, Fixed):
         """Return the exclusions of a journal, and the ones that this server adds.
 
         Raises:
-            ServiceError: The server lacks some of them, or cannot leave out others in the middle of an endless stream.
+            ServiceError: The server lacks some of them, or cannot exclude others in the middle of an endless stream.
         """
         history, added = recovered.history, SampleSet.of(self._make_stream.keywords["exclude"] or ())
         before = history.excluded

@@ -31,7 +31,7 @@ class ConsumerRows:
         """Record that a consumer is offered a batch."""
         if peer not in self._drawn:
             # A row per consumer, added with its first batch.
-            self._timeline.add_consumer(peer.number, f"consumer {peer.number} (process {peer.credentials.pid})")
+            self._timeline.add_consumer(peer.id, f"consumer {peer.id} (process {peer.credentials.pid})")
             self._drawn[peer] = 0
         # A consumer with earlier offers is still busy with those.
         self._since.setdefault(peer, clock_ns())
@@ -48,4 +48,4 @@ class ConsumerRows:
         # A fast consumer would fill the trace, so at most one batch per interval is drawn.
         if began and now - self._drawn[peer] >= EVERY_NS:
             self._drawn[peer] = now
-            self._timeline.use(peer.number, (batch.epoch, batch.position), began, now)
+            self._timeline.use(peer.id, (batch.epoch, batch.position), began, now)

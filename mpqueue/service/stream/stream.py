@@ -66,7 +66,7 @@ class PendingHandle(Work):
     def open(self) -> Any:
         """Return the handle without changing its slot, or raise the reported exception.
 
-        If samples were left out, return a `Partial`. An empty one has no slot anymore.
+        If samples were skipped, return a `Partial`. An empty one has no slot anymore.
         """
         read, slot = self.read, self.slot
         if read is None:
@@ -78,7 +78,7 @@ class PendingHandle(Work):
             )
             if not self.is_partial:
                 return handle
-            batch = Partial(handle._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
+            batch = Partial(handle._replace(flags=PARTIAL), *_skipped_in(read, self._bytes(), self.header_offset))
         except Unreadable:
             # The error is delivered in place of the handle, so no holder would ever free the slot.
             self.ring.release(slot)
@@ -152,8 +152,8 @@ class Stashed:
         return error is self._error or self._work.is_own(error)
 
 
-def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
-    """Return the entries of the samples left out of a batch, and whether the batch is empty."""
+def _skipped_in(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
+    """Return the entries of the samples skipped in a batch, and whether the batch is empty."""
     recipe = read.recipes[data[header_offset:].tobytes()]
     base = base_over(data, 0, header_offset, recipe.structure)
     try:
@@ -221,7 +221,7 @@ class SharedSlots:
 
 
 def _stale(handle: BatchHandle) -> SlotError:
-    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
+    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.index}, got {handle.slot.turn}")
 
 
 class Stream:
@@ -488,7 +488,7 @@ def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkIte
         # All other outcomes are in the ring already, or are exceptions.
         if not isinstance(outcome, Stashed):
             return True
-        make_slot = partial(pressure.make_slot, work_item.number, may_fail=pipeline.may_fail)
+        make_slot = partial(pressure.make_slot, work_item.work_id, may_fail=pipeline.may_fail)
         return outcome.settle(make_slot)
 
     return settle

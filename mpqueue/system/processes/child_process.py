@@ -104,29 +104,29 @@ class _Child:
 _child = _Child()
 
 
-def enter(parent: Parent, name: str, number: int, sentinel: int) -> None:
+def enter(parent: Parent, name: str, index: int, sentinel: int) -> None:
     """Make this process a child of ``parent``.
 
     Args:
         parent: The process that has requested this one.
         name: Name of this process.
-        number: Its number among the children.
+        index: Its index among the children.
         sentinel: A descriptor that is readable when the parent has exited.
     """
     if _child.watch is not None:  # of the fork server: this process must not get its name
         _child.watch.end()
-    _child.watch = Watch("multiprocessing", partial(_set_process, parent, name, number, sentinel))
+    _child.watch = Watch("multiprocessing", partial(_set_process, parent, name, index, sentinel))
     if _child.names_watch is None:  # otherwise done by the fork server
         _child.names_watch = Watch(_TRACKER, _own_created_names_only)
     if "threading" in sys.modules:  # a fork leaves the id of the parent's thread
         sys.modules["threading"].main_thread()._set_native_id()
 
 
-def _set_process(parent: Parent, name: str, number: int, sentinel: int, package: ModuleType) -> None:
+def _set_process(parent: Parent, name: str, index: int, sentinel: int, package: ModuleType) -> None:
     module = package.process
     before = module._current_process  # its collection may run finalizers: not before the after-fork hooks
     current = package.Process(name=name)
-    current._identity = (*parent.identity, number)
+    current._identity = (*parent.identity, index)
     current._parent_pid, current._parent_name = parent.pid, parent.name
     current._config.update(parent.config)
     current._config.pop("daemon", None)

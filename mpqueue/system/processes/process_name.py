@@ -12,6 +12,6 @@ def set_process_name(name: str) -> None:
         return
 
 
-def worker_name(number: int) -> str:
-    """Return the name of a worker process; if it is too long, the word is cut, not the number."""
-    return f"{'mpqueue-worker'[: _MAX_BYTES - len(str(number))]}{number}"
+def worker_name(index: int) -> str:
+    """Return the name of a worker process; if it is too long, the word is cut, not the index."""
+    return f"{'mpqueue-worker'[: _MAX_BYTES - len(str(index))]}{index}"

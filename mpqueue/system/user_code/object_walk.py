@@ -154,10 +154,10 @@ def _parts(value: Any, num_items: int | None, leaves: tuple[type, ...]) -> Itera
         return []
     if is_a(value, dict):
         items = enumerate(list(itertools.islice(value.items(), num_items)))
-        return (Found(str(number), f"[{key!r}]", item) for number, (key, item) in items if type(item) not in _PLAIN)
+        return (Found(str(index), f"[{key!r}]", item) for index, (key, item) in items if type(item) not in _PLAIN)
     if is_a(value, (list, tuple)):
         some = enumerate(value[:num_items])
-        return (Found(str(number), f"[{number}]", item) for number, item in some if type(item) not in _PLAIN)
+        return (Found(str(index), f"[{index}]", item) for index, item in some if type(item) not in _PLAIN)
     if is_a(value, functools.partial):
         return [Found(name, f".{name}", getattr(value, name)) for name in ("func", "args", "keywords")]
     if is_a(value, types.MethodType):

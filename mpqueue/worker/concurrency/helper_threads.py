@@ -182,8 +182,8 @@ class Helpers:
         # Without this, a signal handler that raises within `start` would make a running thread look like a failed
         # start.
         with defer_signals():
-            for number in range(threads):
-                name = f"{THREAD_NAME}-{number}"
+            for index in range(threads):
+                name = f"{THREAD_NAME}-{index}"
                 start_thread(threading.Thread(target=_serve, args=(self._calls, self.clock), name=name, daemon=True))
 
     @staticmethod

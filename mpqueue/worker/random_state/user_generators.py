@@ -72,8 +72,8 @@ class UserGenerators:
     def _seed(self, seed: int, epoch: int, index: int) -> None:
         # Two searches: before the first item, and before the second for generators that the first has created.
         self.search()
-        for number, generator in list(self._found.values()):
-            words = [number & 0xFFFFFFFFFFFFFFFF for number in (seed, epoch, index, number)]
+        for generator_index, generator in list(self._found.values()):
+            words = [word & 0xFFFFFFFFFFFFFFFF for word in (seed, epoch, index, generator_index)]
             try:
                 _seed(generator, np.random.SeedSequence(words))
             except BaseException as error:

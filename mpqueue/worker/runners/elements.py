@@ -1,6 +1,6 @@
 """The elements of an iterator, one by one or in batches.
 
-Each element has its own random numbers, which follow from its number, also within a batch.
+Each element has its own random numbers, which follow from its index, also within a batch.
 """
 
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ class Elements:
         self._name = title_of(source)
         self._run, self._batching, self._seeding = run, plan, seeding
 
-    def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
+    def next(self, epoch: int, index: int, stages: Stages | None) -> Any:
         """Return the next element, or the next batch.
 
         Args:
             epoch: Epoch, for the random numbers.
-            number: Number of the element or batch.
+            index: Index of the element or batch.
             stages: Records the time of collation; None if it is not timed.
 
         Raises:
@@ -52,14 +52,14 @@ class Elements:
         """
         plan, seeding, run = self._batching, self._seeding, self._run
         if plan is None:
-            return self.element(epoch, number)
+            return self.element(epoch, index)
         if seeding is None:
-            return self._batch(epoch, number, plan, stages)
+            return self._batch(epoch, index, plan, stages)
         # Seeded once for the batch, since all its elements share the global generators.
-        of = run.seed, epoch, number * run.num_lanes + run.lane
-        return seeding.once(of, self._batch, epoch, number, plan, stages)
+        of = run.seed, epoch, index * run.num_lanes + run.lane
+        return seeding.once(of, self._batch, epoch, index, plan, stages)
 
-    def element(self, epoch: int, number: int) -> Any:
+    def element(self, epoch: int, index: int) -> Any:
         """Return the next element, without a plan.
 
         Raises:
@@ -69,7 +69,7 @@ class Elements:
         iterator, run = self.iterator, self._run
         if iterator is None:
             raise StreamEnd
-        run.begin(run.seed, epoch, number * run.num_lanes + run.lane)
+        run.begin(run.seed, epoch, index * run.num_lanes + run.lane)
         try:
             return next(iterator)
         except (StopIteration, OutOfRangeError):
@@ -84,18 +84,18 @@ class Elements:
                 "Use workers=1, or protect it with a lock"
             ) from error
 
-    def _batch(self, epoch: int, number: int, plan: Batching, stages: Stages | None) -> Any:
+    def _batch(self, epoch: int, index: int, plan: Batching, stages: Stages | None) -> Any:
         size = plan.batch_size
         assert size is not None
         # Random numbers follow from an element's position, so they do not depend on the batch size.
-        first = number * size
+        first = index * size
         skipped: list[Skipped] = []
         samples: list[Any] = []
         has_ended = False
         for position in range(first, first + size):
             try:
                 sample = self.element(epoch, position)
-                # Raised here, not at collation, so that only this element is left out.
+                # Raised here, not at collation, so that only this element is skipped.
                 if sample is None and plan.skips and plan.collate is None:
                     raise self._refuse_none(position)
             except StreamEnd:

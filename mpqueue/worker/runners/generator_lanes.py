@@ -62,12 +62,12 @@ class GeneratorLane:
     Args:
         source: The function.
         run: The arguments of the lane.
-        number: Number of the first element.
+        index: Index of the first element.
         plan: How elements become batches; None if each element is a batch.
         seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
 
     Attributes:
-        number: Number of the next element. With a state, it is 0 if the lane was opened at its beginning instead.
+        index: Index of the next element. With a state, it is 0 if the lane was opened at its beginning instead.
         stages: Records the time of collation; None if it is not timed.
         saves_first: A snapshot must follow the first element, because a lane that is opened elsewhere at its beginning
             may yield other elements. The value is an attribute of the function's result.
@@ -76,13 +76,13 @@ class GeneratorLane:
     _of_torch: "_DatasetBegin | None" = None
 
     def __init__(
-        self, source: Any, run: LaneRun, number: int, plan: Batching | None, seeding: LazySeeding | None
+        self, source: Any, run: LaneRun, index: int, plan: Batching | None, seeding: LazySeeding | None
     ) -> None:
         # Only where the generators are seeded: otherwise they are the program's.
         if seeding is not None and torch_info.is_of_iterable_dataset(source):
             self._of_torch = _DatasetBegin(run.begin)
             run = run._replace(begin=self._of_torch)
-        self._source, self._run, self.number, self._batching = source, run, number, plan
+        self._source, self._run, self.index, self._batching = source, run, index, plan
         self.stages: Stages | None = None
         self._elements = Elements(run, plan, seeding, source)
         self._holder: Any = None  # the object with the state
@@ -101,11 +101,11 @@ class GeneratorLane:
         if is_iterated_after:
             if not continues_at_state(self._opened_at):
                 # The elements before the position are dropped, also elements of earlier epochs of an endless lane.
-                state, self.number, self._epoch = None, 0, run.epoch
+                state, self.index, self._epoch = None, 0, run.epoch
             run.begin(run.seed, self._epoch, run.lane)
             made, iterator, holder = self._made(state)  # again: the function may return one object each time
         if getattr(holder, "is_at_beginning", False):
-            self.number = 0
+            self.index = 0
         self.saves_first = bool(getattr(made, "saves_first", False))
         self._holder, self._elements.iterator = holder, iterator
 
@@ -147,14 +147,14 @@ class GeneratorLane:
             StreamEnd: The iterator is exhausted.
             Exception: The error of the iterator.
         """
-        number, elements = self.number, self._elements
-        self.number = number + 1
+        index, elements = self.index, self._elements
+        self.index = index + 1
         while True:
             try:
                 if self._batching is None:  # a shorter path: tiny elements cost their worker 6 µs each
-                    value = elements.element(self._epoch, number)
+                    value = elements.element(self._epoch, index)
                 else:
-                    value = elements.next(self._epoch, number, self.stages)
+                    value = elements.next(self._epoch, index, self.stages)
             except StreamEnd as ended:
                 # An endless lane that was empty would restart forever.
                 if not self._run.endless or self._is_empty:
@@ -266,7 +266,7 @@ class IteratorRunner(SourceRunner):
 
     @property
     def is_shared(self) -> bool:
-        """True if its code has requested the number of its worker."""
+        """True if its code has requested the index of its worker."""
         return context.has_requested_info()
 
     def note(self, index: int, epoch: int) -> str:
@@ -282,30 +282,30 @@ class IteratorRunner(SourceRunner):
 
         Args:
             epoch: Epoch of the element.
-            index: Its number in the stream.
-            start: A `LaneStart` if the iterator is unread: it is at the element of this number.
+            index: Its index in the stream.
+            start: A `LaneStart` if the iterator is unread: it is at the element of this index.
 
         Raises:
             StreamEnd: The iterator is exhausted.
             Exception: The error of the iterator.
         """
-        number = index // self._num_lanes
+        element_index = index // self._num_lanes
         # Without the lock: an iterator protects itself, or raises an error.
         if self._batching is None and self._has_begun and epoch == self._epoch:
-            return self._elements.next(epoch, number, self.stages)
+            return self._elements.next(epoch, element_index, self.stages)
         # Only one thread may drop delivered elements, or take the elements of a batch.
         with self._lock:
-            self._begin(epoch, number, start)
-            return self._elements.next(epoch, number, self.stages)
+            self._begin(epoch, element_index, start)
+            return self._elements.next(epoch, element_index, self.stages)
 
-    def _begin(self, epoch: int, number: int, start: LaneStart | None) -> None:
+    def _begin(self, epoch: int, element_index: int, start: LaneStart | None) -> None:
         """Start an epoch; the first time, drop the elements that were delivered before the loaded state."""
         if epoch != self._epoch:
             self._epoch, self._elements.iterator = epoch, self._source
         if self._has_begun:
             return
         self._has_begun = True
-        for dropped in range(number if start is None else number - start.number):
+        for dropped in range(element_index if start is None else element_index - start.element_index):
             try:
                 self._elements.next(epoch, dropped, None)
             except StreamEnd:

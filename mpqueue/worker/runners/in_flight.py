@@ -148,7 +148,7 @@ class SamplesInFlight:
         """
         helpers = self._ready()
         # Parts of equal size, because the source computes each part in one call.
-        bounds = [number * len(indices) // helpers.width for number in range(helpers.width + 1)]
+        bounds = [part * len(indices) // helpers.width for part in range(helpers.width + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
         parts = [part for part in parts if part[1]]
         self._calls = InOrder(helpers, helpers.in_context(getitems, seed, epoch), parts)
@@ -199,8 +199,8 @@ class InFlightRunner(SampleRunner):
 
     def _parts_of(self, listed: BatchSamples) -> Iterator[BatchSamples]:
         parts = listed.parts()
-        for number, part in enumerate(parts):
-            self._left = parts[number + 1 :]
+        for at, part in enumerate(parts):
+            self._left = parts[at + 1 :]
             yield part
 
     def _make_helpers(self) -> Callable[[], Helping]:
@@ -220,14 +220,14 @@ class InFlightRunner(SampleRunner):
 
     def _find_ahead(self, epoch: int, position: int) -> BatchIndices | None:
         """Return a batch of this epoch after the present one, or None if unknown."""
-        parts, number = self._left, 0
+        parts, num_found = self._left, 0
         while position >= len(parts):  # micro-batches count as batches
             position -= len(parts)
-            batch = None if self._batch_ahead is None else self._batch_ahead(number)
+            batch = None if self._batch_ahead is None else self._batch_ahead(num_found)
             if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
                 return None
             _, index, listed = batch
-            parts, number = (listed or self._listed(epoch, index)).parts(), number + 1
+            parts, num_found = (listed or self._listed(epoch, index)).parts(), num_found + 1
         return BatchIndices(epoch, parts[position])
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: BatchSamples) -> InOrder:

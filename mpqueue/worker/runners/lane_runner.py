@@ -4,7 +4,7 @@
 Grant                                  Effect
 =====================================  ================================================================================
 element 0                              the lane is opened at its beginning
-with a start (a snapshot or a number)  the lane is opened there. Elements before the requested one are computed and
+with a start (a snapshot or an index)  the lane is opened there. Elements before the requested one are computed and
                                        dropped, including their errors, which the consumer got at their position
 any other                              the next element of an open lane is computed
 =====================================  ================================================================================
@@ -50,9 +50,9 @@ class OpenLane:
         lane: The lane.
         info: The worker info for its code.
         epoch: Its epoch.
-        number: Number of its next element.
+        index: Index of its next element.
         generation: The number of calls of `LaneRunner.reopen` before it was opened.
-        skipped: Samples left out since the last element.
+        skipped: Samples skipped since the last element.
         worked_ns: Time in its code since the last snapshot.
         saved: The last snapshot, if it was taken after the last element.
         marker: Reports samples until the first requested element is computed; None if samples are not marked.
@@ -60,8 +60,8 @@ class OpenLane:
 
     lane: Lane
 
-    def __init__(self, info: WorkerInfo, epoch: int, number: int, generation: int) -> None:
-        self.info, self.epoch, self.number, self.generation = info, epoch, number, generation
+    def __init__(self, info: WorkerInfo, epoch: int, index: int, generation: int) -> None:
+        self.info, self.epoch, self.index, self.generation = info, epoch, index, generation
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
         self.saved: LaneStart | None = None
@@ -74,7 +74,7 @@ class OpenLane:
         return prepare is None or bool(prepare())
 
     def take_skipped(self) -> list[tuple[Any, ...]]:
-        """Return the samples that were left out since the last call."""
+        """Return the samples that were skipped since the last call."""
         taken = [tuple(entry) for entry in self.skipped]
         self.skipped.clear()
         return taken
@@ -107,13 +107,13 @@ class LaneRunner(SourceRunner):
 
     @property
     def is_shared(self) -> bool:
-        """True if the lanes divide the elements: their code requests its number, or the source does so itself."""
+        """True if the lanes divide the elements: their code requests its index, or the source does so itself."""
         return context.has_requested_info() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
 
     def note(self, index: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
-        number, lane = divmod(index, self._num_lanes)
-        of = note_of(number, epoch, self._info)
+        element_index, lane = divmod(index, self._num_lanes)
+        of = note_of(element_index, epoch, self._info)
         return of if self._num_lanes == self._info.num_workers else f"{of}, lane {lane} of {self._num_lanes}"
 
     def load(self, source: Any) -> None:
@@ -133,11 +133,11 @@ class LaneRunner(SourceRunner):
 
     def is_at(self, epoch: int, index: int) -> bool:
         """Return True if `run` needs no start: the element is the first of its lane, or the next one."""
-        number, lane = divmod(index, self._num_lanes)
+        element_index, lane = divmod(index, self._num_lanes)
         current = self._open.get(lane)
-        if not number or current is None:
-            return not number
-        return (current.number, current.epoch, current.generation) == (number, epoch, self._generation)
+        if not element_index or current is None:
+            return not element_index
+        return (current.index, current.epoch, current.generation) == (element_index, epoch, self._generation)
 
     def run(self, epoch: int, index: int, start: Any = None) -> Any:
         """Return an element: a batch, the rest of one (`Partial`), or one of these `BatchWithState`.
@@ -146,7 +146,7 @@ class LaneRunner(SourceRunner):
 
         Args:
             epoch: Epoch of the element.
-            index: Its number in the stream.
+            index: Its index in the stream.
             start: A `LaneStart` or a `RetryStart`, to open the lane there. None if the lane is at the element, or at
                 its first one.
 
@@ -154,11 +154,11 @@ class LaneRunner(SourceRunner):
             StreamEnd: The lane is exhausted.
             Exception: The error of the source.
         """
-        number, lane = divmod(index, self._num_lanes)
+        element_index, lane = divmod(index, self._num_lanes)
         # Taken out of the table: an interrupt in its code leaves it out, so that it is opened again.
         current = self._open.pop(lane, None)
-        if current is None or start is not None or not (current.number == number > 0 and current.epoch == epoch):
-            current = self._open_lane(lane, epoch, number, start)
+        if current is None or start is not None or not (current.index == element_index > 0 and current.epoch == epoch):
+            current = self._open_lane(lane, epoch, element_index, start)
         else:
             if current.saved is not None:
                 # Not when it was taken: the last element may have been computed once more (see above), from a start
@@ -171,7 +171,7 @@ class LaneRunner(SourceRunner):
                 current.lane.stages = self.stages  # only these collate here
             value = current.lane.next()
         except StreamEnd as ended:
-            current.number = number + 1
+            current.index = element_index + 1
             self._open[lane] = current
             # With the end, and not as an element without a batch: threads of a stage may notice the same sample while
             # an earlier element is computed, and the number of elements must not depend on that.
@@ -179,14 +179,14 @@ class LaneRunner(SourceRunner):
         except BaseException as error:
             if not passes_at_once(error):
                 # An error of the source replaces the element. The lane itself can continue.
-                current.number = number + 1
+                current.index = element_index + 1
                 self._open[lane] = current
             raise
         finally:
             if current.marker is not None:  # samples after this element are started in blocks again
                 current.marker.end()
                 current.marker = None
-        current.number = number + 1
+        current.index = element_index + 1
         if current.skipped:
             value = _without(value, current.take_skipped())
         current.worked_ns += clock_ns() - began
@@ -200,7 +200,7 @@ class LaneRunner(SourceRunner):
                 raise
             if state is not None:
                 value = BatchWithState(value, state, current.take_rows())
-                current.saved = LaneStart(current.number, state)
+                current.saved = LaneStart(current.index, state)
         if self._part_names is not None:
             opened: Any = current.lane  # of a dataset, as only datasets have mixtures
             parts = opened.num_by_part(self._part_names)
@@ -208,7 +208,7 @@ class LaneRunner(SourceRunner):
         self._open[lane] = current
         return value
 
-    def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | RetryStart | None) -> OpenLane:
+    def _open_lane(self, lane: int, epoch: int, element_index: int, start: LaneStart | RetryStart | None) -> OpenLane:
         """Open a lane at an element, and drop the elements before it."""
         num_retried = 0
         if isinstance(start, RetryStart):
@@ -216,7 +216,7 @@ class LaneRunner(SourceRunner):
         if start is None:
             # An earlier opening failed, or the element is the first one.
             of, start = self._starts.get(lane, (epoch, BEGINNING))
-            if not number or of != epoch:
+            if not element_index or of != epoch:
                 start = BEGINNING
         if epoch != self._epoch:  # not for each lane: a search takes as long as all lanes
             for other in [other for other, open_ in self._open.items() if open_.epoch != epoch]:
@@ -225,7 +225,7 @@ class LaneRunner(SourceRunner):
         # Kept in case this opening fails, or the element is requested once more.
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
-        current = OpenLane(info, epoch, number, self._generation)
+        current = OpenLane(info, epoch, element_index, self._generation)
         context.enter_lane(info)
         state, arguments = None if start.state is None else pickle.loads(start.state), self._arguments
         if num_retried and self._is_of_lanes and self.tell_mark is not None:
@@ -233,32 +233,32 @@ class LaneRunner(SourceRunner):
             current.marker = Marker(self.tell_mark)
         note_skipped = current.skipped.append if arguments.skips else None
         begin, in_slot, endless = arguments.begin, arguments.in_slot, arguments.endless
-        num_lanes, marker, first = self._num_lanes, current.marker, start.number
+        num_lanes, marker, first = self._num_lanes, current.marker, start.element_index
         run = LaneRun(
-            lane, num_lanes, info.seed, epoch, begin, note_skipped, in_slot, state, endless, marker, number=first
+            lane, num_lanes, info.seed, epoch, begin, note_skipped, in_slot, state, endless, marker, first_index=first
         )
         if self._is_of_lanes:
-            # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
+            # Only a source with lanes can skip a single sample. A generator function runs as one piece of code.
             current.lane = self._source.open_lane(run)
         else:
             current.lane = lane_of_function = GeneratorLane(
-                self._source, run, start.number, self._batching, arguments.seeding
+                self._source, run, start.element_index, self._batching, arguments.seeding
             )
             if lane_of_function.saves_first:
                 current.worked_ns = self._due_ns  # its first snapshot is due at once
-            first = lane_of_function.number
-        num_dropped = number - first
-        is_from_beginning = start.state is None or first < start.number
+            first = lane_of_function.index
+        num_dropped = element_index - first
+        is_from_beginning = start.state is None or first < start.element_index
         self._drop(current, num_dropped, num_dropped - num_retried + 1, is_from_beginning=is_from_beginning)
         return current
 
     def _drop(self, current: OpenLane, count: int, retried_from: int, *, is_from_beginning: bool) -> None:
         began, marker = clock_ns(), current.marker
-        for number in range(count):
+        for element_index in range(count):
             # Only the last `num_retried` elements are marked: the trainer has the others, and their samples must not be
             # given up.
             if marker is not None:
-                marker.is_on = number >= retried_from
+                marker.is_on = element_index >= retried_from
             try:
                 current.lane.next()
             except StreamEnd:
@@ -321,7 +321,7 @@ class LaneRunner(SourceRunner):
 
 
 def _without(value: Any, skipped: list[tuple[Any, ...]]) -> Partial:
-    """Return an element with the samples left out before it; it may be a batch that lacks some samples."""
+    """Return an element with the samples skipped before it; it may be a batch that lacks some samples."""
     if type(value) is Partial:
         return value._replace(skipped=skipped + value.skipped)
     return Partial(value, skipped, False)

@@ -42,28 +42,28 @@ class LaneRun(NamedTuple):
     """The arguments with which a lane is opened.
 
     Attributes:
-        lane: Number of the lane over all ranks.
+        lane: Index of the lane over all ranks.
         num_lanes: Number of lanes over all ranks.
         seed: Seed of the random numbers.
         epoch: Epoch of the random numbers.
         begin: Called with (seed, epoch, position) before a sample: it sets `mpqueue.rng` and the global generators.
-        skip: Called for each sample that is left out because of an error. If None, errors are raised.
+        skip: Called for each sample that is skipped because of an error. If None, errors are raised.
         in_slot: Batches are written into a slot.
         state: A result of `Lane.save`; None if the lane starts at its first element.
         endless: The dataset restarts as its next epoch whenever it ends.
-        marker: Reports each sample before it is computed; None if samples are not reported. A lane that can leave out a
+        marker: Reports each sample before it is computed; None if samples are not reported. A lane that can skip a
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
-        zero: The number of the stage of the whole dataset that shares its random numbers with stage 0: the first stage
+        zero: The index of the stage of the whole dataset that shares its random numbers with stage 0: the first stage
             of a part that ends in a cache.
         keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
         runs_ahead: Stages may compute elements before they are requested.
         fixed: The random numbers of elements before a cache; None for other elements.
-        number: The number of the first element that the lane returns.
+        first_index: The index of the first element that the lane returns.
         ahead: Whether its stages may read ahead now.
-        gate: The samples that are left out since an element of the lane; see `mpqueue.dataset.lanes.gates`.
+        gate: The samples that are excluded since an element of the lane; see `mpqueue.dataset.lanes.gates`.
         weights: The new weights of a mix that hold now, the latest last; the lane adds to them.
-        left_out: The ids of the samples of an element that raised, by (epoch, number of the stage, token). Elements of
+        raised: The ids of the samples of an element that raised, by (epoch, index of the stage, token). Elements of
             an earlier pass may be held, although its stages are closed. None: each stage has its own.
     """
 
@@ -82,11 +82,11 @@ class LaneRun(NamedTuple):
     keep: Callable[[Sequence[Any]], list[bool]] | None = None
     runs_ahead: bool = True
     fixed: "FixedSeeds | None" = None
-    number: int = 0
+    first_index: int = 0
     gate: Any = _OPEN
     weights: Sequence[Any] = ()
     ahead: ReadAhead = ReadAhead()
-    left_out: dict[tuple[int, int, Any], list[Any]] | None = None
+    raised: dict[tuple[int, int, Any], list[Any]] | None = None
 
     @property
     def is_single(self) -> bool:
@@ -135,7 +135,7 @@ class LaneSource(Protocol):
     """A source with lanes.
 
     A source that reads generator functions or iterable-style datasets, where each lane must select its own share, has
-    them in a list ``streams``. If their code never requests the number of its lane, every lane yields all elements.
+    them in a list ``streams``. If their code never requests the index of its lane, every lane yields all elements.
     """
 
     def open_lane(self, run: LaneRun) -> Lane:

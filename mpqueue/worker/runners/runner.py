@@ -19,7 +19,7 @@ from mpqueue.worker.failures import note_of
 from mpqueue.worker.retry_markers import Name
 
 BeginBatch = Callable[[int, int, int], None]
-# Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
+# Maps a position after the present batch (0 is the next one) to the epoch, index and samples of that batch, the
 # arguments of a runner's `run`; None if it is not known yet.
 BatchAhead = Callable[[int], tuple[int, int, BatchSamples | None] | None]
 
@@ -33,7 +33,7 @@ class StreamEnd(Exception):
 
     Args:
         rows: The unreported work of its stages.
-        skipped: The samples left out after its last element: fields of `mpqueue.engine.skips.Skipped`.
+        skipped: The samples skipped after its last element: fields of `mpqueue.engine.skips.Skipped`.
     """
 
     def __init__(self, rows: StageRows = (), skipped: Sequence[tuple[Any, ...]] = ()) -> None:
@@ -66,10 +66,10 @@ def with_parts(source: Any, names: Any, batch: Any, seed: int, epoch: int, liste
     if type(batch) is Partial:
         if batch.is_empty:
             return batch
-        left_out = SkippedSamples.of(batch.skipped)
-        for index in left_out.indices:
+        skipped = SkippedSamples.of(batch.skipped)
+        for index in skipped.indices:
             indices.remove(index)
-        without |= frozenset(left_out.ids)
+        without |= frozenset(skipped.ids)
     return BatchWithState(batch, parts=source.num_by_part(names, indices, seed, epoch, without))
 
 
@@ -85,7 +85,7 @@ class RunnerArguments(NamedTuple):
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
         num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         endless: A finished lane restarts.
-        skips: A lane, or a dataset with elements made of several samples, leaves out samples that raise an error.
+        skips: A lane, or a dataset with elements made of several samples, skips samples that raise an error.
         coroutines: How the coroutines of an asynchronous source run; None: it is not asynchronous.
     """
 
@@ -124,8 +124,8 @@ class SourceRunner:
 
         Args:
             epoch: The epoch.
-            index: The index of the batch, or its number.
-            argument: The samples of the batch, or the start of a lane; None: they follow from the number.
+            index: The index of the batch, or its position.
+            argument: The samples of the batch, or the start of a lane; None: they follow from the index.
 
         Raises:
             StreamEnd: The lane is exhausted.
@@ -199,7 +199,7 @@ class GroupsRunner(Runner):
     """Runs a dataset with elements made of several samples; see `SourceRunner` for the argument."""
 
     def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
-        """Compute an element by its index; a `Partial`, if samples that raise are left out of it.
+        """Compute an element by its index; a `Partial`, if samples that raise are skipped in it.
 
         Raises:
             Exception: The error of the dataset.

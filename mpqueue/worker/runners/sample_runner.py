@@ -99,7 +99,7 @@ class SampleRunner(SourceRunner):
         super().__init__(arguments)
         assert arguments.batching is not None
         self._batching, self._joiner = arguments.batching, Joiner(arguments)
-        # The samples of a dataset may be made of several samples, which it leaves out one by one.
+        # The samples of a dataset may be made of several samples, which it skips one by one.
         self._skips_inside = arguments.batching.skips and getattr(type(arguments.source), "skips_inside", False)
         self._samples = self._read_samples()
         self._part_names = part_names_of(arguments.source)
@@ -123,7 +123,7 @@ class SampleRunner(SourceRunner):
         self._samples = self._read_samples()
 
     def run(self, epoch: int, index: int, listed: BatchSamples | None = None) -> Any:
-        """Compute a batch, by its number in the order of the epoch or by its samples.
+        """Compute a batch, by its position in the order of the epoch or by its samples.
 
         Raises:
             Exception: The error of the source, or of the collation.
@@ -137,7 +137,7 @@ class SampleRunner(SourceRunner):
         return batch if names is None else with_parts(self._source, names, batch, self._info.seed, epoch, listed)
 
     def _listed(self, epoch: int, index: int) -> BatchSamples:
-        """Return the samples of a batch, by its number."""
+        """Return the samples of a batch, by its position."""
         return self._samples.of(epoch, index)
 
     def _parts_of(self, listed: BatchSamples) -> Iterable[BatchSamples]:
@@ -308,7 +308,7 @@ def collating(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Cal
 
 
 def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callable[[], Any]) -> Any:
-    """Return the batch of the kept samples; a batch that cannot be joined is left out as a whole."""
+    """Return the batch of the kept samples; a batch that cannot be joined is skipped as a whole."""
     batch, is_empty = None, not kept
     if not is_empty:
         try:

@@ -41,9 +41,9 @@ def consume(feed: Feed, source: Any, num_workers: int, ahead: int, seconds: floa
 def warm_up(batches: Iterator[Any], num_batches: int) -> None:
     """Take at least ``num_batches`` batches, or slow batches for two seconds, but for at least 0.2 seconds."""
     began = time.perf_counter()
-    for number, _ in enumerate(batches, 1):
+    for index, _ in enumerate(batches, 1):
         passed = time.perf_counter() - began
-        if passed >= (WARM_UP_S if number >= num_batches else LONGEST_WARM_UP_S):
+        if passed >= (WARM_UP_S if index >= num_batches else LONGEST_WARM_UP_S):
             break
 
 

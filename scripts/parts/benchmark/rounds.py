@@ -102,9 +102,9 @@ def measure(
 
 
 def _play(planned: list[Measurement], gathered: Results, report: Callable[[str], None], budget: Budget) -> None:
-    for number, one in enumerate(planned):
+    for index, one in enumerate(planned):
         if not budget.left_s():
-            raise OutOfTimeError(planned[number:])
+            raise OutOfTimeError(planned[index:])
         report(f"{one.workload}: {one.name}")
         if (one.workload, one.name) not in gathered.failed:  # it would fail again
             budget.spend(one, partial(_add, gathered))

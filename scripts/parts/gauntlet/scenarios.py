@@ -113,8 +113,8 @@ class Gauntlet:
             return Outcome(refusal=str(error))
         parts: list[Part] = []
         states, first_s, state_bytes = None, 0.0, 0
-        for number, stage in enumerate(stages):
-            is_last, is_resumed = number == len(stages) - 1, states is not None
+        for index, stage in enumerate(stages):
+            is_last, is_resumed = index == len(stages) - 1, states is not None
             done = sum(len(rank) for part in parts for rank in part)
             left = len(uninterrupted) - done // (stages[0].world if self._entry.splits_batch else 1)
             per_rank = left if self._entry.splits_batch else left // stage.world

@@ -27,17 +27,17 @@ def draw(title: str, rows: list[dict[str, Any]], workloads: list[str]) -> Pictur
     picture = Picture(2 * _WIDTH + 20, max(map(sum, columns)) + 60, title, _description(panels))
     picture.word(title, 24, 34, "name", "start")
     tops = [50, 50]
-    for number, (name, panel) in enumerate(panels.items()):
-        _draw_panel(picture, 24 + _WIDTH * (number % 2), tops[number % 2], name, panel)
-        tops[number % 2] += heights[number]
+    for index, (name, panel) in enumerate(panels.items()):
+        _draw_panel(picture, 24 + _WIDTH * (index % 2), tops[index % 2], name, panel)
+        tops[index % 2] += heights[index]
     return picture
 
 
 def _draw_panel(picture: Picture, left: float, top: float, name: str, panel: list[dict[str, Any]]) -> None:
     picture.word(f"{name}, {panel[0]['unit']}", left, top + 20, "text", "start")
     longest = max(row["rate"] for row in panel)
-    for number, row in enumerate(panel):
-        y = top + _HEAD + (_BAR + _GAP) * number
+    for index, row in enumerate(panel):
+        y = top + _HEAD + (_BAR + _GAP) * index
         length = max(1.5, (_WIDTH - _LABELS - _ROOM) * row["rate"] / longest)
         picture.word(row["name"], left + _LABELS - 8, y + 16, "text", "end")
         picture.rectangle("ours" if row["name"].startswith(OURS) else "peer", left + _LABELS, y, length, _BAR, radius=3)

@@ -102,9 +102,9 @@ class ShardedAdapter(adapter.PyDatasetAdapter):
 
     def _finite_enqueuer_generator(self):
         self.enqueuer.start(self._epoch)
-        for number, batch in enumerate(self.enqueuer.get()):
+        for index, batch in enumerate(self.enqueuer.get()):
             yield self._standardize_batch(batch)
-            if number >= self.num_batches - 1:
+            if index >= self.num_batches - 1:
                 self.enqueuer.stop()
                 return
 

@@ -466,16 +466,16 @@ def test_steps_are_lists_of_micro_batches_that_fit(world, num_workers, kind):
     assert {len(loader) for loader in loaders} == {4}
     found = [[(lists(step), loader.last) for step in loader] for loader in loaders]
     assert sorted(flat(*(step for of_rank in found for step, _ in of_rank))) == list(range(96))
-    for number, of_ranks in enumerate(zip(*found, strict=True)):
+    for index, of_ranks in enumerate(zip(*found, strict=True)):
         assert len({len(step) for step, _ in of_ranks}) == len({last.step_cost for _, last in of_ranks}) == 1
         for rank, (step, last) in enumerate(of_ranks):
             assert all(batch and COSTS[batch].sum() <= 300 for batch in step)
             assert list(last.samples) == flat(step)
-            assert (last.batch, last.cost, last.tokens) == (number, COSTS[flat(step)].sum(), COSTS[flat(step)].sum())
+            assert (last.batch, last.cost, last.tokens) == (index, COSTS[flat(step)].sum(), COSTS[flat(step)].sum())
             assert last.step_cost == sum(each.cost for _, each in of_ranks)
             loader = loaders[rank]
-            assert lists(loader.compute(0, number)) == step
-            assert list(loader.explain(0, number).samples) == flat(step)
+            assert lists(loader.compute(0, index)) == step
+            assert list(loader.explain(0, index).samples) == flat(step)
     before, after = loaders[0].statistics().balance
     assert after <= before
 

@@ -68,9 +68,9 @@ def test_no_byte_changes_while_it_is_copied():
     num_copies, side = 2000, torch.cuda.Stream()
     busy = torch.randn(2048, 2048, device="cuda")
     wrong, done = torch.zeros((), dtype=torch.int64, device="cuda"), 0
-    for number, (images, labels) in enumerate(loader_of(8 * num_copies, 64, batch_size=8, prefetch_factor=4)):
-        with torch.cuda.stream(side if number % 2 else torch.cuda.current_stream()):
-            if number % 8 == 0:
+    for index, (images, labels) in enumerate(loader_of(8 * num_copies, 64, batch_size=8, prefetch_factor=4)):
+        with torch.cuda.stream(side if index % 2 else torch.cuda.current_stream()):
+            if index % 8 == 0:
                 busy = busy @ busy * 1e-3  # delays the copies in their stream until after their tensors are deleted
             on_gpu, expected = images.to("cuda", non_blocking=True), labels.to("cuda", non_blocking=True)
             del images, labels

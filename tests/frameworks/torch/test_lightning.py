@@ -63,8 +63,8 @@ OPTIONS = [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True
 @pytest.mark.parametrize("saved_at", ["middle", "last"])
 def test_resumed_run_gets_the_batches_of_the_uninterrupted_run(fit_loop, options, limit, saved_at):
     first = fit_loop(_loader(**options))
-    for number, _ in enumerate(first.run_epoch(limit)):
-        if number == (limit - 1 if saved_at == "last" else 1):
+    for index, _ in enumerate(first.run_epoch(limit)):
+        if index == (limit - 1 if saved_at == "last" else 1):
             saved = first.on_save_checkpoint()
     list(first.run_epoch(limit))
     other = fit_loop(_loader(**options))

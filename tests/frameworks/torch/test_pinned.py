@@ -155,13 +155,13 @@ def test_reset_keeps_slots_that_are_being_read(ring, cuda):
     del gone
     ring.reset()
     assert (held.turn, copied.turn) != (0, 0)
-    free = {slot.number for slot in ring.slots.free_slots()}
-    assert {held.number, copied.number}.isdisjoint(free)
+    free = {slot.index for slot in ring.slots.free_slots()}
+    assert {held.index, copied.index}.isdisjoint(free)
     cuda.let_all_pass()
     del view
     cuda.let_all_pass()
     ring.collect()
-    assert {held.number, copied.number} <= {slot.number for slot in ring.slots.free_slots()}
+    assert {held.index, copied.index} <= {slot.index for slot in ring.slots.free_slots()}
 
 
 def test_slots_read_when_the_ring_closes_are_unregistered_later(cuda):
@@ -226,9 +226,9 @@ def test_loader_with_pin_memory_returns_pinned_slots(monkeypatch, cuda, persiste
         IMAGES, batch_size=4, num_workers=2, pin_memory=True, persistent_workers=persistent
     )
     for _ in range(2):
-        for number, (images, labels) in enumerate(loader):
+        for index, (images, labels) in enumerate(loader):
             assert bool((images == labels[:, None, None]).all())
-            assert labels.tolist() == list(range(4 * number, 4 * number + 4))
+            assert labels.tolist() == list(range(4 * index, 4 * index + 4))
             cuda.let_all_pass()
     assert not copied
     assert cuda.num_noted >= 12

@@ -66,10 +66,10 @@ def test_batches_on_the_cpu_are_unchanged(workers):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_depth_is_the_number_of_batches_copied_ahead(depth):
     batches, mover = _on_device(_loader(), depth)
-    for number, batch in enumerate(batches, 1):
-        assert batch.tolist() == [100 + 2 * number - 2, 100 + 2 * number - 1]
-        assert len(mover.started) == min(6, number + depth)
-        assert len(mover.finished) == number
+    for index, batch in enumerate(batches, 1):
+        assert batch.tolist() == [100 + 2 * index - 2, 100 + 2 * index - 1]
+        assert len(mover.started) == min(6, index + depth)
+        assert len(mover.finished) == index
 
 
 def test_host_batch_is_kept_until_its_copies_are_done():
@@ -100,9 +100,9 @@ def test_last_is_the_returned_batch_and_not_the_one_copied_last(depth, workers):
     batches, _ = _on_device(_loader(workers, shuffle=True), depth)
     assert batches.last is None
     for epoch in range(2):
-        for number, batch in enumerate(batches):
+        for index, batch in enumerate(batches):
             info = batches.last
-            assert (info.epoch, info.batch, info.step) == (epoch, number, epoch * 6 + number)
+            assert (info.epoch, info.batch, info.step) == (epoch, index, epoch * 6 + index)
             assert info.samples == tuple(value - 100 for value in batch.tolist())
         assert batches.last == info
 
@@ -111,10 +111,10 @@ def test_samples_that_are_not_read_are_not_computed(monkeypatch):
     asked = []
     of_each = mpqueue.plan.sources.sources.ItemIds.of
     monkeypatch.setattr(mpqueue.plan.sources.sources.ItemIds, "of", lambda *args: asked.append(args) or of_each(*args))
-    with mpqueue.Loader([torch.tensor(number) for number in range(12)], batch_size=2, workers=0) as loader:
+    with mpqueue.Loader([torch.tensor(index) for index in range(12)], batch_size=2, workers=0) as loader:
         batches, _ = _on_device(loader)
-        for number, _ in enumerate(batches):
-            if number == 3:
+        for index, _ in enumerate(batches):
+            if index == 3:
                 assert not asked
                 assert batches.last.samples == (6, 7)
 

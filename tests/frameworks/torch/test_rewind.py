@@ -133,9 +133,9 @@ class TestLast:
         loader = DataLoader(stream, 4, num_workers=workers, **options)
         infos = []
         for epoch in range(2):
-            for number, batch in enumerate(loader):
+            for index, batch in enumerate(loader):
                 info = loader.last
-                assert (info.epoch, info.batch) == (epoch, number)
+                assert (info.epoch, info.batch) == (epoch, index)
                 assert info.samples == tuple(batch.tolist())
                 infos.append((loader.last, batch.tolist()))
         for info, expected in infos:
@@ -183,8 +183,8 @@ class TestExplainAndCompute:
     def test_compute_without_workers_repeats_random_numbers_of_a_dataset(self):
         noisy = mpqueue.Dataset.range(8).map(lambda number: (number, mpqueue.rng().random()))
         loader = DataLoader(noisy, 2, shuffle=True)
-        for number, batch in enumerate(loader):
-            assert loader.compute(0, number)[1].tolist() == batch[1].tolist()
+        for index, batch in enumerate(loader):
+            assert loader.compute(0, index)[1].tolist() == batch[1].tolist()
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_unknown_batches_raise_lookup_errors(self, workers):

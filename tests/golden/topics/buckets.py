@@ -46,7 +46,7 @@ def run(case, folder):
         with pytest.raises(ValueError, match="bucket"):
             Dataset([]).bucket(len, args["boundaries"], args["batch_sizes"])
         return
-    samples = [make(case["sample"], number, length) for number, length in enumerate(case["lengths"])]
+    samples = [make(case["sample"], index, length) for index, length in enumerate(case["lengths"])]
     node = BucketNode.reading(
         [SourceNode(source=samples)], length_of=length_of, boundaries=args["boundaries"],
         batch_sizes=args["batch_sizes"], drop_last=args["drop_remainder"],
@@ -54,5 +54,5 @@ def run(case, folder):
     stage = BucketStage(Samples(samples), node, lane_run())
     batches, _ = drain(stage)
     assert len(batches) == len(expected["batches"])
-    for number, (batch, same) in enumerate(zip(batches, expected["batches"], strict=True)):
-        assert_same(batch, same, where=f"batch {number}")
+    for index, (batch, same) in enumerate(zip(batches, expected["batches"], strict=True)):
+        assert_same(batch, same, where=f"batch {index}")

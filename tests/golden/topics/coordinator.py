@@ -24,8 +24,8 @@ def run(case, folder):
     script = Script()
     _, differences = DIFFERENCES.get(case["id"].partition("/")[2], ("", {}))
     try:
-        for number, step in enumerate(case["steps"]):
-            script.do(step, differences.get(number, step["expect"]), f"step {number} ({step['do']})")
+        for index, step in enumerate(case["steps"]):
+            script.do(step, differences.get(index, step["expect"]), f"step {index} ({step['do']})")
     finally:
         script.end()
 

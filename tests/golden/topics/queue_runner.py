@@ -38,8 +38,8 @@ def run_script(case, make_script):
 
 def run_steps(script, steps):
     try:
-        for number, step in enumerate(steps):
-            script.do(step, f"step {number} ({step['do']})")
+        for index, step in enumerate(steps):
+            script.do(step, f"step {index} ({step['do']})")
     finally:
         script.end()
 

@@ -35,8 +35,8 @@ class Script:
     def run(self, case):
         try:
             if self.make_queues(case["queues"], case.get("create")):
-                for number, step in enumerate(case["steps"]):
-                    self.play(step, f"step {number} {step}")
+                for index, step in enumerate(case["steps"]):
+                    self.play(step, f"step {index} {step}")
         finally:
             self.end()
 

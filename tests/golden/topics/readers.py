@@ -32,8 +32,8 @@ def play(case, make, make_script):
     assert case["reader"]["args"].get("record_bytes") != 0, "record_bytes=0 was taken"
     assert reader.supports_serialize == case["supports_serialize"]
     script = make_script(reader)
-    for number, step in enumerate(case["steps"]):
-        script.do(step, f"step {number} ({step['do']})")
+    for index, step in enumerate(case["steps"]):
+        script.do(step, f"step {index} ({step['do']})")
 
 
 def make_reader(document, module):

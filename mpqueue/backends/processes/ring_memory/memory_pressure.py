@@ -56,7 +56,7 @@ class MemoryPressure:
         pool = self._pool
         if self._moved_out is not None:
             # An earlier item must run, or the batch that was moved out would never be due.
-            return not (pool.pending and pool.pending[0].number < self._moved_out)
+            return not (pool.pending and pool.pending[0].work_id < self._moved_out)
         if not self._starved and (self._limit is None or self._in_use() < self._limit):
             return False
         if not pool.ledger.work_items:
@@ -107,34 +107,34 @@ class MemoryPressure:
     def _waiting(self) -> list[WorkerHandle]:
         """Return the starved workers that were not killed, in the order of their work items."""
         waiting = [worker for worker in self._starved if worker.life.is_starved]
-        return sorted(waiting, key=self._number_of)
+        return sorted(waiting, key=self._work_id_of)
 
-    def _number_of(self, worker: WorkerHandle) -> int:
-        return self._starved[worker].work_item.number
+    def _work_id_of(self, worker: WorkerHandle) -> int:
+        return self._starved[worker].work_item.work_id
 
     def _answer_lowest(self, *, may_fail: bool) -> None:
         waiting = self._waiting()
         if not waiting:
             return  # the exits of the killed workers will free memory
         worker, pending = waiting[0], self._pool.pending
-        number = self._number_of(worker)
+        work_id = self._work_id_of(worker)
         # Cancelled work needs no memory: the worker only has to continue.
         if self._starved[worker].cancelled:
             self._answer(worker, GrantKind.FAIL)
-        elif self._lend(number) or self._make_room(number):
+        elif self._lend(work_id) or self._make_room(work_id):
             self._answer(worker, GrantKind.RETRY)
-        elif not self._pool.nobody_works or self._sacrifice(number, FIRST_BYTES):
+        elif not self._pool.nobody_works or self._sacrifice(work_id, FIRST_BYTES):
             return  # wait: finished batches will be moved out, or a slot will become free
-        elif may_fail and not (pending and pending[0].number < number):
+        elif may_fail and not (pending and pending[0].work_id < work_id):
             self._answer(worker, GrantKind.FAIL)
 
     def _start_lowest(self, pump: Callable[[], None], *, may_fail: bool) -> None:
         """Start the first pending work item, though there is not even memory for an empty slot."""
         pool = self._pool
         work_item = pool.pending[0]
-        if self._make_room(work_item.number):
+        if self._make_room(work_item.work_id):
             pump()
-        if not pool.nobody_works or self._sacrifice(work_item.number, 0) or not may_fail:
+        if not pool.nobody_works or self._sacrifice(work_item.work_id, 0) or not may_fail:
             return
         waiting = self._waiting()
         if waiting:  # a sacrificed worker's batch could not be computed again
@@ -143,7 +143,7 @@ class MemoryPressure:
             pool.pending.popleft()
             pool.give_up(work_item, pool.ring.segment.memory_full(FIRST_BYTES))
 
-    def make_slot(self, number: int, nbytes: int, *, may_fail: bool) -> Slot | None:
+    def make_slot(self, work_id: int, nbytes: int, *, may_fail: bool) -> Slot | None:
         """Return a slot for the batch of this work item, which was moved out of the ring and has ``nbytes`` bytes.
 
         Finished batches that are due later make room, then starved workers. None means that the ring is full now. In
@@ -154,25 +154,25 @@ class MemoryPressure:
         """
         pool, ring = self._pool, self._pool.ring
         slot = ring.grant(-1)
-        while slot is None and pool.evict(beyond=number):
+        while slot is None and pool.evict(beyond=work_id):
             slot = ring.grant(-1)
         while slot is not None and not ring.reserve(slot, nbytes):
-            if not ring.give_back() and not pool.evict(beyond=number):
+            if not ring.give_back() and not pool.evict(beyond=work_id):
                 ring.reclaim(slot)
                 ring.give_back()  # otherwise others would wait for the memory that it reserved in vain
                 slot = None
-        self._move_out(number if slot is None else None)
-        if slot is None and pool.nobody_works and not self._sacrifice(number, 0) and may_fail and pool.is_idle:
+        self._move_out(work_id if slot is None else None)
+        if slot is None and pool.nobody_works and not self._sacrifice(work_id, 0) and may_fail and pool.is_idle:
             self._move_out(None)
             raise ring.segment.memory_full(nbytes)
         return slot
 
-    def _move_out(self, number: int | None) -> None:
+    def _move_out(self, work_id: int | None) -> None:
         """Grant no work that is due later than this work item; None removes the limit."""
-        self._moved_out = number
-        self.is_known = number is not None or self._limit is not None
+        self._moved_out = work_id
+        self.is_known = work_id is not None or self._limit is not None
 
-    def _sacrifice(self, number: int, least_bytes: int) -> bool:
+    def _sacrifice(self, work_id: int, least_bytes: int) -> bool:
         """Kill the starved worker that has memory and is due last, after this work item; return whether one was found.
 
         Its work items are granted again. That is expensive, but the only way to free the memory that it cannot use: the
@@ -183,46 +183,48 @@ class MemoryPressure:
         victims = [
             worker
             for worker, work in self._starved.items()
-            if work.work_item.number > number
+            if work.work_item.work_id > work_id
             and any(held.slot.high_water > least_bytes for held in worker.in_flight.values())
         ]
         if not victims:
             return False
         # The one that is due last: the others are needed earlier, and their work would be computed again, too.
-        victim = max(victims, key=self._number_of)
+        victim = max(victims, key=self._work_id_of)
         if victim.life.is_starved:
             self._pool.roster.kill(victim, Cause.SACRIFICED)
         return True
 
-    def _make_room(self, number: int) -> bool:
+    def _make_room(self, work_id: int) -> bool:
         """Free memory for this work item; return False if none can be freed."""
         pool = self._pool
         if pool.ring.give_back():
             return True
         if self._is_of_group:
             # Not while other workers are busy: their batches may be due before the dropped ones.
-            is_free = pool.take_all_unread() or (pool.nobody_works and pool.job.can_replay and pool.drop(beyond=number))
+            is_free = pool.take_all_unread() or (
+                pool.nobody_works and pool.job.can_replay and pool.drop(beyond=work_id)
+            )
             pool.ring.give_back()
             return is_free
-        if pool.evict(beyond=number) or pool.take_all_unread():
+        if pool.evict(beyond=work_id) or pool.take_all_unread():
             pool.ring.give_back()
             return True
         return False
 
-    def _lend(self, number: int) -> bool:
+    def _lend(self, work_id: int) -> bool:
         """Allow the batch that is due next to use the reserved room in a control group, once."""
-        if not self._is_of_group or self._lent == number or not self._is_next(number):
+        if not self._is_of_group or self._lent == work_id or not self._is_next(work_id):
             return False
-        self._lent = number
+        self._lent = work_id
         return True
 
-    def _is_next(self, number: int) -> bool:
+    def _is_next(self, work_id: int) -> bool:
         """Return True if no earlier work item is pending or in flight."""
         pool = self._pool
-        if pool.pending and pool.pending[0].number < number:
+        if pool.pending and pool.pending[0].work_id < work_id:
             return False
         return not any(
-            work.work_item.number < number for each in pool.roster.living for work in each.in_flight.values()
+            work.work_item.work_id < work_id for each in pool.roster.living for work in each.in_flight.values()
         )
 
     def _answer(self, worker: WorkerHandle, kind: int) -> None:
@@ -230,7 +232,7 @@ class MemoryPressure:
         worker.life.feed()
         # If other workers used that room, the batch that is due next would find none, and the kernel would kill its
         # worker.
-        is_next = kind == GrantKind.RETRY and self._is_next(work.work_item.number)
+        is_next = kind == GrantKind.RETRY and self._is_next(work.work_item.work_id)
         worker.outbox += GRANT.pack(MAGIC, kind, 0, work.slot.turn, is_next, 0, 0)
         worker.flush()
 

@@ -47,11 +47,11 @@ class Reuse:
                 continue  # an exchange before has used it
             # The worker that reaches a slot without memory first. Among equals, the one that wrote to this slot before:
             # it has the pages mapped.
-            positions = [(self._distance(worker), number != slot.owner, number) for number, worker in workers.items()]
-            distance, _, number = min(positions, default=(_NEVER, True, 0))
+            positions = [(self._distance(worker), index != slot.owner, index) for index, worker in workers.items()]
+            distance, _, index = min(positions, default=(_NEVER, True, 0))
             if distance == _NEVER:
                 return
-            self._exchange(workers[number])
+            self._exchange(workers[index])
 
     def _distance(self, worker: WorkerHandle) -> int:
         """Return the number of grants before the first unread one with a slot without memory."""
@@ -77,7 +77,7 @@ class Reuse:
                 if kind != GrantKind.WORK:
                     size = listed_bytes(ring.memory, start)
                     ring.memory[work.slot.offset : work.slot.offset + size] = ring.memory[start : start + size]
-                grant = GRANT.pack(magic, kind, work.slot.number, turn, index, epoch, work.slot.high_water)
+                grant = GRANT.pack(magic, kind, work.slot.index, turn, index, epoch, work.slot.high_water)
                 unread = unread[: at * GRANT.size] + grant + unread[(at + 1) * GRANT.size :]
                 self.num_exchanged += 1
                 break

@@ -68,8 +68,8 @@ class BestFit:
     def __init__(self, length: int, bins: int) -> None:
         self._length, self._bins = length, bins
         self._opened = 0
-        self._rows: dict[int, Row] = {}  # by number, oldest first
-        self._space: list[tuple[int, int]] = []  # (free positions, number) of each row, sorted
+        self._rows: dict[int, Row] = {}  # by id, oldest first
+        self._space: list[tuple[int, int]] = []  # (free positions, id) of each row, sorted
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
         """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
@@ -79,12 +79,12 @@ class BestFit:
             return [whole], rest
         at = bisect_left(space, (size,))
         if at < len(space):
-            left, number = space.pop(at)
-            row = self._rows[number]
+            left, row_id = space.pop(at)
+            row = self._rows[row_id]
             row.append(piece)
             if left == size:
-                return self._rows.pop(number), None
-            insort(space, (left - size, number))
+                return self._rows.pop(row_id), None
+            insort(space, (left - size, row_id))
             return None, None
         if size == self._length:
             return [piece], None
@@ -98,7 +98,7 @@ class BestFit:
         oldest = next(iter(self._rows))
         at = 0
         if self._opened - oldest >= 2 * self._bins:
-            at = next(at for at, (_, number) in enumerate(self._space) if number == oldest)
+            at = next(at for at, (_, row_id) in enumerate(self._space) if row_id == oldest)
         return self._rows.pop(self._space.pop(at)[1])
 
     def finish(self) -> list[Row]:
@@ -115,15 +115,15 @@ class BestFit:
         return sorted(made, key=lambda row: order[id(row[0])])
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return the number of rows opened so far, and the open rows with their numbers, oldest first."""
+        """Return the number of rows opened so far, and the open rows with their ids, oldest first."""
         return self._opened, list(self._rows.items())
 
     def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
         """Continue from a saved state."""
         self._opened, self._rows = opened, dict(rows)
         self._space = sorted(
-            (self._length - sum(piece.stop - piece.start for piece in row), number)
-            for number, row in self._rows.items()
+            (self._length - sum(piece.stop - piece.start for piece in row), row_id)
+            for row_id, row in self._rows.items()
         )
 
 
@@ -158,7 +158,7 @@ class Concatenation:
         return rows
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return the open row, if any, with the number 0."""
+        """Return the open row, if any, with the id 0."""
         return 0, [(0, list(self._row))] if self._row else []
 
     def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:

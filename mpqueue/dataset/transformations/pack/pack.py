@@ -145,7 +145,7 @@ class PackStage(Applied):
         inside = [piece.token for piece in pieces]
         own = {
             "opened": opened,
-            "rows": [[number, _token_of_row(row)] for number, row in rows],
+            "rows": [[row_id, _token_of_row(row)] for row_id, row in rows],
             "ready": [_token_of_row(row) for row in self._ready],
             "shapes": None if shapes is None else [[name, list(shape)] for name, shape in shapes],
         }
@@ -156,11 +156,11 @@ class PackStage(Applied):
         state = self._load_own(states)
         shapes = state["shapes"]
         self._reader.shapes = None if shapes is None else [(name, tuple(shape)) for name, shape in shapes]
-        numbers = [number for number, _ in state["rows"]]
+        row_ids = [row_id for row_id, _ in state["rows"]]
         saved = [*[row for _, row in state["rows"]], *state["ready"]]
         rows = self._rows_of([token_of(row) for row in saved])
-        self._filler.load(state["opened"], zip(numbers, rows, strict=False))
-        self._ready = rows[len(numbers) :]
+        self._filler.load(state["opened"], zip(row_ids, rows, strict=False))
+        self._ready = rows[len(row_ids) :]
 
     def again(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the rows with these pieces, built again."""

@@ -124,8 +124,8 @@ class SequenceReader:
         row[POSITIONS] = positions = np.zeros(length, np.int32)
         segment_ids[:used] = np.repeat(self._count[1 : len(sizes) + 1], sizes)
         np.concatenate([self._count[:size] for size in sizes], out=positions[:used])
-        for number, name in enumerate(self._whole):
-            parts = [piece.whole[number] for piece in pieces]
+        for index, name in enumerate(self._whole):
+            parts = [piece.whole[index] for piece in pieces]
             if isinstance(parts[0], np.ndarray):
                 leaf = LeafPath([piece.token for piece in pieces], no_sample, path=(f"[{name!r}]",))
                 row[name] = Ragged(*merge_ragged(parts, np.empty, leaf))

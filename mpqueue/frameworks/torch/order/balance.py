@@ -6,7 +6,7 @@ all ranks with its first batch::
     DistributedSampler    a copy that is the only rank returns the order of all ranks
     any other sampler     its order, of one rank
 
-Batch j of rank r in torch's order has the number ``j * world + r``. `mpqueue.plan.order.balanced` divides windows of
+Batch j of rank r in torch's order has the position ``j * world + r``. `mpqueue.plan.order.balanced` divides windows of
 these batches, as for a `mpqueue.Loader`. If the last batch is short, it is short on all ranks. These short batches are
 a separate window.
 """
@@ -104,14 +104,14 @@ class BalancedOrder(Iterator[Any]):
 
     def __init__(self, batches: BalancedBatches) -> None:
         assert batches.balance is not None
-        self._batches, self._balance, self._number = batches, batches.balance, 0
+        self._batches, self._balance, self._position = batches, batches.balance, 0
 
     def __next__(self) -> Any:
-        if self._number == self._num_rounds:
+        if self._position == self._num_rounds:
             raise StopIteration
-        windows, window, at = self._window(self._number, self._shard.rank)
+        windows, window, at = self._window(self._position, self._shard.rank)
         windows.note(0, window)
-        self._number += 1
+        self._position += 1
         return _indices_in(window, at)
 
     @cached_property
@@ -146,14 +146,14 @@ class BalancedOrder(Iterator[Any]):
     def _num_rounds(self) -> int:
         return sum(count for count, _ in self._parts)
 
-    def _batch(self, number: int, rank: int) -> list[int]:
-        _, window, at = self._window(number, rank)
+    def _batch(self, position: int, rank: int) -> list[int]:
+        _, window, at = self._window(position, rank)
         return _indices_in(window, at)
 
-    def _window(self, number: int, rank: int) -> tuple[Windows, DividedWindow, int]:
+    def _window(self, position: int, rank: int) -> tuple[Windows, DividedWindow, int]:
         """Return the window of a batch of a rank, and its position there."""
         (count, full), (_, rest) = self._parts
-        windows, at = (full, number) if number < count else (rest, number - count)
+        windows, at = (full, position) if position < count else (rest, position - count)
         found = windows.of(0, at * self._shard.world + rank, FROM_BEGINNING, self._shard.world)
         assert found is not None
         return windows, *found
@@ -162,14 +162,14 @@ class BalancedOrder(Iterator[Any]):
         """Return the value of `Statistics.balance`."""
         return next(filter(None, (windows.inequality() for _, windows in self._parts)), None)
 
-    def costs_of(self, number: int, excluded_at: Callable[[int], SampleSet | None]) -> dict[str, Any]:
+    def costs_of(self, position: int, excluded_at: Callable[[int], SampleSet | None]) -> dict[str, Any]:
         """Return the costs of a batch of this rank and of its step, as `BatchInfo` names them.
 
         Args:
-            number: The number of the batch in the pass.
+            position: The position of the batch in the pass.
             excluded_at: Returns the samples that are excluded at a batch.
         """
-        start = number - number % self._balance.accumulate
+        start = position - position % self._balance.accumulate
         rounds = range(start, min(start + self._balance.accumulate, self._num_rounds))
         step = {
             (each, rank): self._trained(each, rank, excluded_at(each))
@@ -177,11 +177,11 @@ class BalancedOrder(Iterator[Any]):
             for rank in range(self._shard.world)
         }
         of_step = list(itertools.chain.from_iterable(step.values()))
-        return sums_of_step(self._batches.costs, self._batches.tokens, step[number, self._shard.rank], of_step, 0)
+        return sums_of_step(self._batches.costs, self._batches.tokens, step[position, self._shard.rank], of_step, 0)
 
-    def _trained(self, number: int, rank: int, excluded: SampleSet | None) -> Sequence[int]:
+    def _trained(self, position: int, rank: int, excluded: SampleSet | None) -> Sequence[int]:
         """Return a batch without its excluded samples. With several ranks, an empty one is filled, as by `exclude`."""
-        indices = self._batch(number, rank)
+        indices = self._batch(position, rank)
         if excluded is None:
             return indices
         kept = [index for index in indices if index not in excluded]
@@ -197,7 +197,7 @@ class _DividedStep(NamedTuple):
     Attributes:
         indices: The indices of the samples of all ranks.
         costs: Their costs.
-        items: Their numbers in each micro-batch of each rank; a list for each round.
+        items: Their indices in each micro-batch of each rank; a list for each round.
     """
 
     indices: Array
@@ -218,14 +218,14 @@ class PackedOrder(BalancedOrder):
     def __init__(self, batches: BalancedBatches) -> None:
         super().__init__(batches)
         self._sums = np.zeros(2)  # of (max / mean) of the ranks' costs, before and after the division
-        self._latest: tuple[int, _DividedStep] | None = None  # the number of a step, and the step
+        self._latest: tuple[int, _DividedStep] | None = None  # the index of a step, and the step
 
     def __next__(self) -> StepIndices:
-        if self._number == self._num_rounds:
+        if self._position == self._num_rounds:
             raise StopIteration
-        step = self._divided(self._number)
+        step = self._divided(self._position)
         self._sums += unequal_step(step.costs, step.items, self._shard.world)
-        self._number += 1
+        self._position += 1
         return StepIndices(step.of_rank(self._shard.rank))
 
     @cached_property
@@ -236,22 +236,22 @@ class PackedOrder(BalancedOrder):
     def _num_rounds(self) -> int:
         return num_steps(len(self._order), self._batches.batch_size, self._batches.drop_last)
 
-    def _divided(self, number: int) -> _DividedStep:
-        if self._latest is None or self._latest[0] != number:
+    def _divided(self, position: int) -> _DividedStep:
+        if self._latest is None or self._latest[0] != position:
             size: int = self._batches.batch_size
-            indices = self._order[number * size : (number + 1) * size]
+            indices = self._order[position * size : (position + 1) * size]
             costs = self._batches.costs.of(indices, 0)
             items = packed_items(costs, self._shard.world, self._balance, indices.tolist().__getitem__)
-            self._latest = number, _DividedStep(indices, costs, items)
+            self._latest = position, _DividedStep(indices, costs, items)
         return self._latest[1]
 
-    def _batch(self, number: int, rank: int) -> list[int]:
-        return list(itertools.chain.from_iterable(self._divided(number).of_rank(rank)))
+    def _batch(self, position: int, rank: int) -> list[int]:
+        return list(itertools.chain.from_iterable(self._divided(position).of_rank(rank)))
 
     def inequality(self) -> tuple[float, float] | None:
         """Return the value of `Statistics.balance`."""
-        before, after = (self._sums / max(1, self._number)).tolist()
-        return (before, after) if self._number else None
+        before, after = (self._sums / max(1, self._position)).tolist()
+        return (before, after) if self._position else None
 
 
 def _indices_in(window: DividedWindow, at: int) -> list[int]:

@@ -53,7 +53,7 @@ def _drawn_again(loader: Any, beginning: Beginning, drawn: DrawnBatches) -> Iter
     try:
         with at_beginning(loader, beginning):
             watch = watch_of(loader, iter(loader._index_sampler), beginning, began)
-            for _ in range(drawn.number):
+            for _ in range(drawn.num_batches):
                 watch.take()
     finally:
         if epoch is not None:

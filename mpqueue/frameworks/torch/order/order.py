@@ -35,12 +35,12 @@ class DrawnBatches(NamedTuple):
     """The batches that a sampler had returned when a state was saved.
 
     Attributes:
-        number: Their number.
+        num_batches: Their number.
         mark: The fingerprint of their indices; None: unknown.
         rank: The rank that drew them; None: all ranks draw the same.
     """
 
-    number: int = 0
+    num_batches: int = 0
     mark: int | None = None
     rank: int | None = 0
 
@@ -116,7 +116,7 @@ class SamplerWatch:
 
     Attributes:
         batches: The iterator.
-        number: Number of batches that `take` has drawn from it.
+        num_drawn: Number of batches that `take` has drawn from it.
         mark: The fingerprint of their indices.
     """
 
@@ -128,7 +128,7 @@ class SamplerWatch:
         again: Callable[[], Iterator[Any]] | None = None,
         from_beginning: Callable[[DrawnBatches], Iterator[Any]] | None = None,
     ) -> None:
-        self.number = self.mark = 0
+        self.num_drawn = self.mark = 0
         self.batches, self._again, self._from_beginning = batches, again, from_beginning
         self._known, self._rank = known or DrawnBatches(), saved_rank(loader)
         self._is_compared = self._known.mark is not None and self._known.rank == self._rank
@@ -145,22 +145,22 @@ class SamplerWatch:
         try:
             index = next(self.batches)
         except StopIteration:
-            is_empty = not self.number and self._again is not None
-            if self.number >= self._known.number and not is_empty:
+            is_empty = not self.num_drawn and self._again is not None
+            if self.num_drawn >= self._known.num_batches and not is_empty:
                 raise
-            self._iterate_again(f"only {count_text(self.number, 'batch')}")
+            self._iterate_again(f"only {count_text(self.num_drawn, 'batch')}")
             return self.take()
         self.mark = self.after(index, self.mark)
-        self.number += 1
-        if self.number == self._known.number and self._is_compared and self.mark != self._known.mark:
+        self.num_drawn += 1
+        if self.num_drawn == self._known.num_batches and self._is_compared and self.mark != self._known.mark:
             self._iterate_again(f"other indices (fingerprint {self.mark:08x})")
         return index
 
-    def draw_again(self, number: int, mark: int) -> None:
+    def draw_again(self, num_batches: int, mark: int) -> None:
         """Begin the draw again, after an interrupt: a sampler is often a generator, which an exception ends.
 
         Args:
-            number: Number of batches that the pass has drawn.
+            num_batches: Number of batches that the pass has drawn.
             mark: Their fingerprint.
 
         Raises:
@@ -169,22 +169,22 @@ class SamplerWatch:
         try:
             if self._from_beginning is None:
                 raise ValueError("the beginning of the draw is unknown")
-            batches = self._from_beginning(DrawnBatches(number, mark, self._rank))
+            batches = self._from_beginning(DrawnBatches(num_batches, mark, self._rank))
         except (ValueError, StopIteration) as error:
             raise RuntimeError(
                 "an interrupt arrived while this pass was drawing from its sampler, which does not return the same "
                 "indices again, so a batch may be lost: begin a new pass, or load the last state"
             ) from error
-        self.batches, self.number, self.mark = batches, number, mark
+        self.batches, self.num_drawn, self.mark = batches, num_batches, mark
 
     def after(self, index: Any, mark: int) -> int:
         """Return the fingerprint after a batch, from the one before it."""
         keys = index.tolist() if isinstance(index, Tensor | ndarray) else index
         return fingerprint_of(keys_of(keys, is_batched=self._is_batched), mark)
 
-    def drawn(self, number: int, mark: int | None) -> DrawnBatches:
+    def drawn(self, num_batches: int, mark: int | None) -> DrawnBatches:
         """Return the description of a number of batches with this fingerprint, for a state."""
-        return DrawnBatches(number) if self._rank is None else DrawnBatches(number, mark, self._rank)
+        return DrawnBatches(num_batches) if self._rank is None else DrawnBatches(num_batches, mark, self._rank)
 
     def _iterate_again(self, found: str) -> None:
         """Iterate the sampler once more, up to here. The second time, raise the error."""
@@ -192,14 +192,14 @@ class SamplerWatch:
             self.batches = iter(())  # no batch follows the error
             mark = "" if self._known.mark is None else f" (fingerprint {self._known.mark:08x})"
             raise ValueError(
-                f"the state was saved after {count_text(self._known.number, 'batch')}{mark}, and the "
+                f"the state was saved after {count_text(self._known.num_batches, 'batch')}{mark}, and the "
                 f"{self._name} of this loader returned {found}: samples of this epoch would be repeated or missing. "
                 "Load the state into a loader with the same dataset and sampler, and call set_epoch of the sampler, if "
                 "it has one, as in the original run. A sampler that draws random numbers must draw them from torch or "
                 "from a generator that is its attribute, or have state_dict() and load_state_dict(state)"
             )
-        num_drawn, self.batches, self._again = self.number, self._again(), None
-        self.number = self.mark = 0
+        num_drawn, self.batches, self._again = self.num_drawn, self._again(), None
+        self.num_drawn = self.mark = 0
         for _ in range(num_drawn):
             self.take()
 

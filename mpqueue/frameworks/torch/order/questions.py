@@ -35,28 +35,28 @@ from mpqueue.system.units import count_text
 
 
 class LoaderRun:
-    """The passes of a loader, and the samples that they leave out.
+    """The passes of a loader, and the samples that they exclude.
 
     Args:
         history: The exclusions.
-        number: The number of passes before the next one.
+        epoch: The number of passes before the next one.
         steps: The number of batches that these passes returned.
 
     Attributes:
         history: The exclusions.
         latest: The latest pass; None: none since a state was loaded.
-        number: The number of the latest pass; before the first one -1.
+        epoch: The index of the latest pass; before the first one -1.
     """
 
-    def __init__(self, history: History = NO_HISTORY, number: int = 0, steps: int = 0) -> None:
-        self.history, self.number, self._steps = history, number - 1, steps
+    def __init__(self, history: History = NO_HISTORY, epoch: int = 0, steps: int = 0) -> None:
+        self.history, self.epoch, self._steps = history, epoch - 1, steps
         self.latest: state.Pass | None = None
 
     def begin(self, begun: state.Pass) -> None:
-        """Count a pass. A pass that was left before its first batch has the same number as the next one."""
+        """Count a pass. A pass that was left before its first batch has the same epoch as the next one."""
         latest, self.latest = self.latest, begun
         if latest is None or latest.is_over or latest.batches.num_returned:
-            self.number += 1
+            self.epoch += 1
         self._steps += 0 if latest is None else latest.batches.num_returned
 
     @property
@@ -66,7 +66,7 @@ class LoaderRun:
 
     def copied(self) -> "LoaderRun":
         """Return the run for a copy of the loader."""
-        return LoaderRun(self.history, self.number + 1, self.steps)
+        return LoaderRun(self.history, self.epoch + 1, self.steps)
 
 
 def saved(loader: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def saved(loader: Any) -> dict[str, Any]:
     run: LoaderRun | None = loader._passes
     if run is None or not run.history:
         return {}
-    return {"history": run.history.plain(), "number": run.number + _is_midway(loader)}
+    return {"history": run.history.plain(), "number": run.epoch + _is_midway(loader)}
 
 
 def _is_midway(loader: Any) -> bool:
@@ -91,9 +91,9 @@ def loaded(loader: Any, found: Mapping[str, Any]) -> LoaderRun:
         found: The state.
     """
     run: LoaderRun = loader._passes or LoaderRun()
-    # A state within a pass has the number of that pass, and the next pass continues it.
-    number = found["number"] + (not _is_midway(loader)) if "history" in found else run.number + 1
-    return LoaderRun(History(found.get("history", ())), number, run.steps)
+    # A state within a pass has the index of that pass, and the next pass continues it.
+    epoch = found["number"] + (not _is_midway(loader)) if "history" in found else run.epoch + 1
+    return LoaderRun(History(found.get("history", ())), epoch, run.steps)
 
 
 def editor_of(loader: Any, beginning: Beginning) -> Edit | None:
@@ -111,7 +111,7 @@ def editor_of(loader: Any, beginning: Beginning) -> Edit | None:
 
 
 def _fill(loader: Any, beginning: Beginning, excluded: SampleSet) -> Callable[[], BatchSamples | None]:
-    """Return a function that returns the first batch of a pass that is not empty; None: empty batches are left out.
+    """Return a function that returns the first batch of a pass that is not empty; None: empty batches are dropped.
 
     If the sampler returns the part of one rank, empty batches are filled: the other ranks do not know them, and must
     get the same number of batches.
@@ -161,7 +161,7 @@ def compute(loader: Any, epoch: int, batch: int) -> Any:
     begun, batch = _checked(loader, "compute", epoch, batch)
     kept, _ = _kept_at(loader, begun, batch)
     if kept.is_empty:
-        raise empty_batch(loader._passes.number, batch)
+        raise empty_batch(loader._passes.epoch, batch)
     return begun.batches.compute(kept)
 
 
@@ -183,9 +183,9 @@ def exclude(loader: Any, ids: Any) -> None:
     run: LoaderRun = loader._passes or LoaderRun()
     begun = run.latest
     if begun is not None:
-        at = At(run.number, begun.batches.point().position, 1)
+        at = At(run.epoch, begun.batches.point().position, 1)
     else:
-        at = At(run.number + 1, loader.resumed.point.position if _is_midway(loader) else 0, 1)
+        at = At(run.epoch + 1, loader.resumed.point.position if _is_midway(loader) else 0, 1)
     history = run.history.with_exclusion(at, samples)
     if history is run.history:
         return
@@ -195,7 +195,7 @@ def exclude(loader: Any, ids: Any) -> None:
 
 
 def _checked(loader: Any, method: str, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
-    """Return the latest pass, and the number of a batch.
+    """Return the latest pass, and the position of a batch.
 
     Raises:
         TypeError: A number is not an integer.
@@ -207,8 +207,8 @@ def _checked(loader: Any, method: str, epoch: Any, batch: Any) -> tuple[state.Pa
     run = loader._passes
     if run is None or run.latest is None or loader.resumed is not None:
         raise LookupError("the loader has not begun a pass: only batches of its latest pass are known")
-    if epoch != run.number:
-        raise LookupError(f"epoch {epoch} is unknown: only batches of the latest pass, {run.number}, are known")
+    if epoch != run.epoch:
+        raise LookupError(f"epoch {epoch} is unknown: only batches of the latest pass, {run.epoch}, are known")
     return run.latest, batch
 
 
@@ -265,14 +265,14 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[BatchSamples, 
         raise LookupError(f"the sampler ({once[0]}) is an iterator, which cannot be iterated again")
     batches, is_batched, returned = begun.batches, loader._auto_collation, begun.batches.returned()
     known = -1 if returned is None else returned.position
-    drawn, positions, number = {}, batches.first, -1
+    drawn, positions, position = {}, batches.first, -1
     try:
         with sampler_again(loader, begun.beginning) as indices:
             # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
             # same order.
-            for number, index in enumerate(islice(indices, max(batch, known) + 1)):
-                if number in (batch, known):
-                    drawn[number] = listed_of(index, batches.epoch, positions)
+            for position, index in enumerate(islice(indices, max(batch, known) + 1)):
+                if position in (batch, known):
+                    drawn[position] = listed_of(index, batches.epoch, positions)
                 positions += num_positions(index, is_batched=is_batched)
         kept = {at: _without_excluded(loader, begun, each, at) for at, each in drawn.items()}
         # Out of order, later exclusions do not concern the batch that was returned.
@@ -286,14 +286,14 @@ def _kept_at(loader: Any, begun: state.Pass, batch: int) -> tuple[BatchSamples, 
         ) from None
     if batch not in kept:
         raise LookupError(
-            f"epoch {loader._passes.number} has no batch {batch}: its sampler returned "
-            f"{count_text(number + 1, 'batch')}"
+            f"epoch {loader._passes.epoch} has no batch {batch}: its sampler returned "
+            f"{count_text(position + 1, 'batch')}"
         )
     return kept[batch], indices
 
 
 def _without_excluded(loader: Any, begun: state.Pass, drawn: BatchSamples, batch: int) -> BatchSamples:
-    excluded = loader._passes.history.excluded_at(loader._passes.number, batch, 1)
+    excluded = loader._passes.history.excluded_at(loader._passes.epoch, batch, 1)
     if excluded is None:
         return drawn
     kept = without(drawn, excluded, is_batched=loader._auto_collation)
@@ -305,9 +305,9 @@ def _costs_of(loader: Any, order: Any, batch: int) -> dict[str, float]:
     if not isinstance(order, BalancedOrder):
         return {}
     run: LoaderRun = loader._passes
-    return order.costs_of(batch, lambda number: run.history.excluded_at(run.number, number, 1))
+    return order.costs_of(batch, lambda position: run.history.excluded_at(run.epoch, position, 1))
 
 
 def _info(loader: Any, begun: state.Pass, batch: int, samples: LateIds, step: int | None, **costs: Any) -> BatchInfo:
-    (rank, world), seed, epoch = rank_and_world(), begun.beginning.base_seed, loader._passes.number
+    (rank, world), seed, epoch = rank_and_world(), begun.beginning.base_seed, loader._passes.epoch
     return BatchInfo(epoch, batch, step=step, rank=rank, world_size=world, seed=seed, samples=samples, **costs)

@@ -249,7 +249,7 @@ def starts_after(
 
     Args:
         position: The position in the epoch before, which is not resumed.
-        epoch: The number of the epoch that begins.
+        epoch: The epoch that begins.
         batch_size: The loader's batch size; None: each element is a batch.
         is_over: The end of the epoch before was reached.
         runs_ahead: Each stream was started, and has computed a batch after the returned ones, as workers do.
@@ -269,8 +269,8 @@ def _start_after(
 ) -> LaneStart:
     saved = None if start.state is None else pickle.loads(start.state)["state"]
     if saved is not None and not is_earlier(start):
-        rest = None if is_over else (count - start.number + runs_ahead) * batch_size
-        saved = {"earlier": saved, "read": start.number * batch_size, "rest": rest, "begun": 0}
+        rest = None if is_over else (count - start.element_index + runs_ahead) * batch_size
+        saved = {"earlier": saved, "read": start.element_index * batch_size, "rest": rest, "begun": 0}
     else:
         saved = saved or {"earlier": None, "read": 0, "rest": 0, "begun": 0}
         saved["begun"] += bool(count or is_over or runs_ahead)
@@ -307,11 +307,11 @@ def state_of(dataset: Any) -> Any:
         return None
 
 
-def ended_early(dataset: Any, num_returned: int, number: int) -> ValueError:
+def ended_early(dataset: Any, num_returned: int, index: int) -> ValueError:
     """Return the error for a dataset that ends before the position in a state."""
     return ValueError(
         f"the state was saved after {count_text(num_returned, 'batch')} of a stream, and "
-        f"{type(dataset).__name__} ended after {number}: load the state into a loader of the same dataset"
+        f"{type(dataset).__name__} ended after {index}: load the state into a loader of the same dataset"
     )
 
 

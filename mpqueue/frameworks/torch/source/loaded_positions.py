@@ -134,7 +134,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if is_a(value, dict):
         yield from ((f"[{key!r}]", each) for key, each in list(value.items()))
     elif is_a(value, (list, tuple)):
-        yield from ((f"[{number}]", each) for number, each in enumerate(value))
+        yield from ((f"[{index}]", each) for index, each in enumerate(value))
     else:
         yield "", value
 

@@ -82,7 +82,7 @@ def editor(excluded: SampleSet, fill: Callable[[], BatchSamples | None], *, is_b
 
     Args:
         excluded: The samples.
-        fill: Returns the batch that supplies samples for an empty batch; None: it is left out.
+        fill: Returns the batch that supplies samples for an empty batch; None: it is dropped.
         is_batched: As for `num_positions`.
     """
 

@@ -124,7 +124,7 @@ class LoaderStream(Lanes):
 class IterableOrder(StreamOrder):
     """The order of an iterable-style dataset of torch. Its batches are made in its iterators.
 
-    The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
+    The id of a sample is ``(worker, index)``, where each batch of a worker counts ``batch_size`` samples.
     """
 
     parts = "workers"
@@ -149,17 +149,17 @@ class IterableOrder(StreamOrder):
         )
 
 
-def iterable_ids(worker: int, number: int, batch_size: int | None, count: int | None = None) -> SampleIds:
+def iterable_ids(worker: int, index: int, batch_size: int | None, count: int | None = None) -> SampleIds:
     """Return the ids of the samples of a batch of an iterable-style dataset.
 
     Args:
         worker: The worker.
-        number: The number of the batch among the batches of the worker.
+        index: The position of the batch among the batches of the worker.
         batch_size: The loader's ``batch_size``; None: an element is a batch.
         count: The number of samples in the batch; None: ``batch_size``.
     """
     size = batch_size or 1
-    first = number * size
+    first = index * size
     return tuple((worker, each) for each in range(first, first + (size if count is None else count)))
 
 

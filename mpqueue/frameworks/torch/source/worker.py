@@ -5,7 +5,7 @@ It is sent to the workers once, and corresponds to torch's own ``_worker_loop``:
 the indices of each batch. An iterable-style dataset is iterated in each worker.
 
 *Random numbers.* A map-style sample's numbers depend on (base seed, epoch, position in the order), a stream's
-batch on (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
+batch on (base seed, epoch, position of the batch, worker). The worker process seeds all generators, as for any source;
 see `mpqueue.seeding.lazy_seeding`.
 """
 
@@ -47,7 +47,7 @@ class LoaderParts(NamedTuple):
     Attributes:
         dataset: The dataset.
         collate_fn: The loader's function.
-        worker_init_fn: Called first in each worker, with the worker's number.
+        worker_init_fn: Called first in each worker, with the worker's index.
         base_seed: The seed that was drawn from the loader's generator.
         num_workers: Number of workers; 0: the trainer computes.
         batch_size: Number of elements of a stream per batch; None: each element is a batch. Not used for map-style
@@ -123,15 +123,15 @@ class LoaderSource:
                 raise
 
 
-def _seed_for_init(base_seed: int, number: int) -> None:
+def _seed_for_init(base_seed: int, worker_index: int) -> None:
     """Seed the global generators like torch's worker, so that ``worker_init_fn`` draws the same numbers.
 
     Follows: ``torch.utils.data._utils.worker._worker_loop``.
     """
-    seed = base_seed + number
+    seed = base_seed + worker_index
     random.seed(seed)
     torch.manual_seed(seed)
-    np.random.seed(torch_worker._generate_state(base_seed, number))  # noqa: NPY002
+    np.random.seed(torch_worker._generate_state(base_seed, worker_index))  # noqa: NPY002
 
 
 class MapSource(LoaderSource):

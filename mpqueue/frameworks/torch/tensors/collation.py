@@ -72,13 +72,13 @@ def collated(
         if is_own and any(words in str(error) for words in _UNEQUAL):
             add_note(error, _REMEDY)
         if is_own and type(samples) is list:
-            found = ((number, _path_to_none(sample, _DEEPEST)) for number, sample in enumerate(samples))
-            number, path = next(((number, path) for number, path in found if path is not None), (None, ""))
-            if number is not None:
+            found = ((index, _path_to_none(sample, _DEEPEST)) for index, sample in enumerate(samples))
+            index, path = next(((index, path) for index, path in found if path is not None), (None, ""))
+            if index is not None:
                 # An iterator of indices is used up, and `__getitems__` may return another number of samples.
                 keys = [*indices] if isinstance(indices, Collection) else []
                 is_known = len(keys) == len(samples)
-                where = f"the sample of index {keys[number]!r}" if is_known else f"element {number} of a batch"
+                where = f"the sample of index {keys[index]!r}" if is_known else f"element {index} of a batch"
                 add_note(error, _none_text(f"{where} of {name_of(dataset)}", path or ""))
         raise
 

@@ -77,7 +77,7 @@ class PinnedSlots:
         """Register the used part of a slot, before views of it are delivered."""
         self._cuda.note_current()
         nbytes = -(-slot.high_water // PAGE) * PAGE
-        piece = self._pieces.get(slot.number)
+        piece = self._pieces.get(slot.index)
         if piece is None or piece.nbytes < nbytes:
             self.discard(slot)
             # As one piece: a copy must not span two registrations.
@@ -94,12 +94,12 @@ class PinnedSlots:
                 self._has_warned = True
                 warn(f"CUDA cannot pin {nbytes:,} bytes of the ring ({error}): batches are copied to pinned memory")
             return None
-        piece = self._pieces[slot.number] = _Piece(address, nbytes)
+        piece = self._pieces[slot.index] = _Piece(address, nbytes)
         return piece
 
     def end(self, slot: Slot) -> None:
         """Record events on the known streams, after the last view of a slot was deleted."""
-        piece = self._pieces.get(slot.number)
+        piece = self._pieces.get(slot.index)
         if piece is not None and os.getpid() == self._pid:
             self._cuda.note_current()
             # The batch may have been copied on the current stream, even if it became current before the first ring.
@@ -107,17 +107,17 @@ class PinnedSlots:
 
     def is_free(self, slot: Slot) -> bool:
         """Return whether no copy out of the slot is pending."""
-        piece = self._pieces.get(slot.number)
+        piece = self._pieces.get(slot.index)
         return piece is None or _has_passed(piece)
 
     def wait(self, slot: Slot) -> None:
         """Block until no copy out of the slot is pending."""
-        for event in self._pieces[slot.number].events or ():
+        for event in self._pieces[slot.index].events or ():
             event.synchronize()
 
     def discard(self, slot: Slot) -> None:
         """Unregister a slot without readers."""
-        piece = self._pieces.pop(slot.number, None)
+        piece = self._pieces.pop(slot.index, None)
         if piece is not None:
             self._unregister(piece)
 
@@ -129,9 +129,9 @@ class PinnedSlots:
 
     def release(self) -> bool:
         """Unregister the slots of a closed ring that have no readers; return True if all are released."""
-        for number, piece in list(self._pieces.items()):
+        for slot_index, piece in list(self._pieces.items()):
             if _has_passed(piece):
-                del self._pieces[number]
+                del self._pieces[slot_index]
                 self._unregister(piece)
         if self._pieces:
             return False

@@ -44,7 +44,7 @@ class RaggedCollate:
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """Return the batch of samples."""
-        return self.of(samples, [_InBatch(number) for number in range(len(samples))])
+        return self.of(samples, [_InBatch(index) for index in range(len(samples))])
 
     def of(self, samples: Sequence[Any], indices: Sequence[Any]) -> Any:
         """Return the batch of samples with these indices, which its errors name."""
@@ -57,7 +57,7 @@ class RaggedCollate:
 
 
 class _InBatch(int):
-    """The index of a sample, where the loader does not know it: its number in the batch."""
+    """The index of a sample, where the loader does not know it: its index in the batch."""
 
     def __repr__(self) -> str:
         return f"{int(self)} of the batch"
@@ -113,10 +113,10 @@ class _TensorCollation(Collation):
             ["sparse" if tensor.layout in SPARSE else "dense" for tensor in tensors], "is {}".format, REMEDY
         )
         leaf.require_equal([tensor.dtype for tensor in tensors], "has dtype {}".format, REMEDY)
-        for number, tensor in enumerate(tensors):
+        for index, tensor in enumerate(tensors):
             if tensor.shape[:-1] not in ((), (1,)):
                 raise ValueError(
-                    f"{leaf.name(number)} has shape {tuple(tensor.shape)}, and a sparse sample is joined as one row, "
+                    f"{leaf.name(index)} has shape {tuple(tensor.shape)}, and a sparse sample is joined as one row, "
                     "of shape (n,) or (1, n): join other ones by a function, as collate_fn"
                 )
         rows = [

@@ -72,8 +72,8 @@ def rate(dataset: mpqueue.Dataset[Any], num_workers: int, *, is_slow: bool) -> f
     warm, limit_s = (BATCH, FULL_S) if is_slow else (min(WARM, len(dataset) // 4), LIMIT_S)
     with mpqueue.Loader(dataset, batch_size=BATCH, seed=SEED, workers=num_workers) as loader:
         batches, found, began = iter(loader), 0, 0.0
-        for number, _ in enumerate(batches, 1):
-            if number * BATCH <= warm:
+        for index, _ in enumerate(batches, 1):
+            if index * BATCH <= warm:
                 began = time.perf_counter()
                 continue
             found += BATCH

@@ -29,9 +29,9 @@ def jpegs() -> Iterator[Sample]:
     """Yield key, bytes and label of files with a total size of `MEGABYTES`."""
     files, _ = photo_files()
     left = MEGABYTES * 1_000_000
-    for number, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
+    for index, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
         data = Path(path).read_bytes()
-        yield f"{number:08d}", data, label
+        yield f"{index:08d}", data, label
         left -= len(data)
         if left <= 0:
             return

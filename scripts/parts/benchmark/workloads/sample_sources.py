@@ -88,7 +88,7 @@ class Words(Endlessly):
 
     def __init__(self) -> None:
         self.words = ["a", "sample", "of", "nine", "words", "that", "a", "tokeniser", "reads"] * 40
-        self.numbers = {word: number for number, word in enumerate(sorted(set(self.words)))}
+        self.numbers = {word: index for index, word in enumerate(sorted(set(self.words)))}
 
     def __getitem__(self, index: int) -> list[int]:
         tokens: list[int] = []
