@@ -64,9 +64,33 @@ def test_uncaught_signal_leaves_nothing_but_a_traceback_of_ctrl_c(number, codes,
         assert {trainer.heard(), trainer.heard()} == {"waiting 4", "waiting 5"}
         trainer.hears(number, all_of_it=number == signal.SIGINT)
         code, output = trainer.ended()
-        assert code in codes
+        assert code in codes, output
         assert output.count("Traceback") == num_tracebacks
         assert bool(output) == bool(num_tracebacks)
+        assert trainer.left_nothing()
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        "Loader(Numbers(), workers=2)",
+        "Loader(Numbers(), workers=2, backend='thread')",
+        "Loader(Numbers(), workers=0)",
+        "Loader(Dataset(Numbers()).filter(lambda each: True).shuffle(4).batch(2), workers=2)",
+    ],
+    ids=["processes", "threads", "none", "stream"],
+)
+def test_ctrl_c_is_the_exit_status_of_a_program_with_workers(batches):
+    """An exit function that imports a module with a named tuple, which evaluates a string, would make it 1."""
+    script = f"""
+import os, signal
+from mpqueue import Dataset, Loader
+next(batches := iter({batches}))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    with Trainer(script) as trainer:
+        code, output = trainer.ended()
+        assert code in (-signal.SIGINT, 130), output
         assert trainer.left_nothing()
 
 

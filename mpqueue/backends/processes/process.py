@@ -36,13 +36,13 @@ from mpqueue.system.processes.wakeup import Wakeup
 from mpqueue.system.signals.deferred import defer_signals
 from mpqueue.system.signals.interrupts import is_interrupt
 from mpqueue.system.units import size_text
+from mpqueue.telemetry.stats import Statistics, statistics_of
 from mpqueue.transport.poller import READABLE
 from mpqueue.worker import queue_address
 from mpqueue.worker.config import WorkerConfig
 
 if TYPE_CHECKING:
     from mpqueue.backends.processes.autosize import Autosize, SizeCounts
-    from mpqueue.telemetry.stats import Statistics
 
 # For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap batches the consumer
 # first yields its CPU this many times, to a worker that would run there, and finds several batches afterwards.
@@ -388,10 +388,8 @@ class ProcessBackend:
                 self.pool.ready.clear()
                 self.pool.ring.close()
 
-    def statistics(self) -> "Statistics":
+    def statistics(self) -> Statistics:
         """Return the counters. Take no lock, so that a monitoring thread never waits for a consumer."""
-        from mpqueue.telemetry.stats import statistics_of
-
         ring, pids = self.pool.ring, self.pool.roster.pids
         slots = ring.slots
         sizes = {index: _resident_bytes(pid) for index, pid in pids.items()}
