@@ -19,7 +19,7 @@ from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.plan.position.cursors import EpochCursor
 from mpqueue.service.routing.holders import Holders
-from mpqueue.service.routing.routing import Failure
+from mpqueue.service.routing.seat_batches import Failure
 from mpqueue.service.stream.making import make_stream
 from mpqueue.service.stream.stream import PendingHandle, Stashed
 

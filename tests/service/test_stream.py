@@ -16,8 +16,8 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.protocol.records import PARTIAL
 from mpqueue.service.routing.modes import mode_of
-from mpqueue.service.routing.routing import Failure
 from mpqueue.service.routing.rules import Rules
+from mpqueue.service.routing.seat_batches import Failure
 from mpqueue.service.serving.journal import job_of
 from mpqueue.service.stream.making import make_stream
 

@@ -2,7 +2,8 @@
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    routing.py  batches, the seats of a group, and one routing class per mode
+    seat_batches.py  what is routed: batches and exceptions
+    routing.py  the seats of a group, and one routing class per mode
     modes.py    one class per server mode
     rules.py    checked options of a server
     outside.py  the actions that the core decides on

@@ -40,8 +40,9 @@ from mpqueue.service.routing.modes import Arrival
 from mpqueue.service.routing.outside import Outside
 from mpqueue.service.routing.patience import Patience
 from mpqueue.service.routing.recalls import Recalls
-from mpqueue.service.routing.routing import GROUP, Seat, SeatBatch
+from mpqueue.service.routing.routing import GROUP, Seat
 from mpqueue.service.routing.rules import Rules
+from mpqueue.service.routing.seat_batches import SeatBatch
 
 
 class Core:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from mpqueue.memory.slots import SlotError
 from mpqueue.service.protocol.refusals import Misbehaved
 from mpqueue.service.routing.outside import Outside
-from mpqueue.service.routing.routing import SeatBatch
+from mpqueue.service.routing.seat_batches import SeatBatch
 
 
 class Holders:

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from mpqueue.service.routing.routing import Seat, SeatBatch
+from mpqueue.service.routing.routing import Seat
+from mpqueue.service.routing.seat_batches import SeatBatch
 
 
 class Outside(Protocol):

@@ -7,7 +7,8 @@ from typing import Any
 
 from mpqueue.service.protocol.records import OFFER, PICKLED, Text, ToConsumer
 from mpqueue.service.protocol.specs import Specs
-from mpqueue.service.routing.routing import BatchHandle, Failure, Seat, SeatBatch
+from mpqueue.service.routing.routing import Seat
+from mpqueue.service.routing.seat_batches import BatchHandle, Failure, SeatBatch
 from mpqueue.service.serving.checkpoints import Checkpoints
 from mpqueue.service.serving.connections import Peer, Stage
 from mpqueue.service.serving.journal import Journal

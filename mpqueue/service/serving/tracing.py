@@ -9,7 +9,7 @@ workers, batches that take longer than 5 ms are all drawn, and shorter ones are 
 
 from weakref import WeakKeyDictionary
 
-from mpqueue.service.routing.routing import SeatBatch
+from mpqueue.service.routing.seat_batches import SeatBatch
 from mpqueue.service.serving.connections import Peer
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.timeline import Timeline

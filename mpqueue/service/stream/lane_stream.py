@@ -10,7 +10,7 @@ from typing import cast
 from mpqueue.backends.job import Job
 from mpqueue.plan.order.streams import StreamOrder
 from mpqueue.plan.position.cursors import ResumePoint
-from mpqueue.service.routing.routing import BatchHandle, Failure
+from mpqueue.service.routing.seat_batches import BatchHandle, Failure
 from mpqueue.service.stream.stream import Stream, StreamStart
 from mpqueue.system.log import warn
 

@@ -48,7 +48,7 @@ from mpqueue.plan.ids.history import NO_HISTORY, History
 from mpqueue.plan.order.rules import warn_of_idle
 from mpqueue.plan.position.cursors import ResumePoint, WorkItem
 from mpqueue.service.protocol.records import PARTIAL
-from mpqueue.service.routing.routing import BatchHandle, Failure
+from mpqueue.service.routing.seat_batches import BatchHandle, Failure
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.signals import masks
 from mpqueue.telemetry.stats import Statistics
