@@ -40,7 +40,7 @@ class Placing:
         self._segment, self._writer, self._answers, self._report = segment, writer, answers, report
 
     def again(self, error: OSError, slot: int, turn: int, place: Callable[[], _T]) -> _T:
-        """ResumePoint what lacked memory as soon as some is free; give up when the trainer does."""
+        """Place what lacked memory as soon as some is free; give up when the trainer does."""
         is_last, give_up_at = False, 0.0
         while is_full(error):
             missing = self._writer.wanted

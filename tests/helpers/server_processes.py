@@ -17,6 +17,7 @@ from mpqueue.service.protocol.handshake import Hello, Refusal, decode_answer
 from mpqueue.service.protocol.records import (
     MAX_HANDSHAKE,
     MAX_MESSAGE,
+    MAX_RELEASED,
     PICKLED,
     ToConsumer,
     ToServer,
@@ -108,8 +109,11 @@ class RawConsumer:
 
     def ask(self):
         """Confirm the last batch, release its slot, and request the next one."""
-        self.say(ConsumerRequest(ToServer.ASK, self.taken, tuple(self._held)))
-        self._held.clear()
+        while True:
+            released, self._held = self._held[:MAX_RELEASED], self._held[MAX_RELEASED:]
+            self.say(ConsumerRequest(ToServer.ASK, self.taken, tuple(released)))
+            if not self._held:
+                return
 
     def epoch_through(self):
         """Return the positions and batches of one epoch in order of arrival."""

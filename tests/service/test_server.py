@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.consumer_processes import Indices, Raised, all_do, await_back, firsts
+from helpers.consumer_requests import ConsumerRequest
 from helpers.forked_calls import status_of_fork
 from helpers.refused_calls import refusing
-from helpers.server_processes import crash, num_descriptors
+from helpers.server_processes import RawConsumer, crash, num_descriptors
 from helpers.service_parts import loop_of, specs_of, unvetted_of
 from helpers.waits import until
 from helpers.wrapped_functions import wrap
@@ -28,6 +29,7 @@ from helpers.wrapped_functions import wrap
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.protocol import server_directory, specs
+from mpqueue.service.protocol.records import ToServer
 from mpqueue.service.serving import journal
 from mpqueue.service.serving.deliveries import Deliveries
 from mpqueue.service.serving.journal import read_journal
@@ -732,3 +734,23 @@ def test_server_cannot_be_pickled():
     with mpqueue.Server("pickled", [1, 2], workers=1) as server:
         with pytest.raises(TypeError, match=r"a Server cannot be pickled .* Use mpqueue.attach\('pickled'\)"):
             pickle.dumps(server)
+
+
+def test_all_slots_may_wait_for_the_message_of_a_consumer_that_has_taken_its_batches():
+    """It shows its request in shared memory first. The server must not conclude that no consumer will release a slot."""
+    with (
+        mpqueue.Server("s", Indices(100_000), workers=1, max_queue_size=2) as server,
+        RawConsumer("s") as first,
+        RawConsumer("s") as second,
+    ):
+        first.begin()
+        num_slots = first.welcome.segment_bytes // first.welcome.stride
+        for index in range(num_slots):
+            assert first.next()[1][0] == index
+            if first.taken < num_slots:
+                first.say(ConsumerRequest(ToServer.ASK, first.taken))  # and keeps the slot
+        first.word[0] = first.taken
+        second.begin()  # wakes the server
+        until(lambda: all(seat.has_begun for seat in loop_of(server).core.group.seats), "the second one does not begin")
+        first.ask()
+        assert {first.next()[1][0], second.next()[1][0]} == {num_slots, num_slots + 1}

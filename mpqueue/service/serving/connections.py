@@ -125,6 +125,7 @@ class Peer:
         specs: Ids of the specs that the consumer has received.
         taken: Its first word is written by the consumer: the number of batches that it has taken. Without such memory,
             and for other programs, it remains 0. A malicious consumer may store any number.
+        num_reported: The number of taken batches in its latest message, which has released their slots.
     """
 
     def __init__(self, peer_id: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
@@ -139,6 +140,7 @@ class Peer:
         self.is_full = False
         self.specs: set[int] = set()
         self.taken: Sequence[int] = (0,)
+        self.num_reported = 0
         self._offers = bytearray()
         self._messages: deque[bytes | bytearray] = deque()  # not yet sent
 

@@ -136,6 +136,7 @@ class Consumers:
             kind, value, *turns = REQUEST.parse(data)
             now = _clock()
             if kind == ToServer.ASK:
+                peer.num_reported = value
                 seat = self._core.ask(peer.id, max(value, peer.taken[0]), filter(None, turns), now)
             elif kind == ToServer.BEGIN:
                 seat = self._core.begin(peer.id, value, now)
@@ -213,6 +214,10 @@ class Consumers:
             # Check here: most consumers have made none, and each pass checks all of them.
             if (taken := peers[consumer].taken[0]) > seat.num_taken:
                 self._settle_or_cut_off(peers[consumer], taken)
+
+    def may_release(self) -> bool:
+        """Return True if consumers wait, but will release slots: they have not yet sent the message before their wait."""
+        return any(peer.taken[0] > peer.num_reported for peer in self.peers.values())
 
     def _settle_or_cut_off(self, peer: Peer, taken: int) -> None:
         try:

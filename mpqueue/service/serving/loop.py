@@ -160,7 +160,8 @@ class Loop:
         stream, core = self._stream, self.core
         # Evaluate the conditions for each batch: a routed one may fill the last window or end the last wait.
         while True:
-            outcome = stream.take(may_fail=core.group.is_starving()) if core.wants_batch() else None
+            may_fail = core.group.is_starving() and not self.consumers.may_release()
+            outcome = stream.take(may_fail=may_fail) if core.wants_batch() else None
             if outcome is not None:
                 core.arrived(outcome)
             elif not stream.has_ended or not core.wants_end():
