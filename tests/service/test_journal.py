@@ -255,6 +255,27 @@ def test_handler_that_raises_while_a_state_is_unpickled_is_not_an_error_of_the_j
         read_journal(path)
 
 
+def test_consumer_that_is_back_is_never_counted_twice(path: str, monkeypatch: pytest.MonkeyPatch):
+    """Wherever the server is killed: the next one would wait for two consumers of the process, until they are late."""
+    survivor, counts = Survivor(100, 5), []
+    journal = Journal(path, "job", 7)
+    journal.await_back({-1: survivor})
+    journal.begin(0, None)
+    write = os.write
+
+    def look(fd: int, data: bytes) -> int:
+        written = write(fd, data)
+        counts.append(len(read_journal(path).survivors))
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", look)
+        journal.note_arrival(11, survivor)
+    journal.close()
+    assert set(counts) == {1}
+    assert read_journal(path).survivors == {11: survivor}
+
+
 class Signalling:
     """Sends a signal to this process when unpickled."""
 

@@ -216,7 +216,7 @@ class Consumers:
                 self._settle_or_cut_off(peers[consumer], taken)
 
     def may_release(self) -> bool:
-        """Return True if consumers wait, but will release slots: they have not yet sent the message before their wait."""
+        """Return True if consumers will release slots: they have not yet sent the message that precedes their wait."""
         return any(peer.taken[0] > peer.num_reported for peer in self.peers.values())
 
     def _settle_or_cut_off(self, peer: Peer, taken: int) -> None:

@@ -373,12 +373,16 @@ class Journal:
         self._sync_now(self._sync_folder)
         return fd
 
-    def _append(self, kind: int, value: int, extra: int, who: int) -> None:
+    def _append(self, *records: tuple[int, int, int, int]) -> None:
+        """Write records at once: a crash of this process leaves all of them, or none."""
         self._check_torn()
-        record, check = _pack(self._check, kind, value, extra, who)
+        check, data = self._check, b""
+        for record in records:
+            packed, check = _pack(check, *record)
+            data += packed
         self._is_torn = True
         with _named(self._path):
-            _write(self._fd, record)
+            _write(self._fd, data)
         self._check, self._is_torn = check, False
 
     def _check_torn(self) -> None:
@@ -395,17 +399,20 @@ class Journal:
         """
         # Write here, and sync in the thread: written data survives a crash of this process, and a sync would delay each
         # batch.
-        self._append(_JournalKind.TAKEN, position, 0, who)
+        self._append((_JournalKind.TAKEN, position, 0, who))
         self._is_due.set()
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
         """Record that a consumer has attached."""
+        awaited = self._awaited_of(survivor.pid)[:1]
+        # Both at once. After a crash in between, the next server would wait for one consumer of the process too many,
+        # or would have forgotten the process.
         self.present[consumer] = survivor
+        for each in awaited:
+            del self.present[each]
         if self._fd >= 0:
-            self._append(_JournalKind.CAME, *survivor, consumer)
-        # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
-        for awaited in self._awaited_of(survivor.pid)[:1]:
-            self.note_departure(awaited)
+            gone = [(_JournalKind.WENT, 0, 0, each) for each in awaited]
+            self._append((_JournalKind.CAME, *survivor, consumer), *gone)
 
     def await_back(self, survivors: Mapping[int, Survivor]) -> None:
         """Keep survivors that have not attached again in the journal. Call this before `begin`.
@@ -427,7 +434,7 @@ class Journal:
     def note_departure(self, consumer: int) -> None:
         """Record that a consumer has left."""
         if self.present.pop(consumer, None) is not None and self._fd >= 0:
-            self._append(_JournalKind.WENT, 0, 0, consumer)
+            self._append((_JournalKind.WENT, 0, 0, consumer))
 
     def _sync(self) -> None:
         # One sync covers all records written before it. So the number of syncs depends on the speed of the disk, not on
