@@ -76,7 +76,7 @@ class MixReader(JoinReader):
     def _passes(self, at: int, rows: list[int], indices: list[int]) -> list[tuple[int, list[int], list[int]]]:
         """Return the passes over an input: the number of each, the rows of its elements, and their indices."""
         length = self.lengths[at]
-        # With "first", no dataset starts again, and the index of an element is its index.
+        # With "first", no dataset starts again: all elements are of its first pass.
         if self.node.stop == "first" or not length:
             return [(0, rows, indices)]
         first, last = min(indices) // length, max(indices) // length
@@ -190,7 +190,7 @@ class MixStage(BranchedStage):
     def __init__(self, inputs: JoinedInputs, node: "MixNode", run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._stop, self._next_pick = node.stop, 0
-        self._changed = 0, 0  # the sample of the pick where the latest new weights began, and their count
+        self._changed = 0, 0  # the sample of the pick where the latest new weights began, and the changes so far
         self._plan(node.schedule)
         self._most_ahead = 0  # elements of an input that this call may read ahead
         self._is_wide = False  # more elements wait than calls before a snapshot use up

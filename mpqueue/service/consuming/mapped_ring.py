@@ -78,7 +78,7 @@ class MappedRing:
             # The class may be imported later, before a batch of it arrives. Raise only when such a batch is opened.
             self._specs[spec_id] = LateSpec(load)
         # A source with a constantly changing structure would grow the dict without bound. The server has at most this
-        # many specs, and the numbers ascend.
+        # many specs, and their ids ascend.
         if len(self._specs) > specs.MAX_SPECS:
             del self._specs[min(self._specs)]
 

@@ -48,7 +48,7 @@ order. A stored number is visible to the server before the system calls of its s
   `RECALL` in its own step 2, before it opens a batch. It drops all offers above the id.
 - The server finds the `ASK`. It may have been made before or after the `RECALL`, so the server does not know whether
   the requested batch was opened or dropped. That batch remains the consumer's, and is offered again under the same
-  number. A consumer that has opened it ignores the repeated offer. Each later batch requires another `ASK`.
+  id. A consumer that has opened it ignores the repeated offer. Each later batch requires another `ASK`.
 
 Ids above the recalled one are used again. The server does not recall if it cannot send at once, or while offers are
 queued: these would arrive after the `RECALL` and not be dropped.

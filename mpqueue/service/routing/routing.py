@@ -87,7 +87,7 @@ class Seat:
 
     def sit(self, consumer: int) -> None:
         """Seat a new consumer."""
-        # The counts are per consumer: a new connection numbers its offers from 1.
+        # The counts are per consumer: the ids of its offers begin at 1 with a new connection.
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at, self.ended = consumer, 0, 0, None, -1
 
     def be_left(self) -> None:

@@ -112,7 +112,7 @@ class Recovered:
 
     def renumber(self, *, has_ranks: bool) -> None:
         """Give all consumers negative ids: the next server assigns positive ones again from 1."""
-        ids = {who: -rank for rank, who in enumerate(self.survivors, 1)}
+        ids = {who: -count for count, who in enumerate(self.survivors, 1)}
         self.survivors = {ids[who]: survivor for who, survivor in self.survivors.items()}
         if has_ranks:  # they hold the batches
             return
