@@ -7,11 +7,13 @@ pytest.importorskip("tensorflow")
 import gc
 import importlib.util
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from helpers.computed_source import Computed
+from helpers.forked_programs import Interpreter
 from helpers.kept_batches import last_of
 from helpers.keras_environment import lean_environ
 from helpers.numbered_batches import Broken, Mixed, Numbered, Point, iter_after, numbers_of
@@ -366,8 +368,12 @@ def test_fit_takes_one_epoch_of_the_loader_per_epoch(backend, with_tensorflow, t
     }
     head = HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend)
     (tmp_path / "program.py").write_text("\n".join([head, *rounds[backend]]), "utf-8")
-    with lean_environ() as environ:
-        status, _, errors = with_tensorflow.run([tmp_path / "program.py"], tmp_path, environ, timeout=280)
+    # Keras imports torch before TensorFlow: after TensorFlow, torch's CUDA build ends with SIGSEGV (its package triton).
+    with (
+        lean_environ() as environ,
+        Interpreter("torch", environ=environ) if backend == "torch" else nullcontext(with_tensorflow) as interpreter,
+    ):
+        status, _, errors = interpreter.run([tmp_path / "program.py"], tmp_path, environ, timeout=280)
     assert status == 0, errors[-3000:]
 
 
