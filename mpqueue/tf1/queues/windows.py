@@ -212,7 +212,10 @@ class Windows:
             notify(self.lease.end(self.lease.holder))
 
     def extend(self) -> None:
-        """Open windows for active producers, if the queue has room and no call waits for it."""
+        """Open windows for active producers, if the queue has room and no call waits for it.
+
+        Call it when recalls are settled: a window does not leave out the room that a recall still promises.
+        """
         if not self.producers or not self._machine.may_reserve:
             return
         # Only producers that have enqueued since the last time. An idle producer would withhold room from the others.

@@ -133,6 +133,8 @@ class AnyProducers(AimingMachine):
         self.extend()
 
     def extend(self):
+        if self.windows.is_recalling:
+            return
         before = self.windows.reserved
         self.windows.extend()
         self.reached["window opens"] += self.windows.reserved > before
