@@ -10,14 +10,24 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+_KINDS = {"golden_case", "random_case", "signature"}
 
 
 def _folder(config) -> Path:
     return Path(config.getoption("--golden") or HERE).resolve()
 
 
-def _cases(folder: Path):
+def _kind_of(path: Path) -> str:
+    """Return the argument that tests have for the cases of a file."""
+    if path.stem.endswith("_random"):
+        return "random_case"
+    return "signature" if path.stem == "signatures" else "golden_case"
+
+
+def _cases(folder: Path, kind: str):
     for path in sorted(folder.glob("*.json")):
+        if _kind_of(path) != kind:
+            continue
         document = json.loads(path.read_text("utf-8"))
         for case in document["cases"]:
             topic, _, name = case["id"].rpartition("/")
@@ -25,8 +35,8 @@ def _cases(folder: Path):
 
 
 def pytest_generate_tests(metafunc):
-    if "golden_case" in metafunc.fixturenames:
-        metafunc.parametrize(("topic", "golden_case"), list(_cases(_folder(metafunc.config))))
+    for kind in _KINDS & {*metafunc.fixturenames}:
+        metafunc.parametrize(("topic", kind), list(_cases(_folder(metafunc.config), kind)))
 
 
 @pytest.fixture

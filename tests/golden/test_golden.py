@@ -14,11 +14,25 @@ import pytest
 TOPICS = Path(__file__).resolve().parent / "topics"
 
 
-def test_case(topic, golden_case, golden_folder, request):
+def play(topic, case, folder, config):
     if not (TOPICS / f"{topic}.py").exists():
         pytest.skip(f"no interpreter yet for the topic {topic}")
     interpreter = importlib.import_module(f"golden.topics.{topic}")
-    if request.config.getoption("--stock") and hasattr(interpreter, "run_stock"):
-        interpreter.run_stock(golden_case, golden_folder)
+    if config.getoption("--stock") and hasattr(interpreter, "run_stock"):
+        interpreter.run_stock(case, folder)
     else:
-        interpreter.run(golden_case, golden_folder)
+        interpreter.run(case, folder)
+
+
+def test_case(topic, golden_case, golden_folder, pytestconfig):
+    play(topic, golden_case, golden_folder, pytestconfig)
+
+
+@pytest.mark.sample(60)
+def test_random_case(topic, random_case, golden_folder, pytestconfig):
+    play(topic, random_case, golden_folder, pytestconfig)
+
+
+@pytest.mark.sample(72)
+def test_signature(topic, signature, golden_folder, pytestconfig):
+    play(topic, signature, golden_folder, pytestconfig)

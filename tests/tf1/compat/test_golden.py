@@ -24,6 +24,7 @@ def cases(*topics):
                 yield pytest.param(interpreter, case, id=case["id"].replace("/", "-"))
 
 
+@pytest.mark.sample(120)
 @pytest.mark.parametrize(
     ("interpreter", "case"),
     list(cases(*DECODERS, "files", "placeholders", "readers", "producers", *PIPELINES, *QUEUES)),
