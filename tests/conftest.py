@@ -49,7 +49,9 @@ def _load_hypothesis_profile():
     """Choose the same examples in each run, and no deadline, because a loaded machine is slow."""
     import hypothesis
 
-    hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
+    hypothesis.settings.register_profile(
+        "mpqueue", derandomize=True, deadline=None, max_examples=sweeps.part_of(100, 4)
+    )
     hypothesis.settings.load_profile("mpqueue")
 
 
@@ -68,10 +70,12 @@ def pytest_sessionstart():
     gc.disable()
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Freeze the collected tests and their imports, so that the garbage collection before each test skips them."""
     if "hypothesis" in sys.modules:  # imported by a helper
         _load_hypothesis_profile()
+    elif plugin := session.config.pluginmanager.get_plugin("hypothesispytest"):
+        session.config.pluginmanager.unregister(plugin)  # it would import hypothesis at the end
     collect()
     gc.enable()
 

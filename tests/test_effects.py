@@ -122,6 +122,7 @@ def acts_or_is_refused(option, kind):
     return changed != outcome_of(make, options)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("kind", IN_PROCESS)
 @pytest.mark.parametrize("option", LoaderOptions.__annotations__)
 def test_option_acts_or_is_refused_without_worker_processes(option, kind):

@@ -34,6 +34,7 @@ def remedies():
                 yield str(path.relative_to(ROOT)), node.value
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("path", "text"), list(remedies()))
 def test_a_remedy_has_the_standard_form_and_names_an_existing_extra(path, text):
     assert FORM.search(text), f"{path}: {text!r}"

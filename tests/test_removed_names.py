@@ -26,6 +26,7 @@ MISSING = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("call", "kind", "remedy"), MISSING)
 def test_error_names_what_to_use_instead(call, kind, remedy):
     with pytest.raises(kind, match=remedy):

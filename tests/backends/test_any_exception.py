@@ -65,7 +65,7 @@ def outcome(name, backend, make, **options):
 
 
 @backends
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", SOURCES)
 def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, caplog):
     kind = BASES["cancelled"]
@@ -78,7 +78,7 @@ def test_base_exception_replaces_one_batch_like_a_value_error(name, backend, cap
 
 
 @backends
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", [*MISBEHAVING, *BASES])
 def test_any_exception_replaces_only_its_batch(kind, backend):
     make = (MISBEHAVING | BASES)[kind]

@@ -238,6 +238,7 @@ def test_waiting_source_gets_one_hint_about_threads(caplog):
     assert len(_hints(caplog)) == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("source", "options"), [(InOneThread(64, 0.01), {}), (Slow(64, 0.01), {"threads": 2})])
 def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:

@@ -438,6 +438,7 @@ def threads_per_worker(start_method):
     return {*found} | (set() if start_method == "fork" else {*begun})
 
 
+@pytest.mark.slow
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_numerical_libraries_get_the_numbers_of_threads_that_the_user_has_set(monkeypatch, start_method):

@@ -22,7 +22,7 @@ from helpers.trainer_processes import Trainer
 from mpqueue import Loader
 from mpqueue.backends.start import forker
 
-pytestmark = pytest.mark.usefixtures("forked_trainers")
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("forked_trainers")]
 
 FORKED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
@@ -67,6 +67,7 @@ enqueuer.stop()
     assert all("was forked while a loader or an enqueuer was running" in word for word in refused)
 
 
+@pytest.mark.slow
 def test_child_gets_a_clear_error_after_an_interrupt_delayed_the_failure():
     said = lines_of(
         with_forks("""
@@ -264,6 +265,7 @@ def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_
         child.let_go()
 
 
+@pytest.mark.slow
 def test_default_sigpipe_handler_kills_neither_trainer_nor_worker():
     said = lines_of("""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -323,6 +325,7 @@ gc.collect()
 """
 
 
+@pytest.mark.slow
 def test_child_that_collects_a_loader_during_its_fork_ends_no_worker():
     command = [sys.executable, "-W", "ignore", "-c", COLLECTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
@@ -349,6 +352,7 @@ def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
     assert not psutil.pid_exists(worker.pid)
 
 
+@pytest.mark.slow
 def test_child_of_a_trainer_with_coroutines_gets_a_clear_error_and_computes_its_own():
     script = """
 from helpers.coroutines import give_way

@@ -60,6 +60,7 @@ class Hanging(Numbers):
         threading.Event().wait()
 
 
+@pytest.mark.sample(1)
 @METHODS
 def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file, monkeypatch):
     monkeypatch.setattr(hang, "_DUMP_S", TIMEOUT_S)

@@ -58,6 +58,8 @@ def test_variable_sets_the_seed_of_workers():
     assert len(set(said)) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_environment_of_workers_has_the_variable_only_if_the_trainers_has(method, monkeypatch):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
@@ -66,6 +68,7 @@ def test_environment_of_workers_has_the_variable_only_if_the_trainers_has(method
     assert {batch[2] for batch in one_epoch(Computed(hashes_of), workers=1, start_method=method)} == {5}
 
 
+@pytest.mark.slow
 def test_parked_fork_server_with_another_hash_seed_is_not_used(monkeypatch):
     mpqueue.shutdown()
     monkeypatch.setenv("PYTHONHASHSEED", "5")

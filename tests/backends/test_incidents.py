@@ -93,6 +93,7 @@ def names(_):
     return psutil.Process().name(), psutil.Process(os.getppid()).name()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_processes_have_names_in_ps(method):
     found = one_epoch(Computed(names), workers=2, start_method=method)

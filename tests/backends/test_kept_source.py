@@ -115,6 +115,7 @@ def test_no_process_of_a_pool_has_a_private_copy():
         assert sum(sizes) < LARGE
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_changes_of_an_array_by_a_worker_are_private(start_method):
     source = Writing()
@@ -140,6 +141,7 @@ class Accumulates(Numbers):
         return np.concatenate([[os.getpid(), self.level], *(array[[0, -1]] for array in arrays)])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_method):
     source = Accumulates()

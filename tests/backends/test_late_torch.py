@@ -81,6 +81,7 @@ def import_stub(index):
     return index
 
 
+@pytest.mark.sample(1)
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("is_early", [True, False])
 def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkeypatch):

@@ -109,6 +109,7 @@ class Rows:
 SUMS = [(6.0, True), (22.0, True), (38.0, True), (54.0, True)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_workers_map_the_file(start_method, path):
     assert one_epoch(Rows(mapped(path)), workers=2, start_method=start_method) == SUMS

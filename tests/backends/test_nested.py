@@ -28,6 +28,7 @@ class Nested(Numbers):
         return super().__getitem__(index)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_worker_may_start_workers(method):
     with started(Nested(), 1, 2, start_method=method) as enqueuer:
@@ -127,6 +128,8 @@ def test_module_that_starts_workers_when_a_worker_imports_it_is_an_error(start, 
     assert "if __name__" in errors
 
 
+@pytest.mark.slow
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_thread_that_a_module_starts_when_a_worker_imports_it_must_not_start_workers(method, tmp_path):
     module = f"""{DATA.format(method)}
@@ -148,6 +151,7 @@ threading.Thread(target=loop).start()
     assert f'File "{tmp_path}/train.py", line 14. Those would import it again' in (tmp_path / "refused").read_text()
 
 
+@pytest.mark.slow
 def test_module_that_starts_workers_when_an_item_imports_it_is_an_error(tmp_path):
     (tmp_path / "data.py").write_text("""
 class Data:
@@ -163,6 +167,7 @@ class Data:
     assert "'train' for the source" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_items_of_a_source_of_an_imported_module_may_start_workers(method, tmp_path):

@@ -126,6 +126,7 @@ class OpenedWhenUnpickled(Rows):
         self.__init__(gate, open(path, mode))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", ["rb", "rb+"])
 def test_workers_with_a_file_opened_while_unpickling_read_at_their_own_positions(mode, tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", mode=mode) as file:

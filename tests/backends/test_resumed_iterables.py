@@ -7,7 +7,7 @@ import pytest
 
 import mpqueue
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 LENGTH = 300
 

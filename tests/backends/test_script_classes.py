@@ -5,7 +5,7 @@ from helpers.quiet_trainers import lines_of
 from helpers.trainer_processes import ran
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("forked_trainers")]
 
 SCRIPT = """
 import abc, typing

@@ -72,6 +72,7 @@ for function, value in ((cached, 2), (depth, [[2]])):
     assert said == [*["True True"] * 9, "4 4", "2 2"]
 
 
+@pytest.mark.slow
 @FRESH
 def test_children_of_a_worker_have_the_names_of_its_source(method):
     said = lines_of(f"""{SCRIPT}
@@ -191,6 +192,7 @@ say([pid != ITSELF for pid in read(Reads([0] * 3, *uses), {method!r})])
     assert said == ["[True, True, True]"]  # the module has run again, in another process
 
 
+@pytest.mark.slow
 @FRESH
 def test_worker_of_a_child_of_multiprocessing_has_the_names_of_the_script(method, tmp_path):
     script = tmp_path / "script.py"

@@ -22,7 +22,7 @@ from mpqueue.backends.processes.hang import SlowBatch
 from mpqueue.plan.position.cursors import WorkItem
 from mpqueue.service.serving.server import Server
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 AT, LENGTH = 2, 4
 BACKENDS = [{"start_method": "forkserver"}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "thread"}]

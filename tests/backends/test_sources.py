@@ -129,6 +129,7 @@ except Mine as error:
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("way", ["script", "standard input", "-c"])
 def test_program_without_main_guard_works_with_any_start(way, tmp_path):
     (tmp_path / "helper_of_the_script.py").write_text("def shift(x):\n    return x + 10\n")

@@ -25,7 +25,7 @@ from mpqueue import OrderedEnqueuer
 from mpqueue.backends.processes.roster import Roster
 from mpqueue.errors import BatchTimeout, WorkerDied
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 _WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-fork_server", "push-to-worker"}
 # One worker only, or the outcome depends on which worker is struck.

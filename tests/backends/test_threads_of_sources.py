@@ -57,6 +57,7 @@ class WithPool(WithThread):
             super().__setstate__({"name": name})
 
 
+@pytest.mark.slow
 def test_threads_of_one_name_are_counted_without_the_fork_servers_own_name():
     with pytest.warns(RuntimeWarning, match=r"started threads \(pool \(2\), 3 without a name\), so workers"):
         assert are_interpreters_of_their_own(WithPool("")) == {True}
@@ -101,6 +102,7 @@ class Checking(WithThread):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 def test_workers_are_not_forked_with_an_object_that_remembers_its_process():
     held = Bound()
     for _ in range(8):
@@ -109,6 +111,7 @@ def test_workers_are_not_forked_with_an_object_that_remembers_its_process():
         assert are_interpreters_of_their_own(Checking(held)) == {True}
 
 
+@pytest.mark.slow
 def test_fork_server_forks_again_for_the_next_source():
     with pytest.warns(RuntimeWarning, match="a fork would break"):
         assert are_interpreters_of_their_own(Checking(Bound())) == {True}

@@ -21,7 +21,7 @@ import mpqueue
 from mpqueue.errors import WorkerRaised
 from mpqueue.worker import failures
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.shared_fork_server]
+pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 
 HERE = os.getpid()
 AT, LENGTH = 2, 6

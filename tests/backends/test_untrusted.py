@@ -79,6 +79,7 @@ LIES = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("lie", LIES)
 def test_worker_with_an_invalid_report_is_replaced_and_its_batches_computed_again(lie, monkeypatch, caplog):
     lies = [LIES[lie]]

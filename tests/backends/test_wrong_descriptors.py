@@ -14,6 +14,7 @@ from helpers.faults import Numbers, burns, numbers
 from helpers.forked_calls import exit_at_once
 from helpers.simulated_pool import Source, World, endless_epoch, word_of
 from helpers.started_enqueuer import started
+from helpers.sweeps import part_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +109,7 @@ noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("cut"
 spoils = st.lists(st.tuples(st.integers(0, 25), noise), max_size=6)
 
 
-@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=part_of(80, 4), derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spoils=spoils, seed=st.integers(0, 1 << 32), num_workers=st.integers(1, 3), credit=st.integers(1, 8))
 def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
     """Random bytes, and cut records."""

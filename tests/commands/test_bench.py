@@ -223,6 +223,7 @@ class Counted(Slow):
         return super().__getitem__(index), "text"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("setting", [Setting(0, "none"), Setting(1, "process"), Setting(2, "thread")], ids=str)
 def test_setting_is_measured_over_several_epochs_if_needed(setting):
     found = measure(Counted(), setting, 0.05, {})
@@ -231,6 +232,7 @@ def test_setting_is_measured_over_several_epochs_if_needed(setting):
     assert found.source_s >= 0.001
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("setting", [Setting(1, "process"), Setting(1, "thread"), Setting(2, "thread")], ids=str)
 def test_source_that_waits_has_blocked_workers(setting):
     found = measure(Counted(), setting, 0.3, {})

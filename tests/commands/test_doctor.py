@@ -166,6 +166,7 @@ MACHINES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("check", "machine", "verdict", "words"), MACHINES.values(), ids=MACHINES)
 def test_finding_has_verdict_cause_and_remedy(monkeypatch, check, machine, verdict, words):
     with monkeypatch.context() as patch:

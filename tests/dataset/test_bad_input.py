@@ -53,6 +53,7 @@ def run(dataset, workers=0, **options):
         return list(loader)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [
@@ -103,6 +104,7 @@ BATCHES = [
 ]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize(
     "again",
@@ -173,6 +175,7 @@ def in_a_new_thread(function):
     return in_threads(function)[0]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("source", "who"),
     [

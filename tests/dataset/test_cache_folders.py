@@ -200,7 +200,7 @@ def test_mapped_elements_stay_valid_after_their_removal(folder):
 STEPS = [("unlink", calls, when) for calls in range(1, 6) for when in ("before", "after")]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("step", "calls", "when"), STEPS)
 def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step, calls, when):
     fill_in_child(tmp_path, "old", 30)
@@ -259,6 +259,7 @@ def write_all(folder, key, order):
         assert repr(cache.values([number], lambda numbers: [item(each) for each in numbers])) == repr([item(number)])
 
 
+@pytest.mark.slow
 def test_processes_that_fill_several_caches_at_once_stay_below_the_bound(tmp_path):
     fill_in_child(tmp_path, "old")
     orders = [range(80), range(79, -1, -1), [*range(40, 80), *range(40)]]

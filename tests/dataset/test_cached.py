@@ -125,6 +125,7 @@ def test_arguments_with_the_same_number_are_told_apart(tmp_path, calls, monkeypa
     assert calls.take() == 20 + 11  # 9 have places
 
 
+@pytest.mark.slow
 def test_index_of_many_arguments_is_small(tmp_path):
     @mpqueue.cached(tmp_path / "kept")
     def length(path):
@@ -347,6 +348,7 @@ def test_same_source_in_two_modules_has_two_results(tmp_path):
     assert loaded(MODULE.replace("LIMIT = 3", "LIMIT = 4"), tmp_path, [], name="other")().value(3) == one + 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["train.py", "other.py"])
 def test_children_of_a_script_have_its_results(tmp_path, calls, name):
     """There, `multiprocessing` assigns another name to the script. Another script has separate results."""
@@ -744,6 +746,7 @@ def take_some(kind, numbers):
     assert [images.decoded(number).tolist() for number in numbers] == [image(number).tolist() for number in numbers]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_of_two_jobs_call_it_once(shared, calls, method):
     for numbers in ([range(20), range(20, 40)], [range(10, 30), range(40)]):
@@ -751,6 +754,7 @@ def test_processes_of_two_jobs_call_it_once(shared, calls, method):
     assert calls.take() == 40
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 0}, {"workers": 2, "backend": "thread"}], ids=str)
 def test_loaders_call_it_once(tmp_path, calls, options):
     kind = set_class(tmp_path / "kept", calls)

@@ -20,6 +20,7 @@ from helpers.file_formats import write_tar
 from helpers.footprint import DEADLOCK_S
 from helpers.forked_calls import status_of_fork
 from helpers.pipelines import Failed, opened, outcomes_of, reopened, rest_of
+from helpers.sweeps import step_of
 
 import mpqueue
 from mpqueue import Dataset, files
@@ -266,7 +267,7 @@ def test_truncated_files_still_serve_complete_elements(tmp_path):
     assert not_stored(tmp_path, numbers) == numbers
     whole = {path: path.read_bytes() for path in paths_of(tmp_path)}
     for path, content in whole.items():
-        for cut in {*range(0, len(content), 1 if path.name.endswith(".index") else 3), len(content)}:
+        for cut in {*range(0, len(content), step_of(1 if path.name.endswith(".index") else 3)), len(content)}:
             path.write_bytes(content[:cut])
             computed = not_stored(tmp_path, numbers)
             if path.name.endswith(".index"):
@@ -284,7 +285,7 @@ def test_changed_bytes_are_never_served(tmp_path):
     not_stored(tmp_path, numbers)
     for path in paths_of(tmp_path):
         content = path.read_bytes()
-        for at in range(len(content)):
+        for at in range(0, len(content), step_of(1)):
             damaged = bytearray(content)
             damaged[at] ^= 0x41
             path.write_bytes(damaged)

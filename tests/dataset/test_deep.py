@@ -94,6 +94,7 @@ def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     assert len(lane.counts()) == dataset.root.facts.size - (STAGES if name == "concatenate" else 0)
 
 
+@pytest.mark.slow
 def test_stages_of_all_kinds_in_sequence_work():
     dataset = Dataset.range(9)
     for number in range(STAGES):

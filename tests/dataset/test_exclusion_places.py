@@ -60,6 +60,7 @@ def excluded(name):
     return [(0, number) for number in range(0, 400, 9)] if name == "buckets of a mix" else list(range(0, 800, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_batches_after_an_exclusion_depend_on_its_place(name):

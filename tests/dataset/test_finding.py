@@ -95,6 +95,7 @@ def test_get_and_locate_work_after_pickling():
 MIXED = Dataset.mix([Dataset(Located()), WEB.concatenate(Dataset(numbers))])
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("method", ["get", "locate"])
 @pytest.mark.parametrize(
     ("dataset", "sample_id", "kind", "message"),

@@ -22,6 +22,7 @@ JOINS = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("others", [(), (B,), (B, C), (A,)], ids=["none", "one", "two", "itself"])
 @pytest.mark.parametrize("name", JOINS)
 def test_a_call_on_a_dataset_equals_the_call_on_the_class_with_that_dataset_first(name, others):

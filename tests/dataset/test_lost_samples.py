@@ -104,7 +104,7 @@ def with_errors(dataset, **options):
 
 
 @pytest.mark.usefixtures("kills")
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_sample_that_kills_workers_is_replaced_by_an_error(name):
     dataset = PIPELINES[name]()
@@ -132,6 +132,7 @@ def test_fatal_sample_is_found_with_restarts_0():
         assert outcomes(stream)[0] == expected
 
 
+@pytest.mark.sample(1)
 @pytest.mark.usefixtures("kills")
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_state_contains_lost_samples(workers):

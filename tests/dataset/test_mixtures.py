@@ -42,6 +42,7 @@ def test_elements_before_a_seam_are_as_if_the_mix_ended_there():
     assert len(found) == 100 + 370
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("datasets", "weights", "error", "text"),
     [

@@ -131,6 +131,7 @@ def test_sample_with_an_error_is_skipped_with_on_error_skip():
     assert [entry.indices for entry in skipped] == [(1,)]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("sample", "kind", "words"),
     [

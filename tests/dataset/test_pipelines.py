@@ -8,6 +8,7 @@ import random
 
 import pytest
 from helpers.pipelines import Failed, drawn, expected, lane_of, made, opened, outcomes_of, rest_of
+from helpers.sweeps import part_of
 from model.elements import Run
 from model.orders import Setup, batches
 from model.pipelines import stage_of
@@ -26,7 +27,7 @@ MOST = 60  # elements that are compared, because a dataset may be endless
 @pytest.mark.parametrize("first", range(0, 400, 50))
 def test_lane_equals_the_model_across_saves(first):
     """In blocks, as a later stage reads them, and element by element; also in pipelines of many stages."""
-    for number in range(first, first + 50):
+    for number in range(first, first + part_of(50)):
         chosen = random.Random(number)
         data, run = drawn(chosen, 8), (chosen.randrange(4), 4, chosen.randrange(1 << 63), chosen.randrange(4))
         endless, dataset, found = {"endless": chosen.random() < 0.3}, made(data), []
@@ -41,7 +42,7 @@ def test_lane_equals_the_model_across_saves(first):
 
 
 def test_each_stage_of_a_lane_has_one_row_of_counts():
-    for number in range(100):
+    for number in range(part_of(100)):
         dataset = made(drawn(random.Random(number), 5))
         lane = opened(dataset, 1, 2)
         outcomes = rest_of(lane, MOST)
@@ -56,14 +57,14 @@ def test_each_stage_of_a_lane_has_one_row_of_counts():
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_iteration_without_a_loader_equals_the_model(first):
     """A stream alternates between 16 lanes."""
-    for number in range(first, first + 50):
+    for number in range(first, first + part_of(50)):
         data = drawn(random.Random(number), 5)
         wanted = [each.value for each in itertools.islice(batches(Setup(stage_of(data), lanes=16), 0, 0), MOST)]
         assert (number, plain(outcomes_of(iter(made(data)).__next__, MOST))) == (number, plain(wanted))
 
 
 def test_direct_access_equals_the_model():
-    for number in range(200):
+    for number in range(part_of(200)):
         chosen = random.Random(number)
         data = drawn(chosen, 5, streams=False)
         dataset, stage = made(data), stage_of(data)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ def sizes_of(row):
     return [piece.stop - piece.start for piece in row]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=part_of(60, 4), deadline=None)
 @given(sizes=SIZES, bins=st.integers(1, 4))
 def test_no_token_is_lost_or_repeated(sizes, bins):
     for filler in (BestFit(LENGTH, bins), Concatenation(LENGTH)):

@@ -8,6 +8,7 @@ import hypothesis
 import numpy as np
 import pytest
 from helpers.pipelines import Failed, opened, rest_of
+from helpers.sweeps import part_of
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
@@ -95,7 +96,7 @@ PLAIN = st.recursive(
 
 
 @hypothesis.given(state=PLAIN)
-@hypothesis.settings(max_examples=100)
+@hypothesis.settings(max_examples=part_of(100, 4))
 def test_code_of_a_state_keeps_types_and_values_also_as_json(state):
     code = code_of(state)
     saved = json.loads(json.dumps(code))

@@ -5,6 +5,7 @@ import pickle
 
 import hypothesis
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import strategies as st
 
 import mpqueue
@@ -22,7 +23,7 @@ def first(pair):
 
 
 @hypothesis.given(keys=KEYS)
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=part_of(60, 4))
 def test_order_equals_that_of_sorted(keys):
     pairs = [(key, index) for index, key in enumerate(keys)]
     assert list(Dataset(pairs).sort(first)) == sorted(pairs, key=first)

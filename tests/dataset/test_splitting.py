@@ -6,6 +6,7 @@ import pickle
 import hypothesis
 import numpy as np
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import strategies as st
 
 from mpqueue import Dataset
@@ -17,7 +18,7 @@ FRACTIONS = st.lists(st.floats(0.01, 1), min_size=1, max_size=5).map(
 
 
 @hypothesis.given(fractions=FRACTIONS, seed=st.integers(-(1 << 70), 1 << 70), length=st.integers(0, 20_000))
-@hypothesis.settings(max_examples=50)
+@hypothesis.settings(max_examples=part_of(50, 4))
 def test_parts_are_disjoint_ordered_and_together_the_dataset(fractions, seed, length):
     parts = [list(part.batch(1000, collate=list)) for part in Dataset.range(length).split(fractions, seed)]
     numbers = [[number for batch in part for number in batch] for part in parts]
@@ -28,7 +29,7 @@ def test_parts_are_disjoint_ordered_and_together_the_dataset(fractions, seed, le
 @hypothesis.given(
     seed=st.integers(0, 1 << 63), length=st.integers(0, 10_000), more=st.integers(0, 10_000), low=st.floats(0, 0.5)
 )
-@hypothesis.settings(max_examples=50)
+@hypothesis.settings(max_examples=part_of(50, 4))
 def test_appended_samples_change_no_part(seed, length, more, low):
     before, after = Members(seed, low, low + 0.3), Members(seed, low, low + 0.3)
     few, many = before.count(length), after.count(length + more)

@@ -7,6 +7,7 @@ from bisect import bisect_right
 import pytest
 from helpers.pipelines import Failed, made, rest_of
 from helpers.stage_inputs import saved
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.elements import Run
@@ -81,7 +82,7 @@ def counts_of(mix, epoch, count, seed=0):
     return dict(enumerate(course.counts(count, stage_seed, epoch).tolist()))
 
 
-@settings(max_examples=60)
+@settings(max_examples=part_of(60, 4))
 @given(mixes(), st.integers(0, 3), st.integers(0, 5), st.data())
 def test_indexed_mix_equals_the_model(mix, epoch, seed, data):
     lengths, schedule, changes, stop = mix
@@ -121,7 +122,7 @@ def open_lane(root, lane, num_lanes, *, epoch=0, seed=3, state=None, number=0, w
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=part_of(60, 4))
 @given(mixes(most_length=400, most_at=600), st.integers(0, 2), st.sampled_from([1, 3]), st.booleans(), st.data())
 def test_lane_equals_the_model_and_resumes_anywhere(mix, epoch, num_lanes, is_indexed, data):
     """Here, a change is made before an element of the lane."""
@@ -153,6 +154,7 @@ def raise_first(number):
     return number
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("stop", STOPS)
 def test_lane_resumes_after_an_element_that_raised(stop):
     """A part may begin again, and be the last one to do so, with elements that raise."""

@@ -13,6 +13,7 @@ def windows(length, *arguments, **options):
     return list(Dataset.range(length).window(*arguments, **options))
 
 
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 8])
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (3, 3), (9, 4)])
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -65,11 +65,13 @@ def is_used(name):
     return bool(re.search(rf"[(,*] ?{name}[,:)]|{name}=|\"{name}[\":]", EVERYTHING + PROJECT))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_a_named_file_exists(file):
     assert (ROOT / file).exists()
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("name", "file"), IN_FILES)
 def test_a_name_is_defined_in_the_file_that_the_page_names(name, file):
     assert name in {*names_in(ast.parse((ROOT / file).read_text("utf-8")).body)}

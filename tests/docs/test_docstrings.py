@@ -80,6 +80,7 @@ def test_every_argument_has_its_own_description():
     assert undescribed() == ([], [])
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("example", [example for name, example in EXAMPLES if name is None], ids=str)
 def test_a_docstring_example_runs_unchanged(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

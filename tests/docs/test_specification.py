@@ -16,6 +16,7 @@ GUIDES = ("exact-resume", "lengths", "ranks", "rewind", "streams")
 ABOUT_ORDER = {*(f"docs/guides/{name}.md" for name in GUIDES), "docs/frameworks/torch.md"}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("page", "module", "name"), CITED)
 def test_cited_function_exists_and_is_described(page, module, name):
     if module == "torch_pass":

@@ -139,6 +139,7 @@ class Lock:
             self._calls.pop()()
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("position", range(6))
 @pytest.mark.parametrize("count", [0, 1, 6])
 def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):

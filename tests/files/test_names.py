@@ -85,6 +85,7 @@ def test_braces_expand_as_in_a_shell(pattern, names):
     assert expand_braces(pattern) == names
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("names", "error", "message"),
     [

@@ -66,6 +66,7 @@ def test_several_files_are_one_source(tmp_path):
     assert repr(tar).startswith("Tar(3 files, 22 samples, ")
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("name", "key", "suffix"),
     [
@@ -178,6 +179,7 @@ def with_size(field, kind=b"0"):
     return bytes(head)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -330,6 +332,7 @@ def position_of_error(path):
 SMALL = [(name, b"j" * 700) for name, _ in PAIRS]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", FORMATS)
 def test_archive_with_zeros_from_any_block_on_raises(tmp_path, form):
     """As after an interrupted download into a file of the final size. In the last record, zeros may be padding."""
@@ -340,6 +343,7 @@ def test_archive_with_zeros_from_any_block_on_raises(tmp_path, form):
         assert start <= position_of_error(path) < start + 3 * 512
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("num_blocks", [1, 2, 3, 6, 12, 24])
 def test_zeros_in_place_of_a_header_raise(tmp_path, form, num_blocks):
@@ -382,6 +386,7 @@ def test_archives_one_after_another_are_all_read(tmp_path):
     assert error_of(path).offset == len(parts[1])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("command", [["tar", "-cf"], ["tar", "-b1", "-cf"], ["tar", "-b20", "-cf"]])
 def test_end_of_an_archive_of_gnu_tar_is_accepted(tmp_path, command):
     for number in range(19, 0, -1):  # the padding has every possible length

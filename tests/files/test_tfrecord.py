@@ -104,6 +104,7 @@ def test_error_in_the_content_of_a_compressed_file_has_no_offset_in_the_file(tmp
     assert caught.value.offset is None
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("check_crc", [True, False])
 def test_changed_bit_of_decompressed_content_is_repaired_anywhere_in_a_record(tmp_path, check_crc, caplog):
     path = written(tmp_path / "a.tfrecord", RECORDS[:3])

@@ -140,6 +140,7 @@ def is_known(sample):
     return sample["index"] >= 0
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}, {"workers": 1}])
 @pytest.mark.parametrize("pipeline", [lambda source: source, lambda source: mpqueue.Dataset(source).filter(is_known)])
 @pytest.mark.parametrize("batching", [{}, {"batch_size": 2, "collate": list}])

@@ -12,6 +12,8 @@ from helpers.waits import until
 from mpqueue import Loader
 from mpqueue.engine.backend import Stopped
 
+pytestmark = pytest.mark.sample(2)
+
 LENGTH = 6
 KINDS = {"process": {"workers": 2}, "thread": {"workers": 2, "backend": "thread"}, "inline": {"workers": 0}}
 

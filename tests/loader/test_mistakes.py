@@ -29,6 +29,7 @@ def needs_an_argument(worker_id):
     """Take an argument, like torch's worker_init_fn."""
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("option", "kind", "text"),
     [
@@ -96,6 +97,7 @@ class Stream:
         return iter(range(3))
 
 
+@pytest.mark.sample(5)
 @FRONTENDS
 @pytest.mark.parametrize(
     ("source", "text"),
@@ -151,6 +153,7 @@ CALLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("call", "kind", "text"), CALLS)
 def test_wrong_call_raises_with_remedy(call, kind, text):
     with pytest.raises(kind, match=text):
@@ -253,6 +256,7 @@ MISSPELT = [
 ]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("call", "meant"), MISSPELT)
 def test_misspelt_argument_is_named_with_the_one_that_was_meant(call, meant):
     with pytest.raises(TypeError, match=rf"got an unexpected keyword argument '\w+': did you mean '{meant}'"):
@@ -326,6 +330,7 @@ FAILING = [
 ]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("call", FAILING)
 def test_error_has_no_name_of_an_internal_class(call):
     with pytest.raises(Exception) as caught:
@@ -344,6 +349,7 @@ FILTERED = Dataset.range(40).filter(lambda x: x % 5 > 0)
 IN_SHARDS = r"each of 16 virtual shards \(lanes\) makes its own batches\. Use .*fewer virtual shards"
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     ("source", "options", "words"),

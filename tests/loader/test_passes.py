@@ -70,6 +70,7 @@ def test_batches_computed_ahead_are_kept_if_dataset_is_unchanged(tmp_path, proce
     assert (tmp_path / "items").read_text() == "0 1 2 3 4 5 6 7 "
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ballast_bytes", [8, 1 << 20, 32 << 20], ids=["small", "pushed", "forked anew"])
 def test_busy_worker_receives_all_later_states(ballast_bytes):
     def wait(source, index):

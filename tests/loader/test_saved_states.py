@@ -17,7 +17,7 @@ def by_json(state):
 
 
 @pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
-@pytest.mark.sample(40)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(("name", "world"), OF_LOADERS)
 def test_saved_state_of_loader_continues(name, world):
     states, rest = play(CASES[name], world)

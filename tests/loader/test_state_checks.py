@@ -91,6 +91,7 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("num_batches", [0, 3])
 @pytest.mark.parametrize("name", OTHERS)
 def test_state_of_other_source_or_order_raises_and_names_both(name, num_batches):

@@ -129,6 +129,7 @@ def test_large_buffer_takes_two_bytes_per_element():
     assert restored(packed) == [snapshot]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("keep", [kept, by_chance])
 @pytest.mark.parametrize("stages", [lambda rows: rows, lambda rows: rows.batch(32), lambda rows: rows.batch(500)])

@@ -16,6 +16,7 @@ import pytest
 from helpers.batch_trees import laid_out, layouts, same, trees
 from helpers.computed_source import Computed
 from helpers.plain_memory import PlainMemory
+from helpers.sweeps import part_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +62,7 @@ def placed_by(writer, batch, slot=0):
 
 
 @pytest.mark.slow
-@settings(max_examples=120, **quick)
+@settings(max_examples=part_of(120, 4), **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
 def test_reader_rebuilds_batches_of_writer(batches):
     """The second batch of the same kind uses the known plan."""
@@ -167,7 +168,7 @@ kinds = st.tuples(
 )
 
 
-@settings(max_examples=150, **quick)
+@settings(max_examples=part_of(150, 4), **quick)
 @given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
 def test_arrays_allocated_in_slot_are_rebuilt(data, batches):
     """Equal kinds in another order, views of allocated arrays, and arrays that the source keeps are rebuilt equal."""
@@ -275,7 +276,7 @@ def test_any_tree_is_rebuilt_equal(backend, tmp_path):
     with Loader(source, max_queue_size=1, **options) as loader, contextlib.closing(feed):
         batches = iter(loader)
 
-        @settings(max_examples=num_examples, **quick)
+        @settings(max_examples=part_of(num_examples, 4), **quick)
         @given(tree=trees, layout=layouts, keep=st.booleans())
         def run(tree, layout, keep):
             data = pickle.dumps(("tree", layout, tree), 5)
@@ -286,7 +287,7 @@ def test_any_tree_is_rebuilt_equal(backend, tmp_path):
             if keep:
                 kept.append((found, tree))
 
-        @settings(max_examples=50, **quick)
+        @settings(max_examples=part_of(50, 4), **quick)
         @given(shape=st.tuples(st.integers(0, 9), st.integers(0, 9)), count=st.integers(1, 5), layout=layouts)
         def run_stacked(shape, count, layout):
             arrays = [np.arange(np.prod(shape)).reshape(shape) + number for number in range(count)]

@@ -17,6 +17,7 @@ def flags_of_ring(_):
     return flags
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_core_dump_of_worker_does_not_contain_ring(method):
     with started(Computed(flags_of_ring), 1, start_method=method) as enqueuer:

@@ -72,6 +72,7 @@ def said_on_mount(script, size="1100m"):
     return ran(BIG + script, command=mounted(size))[0]
 
 
+@pytest.mark.sample(1)
 @with_mounts
 @pytest.mark.parametrize("size", ["64m", "1023m"])
 def test_ring_uses_memory_file_if_dev_shm_is_small(size):
@@ -101,6 +102,7 @@ def test_ring_uses_memory_file_without_dev_shm(monkeypatch, tmp_path):
 STREAM = "mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np.full(3 << 17, x)).shuffle(buffer=2)"
 
 
+@pytest.mark.sample(1)
 @with_mounts
 @pytest.mark.parametrize(("source", "count"), [("Big()", 12), (STREAM, 20)], ids=["index", "stream"])
 def test_full_dev_shm_shrinks_ring_and_all_batches_arrive(source, count):
@@ -139,6 +141,7 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
     assert said[1] == "0"
 
 
+@pytest.mark.slow
 @with_mounts
 def test_run_survives_other_processes_filling_dev_shm():
     """All memory is taken while batches are in flight, and returned later; no process is killed by SIGBUS."""
@@ -195,6 +198,7 @@ class Wide(Numbers):
         return np.full(1 << 18, index)
 
 
+@pytest.mark.slow
 def test_failing_reservation_raises_in_place_of_batch(tmp_path):
     (tmp_path / "full").touch()
     with Loader(Wide(4), workers=2, worker_init=short((tmp_path / "full").exists)) as loader:
@@ -205,6 +209,7 @@ def test_failing_reservation_raises_in_place_of_batch(tmp_path):
         assert loader.statistics().deaths == 0
 
 
+@pytest.mark.slow
 def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
     """This holds while other batches wait to be taken: their delivery frees memory."""
     full = tmp_path / "full"
@@ -229,6 +234,7 @@ def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
         assert found == list(range(8))
 
 
+@pytest.mark.slow
 def test_memory_freed_before_trainer_gives_up_is_used(tmp_path):
     """The trainer finds no memory to free and refuses; the worker tries once more and loses no batch."""
     with Loader(Wide(1), workers=1, worker_init=short(partial(burns, str(tmp_path / "fuse")))) as loader:

@@ -54,6 +54,7 @@ print(os.fstat(made.fd).st_blocks * 512 < 1 << 16)
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("flags", "is_mapped"),
     [

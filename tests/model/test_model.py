@@ -21,7 +21,7 @@ PLAYS = {"loader": 120, "ordered": 20, "generator": 20, "server": 10}
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("front", sorted(PLAYS))
 def test_product_equals_the_model(front, tmp_path):
-    found, count = [], part_of(PLAYS[front])
+    found, count = [], part_of(PLAYS[front], 16)
     assert command.main(count, 1, tmp_path, jobs=1, report=found.append, fronts=front), "\n".join(found)
 
 
@@ -33,6 +33,7 @@ def test_balanced_ranks_equal_the_model(focus, tmp_path):
     assert command.main(20, 3, tmp_path, jobs=1, report=found.append, fronts="loader", focus=focus), "\n".join(found)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", mutants.names())
 def test_mutant_changes_lines_that_the_package_has(name):
     with open(os.path.join(mutants.FOLDER, f"{name}.patch"), encoding="utf-8") as file:
@@ -67,6 +68,7 @@ def ended(program):
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_difference_is_shrunk_to_a_program(monkeypatch):
     monkeypatch.setattr(stages.Enumerate, "element", lambda self, position, run: self.inputs[0].element(position, run))
     batch = "batch", 3, False, Collating()
@@ -83,6 +85,7 @@ def test_difference_is_shrunk_to_a_program(monkeypatch):
     assert "AssertionError" in ended(program).stderr
 
 
+@pytest.mark.slow
 def test_program_of_a_difference_stops_its_server():
     script = playing.Script()
     script.do("source = range(4)")
@@ -109,6 +112,7 @@ def test_first_turns_have_all_front_ends_in_an_order_of_the_seed():
     assert len(set(rounds.values())) > 10
 
 
+@pytest.mark.slow
 def test_plays_name_their_front_end_and_change_it_with_each_turn(monkeypatch):
     monkeypatch.setattr(command, "_TURN_S", (1, 1))
     monkeypatch.setattr(drawing, "fronts", lambda: ["generator", "ordered"])
@@ -132,6 +136,7 @@ def test_mutant_is_not_detected_by_a_difference_of_the_package(monkeypatch):
     assert own == names[:1]
 
 
+@pytest.mark.slow
 def test_play_is_replayed_in_a_process_of_its_own():
     assert command.replayed(3, "ordered") is None
     assert command.replayed(3, "unknown") == "the process ended with 1"

@@ -63,6 +63,7 @@ def test_no_sum_is_below_the_lower_bound(name, bins, size):
     assert (largest_sums(costs, divide(costs, bins)) >= bounds(costs, bins)).all()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", ["log-normal", "quadratic", "pareto", "uniform"])
 @pytest.mark.parametrize(("bins", "size"), SHAPES[:5] + SHAPES[7:])
 def test_largest_sums_exceed_the_lower_bound_by_less_than_a_percent(name, bins, size):
@@ -133,6 +134,7 @@ def test_sums_of_many_large_costs_do_not_overflow():
     assert largest_sums(costs, divide(costs, 2)) <= bounds(costs, 2) * 1.001
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", COSTS)
 @pytest.mark.parametrize(("bins", "size"), [(8, 32), (8, 4), (5, 70)])
 def test_a_window_does_not_depend_on_the_others(name, bins, size):
@@ -191,6 +193,7 @@ def fewest(costs, ranks, capacity):
     return max(1, -(-int(costs.sum()) // (capacity * ranks)), -(-large // ranks))
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", COSTS)
 @pytest.mark.parametrize("ranks", [1, 3, 8])
 @pytest.mark.parametrize("count", [1, 7, 300])

@@ -144,6 +144,7 @@ class Shuffled:
         return iter(order)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", ["random", "numpy", "torch", "rng", "sampler", "kept", "global", "kind", "state"])
 @pytest.mark.parametrize("make", [random.Random, np.random.default_rng])
 def test_question_finds_the_order_and_keeps_the_generator_for_any_attribute(name, make):

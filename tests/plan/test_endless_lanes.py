@@ -50,6 +50,7 @@ def test_place_is_before_held_batches(num_held):
     assert ledger.progress.point() == points[5 - num_held]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("position", range(7))
 def test_place_is_after_the_batch_that_was_counted(position, length):

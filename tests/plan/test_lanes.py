@@ -107,6 +107,7 @@ def stream_cursor(num_lanes):
     return cursor
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("seed", range(30))
 def test_fair_dealing_takes_the_first_turns_of_the_workers_with_room(seed):
     draw, num_lanes, num_workers = random.Random(seed), 7, 3

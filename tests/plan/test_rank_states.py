@@ -4,6 +4,7 @@ import itertools
 import json
 
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from mpqueue.plan.states.saved_states import sealed
 
 pytestmark = pytest.mark.sample(2)
 
-FEW = settings(max_examples=200, deadline=None, derandomize=True)
+FEW = settings(max_examples=part_of(200, 4), deadline=None, derandomize=True)
 
 
 def state_of(ranks, point):

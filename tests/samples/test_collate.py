@@ -78,6 +78,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", CASES)
 def test_samples_are_collated_by_field(name):
     samples, expected = CASES[name]
@@ -143,6 +144,7 @@ UNLIKE = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", UNLIKE)
 def test_different_samples_raise_and_are_named(name):
     samples, words = UNLIKE[name]

@@ -12,12 +12,13 @@ from helpers.coroutines import Awaited
 from helpers.drawing_sources import pair
 from helpers.injected_exceptions import batches_despite, each_strike
 from helpers.loader_runs import plain
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqueue import Balance, Loader, Server
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 LENGTH, STEP, MOST, WORLD = 204, 24, 2000, 3
 COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
@@ -224,7 +225,7 @@ def cases(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=part_of(150, 4), deadline=None)
 @given(cases())
 def test_each_sample_comes_once_or_all_ranks_raise_the_same_error(case):
     """Also if other ranks continue: numbers of micro-batches are equal, and no rank continues where another raises."""

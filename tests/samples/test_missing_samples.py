@@ -54,6 +54,7 @@ def test_none_sample_is_type_error_with_source_and_index(missing, kind, options)
         batches_of(kind(missing), batch_size=3, **options)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("missing", [0, 2])
 @pytest.mark.parametrize("make", SAMPLES)
 def test_none_sample_raises_among_samples_of_any_type(make, missing):

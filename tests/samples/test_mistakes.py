@@ -89,6 +89,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_raises_at_construction(name):
     source, options, error, words = MISTAKES[name]

@@ -16,6 +16,8 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import TooManyErrors, WorkerRaised
 
+pytestmark = pytest.mark.sample(2)
+
 BACKENDS = [(0, "process"), (2, "process"), (2, "thread")]
 backends = pytest.mark.parametrize(("workers", "backend"), BACKENDS)
 
@@ -135,6 +137,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.sample(7)
 @backends
 @pytest.mark.parametrize("name", SOURCES)
 def test_sample_that_exits_is_left_out_alone(name, workers, backend):

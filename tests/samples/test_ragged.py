@@ -16,7 +16,7 @@ from mpqueue import Dataset, Ragged
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.padding import PaddedCollation
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 
 def join(*samples, collate="ragged", kind=Collation):

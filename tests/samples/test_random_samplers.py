@@ -12,7 +12,7 @@ from helpers.saved_states import saved_with
 
 import mpqueue
 
-pytestmark = pytest.mark.sample(2)
+pytestmark = pytest.mark.sample(1)
 
 LENGTH, SIZE = 24, 3
 

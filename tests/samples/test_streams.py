@@ -9,6 +9,8 @@ from helpers.loader_runs import batches_of
 
 import mpqueue
 
+pytestmark = pytest.mark.sample(2)
+
 
 def sharded():
     info = mpqueue.worker_info()

@@ -17,6 +17,8 @@ from mpqueue import Dataset, Loader
 from mpqueue.errors import BatchTimeout, WorkerRaised
 from mpqueue.worker.concurrency.helper_threads import THREAD_NAME, Helpers
 
+pytestmark = pytest.mark.sample(2)
+
 backends = pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (2, "process"), (2, "thread")])
 
 

@@ -72,6 +72,7 @@ def draws_pairs_late(index):
 SOURCES = [draws_always, draws_nothing, draws_late, draws_one_then_the_other, draws_pairs_late]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("is_shared", [False, True])

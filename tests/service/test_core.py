@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.service_simulation import Consumer, Simulation, rules_of
+from helpers.sweeps import part_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from mpqueue.service.protocol.records import LOST
 from mpqueue.service.protocol.refusals import Refused
 from mpqueue.service.routing.rules import Rules
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=part_of(25, 4), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def epochs_of(simulation: Simulation, consumers: list[int], count: int) -> None:
@@ -84,6 +85,7 @@ def test_generator_yields_equal_number_to_each_rank():
     assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("length", range(6, 13))
 @pytest.mark.parametrize("had", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2)], ids=str)
 def test_ranks_with_unequal_counts_from_crashed_server_end_equal(had, length):

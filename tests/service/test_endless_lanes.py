@@ -87,6 +87,7 @@ def take(both, count, taken):
             count -= 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", ["broadcast", "split"])
 def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
     """In the middle of an epoch, and after its last batch."""

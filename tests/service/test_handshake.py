@@ -6,6 +6,7 @@ import time
 
 import pytest
 from helpers.damaged_bytes import bent, edits
+from helpers.sweeps import part_of
 from helpers.traced_memory import allocates_less_than
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def test_deeply_nested_object_is_refused():
                 Hello.decode(data)
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200, 4))
 @given(st.binary(max_size=200) | handshakes.map(lambda handshake: handshake.encode()), st.integers(0, 5000), edits)
 def test_random_truncated_and_mutated_bytes_are_decoded_or_refused(data, length, edits):
     for damaged in (data, data[:length], bent(data, edits), bent(data, edits)[:length]):

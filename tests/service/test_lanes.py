@@ -12,7 +12,7 @@ from helpers.server_processes import crash
 import mpqueue
 from mpqueue.errors import ServiceError
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("servers_directory")]
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("servers_directory")]
 
 STREAM = stream(240)
 
@@ -38,6 +38,7 @@ def test_replacement_of_killed_rank_continues_in_lane(puppets):
     assert len(whole) - len(together) < 2
 
 
+@pytest.mark.slow
 def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
     options = {"lanes": 4, "max_queue_size": 4}
     server = start_server(**options)
@@ -58,6 +59,7 @@ def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
     assert again < 2 * 30  # and not twice all delivered batches
 
 
+@pytest.mark.slow
 def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server, tmp_path):
     options = {"lanes": 4, "mode": "broadcast", "world": 2}
     server = start_server(**options)

@@ -164,6 +164,7 @@ def contents_of_rings():
     return b"".join(contents)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("make", [Proxied, Sent])
 def test_memory_that_allowed_users_map_has_no_key_of_a_proxy(shared, make):
     spawn = multiprocessing.get_context("spawn")  # the default of 3.14 leaves a fork server

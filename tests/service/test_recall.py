@@ -409,6 +409,7 @@ def test_each_batch_is_delivered_once_in_any_interleaving(shares, rules, steps, 
         assert not model.server.core.holders.by_turn
 
 
+@pytest.mark.sample(1)
 @WELL
 @given(steps=STEPS, **SIZES)
 def test_active_consumer_gets_all_but_one_batch_of_idle_one(shares, steps, length, window):
@@ -445,7 +446,7 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(shares, 
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("num_server", range(14))
 def test_batches_that_were_taken_without_a_message_go_to_no_other_consumer(num_server, dies):
     with pytest.MonkeyPatch.context() as patch:

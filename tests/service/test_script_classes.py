@@ -3,7 +3,7 @@
 import pytest
 from helpers.trainer_processes import ran
 
-pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers", "servers_directory")]
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("forked_trainers", "servers_directory")]
 
 CONSUMER = """
 import mpqueue

@@ -152,6 +152,7 @@ def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
         assert firsts(second.do("take_all")) == list(range(6))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["indexed", "lanes"])
 def test_ranks_wait_while_seat_of_suspended_rank_is_vacant(puppets, kind):
     """Its replacement gets the batches that it has not taken, and no batch is computed again."""
@@ -434,6 +435,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [

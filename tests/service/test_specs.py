@@ -13,6 +13,7 @@ import pytest
 from helpers.batch_trees import laid_out as in_layout
 from helpers.batch_trees import layouts, trees
 from helpers.damaged_bytes import bent, edits
+from helpers.sweeps import part_of
 from helpers.traced_memory import allocates_less_than
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ class Pair(NamedTuple):
     right: object
 
 
-@settings(max_examples=200, **quick)
+@settings(max_examples=part_of(200, 4), **quick)
 @given(trees, layouts)
 def test_spec_of_any_tree_is_decoded_unchanged(tree, layout):
     """Including types of keys that compare equal."""
@@ -134,6 +135,7 @@ def test_deeply_nested_trees_arrive(depth):
     assert decode_spec(body, is_pickled, allow_pickle=True) == spec
 
 
+@pytest.mark.slow
 def test_too_large_structure_raises_error_with_size():
     spec = (NodeKind.LIST, *[(NodeKind.ARRAY, np.dtype("f4"), 1, False)] * 400_000)
     with pytest.raises(ServiceError, match=r"must have at most 4,194,304 bytes, got [\d,]+: use fewer arrays"):
@@ -152,6 +154,7 @@ WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:30]))
 def test_invalid_spec_raises_short_protocol_error(body):
     with pytest.raises(ProtocolError) as caught:
@@ -167,7 +170,7 @@ json_nodes = st.recursive(
 plain = [b'[2,[1,"<f4",2,0],[4,["a",1],[3,[0],[5]],[1,"|S5",0,1]]]', b'[1,"<M8[ns]",1,0]']
 
 
-@settings(max_examples=400, **quick)
+@settings(max_examples=part_of(400, 4), **quick)
 @given(st.binary(max_size=100) | st.sampled_from(plain) | json_nodes, st.integers(0, 100), edits)
 def test_random_truncated_and_mutated_bytes_are_decoded_or_invalid(body, length, edits):
     for damaged in (body, body[:length], bent(body, edits), bent(body, edits)[:length]):
@@ -183,6 +186,7 @@ def test_random_truncated_and_mutated_bytes_are_decoded_or_invalid(body, length,
 BYTES = MAX_SPEC_BYTES // 8
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("body", [b"[" * BYTES, b"[2" + b",[0]" * (BYTES // 4 - 2) + b"]"], ids=["nested", "wide"])
 def test_spec_needs_memory_in_proportion_to_its_size(body):
     with allocates_less_than(64 * BYTES), contextlib.suppress(ProtocolError):

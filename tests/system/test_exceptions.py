@@ -23,6 +23,7 @@ def raised(error):
         return own
 
 
+@pytest.mark.sample(4)
 @any_exception
 def test_any_exception_has_fields_and_texts(make):
     error, cause = make(5), ValueError()
@@ -42,6 +43,7 @@ def test_any_exception_has_fields_and_texts(make):
     assert exceptions.context_of(error) is None
 
 
+@pytest.mark.sample(4)
 @any_exception
 def test_any_exception_is_packed(make):
     error = failures.unpack(failures.pack(raised(make(5)), "a note"))
@@ -96,6 +98,7 @@ def entered(log):
         log.append("out")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("make", [*ANY.values(), StopIteration, ValueError])
 def test_exception_leaves_context_unchanged(make):
     log, error = [], make(5)

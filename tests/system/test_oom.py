@@ -110,6 +110,7 @@ except mpqueue.errors.WorkerDied as error:
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_batch_killed_by_oom_killer_is_reported(method, limited):
     script = SCRIPT.format(deed="np.ones(1 << 27)", enter=ENTER, method=method)

@@ -233,6 +233,7 @@ NAMES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(33)
 @pytest.mark.parametrize("made", FILES, indirect=True)
 @pytest.mark.parametrize("name", NAMES)
 def test_prepared_name_is_neither_read_nor_written(made, name, tmp_path):
@@ -324,7 +325,7 @@ def test_damaged_file_yields_right_values_or_a_clear_error(made, monkeypatch):
     positions = range(len(whole))
     if len(whole) > 3000:  # a download, which is read slowly; each byte has its turn in all other files
         positions = random.Random(0).sample(positions, 60)
-    for damaged in list(damages(whole, positions))[:: step_of(1)]:
+    for damaged in list(damages(whole, positions))[:: step_of(1, 24)]:
         path.write_bytes(damaged)
         try:
             found = thing.read()

@@ -19,6 +19,8 @@ from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.telemetry import recorder
 from mpqueue.telemetry.recorder import START_PARTS, StartTally
 
+pytestmark = pytest.mark.sample(1)
+
 
 class Clock:
     """The clock of the recorder, which only `pass_s` advances."""

@@ -52,6 +52,7 @@ def by_four(number):
     ]  # fmt: skip
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("backend", "workers", "threads"), [("process", 2, 1), ("process", 1, 2), ("thread", 2, 1), ("process", 0, 1)]
 )
@@ -117,6 +118,7 @@ def test_batch_that_raises_hides_no_other_work():
         assert counts_of(found)[1][2] == counts_of(found)[2][1] == 4 * counts_of(found)[2][2]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 def test_stages_of_stream_are_exact_at_end(backend, workers):
     with mpqueue.Loader(STREAM, workers=workers, backend=backend) as loader:

@@ -25,6 +25,8 @@ from mpqueue.telemetry.stages import BlockedLooks, Stages
 from mpqueue.telemetry.stats import ConsumerStatistics, EpochStarts, StageStatistics
 from mpqueue.telemetry.worker_stats import WorkerStatistics
 
+pytestmark = pytest.mark.sample(2)
+
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
 

@@ -23,6 +23,8 @@ from mpqueue import Loader
 from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
 
+pytestmark = pytest.mark.sample(1)
+
 # The fields that each phase must have, according to "Trace Event Format" (Google, 2016).
 _SPAN = {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": (int, str)}
 PHASES = {

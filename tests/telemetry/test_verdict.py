@@ -102,6 +102,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(("found", "text"), CASES.values(), ids=CASES)
 def test_verdict_has_remedy(found, text):
     assert text in str(found)

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from helpers.damaged_bytes import bent, edits
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +74,7 @@ def test_messages_arrive_in_order_with_their_bodies(both):
     assert both.received == [(1, key, bytes([key % 251]) * key) for key in range(300)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100, 4))
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(0, 9), st.binary(max_size=99)), max_size=4), edits)
 def test_messages_before_damage_are_delivered(messages, edits):
     """The damaged stream ends in an error, or waits for more."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.damaged_bytes import bent, edits
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ DECLARED = {
 }
 MOST_BODY = 200
 # For each of the many records, which share code.
-FEW = settings(max_examples=30)
+FEW = settings(max_examples=part_of(30, 4))
 each_record = pytest.mark.parametrize("record", DECLARED.values(), ids=DECLARED)
 
 
@@ -75,6 +76,7 @@ def message(record, fields):
     return record.pack(*fields) + (b"" if position is None else bytes(fields[position]))
 
 
+@pytest.mark.sample(6)
 @each_record
 @FEW
 @given(data=st.data())
@@ -91,6 +93,7 @@ def test_packed_record_is_parsed_unchanged_and_another_size_is_rejected(record, 
                 record.parse_all(wrong)
 
 
+@pytest.mark.sample(6)
 @each_record
 @FEW
 @given(data=st.data())
@@ -120,8 +123,9 @@ def test_record_with_wrong_magic_kind_or_count_is_rejected_at_any_place(record, 
             record.parse(record.pack(*above))
 
 
+@pytest.mark.sample(6)
 @each_record
-@settings(max_examples=60)
+@settings(max_examples=part_of(60, 4))
 @given(data=st.data(), edits=edits)
 def test_damaged_and_random_bytes_are_rejected_or_parsed_unchanged(record, data, edits):
     good = b"".join(record.pack(*fields) for fields in data.draw(st.lists(fields_of(record), max_size=3)))

@@ -230,6 +230,7 @@ def test_sequence_has_only_the_names_of_keras():
         len(Sequence())
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +104,7 @@ def pipelines(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=part_of(150, 4))
 @given(st.data())
 def test_random_pipelines_return_the_same_with_and_without_runs(data):
     with tf.Graph().as_default(), tf.Session() as session, np.errstate(all="ignore"):

@@ -34,7 +34,7 @@ def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
     importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("interpreter", "case"), [one for one in cases(*PIPELINES) if one.values[1]["op"] not in OF_THE_QUEUE]
 )

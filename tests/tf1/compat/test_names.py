@@ -73,6 +73,7 @@ WITHOUT_SUPERVISION = "MonitoredTrainingSession", "SessionRunHook", "StopAtStepH
 NOT_TRAINING = "feeds models and does not train them"
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("module", "name", "instead"),
     [

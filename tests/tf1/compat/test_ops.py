@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -47,7 +48,7 @@ ELEMENTWISE = ["AddV2", "Sub", "Mul", "Maximum", "Minimum", "SquaredDifference",
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=part_of(30, 4))
 def test_inferred_shape_holds_for_the_result(name, data):
     shapes = data.draw(arrays.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
     inputs = [np.ones(shape, np.float32) for shape in shapes.input_shapes]

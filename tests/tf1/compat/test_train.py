@@ -162,6 +162,7 @@ def test_invalid_sparse_example_is_an_error_of_its_enqueue(session):
     assert session.run(batch).values.tolist() == [5.0]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [

@@ -234,6 +234,7 @@ def test_traceback_contains_origin_of_exception(coord):
 NOT_MEMBERS = [None, 3, object()]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("method", "wrong", "words"),
     [

@@ -98,6 +98,7 @@ def test_enqueuer_can_be_restarted_after_a_stop(coord):
         assert next(enqueuer.get()) == 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start_method", ["forkserver", "fork"])
 def test_source_carries_coordinator_to_worker_processes(coord, start_method):
     def report(index):

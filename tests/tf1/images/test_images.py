@@ -77,6 +77,7 @@ def between_all(images, size):
     return images
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int32"])
 @pytest.mark.parametrize("size", [(3, 4), (3, 20), (20, 4), (10, 9), (11, 10), (30, 40), (1, 1)])
 def test_bilinear_values_match_the_formula_for_all_sizes(dtype, size):

@@ -55,6 +55,7 @@ AFTER = "has text after its closing quote"
 OPEN = "has an opening quote, but no closing quote"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
@@ -139,6 +140,7 @@ def test_missing_value_yields_the_default(na_value):
     assert decode(b",,,,", defaults, na_value=na_value) == [7, 0.25, b"d", 8, 0.5]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("default", "dtype"),
     [

@@ -45,6 +45,7 @@ def test_invalid_value_is_rejected(kind, value):
         mpqueue.decode_json_example(of(value, kind))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "text",
     [

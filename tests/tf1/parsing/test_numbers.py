@@ -41,11 +41,13 @@ def is_invalid(text, dtype):
     return True
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("text", "expected"), [*CASES["int64"], ("0" * 5000 + "7", 7)])
 def test_int64_is_read(text, expected):
     assert decode(text, "int64") == expected
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("text", [*CASES["invalid int64"], "1" * 5000, "0" * 100000 + "x"])
 def test_invalid_int64_is_rejected(text):
     assert is_invalid(text, "int64")
@@ -56,6 +58,7 @@ def test_int32_limits(text, fits):
     assert decode(text, "int32") == int(text) if fits else is_invalid(text, "int32")
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     ("text", "expected"), [*CASES["float"], ("0." + "0" * 400 + "1e400", 0.1), ("1" + "0" * 400 + "e-400", 1.0)]
 )
@@ -70,6 +73,7 @@ def test_nan_is_read(text):
     assert math.isnan(decode(text, "float32"))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("text", CASES["invalid float"])
 def test_invalid_float_is_rejected(text):
     assert is_invalid(text, "float32")
@@ -79,6 +83,7 @@ def test_invalid_float_is_rejected(text):
 HALF_WAY = "1.000000059604644775390625"  # between two float32
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

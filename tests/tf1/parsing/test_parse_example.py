@@ -152,6 +152,7 @@ def test_signaling_nans_keep_their_bits():
     assert mpqueue.parse_single_example(record, features)["x"].tobytes() == bits
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 32, 99, 100, 101, 127, 128, 300])
 @pytest.mark.parametrize("packed", [True, False])
 def test_any_number_of_values_is_read(count, packed):
@@ -173,6 +174,7 @@ def test_any_number_of_values_is_read(count, packed):
 class TestFeaturesThatCannotBe:
     """Reported before any record is parsed."""
 
+    @pytest.mark.sample(4)
     @pytest.mark.parametrize(
         ("feature", "error", "message"),
         [

@@ -35,12 +35,14 @@ def check(parse, case, expected, name):
         assert [one.decode("latin-1") if isinstance(one, bytes) else one for one in found] == expected
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_record_is_parsed_as_in_tensorflow(case):
     check(lambda record, features: mpqueue.parse_example([record], features), case, case["batch"], "record 0")
     check(mpqueue.parse_single_example, case, case["single"], "the record")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("case", [one for one in CASES if one["feature"] == "ints"], ids=lambda case: case["case"])
 def test_unusual_record_among_regular_ones_is_parsed_equally(case):
     """In a batch that is large enough to be parsed at once."""

@@ -77,6 +77,7 @@ def test_any_element_fits_its_block_and_round_trips(components):
 # Queues with blocks and plain elements
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("dtype", ["float64", "string"])
 @pytest.mark.parametrize(
     "head",

@@ -16,6 +16,7 @@ def encoded(**changes):
     return json.dumps(json.loads(GOOD.encode()) | changes).encode()
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "data",
     [

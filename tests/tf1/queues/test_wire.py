@@ -56,6 +56,7 @@ def test_pipe_returns_written_records(monkeypatch):
 KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and hasattr(kind, "code")]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_keeps_type_and_message(kind):
     code, argument, text = encode_error(kind(None, None, "é: a message"))

@@ -160,6 +160,7 @@ def bombs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 def test_decompression_bomb_uses_memory_only_for_read_bytes(bombs, kind):
     with less_than(3 * MEBIBYTE):

@@ -27,6 +27,7 @@ def found(pattern):
     return [name.decode() for name in mpqueue.matching_files(pattern)]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [

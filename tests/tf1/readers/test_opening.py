@@ -72,6 +72,7 @@ def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_pat
         assert reader.read(queue)[0].startswith(bytes(tmp_path / "r"))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "socket"])
 def test_non_regular_file_raises_at_each_read_without_blocking(tmp_path, reader, kind):
     path = tmp_path / "it"
@@ -105,6 +106,7 @@ def test_unreadable_file_raises_permission_denied(open_folder, reader, as_nobody
         reader.read(FakeQueue(bytes(path)))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("name", "error"),
     [

@@ -86,6 +86,7 @@ def test_batch_timeout_loses_no_examples():
     coord.join()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("tensors", "options", "error", "words"),
     [

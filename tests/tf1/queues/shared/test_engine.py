@@ -42,6 +42,7 @@ class Finder(Feeder):
         return super().__getitem__(index)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_enqueue_into_queue_captured_by_source(method):
     queue = FIFOQueue(100, "int64", [[]])
@@ -50,6 +51,7 @@ def test_workers_enqueue_into_queue_captured_by_source(method):
         assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_generators_in_workers_share_elements_of_a_queue(backend):
     queue = FIFOQueue(-1, "int64", [[]])
@@ -87,6 +89,7 @@ def test_generator_with_queue_is_restarted_after_worker_crash():
     assert got == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("creator", ["trainer", "worker"])
 def test_shared_name_is_one_queue_in_trainer_and_workers(creator):
     early = FIFOQueue(30, "int64", [[]], shared_name="jobs" if creator == "trainer" else "others")
@@ -118,6 +121,7 @@ def test_stopping_loader_ends_workers_blocked_in_queue():
     assert queue.size() == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["forkserver", "fork"])  # a worker of "spawn" is a child of the trainer, too
 def test_process_id_of_ended_worker_is_removed_from_queue_users(method):
     """A later worker may get the same id. Its stream would be restarted after a crash, and yield elements twice."""
