@@ -58,7 +58,7 @@ _NO_TESTS = 5  # the exit status of pytest if it has run none
 _COUNTED = ("failed", "error", "errors", "passed", "skipped")
 # Of the tests without ``--all``, which a newcomer waits for. A test that exceeds a bound belongs to a sweep, see
 # `helpers.sweeps`, or needs a cheaper way to show the same.
-MOST = {"with processes": 1500, "long": 40}
+MOST = {"with processes": 1200, "long": 40}
 
 
 class Check(NamedTuple):

@@ -67,15 +67,11 @@ def run_and_require(machine, arrows, at_least, *, examples, steps, shrinks=True)
 
     ``shrinks=False`` is for failures that take minutes to shrink, because each byte changes all later steps.
     """
-    reached = Counter()
+    reached, examples = Counter(), sweeps.part_of(examples, 4)
     phases = set(settings().phases) - (set() if shrinks else {Phase.shrink, Phase.explain})
 
     @settings(
-        derandomize=True,
-        deadline=None,
-        max_examples=sweeps.part_of(examples, 4),
-        suppress_health_check=list(HealthCheck),
-        phases=phases,
+        derandomize=True, deadline=None, max_examples=examples, suppress_health_check=list(HealthCheck), phases=phases
     )
     @given(st.binary(min_size=2 * steps, max_size=2 * steps))
     def run(drawn):
