@@ -44,21 +44,18 @@ def test_a_batch_lost_between_signals_is_a_deviation(monkeypatch):
 
     monkeypatch.setattr(interrupts, "LOADS", {"lists": lists})
     with pytest.raises(part("rounds").Deviation, match="lists, interrupted by signals"):
-        interrupts.strike(1, 0.1)
+        interrupts.strike("1", 0.1)
 
 
 @pytest.mark.parametrize(("numbers", "lost", "repeated"), [([0, 1, 3], 1, 0), ([0, 1, 1, 2, 3], 0, 1)])
 def test_lost_and_repeated_batches_of_a_front_end_are_counted(monkeypatch, numbers, lost, repeated):
     fronts = part("fronts")
 
-    def front():
-        def epoch(alarms, found):
+    def front(alarms):
+        while True:
             alarms.count += 1
-            found += numbers
+            yield part("struck").Epoch([0, 1, 2, 3], numbers)
 
-        yield epoch
-
-    monkeypatch.setattr(fronts, "_LENGTH", 4)
     monkeypatch.setattr(fronts, "FRONTS", {"numbers": front})
     counts = fronts.count_here("numbers", 1, 0)
     assert (counts["strikes"], counts["lost"], counts["repeated"]) == (1, lost, repeated)

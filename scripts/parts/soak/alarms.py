@@ -6,7 +6,7 @@ import signal
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import mpqueue
 from mpqueue.system.signals import collected
@@ -44,7 +44,7 @@ _LIKE_ERRORS = {StruckException, StruckLimit}
 
 
 class Alarms:
-    """Calls that a signal interrupts while a frame of the engine is active.
+    """Calls that a signal interrupts while a frame of the engine is active, within the context of this object.
 
     Args:
         chance: Chooses the moments and the exceptions.
@@ -63,7 +63,14 @@ class Alarms:
         # raised.
         self._raised: type[Struck] | None = None
         self._must_arrive, self._where = False, ""
-        signal.signal(signal.SIGALRM, self._strike)
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, self._strike)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
 
     def _strike(self, _number: int, frame: FrameType | None) -> None:
         stack: list[FrameType] = []

@@ -17,6 +17,7 @@ from parts.soak.rounds import Deviation, Tally, rounds
 _DEADLOCK_S = 150  # seconds per round
 _SETTLED_S = 5.0
 _SHARE = 0.25  # fraction of the time for signals at random moments
+_SLICE_S = 3.0  # seconds that a load is interrupted before the next one, until there are enough interrupts
 _MOST_S = 60.0  # maximum seconds of that for each kind of call
 _MAX_GROWTH = {
     "private_bytes": 64 << 10,
@@ -78,7 +79,7 @@ def _run_round(options: argparse.Namespace) -> int:
 
 def _until(seed: int, deadline: float) -> None:
     started, chance = time.monotonic(), random.Random(seed)
-    tally = interrupts.strike(seed, min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.LOADS)))
+    tally = interrupts.strike(str(seed), min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.LOADS)))
     faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
     mpqueue.shutdown()
     has_mounts = apart.can_mount()
@@ -118,13 +119,12 @@ def _service_until(seed: int, deadline: float) -> None:
 
 
 def _strike_often(seed: int, num_interrupts: int) -> None:
-    started = time.monotonic()
-
-    def report(tally: Tally) -> None:
-        count = interrupts.count_of(tally)
+    started, tally, turn, count = time.monotonic(), Tally(), 0, 0
+    while count < num_interrupts:
+        tally.add(interrupts.strike(f"{seed} {turn}", _SLICE_S, num_interrupts - count))
+        count, turn = interrupts.count_of(tally), turn + 1
         print(f"{count:,} interrupts in {time.monotonic() - started:.0f} s, {tally.batches:,} batches", flush=True)
-
-    _report(interrupts.strike_often(seed, num_interrupts, report), time.monotonic() - started)
+    _report(tally, time.monotonic() - started)
     mpqueue.shutdown()
     _require_nothing_left()
 

@@ -1,6 +1,6 @@
 """Loads with calls that signals interrupt: no batch may be lost or repeated.
 
-Each load is an endless generator that yields the number of batches since the last yield.
+Each load is an endless generator of its epochs.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,26 @@ from parts.soak.rounds import Deviation
 
 _LENGTH = 5
 _SEED = 7
+_HAS_TORCH = importlib.util.find_spec("torch") is not None
 _RESUMES = 0.02  # fraction of the batches after which another loader resumes from a state
 
-Load = Callable[[Alarms], Generator[int, None, None]]
+
+class Epoch(NamedTuple):
+    """What came of an epoch, or of its part before a signal ended it.
+
+    Attributes:
+        expected: The batches that should come, or their samples.
+        found: Those that came.
+        is_reported: Whether a call reported that some may be lost.
+    """
+
+    expected: list[Any]
+    found: list[Any]
+    is_reported: bool = False
+
+
+Epochs = Generator[Epoch, None, None]
+Load = Callable[[Alarms], Epochs]
 
 
 class Numbers:
@@ -155,8 +172,10 @@ def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -
     return found[0]
 
 
-def read_epoch(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
-    """Read an epoch; return the number of its batches.
+def read_epoch(
+    alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None
+) -> Epoch:
+    """Read an epoch.
 
     Args:
         alarms: Interrupts each call.
@@ -170,13 +189,12 @@ def read_epoch(alarms: Alarms, batches: Any, expected: list[Any], resume: Callab
         try:
             got = alarms.call(next, begun)
         except StopIteration:
-            break
+            return Epoch(expected, found)
         found += list(map(_plain, got))
         got.clear()
-        if resume is not None and len(found) < len(expected) and random.random() < _RESUMES:
-            _require(resume(), expected[len(found) :])
-    _require(found, expected)
-    return len(found)
+        left = expected[len(found) :]
+        if resume is not None and left and found + left == expected and random.random() < _RESUMES:
+            _require(resume(), left)
 
 
 class _Still:
@@ -211,7 +229,7 @@ def _loader(
     common: dict[str, Any],
     epochs: Callable[[Any], Any] = lambda loader: loader,
     **options: Any,
-) -> Generator[int, None, None]:
+) -> Epochs:
     def resume() -> list[Any]:
         state = _until_done(alarms, loader.state_dict)
         with mpqueue.Loader(source(), workers=0, seed=_SEED, **common) as other:
@@ -223,82 +241,82 @@ def _loader(
         mpqueue.Loader(source(), seed=_SEED, max_queue_size=4, **common, **options) as loader,
     ):
         while True:
-            yield read_epoch(alarms, epochs(loader), list(map(_plain, unstruck)), resume)
+            expected = list(map(_plain, unstruck))
+            yield read_epoch(alarms, epochs(loader), expected, None if "ordered" in options else resume)
 
 
-def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
+def _enqueuer(alarms: Alarms, *, processes: bool) -> Epochs:
     with mpqueue.OrderedEnqueuer(Numbers(), processes) as enqueuer:
         enqueuer.start(2, 4)
-        batches, expected = enqueuer.get(), 0
+        batches = enqueuer.get()
         while True:
-            got = alarms.call(next, batches)
-            _require([int(batch[0]) for batch in got], [expected][: len(got)])
-            expected = (expected + len(got)) % _LENGTH
-            yield len(got)
-            got.clear()
+            found: list[int] = []
+            while _LENGTH - 1 not in found and len(found) < 2 * _LENGTH:
+                found.append(int(_until_done(alarms, next, batches)[0]))
+            yield Epoch(list(range(_LENGTH)), found)
 
 
-def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> int:
-    """Request an epoch as Keras does; return the number of batches before a signal ended it."""
+def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> Epoch:
+    """Request an epoch as Keras does, until a signal ends it."""
     enqueuer.start()
-    batches = enqueuer.get()
-    for number in range(_LENGTH):
+    batches, found = enqueuer.get(), []
+    while len(found) < _LENGTH:
         got = alarms.call(next, batches)
         if not got:
-            return number
-        _require(int(got[0][0]), number)
-        got.clear()
+            return Epoch(list(range(len(found))), found)
+        found.append(int(got.pop()[0]))
     while not alarms.call(enqueuer.stop):
         pass
-    return _LENGTH
+    return Epoch(list(range(_LENGTH)), found)
 
 
-def _fits(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
+def _fits(alarms: Alarms, *, processes: bool) -> Epochs:
     """Fit repeatedly. A signal ends a fit; the next fit must be complete."""
     while True:
         enqueuer = PassEnqueuer(Numbers(), 2, use_multiprocessing=processes)
         for _ in range(3):
-            num_batches = _epoch_of_fit(alarms, enqueuer)
-            yield num_batches
-            if num_batches < _LENGTH:
+            epoch = _epoch_of_fit(alarms, enqueuer)
+            yield epoch
+            if len(epoch.found) < _LENGTH:
                 break
 
 
-def _fits_of_a_loader(alarms: Alarms) -> Generator[int, None, None]:
+def _fits_of_a_loader(alarms: Alarms) -> Epochs:
     """Fit repeatedly from a loader. Its state must count exactly the delivered batches."""
     with mpqueue.Loader(Numbers(), workers=2) as loader:
-        epochs, epoch = LoaderEpochs(loader), 0
+        epochs, number = LoaderEpochs(loader), 0
         while True:
             enqueuer = LoaderEnqueuer(epochs)
             alarms.call(epochs.peek, 0)
-            num_batches = _epoch_of_fit(alarms, enqueuer)
+            epoch = _epoch_of_fit(alarms, enqueuer)
             state = loader.state_dict()
-            if 0 < num_batches < _LENGTH:
-                _require((state["epoch"], state["position"]), (epoch, num_batches))
-            epoch += num_batches > 0
-            yield num_batches
+            if 0 < len(epoch.found) < _LENGTH:
+                _require((state["epoch"], state["position"]), (number, len(epoch.found)))
+            number += bool(epoch.found)
+            yield epoch
 
 
-def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
+def _torch(alarms: Alarms, **options: Any) -> Epochs:
     """Run passes of torch's loader. Each must be complete, or raise the error that reports an interrupt."""
     loader: Any = mpqueue.torch.DataLoader(range(4 * _LENGTH), batch_size=4, **options)
-    expected, is_shuffled = list(range(4 * _LENGTH)), options.get("shuffle", False)
     while True:
         found: list[int] = []
+        is_reported = False
         try:
             begun = _until_done(alarms, iter, loader)
             while True:
                 for batch in alarms.call(next, begun):
                     found += batch.tolist()
         except StopIteration:
-            _require(sorted(found) if is_shuffled else found, expected)
+            found = sorted(found) if "shuffle" in options else found
         except RuntimeError as error:
             if "an interrupt arrived" not in str(error):
                 raise Deviation(f"{error} came after {found}") from error
-        yield len(found)
+            is_reported = True
+        yield Epoch(list(range(4 * _LENGTH)), found, is_reported)
 
 
-def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, None, None]:
+def _consumer(alarms: Alarms, source: Any, **options: Any) -> Epochs:
     expected = [_plain(source[index]) for index in range(len(source))]
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
@@ -307,7 +325,7 @@ def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, Non
                 yield read_epoch(alarms, consumer, expected)
 
 
-def _attachments(alarms: Alarms) -> Generator[int, None, None]:
+def _attachments(alarms: Alarms) -> Epochs:
     """Attach consumers repeatedly. An interrupted consumer is discarded."""
     source = Mixed()
     expected = [_plain(source[index]) for index in range(len(source))]
@@ -322,7 +340,7 @@ def _attachments(alarms: Alarms) -> Generator[int, None, None]:
                         _until_done(alarms, consumer.close)
 
 
-def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
+def _queue(alarms: Alarms, *, shared: bool) -> Epochs:
     alarms.strikes_again = False  # a second signal, during the cleanup after the first one, may lose an element
     queue = mpqueue.train.FIFOQueue(8, "int64", [()])
     if shared:
@@ -334,13 +352,13 @@ def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
             held.append(number)
         number += 1
         got = alarms.call(queue.dequeue) if held else []
-        _require([int(one) for one in got], held[: len(got)])
+        epoch = Epoch(held[: len(got)], [int(one) for one in got])
         del held[: len(got)]
         _require(int(queue.size()), len(held))
         if len(held) == 8:
             _require(queue.dequeue_many(8).tolist(), held)
             held.clear()
-        yield len(got)
+        yield epoch
 
 
 _BACKENDS: dict[str, dict[str, Any]] = {
@@ -379,21 +397,16 @@ def _of_loaders(name: str, of_sources: Iterable[str], **common: Any) -> dict[str
     }
 
 
-def _of_torch() -> dict[str, Load]:
-    if importlib.util.find_spec("torch") is None:
-        return {}
-    return {
-        "torch, 0 workers": partial(_torch, num_workers=0),
-        "torch, 0 workers, shuffled": partial(_torch, num_workers=0, shuffle=True),
-        "torch, 2 workers": partial(_torch, num_workers=2),
-        "torch, 2 workers that persist": partial(_torch, num_workers=2, persistent_workers=True),
-    }
-
-
+_OF_TORCH: dict[str, dict[str, Any]] = {
+    "torch, 0 workers": {"num_workers": 0},
+    "torch, 0 workers, shuffled": {"num_workers": 0, "shuffle": True},
+    "torch, 2 workers": {"num_workers": 2},
+    "torch, 2 workers that persist": {"num_workers": 2, "persistent_workers": True},
+}
 LOADS: dict[str, Load] = {
     **_of_loaders("", _SOURCES),
     **_of_loaders(" ahead", _TAKEN_AHEAD, epochs=TakenAhead),
-    **_of_torch(),
+    **{name: partial(_torch, **options) for name, options in _OF_TORCH.items() if _HAS_TORCH},
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "fits with processes": partial(_fits, processes=True),
@@ -404,4 +417,15 @@ LOADS: dict[str, Load] = {
     "consumers that attach": _attachments,
     "a queue": partial(_queue, shared=False),
     "a shared queue": partial(_queue, shared=True),
+}
+# One of each front end. A loss in them is counted, too.
+FRONTS: dict[str, Load] = {
+    "inline": LOADS["batches, inline"],
+    "thread": LOADS["batches, threads"],
+    "process": LOADS["batches, processes"],
+    "stream": LOADS["a generator function, processes"],
+    "unordered": partial(_loader, source=Numbers, common={}, workers=2, ordered=False),
+    "ahead": LOADS["batches ahead, processes"],
+    "enqueuer": LOADS["an enqueuer of processes"],
+    **({"torch-0": LOADS["torch, 0 workers"], "torch-1": partial(_torch, num_workers=1)} if _HAS_TORCH else {}),
 }
