@@ -1,7 +1,6 @@
 """A Ray cluster on this machine: the raylet of this process, and others that represent other machines."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import sys
@@ -10,11 +9,6 @@ from typing import Any
 
 STORE_BYTES = 2 << 30  # of each raylet; unused pages take no memory
 JOIN_S = 60
-
-
-def is_installed() -> bool:
-    """Return whether Ray is installed, without importing it."""
-    return importlib.util.find_spec("ray") is not None
 
 
 class RayCluster:

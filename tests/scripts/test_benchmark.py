@@ -154,21 +154,6 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
         assert len(found) == 6 and min(rates[0] for rates in found.values()) > 0
 
 
-@pytest.mark.filterwarnings("ignore:Sparse")  # of torch
-def test_sparse_dense_and_stock_batches_have_their_figures(monkeypatch):
-    pytest.importorskip("scipy")
-    pytest.importorskip("torch")
-    sparse = script("parts.benchmark.workloads.sparse")
-    monkeypatch.syspath_prepend(SCRIPTS)  # workers import the module
-    for constant, value in {"NUM_GENES": 400, "BATCH": 8}.items():
-        monkeypatch.setattr(sparse, constant, value)
-    workload = sparse.WORKLOADS["sparse"]
-    found = {name: workload.of_loader(name, 24, 0.05) for name in workload.names}
-    assert {*map(tuple, found.values())} == {("rate", sparse.MB)}
-    assert found["mpqueue, dense rows"][sparse.MB] == [8 * 400 * 4 / 1e6]
-    assert found["mpqueue, CSR rows"][sparse.MB] == [(8 * 12 * 8 + 9 * 4) / 1e6]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["@mpqueue.cached", "list"])
 def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):

@@ -41,7 +41,7 @@ def main(options: argparse.Namespace) -> None:
 def _measure_rounds(options: argparse.Namespace) -> Results:
     photo_files(), token_file()  # create the files before the time starts
     only = options.only or ()
-    _require_known(only, {name for each in WORKLOADS.values() for name in each.names}, "library")
+    _require_known(only, {name for each in WORKLOADS.values() for name in each.readers}, "library")
     workloads = named(options.workloads) or [name for name, each in WORKLOADS.items() if each.is_usual]
     num_workers = options.workers or num_cpus()
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
@@ -103,7 +103,7 @@ def named(names: list[str] | None) -> list[str]:
 def _listed() -> Iterable[str]:
     yield "workloads"
     for workload, known in WORKLOADS.items():
-        absent = [name for name in known.names if not known.is_installed(name)]
+        absent = [name for name in known.readers if not known.is_installed(name)]
         yield f"  {workload:28} {known.about}" + (f" (not installed: {', '.join(absent)})" if absent else "")
     yield "libraries"
     for name, peer in PEERS.items():

@@ -7,6 +7,7 @@ from typing import Any
 from parts.benchmark.floors import WARM_UP_S
 from parts.benchmark.footprint import cpu_seconds, memory
 from parts.benchmark.library import Feed
+from parts.benchmark.workload import RATE, Figures
 
 LONGEST_WARM_UP_S = 2.0
 STEP_SHARE = 0.5  # of the counting time, for the view of the training loop
@@ -36,6 +37,12 @@ def consume(feed: Feed, source: Any, num_workers: int, ahead: int, seconds: floa
         ended = time.perf_counter()
     found["stop_ms"] = 1e3 * (time.perf_counter() - ended)
     return found
+
+
+def rate(batches: Iterator[Any], ahead: int, seconds: float) -> Figures:
+    """Return only the batches per second of a running feed, after a warm-up of the batches ahead."""
+    warm_up(batches, 4 * ahead)
+    return {RATE: [count(batches, seconds)[RATE]]}
 
 
 def warm_up(batches: Iterator[Any], num_batches: int) -> None:

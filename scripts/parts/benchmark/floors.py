@@ -4,13 +4,13 @@ import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from parts.benchmark.shared_slots import into_slots, written_in_slots
 from parts.benchmark.sizes import array_bytes
+from parts.children import forks
 
 WARM_UP_S = 0.2
 
@@ -43,29 +43,15 @@ def _thrown_away(source: Any) -> Callable[[int], Any]:
 
 def _together(make: Callable[[Any], Callable[[int], Any]], source: Any, num_workers: int, seconds: float) -> float:
     context = multiprocessing.get_context("fork")
-    ends, running = [], []
-    for _ in range(num_workers):
-        end, other = context.Pipe()
-        process = context.Process(target=_produce, args=(make, source, seconds, other))
-        process.start()
-        ends.append(end)
-        running.append(process)
-    for end in ends:
-        end.recv()  # the process is ready
-    for end in ends:
-        end.send("begin")
-    rate = sum(end.recv() for end in ends)
-    for end, process in zip(ends, running, strict=True):
-        process.join()
-        end.close()
-    return rate
+    start, rates = context.Barrier(num_workers), context.SimpleQueue()
+    with forks(_produce, [(make, source, seconds, start, rates)] * num_workers):
+        return sum(rates.get() for _ in range(num_workers))
 
 
-def _produce(make: Callable[[Any], Any], source: Any, seconds: float, end: Connection) -> None:
+def _produce(make: Callable[[Any], Any], source: Any, seconds: float, start: Any, rates: Any) -> None:
     act = make(source)
-    end.send("ready")
-    end.recv()
-    end.send(_rate(act, seconds))
+    start.wait()
+    rates.put(_rate(act, seconds))
 
 
 def _rate(act: Callable[[int], Any], seconds: float) -> float:

@@ -20,7 +20,6 @@ _FAMILIES = (
     "balance",
     "balance_training",
     "blocks",
-    "sparse",
     "cache",
 )
 WORKLOADS: dict[str, Workload] = {}

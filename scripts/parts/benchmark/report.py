@@ -41,7 +41,7 @@ def _notes(results: Results) -> Iterator[str]:
                 yield f"{what}: {_short(median)} {unit}".rstrip() + f" ({_short(min(values))} to {_short(max(values))})"
     for workload in dict.fromkeys(workload for workload, _ in results.figures):
         known = WORKLOADS[workload]
-        absent = [name for name in known.names if not known.is_installed(name)]
+        absent = [name for name in known.readers if not known.is_installed(name)]
         if absent:
             yield f"{workload}: not installed: {', '.join(absent)} (python3 -m pip install --group peers)"
     if results.left_out:

@@ -25,7 +25,7 @@ def plan(workloads: Collection[str], only: Collection[str], setting: Setting) ->
     return [
         Measurement(workload, name, setting)
         for workload in workloads
-        for name in WORKLOADS[workload].names
+        for name in WORKLOADS[workload].readers
         if (not only or name in only) and WORKLOADS[workload].is_installed(name)
     ]
 

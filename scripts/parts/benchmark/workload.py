@@ -1,7 +1,7 @@
 """A workload: the measurement, its unit, and its libraries."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from parts.benchmark.library import Library
@@ -31,7 +31,8 @@ class Workload:
         about: Description of a batch for the report.
         unit: Unit of the rate, or of all figures without a rate.
         per_batch: Amount of the unit per batch.
-        readers: The libraries by name.
+        readers: The libraries by name, including libraries that are not installed.
+        measure: Returns the figures of a library, measured in this process; None if a subclass does.
         is_usual: Whether a run measures it that names no workloads.
         extra_s: Seconds in addition to the time of counting, on an idle machine with two CPUs.
     """
@@ -40,13 +41,9 @@ class Workload:
     unit: str = "batches/s"
     per_batch: float = 1
     readers: Mapping[str, Library] = dataclasses.field(default_factory=dict, kw_only=True)
+    measure: Callable[[str, Setting], Figures] | None = dataclasses.field(default=None, kw_only=True)
     is_usual: bool = dataclasses.field(default=True, kw_only=True)
     extra_s: float = dataclasses.field(default=3.0, kw_only=True)
-
-    @property
-    def names(self) -> Collection[str]:
-        """The names of the libraries, including libraries that are not installed."""
-        return self.readers.keys()
 
     def is_installed(self, name: str) -> bool:
         """Return whether a library can be measured."""
@@ -54,4 +51,5 @@ class Workload:
 
     def figures(self, name: str, setting: Setting) -> Figures:
         """Measure a library in this process, and return its figures."""
-        raise NotImplementedError
+        assert self.measure is not None
+        return self.measure(name, setting)

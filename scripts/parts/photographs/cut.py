@@ -3,16 +3,14 @@
 Each photograph is a class. Its rightmost third is held out: validation squares are cropped from that third, training
 squares from the rest, so no pixel is used for both. Every square is scaled to 224x224 and saved as an ordinary file.
 This needs no network.
-
-A cache folder is created under a temporary name and renamed when it is complete, so an existing folder is complete.
 """
 
 import dataclasses
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from parts.machine import written
 
 SIDE = 224  # pixels per side of every file
 SMALLEST_CUT = 96  # pixels of the photograph; the largest crop is a third of its width
@@ -97,20 +95,13 @@ def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
         num_train: Number of training files of each class.
         num_held_out: Number of held-out files of each class.
     """
-    folder = cache / f"photos-{num_train}-{num_held_out}"
-    if folder.is_dir():
-        return folder
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
-    for name, photo in photographs():
-        _cut(photo, unfinished / "train" / name, num_train, held_out=False)
-        _cut(photo, unfinished / "held_out" / name, num_held_out, held_out=True)
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        shutil.rmtree(unfinished)
-        if not folder.is_dir():  # otherwise another process has created it
-            raise
-    return folder
+
+    def write(folder: Path) -> None:
+        for name, photo in photographs():
+            _cut(photo, folder / "train" / name, num_train, held_out=False)
+            _cut(photo, folder / "held_out" / name, num_held_out, held_out=True)
+
+    return written(cache / f"photos-{num_train}-{num_held_out}", write)
 
 
 def files(folder: Path, part: str) -> Files:

@@ -7,7 +7,7 @@ other, one for each rank.
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from mpqueue.plan.order.balanced import WindowOrder
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.seeding.permutation import SampleOrder
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.library import Library
+from parts.benchmark.workload import Figures, Workload
 
 BATCH, GROUP, SEED = 32, 128, 1
 STEPS = {8: 512, 64: 128, 1024: 128}  # of an epoch, by number of ranks
@@ -29,23 +30,6 @@ LIMIT = "lower bound"  # of any division: a rank with the largest sample and the
 ONE, FOUR, SORTING = "Balance(steps=1)", "Balance(steps=4)", f"Balance(group={GROUP})"
 METHODS = (PLAIN, SAMPLER, GROUPED, GREEDY, ONE, FOUR, SORTING, LIMIT)
 Array = np.ndarray[Any, Any]
-
-
-class Balance(Workload):
-    """Divisions of one epoch. The names are the names in `WAYS`."""
-
-    @property
-    def names(self) -> Collection[str]:
-        """Lengths, costs and ranks."""
-        return WAYS
-
-    def is_installed(self, _name: str) -> bool:
-        """Return True: the methods of libraries are reimplemented."""
-        return True
-
-    def figures(self, name: str, _setting: Setting) -> Figures:
-        """Return the figures of all methods."""
-        return balance_figures(name)
 
 
 def _log_normal(draw: np.random.Generator, count: int) -> Array:
@@ -158,4 +142,12 @@ def greedy(costs: Array, world: int) -> Array:
     return np.array(ranks)
 
 
-WORKLOADS = {"balance ranks": Balance("work of simulated ranks of 32 samples, by division", "", is_usual=False)}
+WORKLOADS = {
+    "balance ranks": Workload(
+        "work of simulated ranks of 32 samples, by division",
+        "",
+        is_usual=False,
+        readers=dict.fromkeys(WAYS, Library(None)),  # the methods of libraries are reimplemented
+        measure=lambda way, _: balance_figures(way),
+    )
+}

@@ -15,19 +15,11 @@ import numpy as np
 
 import mpqueue
 from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import RATE, Workload
 
 WORLD, BATCH, STEPS, WARM_UP, SEED = 2, 8, 36, 4, 1
 WIDTH, HEADS, LAYERS, VOCABULARY, LONGEST = 128, 4, 2, 256, 1024
 SETTINGS: dict[str, dict[str, Any]] = {"mpqueue": {}, "mpqueue group": {"group": STEPS // 3}, "no balance": {}}
-
-
-class Training(Workload):
-    """A training of two ranks."""
-
-    def figures(self, name: str, _setting: Setting) -> Figures:
-        """Return the rate of a training."""
-        return {RATE: [training_rate(name)]}
 
 
 def training_rate(name: str, steps: int = STEPS) -> float:
@@ -109,10 +101,11 @@ def train(name: str, steps: int, meeting: str, rank: int) -> float:
 
 
 WORKLOADS = {
-    "balance training": Training(
+    "balance training": Workload(
         "tokens of two ranks that train a small transformer, 8 texts each",
         "tokens/s",
         is_usual=False,
         readers=dict.fromkeys(SETTINGS, Library(None, "torch")),
+        measure=lambda name, _: {RATE: [training_rate(name)]},
     )
 }

@@ -16,7 +16,7 @@ import numpy as np
 import mpqueue
 from mpqueue.seeding.block_order import BlockOrder
 from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Workload
 
 PARQUET, HDF5, ZARR, ORDER = "Parquet", "HDF5", "zarr", "order"
 NONE, BUFFER, BLOCKS, FULL = "no shuffle", "buffer", "blocks", "full shuffle"
@@ -29,14 +29,6 @@ LIMIT_S, FULL_S = 4.0, 1.0
 NUM_SIMULATED = 1_000_000
 DISTANCE = "distance of neighbours, "
 Array = np.ndarray[Any, Any]
-
-
-class Blocks(Workload):
-    """Rates of the orders from a format, or the quality of the orders."""
-
-    def figures(self, name: str, _setting: Setting) -> Figures:
-        """Return the figures by order and number of workers."""
-        return block_figures(name)
 
 
 def case(order: str, num_workers: int) -> str:
@@ -193,10 +185,11 @@ def of_buffer(count: int, size: int) -> Array:
 
 
 WORKLOADS = {
-    "blocks": Blocks(
+    "blocks": Workload(
         f"rows/s in batches of {BATCH}, by order, and the quality of the order",
         "",
         is_usual=False,
+        measure=lambda way, _: block_figures(way),
         readers={
             PARQUET: Library(None, "pyarrow"),
             HDF5: Library(None, "h5py"),

@@ -25,7 +25,7 @@ import psutil
 
 import mpqueue
 from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Workload
 
 CACHED, LIST = "@mpqueue.cached", "list"
 RANKS, IMAGES, SIZE, BATCH = 8, 1024, 224, 16
@@ -77,14 +77,6 @@ def cached_images(folder: str, count: int) -> Images:
 
 
 WAYS = {CACHED: cached_images, LIST: Images}
-
-
-class Cache(Workload):
-    """Ways to keep images."""
-
-    def figures(self, name: str, _setting: Setting) -> Figures:
-        """Return the memory and rates of a way."""
-        return cache_figures(name)
 
 
 class Job(NamedTuple):
@@ -176,10 +168,11 @@ def _read_all(images: Images, order: Any, epoch: int) -> None:
 
 
 WORKLOADS = {
-    "cache": Cache(
+    "cache": Workload(
         f"decoded images that {RANKS} ranks keep: memory and rates",
         "",
         is_usual=False,
         readers=dict.fromkeys(WAYS, Library(None)),
+        measure=lambda way, _: cache_figures(way),
     )
 }

@@ -1,19 +1,17 @@
 """One set of JPEG files in every format, written once into the checkout's cache.
 
 The set repeats the demo's photographs up to the required size. Readers only see bytes, read from the page cache in any
-case. A set is written under a temporary name, and renamed when it is complete.
+case.
 """
 
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mpqueue
-from parts.machine import CACHE
+from parts.machine import CACHE, written
 from parts.photographs.dataset import photo_files
 
 MEGABYTES, NUM_SHARDS = 64, 4
@@ -43,14 +41,12 @@ def file_set(form: str) -> list[str]:
     Raises:
         ImportError: The package that writes the format is not installed.
     """
-    folder = CACHE / "files" / f"{form.replace(' ', '_')}-{MEGABYTES}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
+
+    def write(part: Path) -> None:
         part.mkdir()
         _WRITERS[form](part, list(jpegs()))
-        part.rename(folder)
+
+    folder = written(CACHE / "files" / f"{form.replace(' ', '_')}-{MEGABYTES}", write)
     return [str(folder)] if form == "folder" else [str(path) for path in sorted(folder.iterdir())]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import mpqueue
 from mpqueue import files
-from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.consuming import rate
 from parts.benchmark.library import OF_TENSORFLOW, Library
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
 from parts.benchmark.workloads import file_readers
@@ -99,8 +99,7 @@ class DecodedFiles(Files):
     def measured(self, feed: Any, paths: list[str], setting: Setting) -> Figures:
         """Measure a feed."""
         with feed(paths[0], setting.num_workers) as batches:
-            warm_up(batches, 4 * setting.num_workers)
-            return {RATE: [count(batches, setting.seconds)[RATE]]}
+            return rate(batches, setting.num_workers, setting.seconds)
 
 
 def _counted(batches: Batches, seconds: float) -> Figures:

@@ -30,21 +30,13 @@ class Changing(mpqueue.Sequence):
         self.state += 1
 
 
-class FirstBatch(Workload):
-    """Milliseconds to the first batch."""
-
-    def figures(self, _name: str, setting: Setting) -> Figures:
-        """Return the milliseconds by kind of start. Call it only once per process."""
-        return first_batches(setting.num_workers)
-
-
-def first_batches(num_workers: int) -> Figures:
-    """Return the milliseconds by kind of start."""
+def first_batches(_name: str, setting: Setting) -> Figures:
+    """Return the milliseconds by kind of start. Call it only once per process."""
     enqueuer = mpqueue.OrderedEnqueuer(Changing(), use_multiprocessing=True)
-    found = {"cold": [_start(enqueuer, num_workers)], "parked": [], "next epoch": []}
+    found = {"cold": [_start(enqueuer, setting.num_workers)], "parked": [], "next epoch": []}
     for _ in range(REPEATS):
         enqueuer.stop()
-        found["parked"].append(_start(enqueuer, num_workers))
+        found["parked"].append(_start(enqueuer, setting.num_workers))
     batches = enqueuer.get()
     for _ in range(EPOCH - 1):
         next(batches)
@@ -66,5 +58,7 @@ def _start(enqueuer: mpqueue.OrderedEnqueuer, num_workers: int) -> float:
 
 
 WORKLOADS = {
-    "first batch": FirstBatch("the time to the first batch of an enqueuer", "ms", readers={"mpqueue": Library(None)})
+    "first batch": Workload(
+        "the time to the first batch of an enqueuer", "ms", readers={"mpqueue": Library(None)}, measure=first_batches
+    )
 }

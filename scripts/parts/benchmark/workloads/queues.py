@@ -1,9 +1,9 @@
 """Queues between two producer processes and this process, compared with the queue of `multiprocessing`."""
 
 import dataclasses
+import itertools
 import multiprocessing
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.errors import CancelledError
+from parts.benchmark.consuming import count
 from parts.benchmark.library import Library
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
 from parts.children import forks
@@ -41,21 +42,13 @@ class Elements(Workload):
 
     def figures(self, name: str, setting: Setting) -> Figures:
         """Return the dequeues of 32 elements per second."""
-        with self.readers[name].feed(self) as take:
-            _count(take, WARM_UP_S)
-            return {RATE: [_count(take, setting.seconds)]}
-
-
-def _count(take: Callable[[], Any], seconds: float) -> float:
-    began, count = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < seconds:
-        take()
-        count += 1
-    return count / passed
+        with self.readers[name].feed(self) as batches:
+            count(batches, WARM_UP_S)
+            return {RATE: [count(batches, setting.seconds)[RATE]]}
 
 
 @contextmanager
-def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Callable[[], Any]]:
+def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Iterator[Any]]:
     kind = [workload.dtype], [workload.shape]
     queue = (
         mpqueue.train.RandomShuffleQueue(workload.capacity, workload.capacity // 4, *kind)
@@ -63,15 +56,15 @@ def _ours(workload: Elements, *, shuffled: bool = False) -> Iterator[Callable[[]
         else mpqueue.train.FIFOQueue(workload.capacity, *kind)
     )
     with forks(_enqueue, [(queue, workload)] * NUM_PRODUCERS):
-        yield lambda: queue.dequeue_many(BATCH)
+        yield (queue.dequeue_many(BATCH) for _ in itertools.count())
         queue.close(cancel_pending_enqueues=True)
 
 
 @contextmanager
-def _standard(workload: Elements) -> Iterator[Callable[[], Any]]:
+def _standard(workload: Elements) -> Iterator[Iterator[Any]]:
     queue: Any = multiprocessing.get_context("fork").Queue(workload.capacity)
     with forks(_put, [(queue, workload)] * NUM_PRODUCERS):
-        yield lambda: [queue.get() for _ in range(BATCH)]
+        yield ([queue.get() for _ in range(BATCH)] for _ in itertools.count())
 
 
 def _enqueue(queue: mpqueue.train.FIFOQueue, workload: Elements) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import mpqueue
-from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.consuming import rate
 from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Figures, Setting
+from parts.benchmark.workload import Figures, Setting
 from parts.benchmark.workloads.batches import SourceOf, of
 from parts.benchmark.workloads.ray_peers import ACTORS, PEERS
-from parts.ray_cluster import is_installed, only_on, ray_cluster
+from parts.ray_cluster import only_on, ray_cluster
 
 LOCAL = "local workers"
 
@@ -22,10 +22,6 @@ LOCAL = "local workers"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnNode(SourceOf):
     """Workers on another node."""
-
-    def is_installed(self, _name: str) -> bool:
-        """Return whether Ray is installed."""
-        return is_installed()
 
     def figures(self, name: str, setting: Setting) -> Figures:
         """Return the rate of a library."""
@@ -36,8 +32,7 @@ class OnNode(SourceOf):
             batches_of(name, source, setting.num_workers, ahead, *cluster.others) as batches,
         ):
             next(batches)
-            warm_up(batches, 4 * ahead)
-            return {RATE: [count(batches, setting.seconds)[RATE]]}
+            return rate(batches, ahead, setting.seconds)
 
 
 @contextlib.contextmanager
@@ -54,20 +49,13 @@ def batches_of(name: str, source: Any, num_workers: int, ahead: int, node: str) 
         yield iter(loader)
 
 
-_BOTH = dict.fromkeys(["mpqueue", *PEERS], Library(None))
+def _on_node(about: str, source: str, *names: str) -> OnNode:
+    return OnNode(about, **of(source), extra_s=9, readers=dict.fromkeys(["mpqueue", *names], Library(None, "ray")))
+
+
 WORKLOADS = {
-    "ray image": OnNode("(32, 224, 224, 3) float32 from another node", **of("image"), readers=_BOTH, extra_s=9),
-    "ray small": OnNode("(32, 64, 64, 3) uint8 from another node", **of("small"), readers=_BOTH, extra_s=9),
-    "ray tiny": OnNode(
-        "(32, 16) float32 and labels from another node",
-        **of("tiny"),
-        extra_s=9,
-        readers=dict.fromkeys(["mpqueue", ACTORS], Library(None)),
-    ),
-    "ray decode": OnNode(
-        "32 JPEG files, decoded on another node",
-        **of("decode"),
-        extra_s=9,
-        readers=dict.fromkeys(["mpqueue", LOCAL], Library(None)),
-    ),
+    "ray image": _on_node("(32, 224, 224, 3) float32 from another node", "image", *PEERS),
+    "ray small": _on_node("(32, 64, 64, 3) uint8 from another node", "small", *PEERS),
+    "ray tiny": _on_node("(32, 16) float32 and labels from another node", "tiny", ACTORS),
+    "ray decode": _on_node("32 JPEG files, decoded on another node", "decode", LOCAL),
 }

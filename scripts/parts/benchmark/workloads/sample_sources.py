@@ -1,13 +1,13 @@
 """Endless sources of samples, created in every process that measures them."""
 
-import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parts.benchmark.in_flight import ENDLESS
-from parts.machine import CACHE
+from parts.machine import CACHE, written
 
 
 class Endlessly:
@@ -44,14 +44,13 @@ class LocalFiles(Endlessly):
     NUM_FILES, BYTES = 512, 1 << 17
 
     def __init__(self) -> None:
-        self.folder = CACHE / "random files"
-        if not self.folder.is_dir():
-            part = self.folder.with_name(f"{self.folder.name}.{os.getpid()}")
-            part.mkdir(parents=True)
-            draw = np.random.default_rng(0)
-            for number in range(self.NUM_FILES):
-                (part / f"{number}").write_bytes(draw.bytes(self.BYTES))
-            part.rename(self.folder)
+        self.folder = written(CACHE / "random files", self._write)
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir()
+        draw = np.random.default_rng(0)
+        for number in range(self.NUM_FILES):
+            (folder / f"{number}").write_bytes(draw.bytes(self.BYTES))
 
     def __getitem__(self, index: int) -> np.ndarray:
         data = (self.folder / f"{index % self.NUM_FILES}").read_bytes()

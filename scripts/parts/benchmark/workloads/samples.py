@@ -4,12 +4,13 @@ The samples of some workloads wait. There, mpqueue uses coroutines or threads.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.consuming import rate
 from parts.benchmark.feeds import PEERS
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.library import Peer
+from parts.benchmark.workload import Figures, Setting, Workload
 from parts.benchmark.workloads import sample_sources, waiting
 
 
@@ -21,7 +22,6 @@ class Samples(Workload):
         make: Creates the source.
         batch_size: Number of samples per batch.
         ahead: Number of batches to compute ahead.
-        without: Peers that are not measured.
         collate: Function that makes a batch of samples; None for the function of each feed.
         make_async: Creates the same source for an event loop; None if unsupported.
         at_once: Number of samples that each worker computes at once. Peers without such an option get more workers.
@@ -31,20 +31,10 @@ class Samples(Workload):
     make: Callable[[], Any]
     batch_size: int = 32
     ahead: int = 10
-    without: tuple[str, ...] = ("mpqueue threads", "asyncio")
     collate: Callable[[list[Any]], Any] | None = None
     make_async: Callable[[], Any] | None = None
     at_once: int = 1
     patience: float = 1
-
-    @property
-    def names(self) -> Collection[str]:
-        """The peers that load samples."""
-        return [name for name, peer in PEERS.items() if peer.samples is not None and name not in self.without]
-
-    def is_installed(self, name: str) -> bool:
-        """Return whether a peer can be measured."""
-        return PEERS[name].is_installed
 
     def figures(self, name: str, setting: Setting) -> Figures:
         """Return the rate of a peer."""
@@ -52,32 +42,41 @@ class Samples(Workload):
         feed = PEERS[name].samples
         assert feed is not None
         with feed(self, setting.num_workers) as batches:
-            warm_up(batches, 4 * self.ahead)
-            return {RATE: [count(batches, self.patience * setting.seconds)[RATE]]}
+            return rate(batches, self.ahead, self.patience * setting.seconds)
 
 
-def _program(about: str, make: Callable[[], Any], at_once: int = 1, patience: float = 1) -> Samples:
-    without, collate = ("mpqueue threads", "asyncio", "grain"), sample_sources.stack_arrays
-    return Samples(
-        about, "samples/s", 32, make=make, without=without, collate=collate, at_once=at_once, patience=patience
-    )
+def _but(*names: str) -> dict[str, Peer]:
+    """Return the peers that load samples, without some."""
+    return {name: peer for name, peer in PEERS.items() if peer.samples is not None and name not in names}
+
+
+def _program(about: str, make: Callable[[], Any], **options: Any) -> Samples:
+    peers, collate = _but("mpqueue threads", "asyncio", "grain"), sample_sources.stack_arrays
+    return Samples(about, "samples/s", 32, make=make, readers=peers, collate=collate, **options)
 
 
 def _waiting(about: str, make: Callable[[], Any], make_async: Callable[[], Any], **options: Any) -> Samples:
-    options = {"at_once": waiting.AT_ONCE, "without": ("grain", "spdl", "turboloader"), "patience": 3} | options
+    options = {"at_once": waiting.AT_ONCE, "readers": _but("grain", "spdl", "turboloader"), "patience": 3} | options
     size, collate = options.get("batch_size", 32), sample_sources.stack_arrays
     return Samples(about, "samples/s", size, make=make, make_async=make_async, collate=collate, **options)
 
 
+_ORDINARY = _but("mpqueue threads", "asyncio")
 WORKLOADS = {
-    "samples": Samples("32 samples of (224, 224, 3) uint8", make=sample_sources.Images),
+    "samples": Samples("32 samples of (224, 224, 3) uint8", make=sample_sources.Images, readers=_ORDINARY),
     "small samples": Samples(
-        "256 samples of (16,) float32 with a label", make=sample_sources.Rows, batch_size=256, ahead=32
+        "256 samples of (16,) float32 with a label",
+        make=sample_sources.Rows,
+        batch_size=256,
+        ahead=32,
+        readers=_ORDINARY,
     ),
     # The workloads of dataloader-rs. Its benchmark collates like this and runs four times the workers for requests.
     "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
     "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
-    "program requests": _program("samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, 4, 5),
+    "program requests": _program(
+        "samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, at_once=4, patience=5
+    ),
     "program words": _program("samples of 360 words, tokenised three times in Python", sample_sources.Words),
     "waiting files": _waiting("samples of files of 128 KB", sample_sources.LocalFiles, waiting.AsyncFiles),
     "waiting images": _waiting("samples cropped, flipped, normalised", sample_sources.Augmented, waiting.AsyncImages),
@@ -91,6 +90,6 @@ WORKLOADS = {
         waiting.AsyncSleeps,
         at_once=4096,
         batch_size=256,
-        without=("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
+        readers=_but("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
     ),
 }

@@ -1,7 +1,6 @@
 """Endless sources, created in every process that measures them."""
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 import mpqueue
 from parts.benchmark.in_flight import ENDLESS
-from parts.machine import CACHE
+from parts.machine import CACHE, written
 from parts.photographs.dataset import BATCH, photo_files
 from parts.photographs.decode import read_batch
 
@@ -122,13 +121,8 @@ class TokenRows(Source):
 
 def token_file() -> Path:
     """Return a file of 20 million random tokens of a vocabulary of 50,257, written on first use."""
-    path = CACHE / "tokens.uint16"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        np.random.default_rng(0).integers(0, 50_257, 20_000_000, np.uint16).tofile(part)
-        part.rename(path)
-    return path
+    tokens = np.random.default_rng(0)
+    return written(CACHE / "tokens.uint16", lambda part: tokens.integers(0, 50_257, 20_000_000, np.uint16).tofile(part))
 
 
 def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import mpqueue
-from parts.benchmark.consuming import count, warm_up
+from parts.benchmark.consuming import rate
 from parts.benchmark.in_flight import ENDLESS
 from parts.benchmark.library import OF_TENSORFLOW, Library
 from parts.benchmark.peers.torch import batches_of
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Setting, Workload
 
 BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
 MANY = 4_000_000  # minutes of the slowest peer
@@ -76,26 +76,24 @@ def datasets_in_torch(num_workers: int) -> AbstractContextManager[Iterator[Any]]
     return batches_of(shuffled, BATCH, num_workers=num_workers, prefetch_factor=AHEAD // num_workers)
 
 
-class Stream(Workload):
-    """A stream, with feeds of the number of workers."""
-
-    def figures(self, name: str, setting: Setting) -> Figures:
-        """Return the rate of a feed."""
-        with self.readers[name].load()(setting.num_workers) as batches:
-            warm_up(batches, 4 * AHEAD)
-            return {RATE: [count(batches, setting.seconds)[RATE]]}
+def rate_of(name: str, setting: Setting) -> Figures:
+    """Return the rate of a feed."""
+    with READERS[name].load()(setting.num_workers) as batches:
+        return rate(batches, AHEAD, setting.seconds)
 
 
+READERS = {
+    "mpqueue": Library(ours),
+    "grain": Library(grains, "grain"),
+    "tf.data": Library(tensorflows, "tensorflow", environ=OF_TENSORFLOW),
+    "datasets": Library(datasets_in_torch, "datasets"),
+}
 WORKLOADS = {
-    "streams": Stream(
+    "streams": Workload(
         "256 ints after a trivial map, a filter and a shuffle buffer of 1,000",
         "samples/s",
         BATCH,
-        readers={
-            "mpqueue": Library(ours),
-            "grain": Library(grains, "grain"),
-            "tf.data": Library(tensorflows, "tensorflow", environ=OF_TENSORFLOW),
-            "datasets": Library(datasets_in_torch, "datasets"),
-        },
+        readers=READERS,
+        measure=rate_of,
     )
 }

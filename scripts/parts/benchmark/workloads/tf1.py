@@ -2,31 +2,36 @@
 
     file names ──► read a record or many, decode them ──► queue of examples or batches ──► this process
 
-If TensorFlow is not installed together with mpqueue, the environment variable MPQUEUE_PEERS_PYTHON names its
-interpreter.
+The environment variable MPQUEUE_PEERS_PYTHON names an interpreter that has TensorFlow, if this one has not.
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mpqueue import python_io, train
 from parts.benchmark.cells import OURS
+from parts.benchmark.library import Library
 from parts.benchmark.workload import RATE, Figures, Setting, Workload
 from parts.benchmark.workloads.tf1_scripts import NUM_COLUMNS, RAW_BYTES, RECORD_BYTES, SIDE, TABLE
-from parts.machine import CACHE
+from parts.machine import CACHE, written
 from parts.photographs.dataset import photo_files
 
 IN_THREADS, QUEUES = "mpqueue in threads", "TensorFlow queues"
 _NUM_FILES = 2
+_PEERS_PYTHON = os.environ.get("MPQUEUE_PEERS_PYTHON", "")
+_READERS = {
+    OURS: Library(None),
+    IN_THREADS: Library(None),
+    QUEUES: Library(None, "" if _PEERS_PYTHON else "tensorflow"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,17 +43,9 @@ class Script(Workload):
         write: Writes one file; None for the photographs.
     """
 
+    readers: Mapping[str, Library] = dataclasses.field(default_factory=lambda: _READERS)
     script: str
     write: Callable[[Path, random.Random], None] | None
-
-    @property
-    def names(self) -> Collection[str]:
-        """The libraries: mpqueue in processes and in threads, and TensorFlow."""
-        return [OURS, IN_THREADS, QUEUES]
-
-    def is_installed(self, name: str) -> bool:
-        """Return whether a library can run the script."""
-        return name != QUEUES or _python_with_tensorflow() is not None
 
     def figures(self, name: str, setting: Setting) -> Figures:
         """Return the examples per second.
@@ -56,8 +53,7 @@ class Script(Workload):
         Raises:
             RuntimeError: The script failed; with the end of its output on stderr.
         """
-        python = _python_with_tensorflow() if name == QUEUES else sys.executable
-        assert python is not None
+        python = _PEERS_PYTHON if name == QUEUES and _PEERS_PYTHON else sys.executable
         # Photographs of all classes; the command line has a length limit.
         files = _written(self.about, self.write) if self.write else list(photo_files()[0].paths[::8])
         module = "tensorflow.compat.v1" if name == QUEUES else "mpqueue.compat.v1"
@@ -71,23 +67,14 @@ class Script(Workload):
         return {RATE: [float(done.stdout.splitlines()[-1])]}
 
 
-def _python_with_tensorflow() -> str | None:
-    if importlib.util.find_spec("tensorflow") is not None:
-        return sys.executable
-    return os.environ.get("MPQUEUE_PEERS_PYTHON") or None
-
-
 def _written(name: str, write: Callable[[Path, random.Random], None]) -> list[str]:
     """Return the files of this name, written on first use, each with different random numbers."""
-    folder = CACHE / "records"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
-    for number, path in enumerate(paths):
-        if not path.exists():
-            part = path.with_suffix(".part")
-            write(part, random.Random(number))
-            part.rename(path)
-    return [str(path) for path in paths]
+    return [
+        str(
+            written(CACHE / "records" / f"{name.replace(' ', '_')}_{number}", partial(write, rng=random.Random(number)))
+        )
+        for number in range(_NUM_FILES)
+    ]
 
 
 def _examples(count: int, features: Callable[[random.Random], dict[str, Any]]) -> Callable[..., None]:
