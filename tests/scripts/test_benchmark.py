@@ -163,9 +163,8 @@ def test_each_way_to_keep_images_has_its_figures(monkeypatch, way):
 
     def measure():
         found = cache.cache_figures(way, count=48, ranks=2)
-        assert found[cache.DECODED][0] >= 48
-        later = found[cache.LATER_DECODED][0]
-        assert later == 0 if way == "@mpqueue.cached" else later >= 48
+        decoded = found[cache.DECODED][0]  # two ranks read 48 images, and one before
+        assert 49 <= decoded < 2 * 49 if way == "@mpqueue.cached" else decoded == 2 * 49
 
     assert status_of_fork(measure) == 0  # the shared memory of `multiprocessing` remains until the process exits
 

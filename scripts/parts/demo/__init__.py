@@ -5,6 +5,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     options.py       the command line
     model.py         a small image classifier in NumPy
     compare.py       the same loop with three kinds of loading, and a table of rates
+    training.py      the photographs of a program, and the training of one model
     train_numpy.py   the program: trains the classifier
     train_keras.py   the program with ``--keras``: trains a Keras 3 model through ``model.fit``
     sweep.py         several trainings on the same photographs with different learning rates

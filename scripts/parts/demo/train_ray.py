@@ -6,62 +6,34 @@ checkout under the same path.
 """
 
 import contextlib
-import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import numpy as np
-from threadpoolctl import threadpool_limits
+from collections.abc import Iterator
 
 import mpqueue
 from mpqueue.telemetry.stats import NodeStatistics
-from parts.demo.model import PatchClassifier
 from parts.demo.options import options
-from parts.machine import num_cpus
-from parts.photographs.dataset import Photos, photo_files
+from parts.demo.training import Trained, photographs, train
 from parts.ray_cluster import RayCluster, ray_cluster
 
 NUM_OTHERS = 2  # nodes in addition to the trainer's
 
 
-class Trained(NamedTuple):
-    """The result of a training.
+def trained(loader: mpqueue.Loader, made: RayCluster | None) -> tuple[Trained, float, tuple[NodeStatistics, ...]]:
+    """Train, and kill a node in the middle; return the result, the seconds to the first batch, and the nodes."""
+    num_batches, nodes = chosen.epochs * len(loader), ()
 
-    Attributes:
-        rate: Images per second after the first batch.
-        first_s: Seconds to the first batch.
-        accuracy: Accuracy on the held-out images.
-        digest: Hash of the weights.
-        nodes: Counters of the nodes.
-    """
+    def after(number: int) -> None:
+        nonlocal nodes
+        if number == num_batches // 2:
+            kill_one(made)
+        if number == num_batches:
+            nodes = loader.statistics().nodes
 
-    rate: float
-    first_s: float
-    accuracy: float
-    digest: str
-    nodes: tuple[NodeStatistics, ...]
-
-
-def train(loader: mpqueue.Loader, held_out: Photos, epochs: int, at_half: Callable[[], None]) -> Trained:
-    """Train for a number of epochs, and call ``at_half`` in the middle."""
-    model = PatchClassifier(num_classes)
-    began, num_images, num_batches = time.perf_counter(), 0, 0
-    first_s = 0.0
+    began = time.monotonic()
     with loader:
-        for _ in range(epochs):
-            for images, labels in loader:
-                first_s = first_s or time.perf_counter() - began
-                model.train(images, labels)
-                num_images, num_batches = num_images + len(labels), num_batches + 1
-                if num_batches == epochs * len(loader) // 2:
-                    at_half()
-        elapsed_s = time.perf_counter() - began - first_s
-        nodes = loader.statistics().nodes
-    right = [model.predict(images) == labels for images, labels in map(held_out.__getitem__, range(len(held_out)))]
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.weights)).hexdigest()
-    return Trained(num_images / elapsed_s, first_s, float(np.mean(right)), digest, nodes)
+        result = train(loader, chosen.epochs, after=after)
+    return result, result.began - began, nodes
 
 
 @contextlib.contextmanager
@@ -83,26 +55,21 @@ def kill_one(made: RayCluster | None) -> None:
         made.kill(victim)
 
 
-# Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
-threadpool_limits(1)
 chosen = options()
-train_files, held_out_files = photo_files()
-source, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
-num_classes = len(train_files.names)
-print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.workers} workers, {num_cpus()} CPUs")
+source, _, _ = photographs(chosen.workers)
 
 ordered = {"workers": chosen.workers, "shuffle": True, "seed": chosen.seed}
-local = train(mpqueue.Loader(source, **ordered), held_out, chosen.epochs, lambda: None)
+local, local_first_s, _ = trained(mpqueue.Loader(source, **ordered), None)
 with cluster() as made:
     # At least one worker per node, so that the killed node has one.
     workers = max(chosen.workers, NUM_OTHERS + 1)
     on_nodes = mpqueue.Loader(source, **ordered | {"workers": workers}, backend="ray", ray_options={"num_cpus": 0})
-    remote = train(on_nodes, held_out, chosen.epochs, lambda: kill_one(made))
+    remote, remote_first_s, nodes = trained(on_nodes, made)
 
 print(f"\n{'':15}{'images/s':>10}{'first batch':>14}{'accuracy':>10}")
-for name, one in {"local workers": local, "the cluster": remote}.items():
-    print(f"{name:15}{one.rate:10,.0f}{one.first_s:12.2f} s{one.accuracy:10.1%}")
+for name, one, first_s in (("local workers", local, local_first_s), ("the cluster", remote, remote_first_s)):
+    print(f"{name:15}{one.rate:10,.0f}{first_s:12.2f} s{one.accuracy:10.1%}")
 print(f"\n{'node':15}{'workers':>10}{'batches':>10}{'deaths':>10}")
-for node in remote.nodes:
+for node in nodes:
     print(f"{node.node[:8]:15}{node.workers:10}{node.batches:10}{node.deaths:10}")
 print(f"\nthe weights are {'the same' if local.digest == remote.digest else 'NOT the same'}")

@@ -7,13 +7,10 @@ import os
 import tempfile
 from functools import partial
 
-from threadpoolctl import threadpool_limits
-
 import mpqueue
 from parts.demo.options import options
-from parts.demo.sweep import Trained, sweep
-from parts.machine import num_cpus
-from parts.photographs.dataset import Photos, photo_files
+from parts.demo.sweep import sweep
+from parts.demo.training import Trained, photographs
 
 LEARNING_RATES = (5e-4, 2e-3, 8e-3)
 ATTACH_S = 60.0
@@ -30,12 +27,8 @@ def report(title: str, trainings: list[Trained]) -> float:
     return rate
 
 
-# Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
-threadpool_limits(1)
 chosen, num_trainers = options(), len(LEARNING_RATES)
-train_files, _ = photo_files()
-source = Photos(train_files, augment=True)
-print(f"{len(train_files.paths):,} images of {len(train_files.names)} photographs, {num_cpus()} CPUs")
+source, _, _ = photographs(chosen.workers)
 
 with tempfile.TemporaryDirectory(prefix="mpqueue-") as folder:
     name = os.path.join(folder, "photos")

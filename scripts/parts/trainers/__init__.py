@@ -6,6 +6,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     torch_data.py      samples and a model of torch
     loop_torchrun.py loop_transformers.py loop_accelerate.py loop_lightning.py loop_flax.py loop_keras.py
                        the programs, as users write them
+    program.py         runs one of them
     verdict.py         the differences between a killed run and an uninterrupted one
     entries.py         the variants of the programs
     known.py           known differences of some package versions

@@ -10,7 +10,7 @@ from pathlib import Path
 from parts.trainers import known, table
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.killing import ProgramFailedError, played
-from parts.trainers.verdict import Verdict
+from parts.trainers.verdict import Verdict, worst
 
 FEEDS = ("own", "mpqueue")
 
@@ -78,8 +78,8 @@ def _result(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, 
         except ProgramFailedError as error:
             print(error, flush=True)
             return "ended by an error", len(found) + 1, None
-    worst = max(found, key=lambda each: (each.losses, each.lost + each.twice, each.samples))
-    return str(worst), len(found), worst.is_exact()
+    verdict = worst(found)
+    return str(verdict), len(found), verdict.is_exact()
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:

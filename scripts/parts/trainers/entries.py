@@ -55,10 +55,11 @@ class Entry(NamedTuple):
 
     def command(self, part: int) -> list[str]:
         """Return the command that starts a part, without its task."""
+        program = ["-m", "parts.trainers.program", self.program]
         if not self.ranks:
-            return [sys.executable, "-m", f"parts.trainers.{self.program}"]
+            return [sys.executable, *program]
         ranks = ["--standalone", f"--nproc-per-node={self.ranks[part]}"]
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", f"parts.trainers.{self.program}"]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, *program]
 
 
 def _is_there(name: str) -> bool:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from parts.machine import SCRIPTS
 from parts.resumed import has_ended, kill_group, lines_of
 from parts.trainers.entries import Entry
 from parts.trainers.recording import SAVE_EVERY, Task
-from parts.trainers.verdict import Record, Verdict, judge
+from parts.trainers.verdict import Record, Verdict, judge, worst
 
 _DEADLINE_S = 900  # only ends hangs: under load, the imports of a trainer have taken minutes
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "USE_TF": "0"}
@@ -30,19 +30,8 @@ class ProgramFailedError(Exception):
     """A program did not end as expected."""
 
 
-class Process(Protocol):
-    """A running process, with the part of the interface of `subprocess.Popen` that is used here."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None."""
-
-    def wait(self) -> int:
-        """Wait for the process to end, and return the exit status."""
-
-
-Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Process]
+# Starts a program with its task, with its output to a file, and returns a process like one of `subprocess`.
+Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Any]
 
 
 def by_new_python(entry: Entry, task: Task, output: BinaryIO) -> "subprocess.Popen[bytes]":
@@ -67,16 +56,9 @@ def environment_of(entry: Entry) -> dict[str, str]:
     return os.environ | _ENVIRONMENT | entry.environment
 
 
-def run_whole(entry: Entry, feed: str, folder: Path, start: Start = by_new_python) -> list[list[Record]]:
-    """Run a program without interruption; return the records of its ranks."""
-    return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed), None, start)
-
-
-def run_killed(
-    entry: Entry, feed: str, folder: Path, kills: list[int], start: Start = by_new_python
-) -> list[list[list[Record]]]:
+def run_parts(entry: Entry, feed: str, folder: Path, kills: list[int], start: Start) -> list[list[list[Record]]]:
     """Run a program, killed at given steps and resumed each time; return the records of the ranks of each part."""
-    _made(folder)
+    folder.mkdir(parents=True)
     return [
         _part(entry, Task(str(folder), part, entry.variant, feed), at, start) for part, at in enumerate([*kills, None])
     ]
@@ -93,20 +75,11 @@ def played(
     entry: Entry, feed: str, folder: Path, seeds: Iterable[int], number: int = 2, start: Start = by_new_python
 ) -> Iterator[Verdict]:
     """Run a program without kills, and with up to two kills for each seed; yield the differences."""
-    whole = run_whole(entry, feed, folder / "whole", start=start)
+    (whole,) = run_parts(entry, feed, folder / "whole", [], start)
     for seed in seeds:
         kills = kills_of(len(whole[0]), seed, number)
-        parts = run_killed(entry, feed, folder / f"killed-{seed}", kills, start=start)
-        yield _worst([judge(whole[rank], [part[rank] for part in parts]) for rank in range(len(whole))])
-
-
-def _worst(verdicts: list[Verdict]) -> Verdict:
-    return max(verdicts, key=lambda each: (each.losses, each.lost + each.twice, each.samples))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+        parts = run_parts(entry, feed, folder / f"killed-{seed}", kills, start)
+        yield worst(judge(whole[rank], [part[rank] for part in parts]) for rank in range(len(whole)))
 
 
 def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[list[Record]]:
@@ -127,7 +100,7 @@ def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[l
     return [each for each in found if each]
 
 
-def _wait(process: Process, folder: Path, part: int, kill_at: int | None) -> None:
+def _wait(process: Any, folder: Path, part: int, kill_at: int | None) -> None:
     began = time.monotonic()
     while process.poll() is None and time.monotonic() < began + _DEADLINE_S:
         if kill_at is not None and _last_step(folder / f"steps-{part}-0") >= kill_at:
@@ -140,7 +113,7 @@ def _last_step(log: Path) -> int:
     return int(json.loads(lines[-1])[0]) if lines else 0
 
 
-def _kill(process: Process, folder: Path, part: int) -> None:
+def _kill(process: Any, folder: Path, part: int) -> None:
     """Kill a program and its ranks, which may have separate sessions."""
     ranks = [int(file.read_bytes().partition(b"\n")[0] or 0) for file in folder.glob(f"steps-{part}-*")]
     if process.poll() is None:

@@ -3,7 +3,6 @@
 import glob
 import os
 import shutil
-import sys
 
 import accelerate
 import torch
@@ -11,19 +10,14 @@ import torch
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
 
-task = Task.from_command_line()
 PER_EPOCH = SAMPLES // BATCH
 
 
-def main() -> None:
-    torch_data.prepare()
+def main(task: Task) -> None:
+    torch_data.prepare(installs=task.is_fed_by_mpqueue())
     log = Log(task)
     kind, _, how = task.variant.partition(", ")
     is_stateful = how == "stateful"
-    if task.is_fed_by_mpqueue():
-        import mpqueue.torch
-
-        mpqueue.torch.install()
     accelerate.utils.set_seed(3)
     config = accelerate.DataLoaderConfiguration(use_stateful_dataloader=is_stateful, use_seedable_sampler=True)
     accelerator = accelerate.Accelerator(cpu=True, dataloader_config=config)
@@ -60,7 +54,3 @@ def main() -> None:
                 shutil.rmtree(name, ignore_errors=True)
                 os.rename(f"{name}-unfinished", name)
     log.end()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

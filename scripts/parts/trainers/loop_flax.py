@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import sys
 from typing import Any
 
 import jax
@@ -13,8 +12,6 @@ from flax import linen
 import mpqueue
 import mpqueue.jax
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task, write_whole
-
-task = Task.from_command_line()
 
 
 class Model(linen.Module):
@@ -27,7 +24,7 @@ def noisy(number: int) -> tuple[Any, int]:
     return (number / SAMPLES + 0.01 * mpqueue.rng().standard_normal(4)).astype(np.float32), number
 
 
-def make_loader() -> mpqueue.Loader:
+def make_loader(task: Task) -> mpqueue.Loader:
     numbers = mpqueue.Dataset.range(SAMPLES).shuffle()
     if task.variant == "indexed":
         return mpqueue.Loader(numbers.map(noisy), batch_size=BATCH, workers=task.workers, seed=3)
@@ -35,7 +32,7 @@ def make_loader() -> mpqueue.Loader:
     return mpqueue.Loader(numbers, workers=task.workers, seed=3, lanes=4)
 
 
-def main() -> None:
+def main(task: Task) -> None:
     log = Log(task)
     model, optimizer = Model(), optax.adamw(0.01)
 
@@ -50,7 +47,7 @@ def main() -> None:
 
     weights = model.init(jax.random.key(3), np.zeros((1, 4), np.float32))
     state, step, epoch = optimizer.init(weights), 0, 0
-    with make_loader() as loader:
+    with make_loader(task) as loader:
         batches = mpqueue.jax.device_iterator(loader)
         name = os.path.join(task.folder, "checkpoint")
         if os.path.exists(name):
@@ -74,7 +71,3 @@ def main() -> None:
 def _dump(value: Any, name: str) -> None:
     with open(name, "wb") as file:
         pickle.dump(value, file)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

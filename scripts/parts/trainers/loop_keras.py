@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from typing import Any
 
 import keras
@@ -11,9 +10,6 @@ import numpy as np
 import mpqueue
 import mpqueue.keras
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task, write_whole
-
-task = Task.from_command_line()
-KIND, _, HOW = task.variant.partition(", ")
 
 
 def noisy(number: int) -> Any:
@@ -24,12 +20,12 @@ def noisy(number: int) -> Any:
 class BackupWithLoader(keras.callbacks.BackupAndRestore):
     """A callback that saves the states of the loader and of the random numbers for each backup, named by the step."""
 
-    def __init__(self, loader: mpqueue.Loader, **options: Any) -> None:
-        super().__init__(os.path.join(task.folder, "backup"), **options)
-        self.loader = loader
+    def __init__(self, loader: mpqueue.Loader, folder: str, *options: Any, **others: Any) -> None:
+        super().__init__(folder, *options, **others)
+        self.loader, self.folder = loader, folder
 
     def _name(self) -> str:
-        return os.path.join(task.folder, f"loader-{int(self.model.optimizer.iterations)}.json")
+        return f"{self.folder}-{int(self.model.optimizer.iterations)}.json"
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -104,7 +100,7 @@ def loss_of(target: Any, output: Any) -> Any:
     return keras.ops.mean(keras.ops.square(target[:, :1] - output))
 
 
-def main() -> None:
+def main(task: Task) -> None:
     if keras.backend.backend() == "torch":
         import torch
 
@@ -114,18 +110,14 @@ def main() -> None:
     model = Model([keras.Input((4,)), *layers])
     record = Record(Log(task), LastBatch())
     model.compile(keras.optimizers.AdamW(0.01), loss=loss_of, metrics=[record.last])
-    every = "epoch" if KIND == "by epoch" else SAVE_EVERY
+    kind, _, how = task.variant.partition(", ")
+    every = "epoch" if kind == "by epoch" else SAVE_EVERY
+    backups = os.path.join(task.folder, "backup")
     numbers = mpqueue.Dataset.range(SAMPLES).shuffle().map(noisy)
     with mpqueue.Loader(numbers, batch_size=BATCH, workers=task.workers, seed=3) as loader:
-        if HOW == "alone":
-            backup = keras.callbacks.BackupAndRestore(
-                os.path.join(task.folder, "backup"), every, double_checkpoint=True
-            )
+        if how == "alone":
+            backup = keras.callbacks.BackupAndRestore(backups, every, double_checkpoint=True)
         else:
-            backup = BackupWithLoader(loader, save_freq=every, double_checkpoint=True)
+            backup = BackupWithLoader(loader, backups, every, double_checkpoint=True)
         model.fit(mpqueue.keras.accelerate(loader), epochs=EPOCHS, verbose=0, callbacks=[record, backup])
     record.log.end()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 import glob
 import inspect
 import os
-import sys
 from typing import Any
 
 import lightning
@@ -12,29 +11,28 @@ import torch
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
 
-task = Task.from_command_line()
 PER_EPOCH = SAMPLES // BATCH
 
 
 class Module(lightning.LightningModule):
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
-        self.model = torch_data.Model()
+        self.model, self.task = torch_data.Model(), task
         self.log_file: Any = None
 
     def train_dataloader(self) -> Any:
         ranks = self.trainer.world_size
         loader = torch.utils.data.DataLoader
-        if task.is_fed_by_mpqueue():
+        if self.task.is_fed_by_mpqueue():
             import mpqueue.torch
 
             loader = mpqueue.torch.DataLoader
-        return loader(torch_data.Numbers(), batch_size=BATCH // ranks, shuffle=True, num_workers=task.workers)
+        return loader(torch_data.Numbers(), batch_size=BATCH // ranks, shuffle=True, num_workers=self.task.workers)
 
     def training_step(self, batch: Any, _: int) -> Any:
         loss = self.model(**batch)["loss"]
         if self.log_file is None:
-            self.log_file = Log(task, self.global_rank)
+            self.log_file = Log(self.task, self.global_rank)
         self.log_file.step(self.global_step + 1, loss.item(), batch["number"].tolist())
         return loss
 
@@ -52,7 +50,7 @@ class KeepGenerators(lightning.Callback):
         torch.set_rng_state(state["torch"])  # a resumed loader draws no number; the next epoch draws from this state
 
 
-def main() -> None:
+def main(task: Task) -> None:
     torch_data.prepare()
     kind, _, how = task.variant.partition(", ")
     every: dict[str, Any] = {
@@ -68,7 +66,7 @@ def main() -> None:
         max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[keeper, KeepGenerators()], deterministic=True, **({"devices": 2, "strategy": "ddp"} if how else {}),
     )  # fmt: skip
-    module = Module()
+    module = Module(task)
     last = None
     for name in sorted(glob.glob(f"{task.folder}/*.ckpt"), key=os.path.getmtime):
         try:
@@ -81,7 +79,3 @@ def main() -> None:
     options = {"weights_only": False} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     trainer.fit(module, ckpt_path=last, **options)
     module.log_file.end()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,6 @@ its result does not depend on the number of ranks, to the last bit.
 """
 
 import os
-import sys
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ import mpqueue
 from parts.trainers import torch_data
 from parts.trainers.recording import EPOCHS, SAVE_EVERY, Log, Task, write_whole
 
-task = Task.from_command_line()
 NUMBERS, BATCH, BATCHES = 720, 2, 6  # a step has 6 batches with 1, 2 or 3 ranks
 LANES, PER_EPOCH = 6, 20
 
@@ -28,7 +26,7 @@ def noisy(number: int) -> tuple[Any, int]:
     return mpqueue.rng().standard_normal(4) * 0.01 + number / NUMBERS, number
 
 
-def make_loader() -> mpqueue.Loader:
+def make_loader(task: Task) -> mpqueue.Loader:
     if task.variant == "indexed":
         numbers = mpqueue.Dataset.range(BATCH * BATCHES * PER_EPOCH).shuffle().map(noisy)
         return mpqueue.Loader(numbers.batch(BATCH), workers=task.workers, shard="auto", seed=3)
@@ -46,7 +44,7 @@ def gradients(model: Any, batch: Any) -> tuple[Any, float, list[int]]:
     return [weights.grad.clone() for weights in model.parameters()], loss.item(), numbers.tolist()
 
 
-def main() -> None:
+def main(task: Task) -> None:
     torch_data.prepare()
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -55,7 +53,7 @@ def main() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     step, name = 0, os.path.join(task.folder, "checkpoint")
-    loader = make_loader()
+    loader = make_loader(task)
     if os.path.exists(name):
         saved = torch.load(name, weights_only=False)
         model.load_state_dict(saved["model"])
@@ -87,7 +85,3 @@ def main() -> None:
             next(batches, None)  # ends the epoch
     log.end()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

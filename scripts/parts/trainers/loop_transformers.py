@@ -2,7 +2,6 @@
 
 import glob
 import os
-import sys
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ import transformers
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAVE_EVERY, STEPS, Log, Task
 
-task = Task.from_command_line()
 LOADER = "loader.pt"
 
 
@@ -38,15 +36,11 @@ class KeepLoader(transformers.TrainerCallback):
             train_dataloader.load_state_dict(torch.load(name))
 
 
-def main() -> None:
-    torch_data.prepare()
+def main(task: Task) -> None:
+    torch_data.prepare(installs=task.is_fed_by_mpqueue())
     log = Log(task)
     kind, _, how = task.variant.partition(", ")
     keeps = how == "state"
-    if task.is_fed_by_mpqueue():
-        import mpqueue.torch
-
-        mpqueue.torch.install()
     dataset = {
         "map-style": torch_data.Numbers,
         "iterable": torch_data.Lines,
@@ -74,7 +68,3 @@ def main() -> None:
     last = max(saved, key=lambda name: int(name.rpartition("-")[2]), default=None)
     trainer.train(resume_from_checkpoint=last)
     log.end()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,12 @@
 """Common parts of the programs: their task, their data, and their log.
 
-A program is started by ``python -m parts.trainers.PROGRAM`` with a `Task` as JSON. It resumes from the checkpoints in
-its folder, like a program that a scheduler restarts. It writes one line for each step, with a single system call, so
-that a kill cannot leave a partial line: the step, the bits of the loss, and the numbers of the samples.
+A program resumes from the checkpoints in its folder, like a program that a scheduler restarts. It writes one line for
+each step, with a single system call, so that a kill cannot leave a partial line: the step, the bits of the loss, and
+the numbers of the samples.
 """
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,11 +34,6 @@ class Task:
     variant: str
     feed: str
     workers: int = 2
-
-    @classmethod
-    def from_command_line(cls) -> "Task":
-        """Read the task from the command line."""
-        return cls(**json.loads(sys.argv[1]))
 
     def is_fed_by_mpqueue(self) -> bool:
         """Return whether the loader is mpqueue's."""

@@ -69,10 +69,14 @@ class Model(torch.nn.Module):
         return {"loss": (self.layers(x) - labels).square().mean()}
 
 
-def prepare() -> None:
-    """Make torch deterministic."""
+def prepare(*, installs: bool = False) -> None:
+    """Make torch deterministic, and let its loaders be mpqueue's if wanted."""
     torch.use_deterministic_algorithms(mode=True)
     torch.set_num_threads(1)
+    if installs:
+        import mpqueue.torch
+
+        mpqueue.torch.install()
 
 
 def hugging_face_stream() -> Any:

@@ -4,7 +4,7 @@ A record belongs to a step: its number, the bits of the loss, and the numbers of
 same step, the record of the last one counts, because the final model has seen that one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from parts.resumed import lost_and_repeated
@@ -40,6 +40,11 @@ class Verdict(NamedTuple):
         if self.lost or self.twice:
             return f"{losses}; {self.lost} samples lost, {self.twice} repeated"
         return f"{losses}; different order" if self.samples else f"{losses}; the same samples"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict with the most differences."""
+    return max(verdicts, key=lambda each: (each.losses, each.lost + each.twice, each.samples))
 
 
 def judge(whole: Sequence[Record], parts: Sequence[Sequence[Record]]) -> Verdict:

@@ -1,9 +1,8 @@
-"""Decoded images that eight ranks of a host keep: memory, decoded images, and rates of the first epochs.
+"""Decoded images that eight ranks of a host keep, and the memory that they need.
 
-Each rank reads its share of a shuffled epoch, flips images at random, and stacks batches. Afterwards it reads all
+Each rank reads its share of two shuffled epochs, flips images at random, and stacks batches. Afterwards it reads all
 images, as after several epochs, and its proportional memory (PSS) is measured: shared pages count once for all ranks.
-The allocator returns its free memory before, which is some megabytes per rank, and differs between runs. A second job
-follows with new processes.
+The allocator returns its free memory before, which is some megabytes per rank, and differs between runs.
 
 ==================  ===================================================================================================
 `@mpqueue.cached`   the method that decodes is decorated; the folder is in /dev/shm
@@ -15,10 +14,9 @@ import ctypes
 import multiprocessing
 import pathlib
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,8 +27,7 @@ from parts.benchmark.workload import Figures, Workload
 
 CACHED, LIST = "@mpqueue.cached", "list"
 RANKS, IMAGES, SIZE, BATCH = 8, 1024, 224, 16
-PSS, DECODED, LATER_DECODED = "PSS of all ranks, MB", "decoded", "decoded by the second job"
-FIRST, SECOND, LATER = "images/s, epoch 1", "images/s, epoch 2", "images/s, second job"
+PSS, DECODED = "PSS of all ranks, MB", "decoded"
 _DEADLOCK_S = 120.0
 Array = np.ndarray[Any, Any]
 
@@ -79,17 +76,8 @@ def cached_images(folder: str, count: int) -> Images:
 WAYS = {CACHED: cached_images, LIST: Images}
 
 
-class Job(NamedTuple):
-    """The figures of a rank: seconds of two epochs, memory in bytes, and the images that all ranks have decoded."""
-
-    first_s: float
-    second_s: float
-    memory: int
-    decoded: int
-
-
 def cache_figures(way: str, count: int = IMAGES, ranks: int = RANKS) -> Figures:
-    """Return the memory and rates of a way to keep images.
+    """Return the memory of a way to keep images.
 
     Args:
         way: The way.
@@ -98,14 +86,8 @@ def cache_figures(way: str, count: int = IMAGES, ranks: int = RANKS) -> Figures:
     """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         _write(pathlib.Path(folder), count + 1)  # the last one is not part of an epoch
-        first, later = (_job(way, folder, count, ranks) for _ in range(2))
-    figures = {PSS: sum(rank.memory for rank in first) / 1e6, DECODED: first[0].decoded}
-    figures |= {
-        FIRST: count / max(rank.first_s for rank in first),
-        SECOND: count / max(rank.second_s for rank in first),
-    }
-    figures |= {LATER: count / max(rank.first_s for rank in later), LATER_DECODED: later[0].decoded}
-    return {name: [float(figure)] for name, figure in figures.items()}
+        memory = _memory_of_ranks(way, folder, count, ranks)
+        return {PSS: [sum(memory) / 1e6], DECODED: [float(pathlib.Path(folder, "decoded").stat().st_size)]}
 
 
 def _write(folder: pathlib.Path, count: int) -> None:
@@ -117,7 +99,7 @@ def _write(folder: pathlib.Path, count: int) -> None:
         Image.fromarray(coarse.repeat(8, 0).repeat(8, 1)).save(folder / f"{number}.jpg", "JPEG")
 
 
-def _job(way: str, folder: str, count: int, ranks: int) -> list[Job]:
+def _memory_of_ranks(way: str, folder: str, count: int, ranks: int) -> list[int]:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(ranks, timeout=_DEADLOCK_S)
     with ProcessPoolExecutor(ranks, context, _adopt, (barrier,)) as pool:
@@ -129,26 +111,21 @@ def _adopt(barrier: Any) -> None:
     _barrier = barrier
 
 
-def _rank(way: str, folder: str, count: int, ranks: int, rank: int) -> Job:
-    """Measure a rank. A process runs only one, because all ranks wait for each other."""
-    images, decoded = WAYS[way](folder, count + 1), pathlib.Path(folder, "decoded")
+def _rank(way: str, folder: str, count: int, ranks: int, rank: int) -> int:
+    """Return the memory of a rank. A process runs only one, because all ranks wait for each other."""
+    images = WAYS[way](folder, count + 1)
     _read_all(images, [count] * 2 * BATCH, 0)  # the imports, and the memory of batches
     _barrier.wait()
-    before, already, times = _memory(), decoded.stat().st_size, []
+    before = _memory()
     for epoch in range(2):
-        order = np.random.default_rng(epoch).permutation(count)[rank::ranks].tolist()
         _barrier.wait()
-        began = time.perf_counter()
-        _read_all(images, order, epoch)
-        times.append(time.perf_counter() - began)
-        _barrier.wait()
-    num_decoded = decoded.stat().st_size - already
+        _read_all(images, np.random.default_rng(epoch).permutation(count)[rank::ranks].tolist(), epoch)
     _barrier.wait()
     _read_all(images, range(count), 0)
     _barrier.wait()  # shared pages belong to all ranks now
     after = _memory()
     _barrier.wait()
-    return Job(*times, after - before, num_decoded)
+    return after - before
 
 
 def _memory() -> int:
@@ -169,7 +146,7 @@ def _read_all(images: Images, order: Any, epoch: int) -> None:
 
 WORKLOADS = {
     "cache": Workload(
-        f"decoded images that {RANKS} ranks keep: memory and rates",
+        f"decoded images that {RANKS} ranks keep: memory",
         "",
         is_usual=False,
         readers=dict.fromkeys(WAYS, Library(None)),
