@@ -5,17 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import mpqueue
-from parts.gauntlet.pipeline import (
-    LANES,
-    ROW,
-    WEIGHTS,
-    Decode,
-    Running,
-    Setup,
-    keep,
-    keep_sequence,
-    numbers_in,
-)
+from parts.gauntlet.pipeline import LANES, ROW, WEIGHTS, Decode, Running, Setup, keep, keep_sequence, numbers_in
 
 
 @contextlib.contextmanager

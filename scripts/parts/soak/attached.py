@@ -12,7 +12,9 @@ which has imported all modules that they need, so they start fast.
 
 import contextlib
 import faulthandler
+import functools
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -20,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ import numpy as np
 import mpqueue
 from mpqueue.errors import ConsumerDied
 from parts.soak import content
+from parts.soak.rounds import Deviation
 
 CUT_OFF = 3  # exit status of a consumer that the server has disconnected
 _WRONG = 4
@@ -90,40 +94,70 @@ class Child:
 
     def __init__(self, log: str, work: Callable[[Callable[[str], None]], int]) -> None:
         self.log = log
-        self.status: int | None = None
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if not self.pid:
-            _be(log, work)
+        self._process = multiprocessing.get_context("fork").Process(target=_be, args=(log, work))
+        self._process.start()
+        self.pid = self._process.pid
 
-    def poll(self) -> int | None:
-        """Return the exit status as in `subprocess`, or None if the process is running."""
-        if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.status = os.waitstatus_to_exitcode(status) if pid else None
-        return self.status
+    @property
+    def status(self) -> int | None:
+        """The exit status as in `subprocess`, or None if the process is running."""
+        return self._process.exitcode
 
     def send(self, number: int) -> None:
-        """Send a signal, unless the process is known to have exited."""
+        """Send a signal, unless the process has exited."""
         if self.status is None:
             os.kill(self.pid, number)
 
-    @property
-    def is_done(self) -> bool:
-        """True if the process has logged that it received all epochs."""
-        return os.path.exists(self.log + ".done")
-
     def kill(self) -> None:
         """Kill the process, and wait until it has exited."""
-        self.send(signal.SIGKILL)
-        if self.status is None:
-            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self._process.kill()
+        self._process.join()
 
     def lines(self) -> list[str]:
         """Return the lines of the log."""
         with contextlib.suppress(FileNotFoundError), open(self.log) as file:
             return file.read().splitlines()
         return []
+
+
+class Consumer(Child):
+    """A process that consumes batches.
+
+    Args:
+        plan: The options of the server and its consumers.
+        number: Number of the consumer, from 1.
+        rank: Its rank, or None without ranks.
+        join: Where it begins.
+        seed: Seed of its pauses.
+    """
+
+    def __init__(self, plan: Plan, number: int, rank: int | None, join: str, seed: int) -> None:
+        self.name, self.number, self.rank, self.join, self._plan = f"consumer{number}", number, rank, join, plan
+        log = os.path.join(plan.folder, self.name)
+        super().__init__(log, partial(consume, plan, rank, join, seed, log=log))
+
+    @property
+    def is_done(self) -> bool:
+        """True if the process has logged that it received all epochs."""
+        return os.path.exists(self.log + ".done")
+
+    @functools.cached_property
+    def batches(self) -> list[list[int]]:
+        """Epoch, position and bytes of each batch that it has received, once it has ended.
+
+        Raises:
+            Deviation: It has logged an error.
+        """
+        lines = self.lines()
+        wrong = [line for line in lines if line.startswith("!")]
+        if wrong:
+            raise Deviation(f"{self.name}: {wrong}")
+        return [list(map(int, line.split()[1:])) for line in lines if line.startswith("G")]
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Epoch and position of each batch of the epochs that count."""
+        return [(epoch, at) for epoch, at, _ in self.batches if epoch < self._plan.num_epochs]
 
 
 def _be(log: str, work: Callable[[Callable[[str], None]], int]) -> None:

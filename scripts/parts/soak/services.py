@@ -13,10 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 
 import psutil
 
-from parts.soak.attached import CUT_OFF, Child, Plan, consume, serve
+from parts.soak.attached import CUT_OFF, Child, Consumer, Plan, serve
 from parts.soak.rounds import Deviation, Tally
 
 _QUIET_AFTER_S = (2.0, 8.0)  # time until the faults of a round end
@@ -39,10 +40,8 @@ class ServiceRound:
         self.tally = Tally(rounds=1)
         self.mode = chance.choice(["ranks", "first come", "broadcast"])
         self.size = chance.randint(1, 4)
-        self.consumers: list[tuple[Child, int | None, str]] = []
-        self.past: list[tuple[Child, int | None, str]] = []
-        self.received: dict[Child, tuple[list[tuple[int, int]], bool]] = {}
-        self.num_started = 0
+        self.consumers: list[Consumer] = []
+        self.past: list[Consumer] = []
 
     def run(self) -> Tally:
         """Run the round.
@@ -58,7 +57,7 @@ class ServiceRound:
             except Deviation as error:
                 raise Deviation(f"round {self.seed}, {self.mode}, {self.plan.options}: {error}") from error
             finally:
-                for child in [self.server, *[one for one, _, _ in self.consumers]]:
+                for child in [self.server, *self.consumers]:
                     child.kill()
         return self.tally
 
@@ -88,7 +87,7 @@ class ServiceRound:
         self._serve()
         for rank in range(self.size):
             self._attach(rank if self.mode == "ranks" else None, "next")
-        while not all(child.is_done for child, _, _ in self.consumers):
+        while not all(child.is_done for child in self.consumers):
             time.sleep(self.chance.uniform(0.01, 0.15))  # poll, because no event is available
             self._check_processes()
             if time.monotonic() < self.quiet_at:
@@ -101,16 +100,16 @@ class ServiceRound:
 
     def _end_the_consumers(self, deadline: float) -> None:
         """Make the consumers leave. With ranks, the other consumers are disconnected when the first one has left."""
-        for child, _, _ in self.consumers:
+        for child in self.consumers:
             child.send(signal.SIGTERM)
-        while any(child.poll() is None for child, _, _ in self.consumers):
+        while any(child.status is None for child in self.consumers):
             if time.monotonic() > deadline:
                 self._raise_deadlock()
             time.sleep(0.005)  # the exit status is the only sign of the end
-        for one in list(self.consumers):
-            if one[0].status not in {0, CUT_OFF}:
-                raise Deviation(f"a consumer exited with {one[0].status}: {one[0].lines()[-3:]}")
-            self._retire(one)
+        for child in list(self.consumers):
+            if child.status not in {0, CUT_OFF}:
+                raise Deviation(f"a consumer exited with {child.status}: {child.lines()[-3:]}")
+            self._retire(child)
 
     def _end_the_server(self, deadline: float) -> None:
         """Stop the server once it serves: a killed server's directory remains until its successor takes it over."""
@@ -123,29 +122,26 @@ class ServiceRound:
         self.server = Child(os.path.join(self.plan.folder, f"server{self.num_servers}"), partial(serve, self.plan))
 
     def _attach(self, rank: int | None, join: str) -> None:
-        self.num_started += 1
-        log = os.path.join(self.plan.folder, f"consumer{self.num_started}")
-        child = Child(log, partial(consume, self.plan, rank, join, self.chance.randrange(1 << 32), log=log))
-        self.consumers.append((child, rank, join))
+        number = len(self.past) + len(self.consumers) + 1
+        self.consumers.append(Consumer(self.plan, number, rank, join, self.chance.randrange(1 << 32)))
 
     def _check_processes(self) -> None:
-        if self.server.poll() is not None:
+        if self.server.status is not None:
             raise Deviation(f"the server exited unexpectedly: {self.server.lines()}")
-        for one in list(self.consumers):
-            child, rank, _ = one
-            status = child.poll()
-            if status is None:
-                continue
-            may_be_cut = self.plan.options["lease_timeout"] is not None or self.plan.options.get("slow") == "detach"
-            if status != CUT_OFF or not may_be_cut:
-                raise Deviation(f"a consumer exited with {status}: {child.lines()[-3:]}")
-            self._retire(one)
-            self.tally.faults["consumers disconnected"] += 1
-            self._attach(rank, self._join())
+        may_be_cut = self.plan.options["lease_timeout"] is not None or self.plan.options.get("slow") == "detach"
+        for child in [one for one in self.consumers if one.status is not None]:
+            if child.status != CUT_OFF or not may_be_cut:
+                raise Deviation(f"a consumer exited with {child.status}: {child.lines()[-3:]}")
+            self._replace(child, "consumers disconnected")
 
-    def _retire(self, one: tuple[Child, int | None, str]) -> None:
-        self.consumers.remove(one)
-        self.past.append(one)
+    def _retire(self, child: Consumer) -> None:
+        self.consumers.remove(child)
+        self.past.append(child)
+
+    def _replace(self, child: Consumer, fault: str) -> None:
+        self._retire(child)
+        self.tally.faults[fault] += 1
+        self._attach(child.rank, self._join())
 
     def _join(self) -> str:
         if self.mode != "broadcast":
@@ -164,7 +160,7 @@ class ServiceRound:
         elif kind == 1:
             self._stop(self.server, "servers stopped and continued")
         elif kind < 5 and self.consumers:
-            self._stop(chance.choice(self.consumers)[0], "consumers stopped and continued")
+            self._stop(chance.choice(self.consumers), "consumers stopped and continued")
         elif kind < 16:
             self._kill_a_consumer()
 
@@ -177,16 +173,13 @@ class ServiceRound:
     def _kill_a_consumer(self) -> None:
         if not self.consumers:
             return
-        one = self.chance.choice(self.consumers)
-        child, rank, _ = one
+        child = self.chance.choice(self.consumers)
         child.kill()
-        self.tally.faults["consumers killed"] += 1
-        self._retire(one)
-        self._attach(rank, self._join())
+        self._replace(child, "consumers killed")
 
     def _raise_deadlock(self) -> None:
-        details = {os.path.basename(child.log): child.lines()[-2:] for child, _, _ in self.consumers}
-        self._dump_stacks(self.server, *[one for one, _, _ in self.consumers])
+        details = {child.name: child.lines()[-2:] for child in self.consumers}
+        self._dump_stacks(self.server, *self.consumers)
         raise Deviation(f"deadlock: {self.num_servers} servers, last lines of the consumers {details}")
 
     @staticmethod
@@ -200,26 +193,27 @@ class ServiceRound:
         """Raise if a process or file is left two seconds after the end of the last process."""
         until = time.monotonic() + _GONE_WITHIN_S
         folder = os.path.join(self.servers, self.plan.name)
-        while (left := _children(self.server.pid)) or self.server.poll() is None or os.path.exists(folder):
+        while (left := _children(self.server.pid)) or self.server.status is None or os.path.exists(folder):
             if time.monotonic() > until:
-                details = f"these were leaked: {left}, {os.listdir(self.servers)}, the server {self.server.poll()}"
+                details = f"these were leaked: {left}, {os.listdir(self.servers)}, the server {self.server.status}"
                 self._dump_stacks(self.server)
                 raise Deviation(details)
             time.sleep(0.005)  # no event reports the end of processes that are not our children
-        if self.server.poll():
-            raise Deviation(f"the server exited with {self.server.poll()}: {self.server.lines()}")
+        if self.server.status:
+            raise Deviation(f"the server exited with {self.server.status}: {self.server.lines()}")
 
     # -- Delivered batches
 
     def _check(self) -> None:
         certain: Counter[tuple[int, int]] = Counter()
         perhaps: Counter[tuple[int, int]] = Counter()
-        for child, _, _ in self.past:
-            got, is_done = self._received(child)
+        for child in self.past:
+            self.tally.batches += len(child.batches)
+            self.tally.bytes += sum(nbytes for _, _, nbytes in child.batches)
             # The server may not have read its last request, if it was killed, too.
-            is_certain = is_done and child.status == 0
-            certain.update(got if is_certain else got[:-1])
-            perhaps.update([] if is_certain else got[-1:])
+            is_certain = child.is_done and child.status == 0
+            certain.update(child.places if is_certain else child.places[:-1])
+            perhaps.update([] if is_certain else child.places[-1:])
         if self.mode == "broadcast":
             self._check_broadcast()
             return
@@ -236,53 +230,31 @@ class ServiceRound:
     def _check_ranks(self) -> None:
         for rank in range(self.size):
             received: list[tuple[int, int]] = []
-            for child in sorted((one for one, of, _ in self.past if of == rank), key=_age):
-                got, _ = self._received(child)
-                if received and got and got[0] == received[-1]:
-                    received.pop()  # the batch was not taken
-                received += got
+            for child in sorted((one for one in self.past if one.rank == rank), key=attrgetter("number")):
+                if child.places[:1] == received[-1:]:
+                    del received[-1:]  # the batch was not taken
+                received += child.places
             mine = range(rank, self.plan.length, self.size)
             if received != [(epoch, n) for epoch in range(self.plan.num_epochs) for n in mine]:
                 raise Deviation(f"rank {rank} received {received}")
 
     def _check_broadcast(self) -> None:
         options, length = self.plan.options, self.plan.length
-        for child, _, join in self.past:
-            got, is_done = self._received(child)
+        for child in self.past:
             epochs: dict[int, list[int]] = {}
-            for epoch, position in got:
+            for epoch, position in child.places:
                 epochs.setdefault(epoch, []).append(position)
             for number, (epoch, positions) in enumerate(epochs.items()):
-                facts = f"consumer {os.path.basename(child.log)} ({join}) got {positions} of epoch {epoch}"
+                facts = f"{child.name} ({child.join}) got {positions} of epoch {epoch}"
                 is_first, is_last = number == 0, number == len(epochs) - 1
                 if len(set(positions)) != len(positions):
                     raise Deviation(f"{facts}: some are repeated")
                 if options["slow"] == "skip" or not options["ordered"]:
                     continue
-                start = positions[0] if is_first and join == "now" else 0
-                end = len(positions) + start if is_last and not is_done else length
+                start = positions[0] if is_first and child.join == "now" else 0
+                end = len(positions) + start if is_last and not child.is_done else length
                 if positions != list(range(start, end)):
                     raise Deviation(f"{facts}, expected {start} to {end - 1}")
-
-    def _received(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
-        """Return the batches that a consumer received, and whether it received all."""
-        if child not in self.received:
-            self.received[child] = self._read(child)
-        return self.received[child]
-
-    def _read(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
-        lines = child.lines()
-        wrong = [line for line in lines if line.startswith("!")]
-        if wrong:
-            raise Deviation(f"{os.path.basename(child.log)}: {wrong}")
-        got = [list(map(int, line.split()[1:])) for line in lines if line.startswith("G")]
-        self.tally.batches += len(got)
-        self.tally.bytes += sum(nbytes for _, _, nbytes in got)
-        return [(epoch, at) for epoch, at, _ in got if epoch < self.plan.num_epochs], "D" in lines
-
-
-def _age(child: Child) -> int:
-    return int(os.path.basename(child.log).removeprefix("consumer"))
 
 
 def _some(places: object) -> str:

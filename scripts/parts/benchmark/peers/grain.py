@@ -21,6 +21,4 @@ def grain_processes(source: Any, num_workers: int, ahead: int) -> AbstractContex
     return closing(iter(dataset.mp_prefetch(options)))
 
 
-PEERS = {
-    "grain": Peer(grain_processes, "grain", "mp_prefetch, one thread in each worker", stacked(grain_processes)),
-}
+PEERS = {"grain": Peer(grain_processes, "grain", "mp_prefetch, one thread in each worker", stacked(grain_processes))}

@@ -38,6 +38,4 @@ def _leaves(batch: Any) -> Any:
     return tf.constant(batch).numpy() if isinstance(batch, list) else batch
 
 
-PEERS = {
-    "tf.data": Peer(tf_data, "tensorflow", "from_generator, map in parallel, prefetch", environ=OF_TENSORFLOW),
-}
+PEERS = {"tf.data": Peer(tf_data, "tensorflow", "from_generator, map in parallel, prefetch", environ=OF_TENSORFLOW)}

@@ -32,6 +32,4 @@ def _running(
     return epochs(MapDataLoader(BatchSamples(source), batch_size, **options))
 
 
-PEERS = {
-    "turboloader": Peer(batches, "turboloader", "MapDataLoader, or TokenDataLoader for tokens", samples),
-}
+PEERS = {"turboloader": Peer(batches, "turboloader", "MapDataLoader, or TokenDataLoader for tokens", samples)}
