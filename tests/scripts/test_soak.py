@@ -49,20 +49,20 @@ def test_a_batch_lost_between_signals_is_a_deviation(monkeypatch):
 
 @pytest.mark.parametrize(("numbers", "lost", "repeated"), [([0, 1, 3], 1, 0), ([0, 1, 1, 2, 3], 0, 1)])
 def test_lost_and_repeated_batches_of_a_front_end_are_counted(monkeypatch, numbers, lost, repeated):
-    fronts = part("fronts")
+    interrupts = part("interrupts")
 
     def front(alarms):
         while True:
             alarms.count += 1
             yield part("struck").Epoch([0, 1, 2, 3], numbers)
 
-    monkeypatch.setattr(fronts, "FRONTS", {"numbers": front})
-    counts = fronts.count_here("numbers", 1, 0)
+    monkeypatch.setattr(interrupts, "FRONTS", {"numbers": front})
+    counts = interrupts.count_here("numbers", 1, 0)
     assert (counts["strikes"], counts["lost"], counts["repeated"]) == (1, lost, repeated)
 
 
 @pytest.mark.parametrize(("found", "is_kept"), [({"repeated": 1}, True), ({"lost": 1}, False), ({"hangs": 1}, False)])
 def test_a_loss_or_a_hang_of_a_front_end_is_a_failure(monkeypatch, found, is_kept):
-    fronts = part("fronts")
-    monkeypatch.setattr(fronts, "_apart", lambda *_: Counter(found))
-    assert fronts.count(["inline"], 1, 0) is is_kept
+    interrupts = part("interrupts")
+    monkeypatch.setattr(interrupts, "_apart", lambda *_: Counter(found))
+    assert interrupts.count(["inline"], 1, 0) is is_kept

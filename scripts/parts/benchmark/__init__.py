@@ -3,9 +3,8 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     cells.py                    the statistic of all tables: medians, spreads and ratios of rates as shown
-    library.py workload.py      a library with its package, and a workload with its libraries
+    workload.py                 a library with its package, and a workload with its libraries
     in_flight.py sizes.py       for peers without them: a limit of the batches ahead, endless epochs, sizes of batches
-    footprint.py                CPU time and memory of this process and its descendants
     consuming.py                the consumer's view of a feed: its rate and its costs
     workloads/sources.py        endless sources of batches
     peers/                      the peers: a file for each library
@@ -14,9 +13,8 @@ From the bottom layer up; a module imports only from its own line and the lines 
     known.py                    all workloads by name
     quiet.py                    whether other programs use the machine
     measure.py                  one measurement in a new process
-    results.py costs.py         all results; the table of costs
-    report.py                   the results as text or JSON
-    budget.py                   the time limit of a run
+    results.py                  all results
+    report.py                   the results, with the table of costs, as text or JSON
     rounds.py                   all measurements, in interleaved rounds
     options.py                  the command line, which needs no package
     command.py                  runs the command line

@@ -3,12 +3,11 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
 from parts.benchmark import report
-from parts.benchmark.budget import CHOICES_S, Budget
 from parts.benchmark.feeds import PEERS
 from parts.benchmark.known import WORKLOADS
 from parts.benchmark.measure import Measurement
@@ -20,6 +19,7 @@ from parts.benchmark.workloads.sources import token_file
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
+CHOICES_S = (1.0, 0.5, 0.3)  # of each measurement
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
 _TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine
 
@@ -35,7 +35,9 @@ def main(options: argparse.Namespace) -> None:
             results = _measure_rounds(options)
         except LoadedError as error:
             raise SystemExit(f"benchmark.py: {options.json} is not written: {error}") from None
-        _report(options, results)
+        if options.json:
+            options.json.write_text(report.as_json(results), "utf-8")
+        print(report.as_text(results))
 
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
@@ -55,36 +57,15 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
             break
     num_rounds = options.rounds or ROUNDS
     with tqdm(total=num_rounds * len(planned), unit=" measurements") as bar:
+
+        def progress(what: str) -> None:
+            bar.set_description(what)
+            bar.update()
+
         watch = Watch(None if options.json else lambda text: bar.write(f"warning: {text}"))
-        budget = Budget(minutes)
-        bar.write(_plan_text(planned, minutes, budget))
-        return measure(planned, num_rounds, Results(num_workers), _progress(bar, budget), budget, watch.check)
-
-
-def _plan_text(planned: list[Measurement], minutes: float, budget: Budget) -> str:
-    """Return a description of the plan."""
-    repeated = [one for one in planned if is_important(one)]
-    seconds = f"{planned[0].setting.seconds:g} s" if planned else "0 s"
-    within = "" if math.isinf(minutes) else f"; {minutes:g} minutes for all rounds"
-    return (
-        f"plan: {len(planned)} measurements of {seconds}, about {budget.needed_s(planned) / 60:.0f} minutes a round; "
-        f"{len(repeated)} of them, about {budget.needed_s(repeated) / 60:.0f} minutes, are repeated first{within}"
-    )
-
-
-def _report(options: argparse.Namespace, results: Results) -> None:
-    if options.json:
-        options.json.write_text(report.as_json(results), "utf-8")
-    print(report.as_text(results))
-
-
-def _progress(bar: "tqdm[None]", budget: Budget) -> Callable[[str], None]:
-    def report(what: str) -> None:
-        left_s = budget.left_s()
-        bar.set_description(what if math.isinf(left_s) else f"{what} ({left_s / 60:.0f} minutes left)")
-        bar.update()
-
-    return report
+        about = sum(one.expected_s() for one in planned) / 60
+        bar.write(f"plan: {len(planned)} measurements of {seconds:g} s, about {about:.0f} minutes a round")
+        return measure(planned, num_rounds, Results(num_workers), progress, 60 * minutes, watch.check)
 
 
 def _require_known(names: Iterable[str], known: Iterable[str], kind: str) -> None:
@@ -103,8 +84,8 @@ def named(names: list[str] | None) -> list[str]:
 def _listed() -> Iterable[str]:
     yield "workloads"
     for workload, known in WORKLOADS.items():
-        absent = [name for name in known.readers if not known.is_installed(name)]
-        yield f"  {workload:28} {known.about}" + (f" (not installed: {', '.join(absent)})" if absent else "")
+        absent = f" (not installed: {', '.join(known.absent())})" if known.absent() else ""
+        yield f"  {workload:28} {known.about}{absent}"
     yield "libraries"
     for name, peer in PEERS.items():
         absent = "" if peer.is_installed else " (not installed)"

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from parts.benchmark.floors import WARM_UP_S
-from parts.benchmark.footprint import cpu_seconds, memory
-from parts.benchmark.library import Feed
-from parts.benchmark.workload import RATE, Figures
+from parts.benchmark.workload import RATE, Feed, Figures
+from parts.processes import cpu_seconds, memory
 
 LONGEST_WARM_UP_S = 2.0
 STEP_SHARE = 0.5  # of the counting time, for the view of the training loop

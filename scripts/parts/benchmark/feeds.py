@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 from parts.benchmark import peers
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 PEERS: dict[str, Peer] = {}
 for _file in sorted(Path(peers.__path__[0]).glob("[!_]*.py"), key=lambda file: (file.stem != "mpqueue", file.stem)):

@@ -1,6 +1,7 @@
 """Limits of the machine, measured in the same rounds: no delivery of batches can be much faster."""
 
 import itertools
+import mmap
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from parts.benchmark.shared_slots import into_slots, written_in_slots
-from parts.benchmark.sizes import array_bytes
+import mpqueue
+from parts.benchmark.sizes import array_bytes, parts
 from parts.children import forks
 
 WARM_UP_S = 0.2
+NUM_SLOTS, ALIGNMENT = 2, 64
 
 
 def memcpy(source: Any, _num_workers: int, seconds: float) -> float:
@@ -29,16 +31,66 @@ def processes(source: Any, num_workers: int, seconds: float) -> float:
 
 def slots(source: Any, num_workers: int, seconds: float) -> float:
     """The same, but each process copies its batches into shared memory with allocated pages."""
-    return _together(into_slots, source, num_workers, seconds)
+    return _together(_into_slots, source, num_workers, seconds)
 
 
 def shared_writes(source: Any, num_workers: int, seconds: float) -> float:
     """The same, but arrays of `mpqueue.empty` are allocated in the shared memory."""
-    return _together(written_in_slots, source, num_workers, seconds)
+    return _together(_written_in_slots, source, num_workers, seconds)
 
 
 def _thrown_away(source: Any) -> Callable[[int], Any]:
     return source.__getitem__
+
+
+class Slots:
+    """Two slots of shared memory in turn: a ring without a consumer. One is written while the other one is read.
+
+    Args:
+        nbytes: Size of each.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.offset, self.turn = nbytes + (1 << 16), 0, 0
+        self.memory = np.frombuffer(mmap.mmap(-1, NUM_SLOTS * self.nbytes), np.uint8)
+        self.memory[:] = 0  # allocates every page
+
+    def begin(self) -> None:
+        """Switch to the other slot."""
+        self.turn = (self.turn + 1) % NUM_SLOTS
+        self.offset = self.turn * self.nbytes
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray:
+        """Return an array in the slot."""
+        kind = np.dtype(dtype)
+        count = int(np.prod(shape))
+        begin = self.offset
+        self.offset += -(-count * kind.itemsize // ALIGNMENT) * ALIGNMENT
+        return np.frombuffer(self.memory, kind, count, begin).reshape(shape)
+
+
+def _into_slots(source: Any) -> Callable[[int], Any]:
+    """Return a function that computes a batch and copies its arrays into a slot."""
+    room = Slots(2 * array_bytes(source[0]))
+
+    def produce(index: int) -> None:
+        room.begin()
+        for array in parts(source[index]):
+            np.copyto(room.empty(array.shape, array.dtype), array)
+
+    return produce
+
+
+def _written_in_slots(source: Any) -> Callable[[int], Any]:
+    """Return a function that computes a batch in its slot. It changes `mpqueue.empty` for the whole process."""
+    room = Slots(2 * array_bytes(source[0]))
+    mpqueue.empty = room.empty  # type: ignore[assignment]
+
+    def produce(index: int) -> None:
+        room.begin()
+        source[index]
+
+    return produce
 
 
 def _together(make: Callable[[Any], Callable[[int], Any]], source: Any, num_workers: int, seconds: float) -> float:

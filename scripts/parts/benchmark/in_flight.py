@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parts.benchmark.library import Feed, SampleFeed
+from parts.benchmark.workload import Feed, SampleFeed
 
 ENDLESS = 2**62  # batches; no measurement reaches it
 

@@ -3,40 +3,21 @@
 import argparse
 from pathlib import Path
 
+EPILOG = """--list names workloads and libraries. In the clone (with pip 25.1 or newer),
+`python3 -m pip install . --group peers` installs the peers."""
+
 
 def parse(about: str) -> argparse.Namespace:
     """Return the parsed command line; `--help` prints the usage and ends the process."""
-    parser = argparse.ArgumentParser(
-        description=about,
-        epilog="--list names workloads and libraries. In the clone (with pip 25.1 or newer), "
-        "`python3 -m pip install . --group peers` installs the peers.",
-    )
+    parser = argparse.ArgumentParser(description=about, epilog=EPILOG)
     parser.add_argument("--workers", type=_count, help="worker processes (default: one per CPU)")
-    parser.add_argument(
-        "--workloads",
-        type=_names,
-        metavar="NAME,...",
-        help="workloads to measure, or first words of their names, such as files",
-    )
-    parser.add_argument(
-        "--only", type=_names, metavar="NAME,...", help="libraries to measure (default: all installed ones)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="at most ten minutes: only the most important measurements"
-    )
-    parser.add_argument(
-        "--rounds", type=_count, help="number of complete rounds without a time limit (default: at most 3)"
-    )
-    parser.add_argument("--minutes", type=_minutes, help="time limit (default: 30; with --quick 10)")
-    parser.add_argument(
-        "--list", action="store_true", help="list the workloads and libraries, and whether they are installed"
-    )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write all results to this file; only on a machine that no other program uses",
-    )
+    parser.add_argument("--workloads", type=_names, metavar="NAME,...", help="workloads, or first words such as files")
+    parser.add_argument("--only", type=_names, metavar="NAME,...", help="libraries (default: all installed ones)")
+    parser.add_argument("--quick", action="store_true", help="ten minutes: only the most important measurements")
+    parser.add_argument("--rounds", type=_count, help="complete rounds, without a time limit (default: at most 3)")
+    parser.add_argument("--minutes", type=float, help="time limit (default: 30; with --quick 10)")
+    parser.add_argument("--list", action="store_true", help="list workloads and libraries, and which are installed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results; only on a quiet machine")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; for child processes of this program
     options = parser.parse_args()
     file = options.json
@@ -49,12 +30,6 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return int(text)
-
-
-def _minutes(text: str) -> float:
-    if not float(text) > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return float(text)
 
 
 def _names(text: str) -> list[str]:

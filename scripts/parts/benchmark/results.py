@@ -19,6 +19,7 @@ class Row(NamedTuple):
         rates: Batches per second of each round.
         unit: Unit of the median.
         median: The median as it is shown.
+        spread: Half of the range divided by the median; None for one round.
     """
 
     workload: str
@@ -26,11 +27,7 @@ class Row(NamedTuple):
     rates: list[float]
     unit: str
     median: float
-
-    @property
-    def spread(self) -> float | None:
-        """Half of the range divided by the median; None for one round."""
-        return spread(self.rates)
+    spread: float | None
 
 
 @dataclasses.dataclass
@@ -74,8 +71,8 @@ class Results:
         """Yield the rates of all workloads."""
         for (workload, name), found in self.figures.items():
             if RATE in found:
-                known = WORKLOADS[workload]
-                yield Row(workload, name, found[RATE], known.unit, median_cell(found[RATE], known.per_batch))
+                known, rates = WORKLOADS[workload], found[RATE]
+                yield Row(workload, name, rates, known.unit, median_cell(rates, known.per_batch), spread(rates))
 
     def ratio(self, workload: str, against: str) -> float | None:
         """Return mpqueue's rate divided by another rate, both as shown, or None if one is missing."""

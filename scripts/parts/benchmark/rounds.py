@@ -1,11 +1,10 @@
 """All measurements in interleaved rounds, so that fluctuations of the machine affect all libraries."""
 
 import copy
-import itertools
+import math
+import time
 from collections.abc import Callable, Collection
-from functools import partial
 
-from parts.benchmark.budget import Budget
 from parts.benchmark.cells import OURS
 from parts.benchmark.known import WORKLOADS
 from parts.benchmark.measure import Measurement
@@ -36,37 +35,24 @@ def is_important(one: Measurement) -> bool:
     return is_in_a_list or (one.name in front_page.LOADERS and one.workload in front_page.QUESTIONS)
 
 
-class OutOfTimeError(Exception):
-    """The time limit is exceeded.
-
-    Args:
-        left_out: Measurements that were not made.
-    """
-
-    def __init__(self, left_out: list[Measurement]) -> None:
-        super().__init__(left_out)
-        self.left_out = left_out
-
-
 def measure(
     planned: list[Measurement],
     num_rounds: int,
     gathered: Results,
-    report: Callable[[str], None],
-    budget: Budget | None = None,
+    report: Callable[[str], object],
+    seconds: float = math.inf,
     check: Callable[[], None] = lambda: None,
 ) -> Results:
     """Run all rounds. If a later round is interrupted, the complete rounds before it are kept.
 
-    Later rounds repeat all measurements if there is time for all rounds. Otherwise they repeat the important ones, for
-    as many workloads as fit into the time limit.
+    Later rounds repeat all measurements if there is time for all rounds, and otherwise the important ones.
 
     Args:
         planned: The measurements of one round.
         num_rounds: Maximum number of rounds.
         gathered: Earlier results; not modified.
         report: Called before each measurement with its name, for a progress bar.
-        budget: The time limit of all rounds; None for no limit.
+        seconds: The time limit of all rounds. After it, no measurement starts.
         check: Called after each round; raises a RuntimeError if its results do not count.
 
     Raises:
@@ -74,16 +60,11 @@ def measure(
         RuntimeError: A measurement of mpqueue, or the check, failed in the first round. In later rounds, it is
             reported.
     """
-    budget, again = budget or Budget(), planned
+    again, began = planned, time.monotonic()
     for number in range(num_rounds):
-        if number == 1 and not budget.has_room_for(itertools.chain(*[planned] * (num_rounds - 1))):
-            again = [one for one in planned if is_important(one)]
-        again = budget.fitting(again) if number else planned
-        if not again:
-            break
         playing = copy.deepcopy(gathered)
         try:
-            _play(again, playing, report, budget)
+            left_out = _play(again, playing, report, began + seconds)
             check()
         except (KeyboardInterrupt, RuntimeError) as ended:
             if number == 0:
@@ -91,30 +72,29 @@ def measure(
             if isinstance(ended, RuntimeError):
                 gathered.add_broken_round(number + 1, ended)
             break
-        except OutOfTimeError as ended:
-            if number == 0:
-                check()
-                gathered = playing
-                gathered.left_out += [f"{one.workload}: {one.name}" for one in ended.left_out]
+        if left_out and number:
             break
         gathered = playing
+        gathered.left_out += [f"{one.workload}: {one.name}" for one in left_out]
+        if number == 0 and (time.monotonic() - began) * num_rounds > seconds:
+            again = [one for one in planned if is_important(one)]
     return gathered
 
 
-def _play(planned: list[Measurement], gathered: Results, report: Callable[[str], None], budget: Budget) -> None:
+def _play(
+    planned: list[Measurement], gathered: Results, report: Callable[[str], object], until: float
+) -> list[Measurement]:
+    """Make the measurements; return those without time."""
     for index, one in enumerate(planned):
-        if not budget.left_s():
-            raise OutOfTimeError(planned[index:])
+        if time.monotonic() > until:
+            return planned[index:]
         report(f"{one.workload}: {one.name}")
         if (one.workload, one.name) not in gathered.failed:  # it would fail again
-            budget.spend(one, partial(_add, gathered))
-
-
-def _add(gathered: Results, one: Measurement) -> None:
-    try:
-        gathered.add(one, _found(one))
-    except RuntimeError as error:
-        gathered.add_failure(one, error)
+            try:
+                gathered.add(one, _found(one))
+            except RuntimeError as error:
+                gathered.add_failure(one, error)
+    return []
 
 
 def _found(one: Measurement) -> Figures:

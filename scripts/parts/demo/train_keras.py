@@ -12,7 +12,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import mpqueue.keras
-from mpqueue.telemetry.stats import Statistics
 from parts.demo.compare import table
 from parts.demo.options import options
 from parts.machine import num_cpus
@@ -37,26 +36,6 @@ class Stopwatch(keras.callbacks.Callback):
         now = time.perf_counter()
         self.began = now if batch == 0 else self.began
         self.rate = batch * BATCH / (now - self.began) if batch else 0.0
-
-
-class Verdict(keras.callbacks.Callback):
-    """The bottleneck of the latest epoch after its first batch, which compiles the model."""
-
-    def __init__(self, dataset: keras.utils.PyDataset) -> None:
-        super().__init__()
-        self.dataset = dataset
-        self.before = self.latest = Statistics()
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Called by Keras after every batch."""
-        del logs
-        if batch == 0:
-            self.before = self.dataset.statistics()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Called by Keras after every epoch."""
-        del epoch, logs
-        self.latest = self.dataset.statistics() - self.before
 
 
 def small_model(num_classes: int) -> keras.Model:
@@ -84,8 +63,8 @@ print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.
 model = small_model(num_classes)
 fast_train = mpqueue.keras.accelerate(train, workers=chosen.workers)
 fast_held_out = mpqueue.keras.accelerate(held_out, workers=1)
-verdict = Verdict(fast_train)
-history = model.fit(fast_train, validation_data=fast_held_out, epochs=chosen.epochs, verbose=2, callbacks=[verdict])
+history = model.fit(fast_train, validation_data=fast_held_out, epochs=chosen.epochs, verbose=2)
+before = fast_train.statistics()  # of the epochs that compiled the model
 
 accuracy = history.history["val_accuracy"][-1]
 print(f"\naccuracy {accuracy:.1%} on {len(held_out) * BATCH} images never trained on (chance {1 / num_classes:.1%})\n")
@@ -95,4 +74,4 @@ for name, source in {"no workers": train, "mpqueue": fast_train}.items():
     model.fit(source, epochs=1, verbose=0, callbacks=[watch])
     rates[name] = watch.rate
 print(table(rates))
-print(f"\n{verdict.latest}")
+print(f"\n{fast_train.statistics() - before}")

@@ -8,6 +8,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from parts.machine import ROOT
 
@@ -57,32 +58,25 @@ class Entry:
         return f"{self.package} {done.stdout.strip()}"
 
 
+def _entry(about: str, module: str, package: str, feed: str = "feed", **others: Any) -> Entry:
+    return Entry(about, f"feed_{module}", feed, package, **others)
+
+
 OURS = "mpqueue"
+_BUFFERED, _MIXED = {"lacks": "filter, buffer", "writes": True}, {"lacks": "mix, filter, buffer", "writes": True}
+_MOSAIC = {"group": "gauntlet-mosaicml", "lacks": "filter", "writes": True, "splits_batch": True}
 ENTRIES = {
-    OURS: Entry("`Dataset` in a `Loader`", "feed_mpqueue", "feed", "mpqueue", group="", packs=True),
-    "grain": Entry("`IterDataset`, `mp_prefetch`", "feed_grain", "feed", "grain", packs=True),
-    "grain elastic": Entry("`ElasticIterator`", "feed_grain", "elastic_with_filter", "grain"),
-    "grain elastic, no filter": Entry(
-        "`ElasticIterator` without the filter", "feed_grain", "elastic", "grain", splits_batch=True
+    OURS: _entry("`Dataset` in a `Loader`", "mpqueue", "mpqueue", group="", packs=True),
+    "grain": _entry("`IterDataset`, `mp_prefetch`", "grain", "grain", packs=True),
+    "grain elastic": _entry("`ElasticIterator`", "grain", "grain", "elastic_with_filter"),
+    "grain elastic, no filter": _entry(
+        "`ElasticIterator` without the filter", "grain", "grain", "elastic", splits_batch=True
     ),
-    "torchdata": Entry("nodes, with custom nodes for filter and buffer", "feed_torchdata", "feed", "torchdata"),
-    "datasets": Entry("`IterableDataset` in a `StatefulDataLoader`", "feed_datasets", "feed", "datasets"),
-    "mosaicml": Entry(
-        "`StreamingDataset` of two streams",
-        "feed_mosaicml",
-        "feed",
-        "mosaicml-streaming",
-        "gauntlet-mosaicml",
-        lacks="filter",
-        writes=True,
-        splits_batch=True,
-    ),
-    "litdata": Entry(
-        "`CombinedStreamingDataset`", "feed_litdata", "feed", "litdata", lacks="filter, buffer", writes=True
-    ),
-    "litdata, one set": Entry(
-        "`StreamingDataset`", "feed_litdata", "single", "litdata", lacks="mix, filter, buffer", writes=True
-    ),
+    "torchdata": _entry("nodes, with custom nodes for filter and buffer", "torchdata", "torchdata"),
+    "datasets": _entry("`IterableDataset` in a `StatefulDataLoader`", "datasets", "datasets"),
+    "mosaicml": _entry("`StreamingDataset` of two streams", "mosaicml", "mosaicml-streaming", **_MOSAIC),
+    "litdata": _entry("`CombinedStreamingDataset`", "litdata", "litdata", **_BUFFERED),
+    "litdata, one set": _entry("`StreamingDataset`", "litdata", "litdata", "single", **_MIXED),
 }
 
 

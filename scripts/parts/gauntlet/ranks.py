@@ -30,8 +30,8 @@ class ResumeError(Exception):
     """A peer failed to resume; the message is its own."""
 
 
-class Ranks:
-    """Running trainers.
+class Ranks(contextlib.AbstractContextManager):
+    """Running trainers, which are killed at the end of the context.
 
     Args:
         entry: The library that loads their data.
@@ -57,7 +57,7 @@ class Ranks:
                 task = Task(entry.module, entry.feed, str(own), fields, files, save_every, slow_from)
                 self._start(entry, task, _surroundings(setup, port), own)
         except BaseException:
-            self.kill()
+            self.__exit__()
             raise
 
     def _start(self, entry: Entry, task: Task, surroundings: dict[str, str], own: Path) -> None:
@@ -67,10 +67,6 @@ class Ranks:
             streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
             started = subprocess.Popen(command, cwd=own, env=surroundings, process_group=group, **streams)
         self._trainers.append(started)
-
-    def counts(self) -> list[int]:
-        """Return the number of batches of each rank."""
-        return [_count(own) for own in self.folders]
 
     def batches(self) -> list[list[Batch]]:
         """Return the batches of each rank."""
@@ -94,7 +90,6 @@ class Ranks:
         for trainer in self._trainers:
             with contextlib.suppress(subprocess.TimeoutExpired):  # its results are complete
                 trainer.wait(_END_S)
-        self.kill()
 
     def _wait(self, is_there) -> None:
         seen, since = -1, time.monotonic()
@@ -102,13 +97,13 @@ class Ranks:
             for own, trainer in zip(self.folders, self._trainers, strict=True):
                 if trainer.poll() is not None and not has_ended(own / "batches"):
                     raise ResumeError(_words(own, trainer.returncode))
-            if (now := sum(_size(own) for own in self.folders)) != seen:
+            if (now := sum(map(_count, self.folders))) != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > SILENT_S:
                 raise ResumeError(f"(no batch within {SILENT_S:g} s)")
             time.sleep(_POLL_S)
 
-    def kill(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Kill the process group."""
         if self._trainers:
             kill_group(self._trainers[0].pid)
@@ -130,12 +125,6 @@ def _count(own: Path) -> int:
     """Return the number of batches. This is polled while the ranks run, so the batches are not parsed."""
     with contextlib.suppress(FileNotFoundError):
         return (own / "batches").read_bytes().count(b"]\n")
-    return 0
-
-
-def _size(own: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return (own / "batches").stat().st_size
     return 0
 
 

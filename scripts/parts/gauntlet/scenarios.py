@@ -1,7 +1,6 @@
 """Killed and resumed runs, each compared with an uninterrupted one."""
 
 import dataclasses
-import functools
 import json
 import random
 import subprocess
@@ -74,13 +73,9 @@ class Gauntlet:
         self._random, self._number = random.Random(seed), 0
         self._plain = plain
         self._references: dict[Stage | None, list[Batch]] = {}
-
-    @functools.cache  # noqa: B019 - lives as long as the runs
-    def prepare(self) -> None:
-        """Write the sets in the entry's own format, if it needs that."""
-        if self._entry.writes:
-            task = Task(self._entry.module, "prepare", "", dataclasses.asdict(self._setup))
-            command = [self._entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
+        if entry.writes:  # its own format
+            task = Task(entry.module, "prepare", "", dataclasses.asdict(self._setup))
+            command = [entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
             done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(done.stderr)
@@ -89,13 +84,9 @@ class Gauntlet:
         """Return all batches of an uninterrupted run."""
         key = None if self._plain else stage
         if key not in self._references:
-            self.prepare()
             setups = [self._plain] if self._plain else self._setups(stage)
-            ranks = self._ranks(setups, None, save_every=1 << 40)
-            try:
+            with self._ranks(setups, None, save_every=1 << 40) as ranks:
                 ranks.wait_for_end()
-            finally:
-                ranks.kill()
             self._references[key] = stream(ranks.batches(), splits_batch=self._entry.splits_batch)
         return self._references[key]
 
@@ -119,11 +110,10 @@ class Gauntlet:
             left = len(uninterrupted) - done // (stages[0].world if self._entry.splits_batch else 1)
             per_rank = left if self._entry.splits_batch else left // stage.world
             kill_at = max(2, int(self._random.uniform(*shares) * per_rank))
-            ranks = self._ranks(
-                self._setups(stage), states, save_every=save_every, slow_from=-1 if is_last else kill_at
-            )
+            setups, slow_from = self._setups(stage), -1 if is_last else kill_at
             try:
-                self._run(ranks, None if is_last else kill_at)
+                with self._ranks(setups, states, save_every=save_every, slow_from=slow_from) as ranks:
+                    ranks.wait_for_end() if is_last else ranks.wait_for(kill_at)
             except ResumeError as error:
                 return Outcome(refusal=str(error), state_bytes=state_bytes)
             if is_resumed:
@@ -139,16 +129,6 @@ class Gauntlet:
             parts.append([rank[:step] for rank in ranks.batches()])
         verdict = judge(uninterrupted, parts, splits_batch=self._entry.splits_batch)
         return Outcome(verdict, first_s=first_s, state_bytes=state_bytes)
-
-    def _run(self, ranks: Ranks, kill_at: int | None) -> None:
-        """Run ranks to the end, or until they are killed after a number of batches of each."""
-        try:
-            if kill_at is None:
-                ranks.wait_for_end()
-            else:
-                ranks.wait_for(kill_at)
-        finally:
-            ranks.kill()
 
     def _setups(self, stage: Stage) -> list[Setup]:
         return [

@@ -9,8 +9,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     apart.py     rounds in a separate process: one that is killed, or one with a small /dev/shm
     alarms.py    calls that a signal interrupts at a random moment
     struck.py    loads with interrupted calls
-    interrupts.py  signals that interrupt all of these loads
-    fronts.py    what interrupts lose or repeat, counted for each front end
+    interrupts.py  signals that interrupt all of these loads, and what they lose or repeat
     growth.py    growth of memory, descriptors, threads and processes
     attached.py  the processes of a server and its consumers
     services.py  servers and consumers that are killed, stopped and replaced

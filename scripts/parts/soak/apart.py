@@ -17,6 +17,7 @@ import psutil
 
 from parts.children import killed_with_parent
 from parts.machine import SCRIPTS
+from parts.processes import comes_true
 from parts.soak.rounds import Deviation, Filler, Round, Tally
 
 _MARK = "MPQUEUE_SOAK"
@@ -37,20 +38,16 @@ def can_mount() -> bool:
 
 def killed_trainer(chance: random.Random) -> Tally:
     """Start a trainer, kill it at a random moment, and check for leaks a second later."""
-    # For the trainer's temporary folder, too, which a killed trainer cannot remove.
-    with tempfile.TemporaryDirectory(prefix="soak") as folder:
-        return _killed_trainer(chance, folder)
-
-
-def _killed_trainer(chance: random.Random, folder: str) -> Tally:
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        killed_with_parent([sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"]),
-        env=os.environ | {_MARK: mark, "TMPDIR": folder},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = killed_with_parent([sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"])
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    # A killed trainer cannot remove its temporary folder.
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
+        environ = os.environ | {_MARK: mark, "TMPDIR": folder}
+        return _killed(subprocess.Popen(command, env=environ, start_new_session=True, **pipes), mark, chance)
+
+
+def _killed(process: "subprocess.Popen[bytes]", mark: str, chance: random.Random) -> Tally:
     time.sleep(chance.uniform(0.0, 2.0))
     kind = "trainer killed"
     if chance.randrange(3) == 0 and _stop_a_worker(process.pid):
@@ -59,11 +56,8 @@ def _killed_trainer(chance: random.Random, folder: str) -> Tally:
         raise Deviation(f"a trainer exited unexpectedly: {process.communicate()[1].decode()[-2000:]}")
     process.kill()
     process.wait()
-    until = time.monotonic() + _GONE_WITHIN_S
-    while left := _marked(mark):
-        if time.monotonic() > until:
-            raise Deviation(f"a second after its trainer was killed, these remain: {left}")
-        time.sleep(0.01)  # no event reports the end of processes that are not our children
+    if not comes_true(lambda: not _marked(mark), _GONE_WITHIN_S):
+        raise Deviation(f"a second after its trainer was killed, these remain: {_marked(mark)}")
     process.communicate()
     return Tally(rounds=1, faults=Counter([kind]))
 

@@ -11,7 +11,8 @@ import time
 
 import mpqueue
 from mpqueue import Loader
-from parts.soak import apart, content, faults, fronts, growth, interrupts, services, sources
+from parts.processes import comes_true
+from parts.soak import apart, content, faults, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # seconds per round
@@ -34,7 +35,7 @@ def main(about: str) -> int:
     if options.round is not None:
         return _run_round(options)
     if options.front is not None:
-        print(json.dumps(fronts.count_here(options.front, options.strikes, options.seed)))
+        print(json.dumps(interrupts.count_here(options.front, options.strikes, options.seed)))
         return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
@@ -44,7 +45,7 @@ def main(about: str) -> int:
         elif options.interrupts:
             _strike_often(seed, options.interrupts)
         elif options.strikes:
-            return int(not fronts.count(options.fronts, options.strikes, seed))
+            return int(not interrupts.count(options.fronts, options.strikes, seed))
         elif options.batches:
             _long_load(seed, options.batches)
         else:
@@ -62,7 +63,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--service", action="store_true", help="kill and stop servers and consumers")
     parser.add_argument("--interrupts", type=int, help="raise from signal handlers this many times")
     parser.add_argument("--strikes", type=int, help="raise from signal handlers this often in each frontend, and count")
-    parser.add_argument("--fronts", nargs="+", default=[], choices=fronts.FRONTS, help="of --strikes (default: all)")
+    parser.add_argument("--fronts", nargs="+", default=[], choices=interrupts.FRONTS, help="of --strikes; default: all")
     parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
     parser.add_argument("--front", help=argparse.SUPPRESS)
@@ -131,11 +132,13 @@ def _strike_often(seed: int, num_interrupts: int) -> None:
 
 def _require_nothing_left() -> None:
     """Raise unless only this process, Python's resource tracker, and the watchdog threads for deadlocks are left."""
-    until = time.monotonic() + _SETTLED_S
-    while (last := growth.sample(0)).threads > 3 or last.processes > 2:
-        if time.monotonic() > until:
-            raise Deviation(f"a process or thread was leaked: {last}, {growth.names_of_threads()}")
-        time.sleep(0.01)  # a cancelled timer ends by itself
+
+    def is_settled() -> bool:  # a cancelled timer ends by itself
+        last = growth.sample(0)
+        return last.threads <= 3 and last.processes <= 2
+
+    if not comes_true(is_settled, _SETTLED_S):
+        raise Deviation(f"a process or thread was leaked: {growth.sample(0)}, {growth.names_of_threads()}")
 
 
 def _report(tally: Tally, seconds: float) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from parts.processes import family, memory_of
+
 
 class Sample(NamedTuple):
     """Resources of this process and its descendants.
@@ -31,22 +33,14 @@ class Sample(NamedTuple):
 
 def sample(batches: int, ring_bytes: int = 0) -> Sample:
     """Return the resources that are in use now."""
-    me = psutil.Process()
     private = descriptors = threads = processes = 0
-    for process in [me, *me.children(recursive=True)]:
+    for process in family():
         with contextlib.suppress(psutil.Error, OSError):
-            private += _private_bytes(process.pid)
+            private += memory_of(process).get("Pss_Anon:", 0)
             descriptors += len(os.listdir(f"/proc/{process.pid}/fd"))
             threads += process.num_threads()
             processes += 1
     return Sample(batches, private, ring_bytes, descriptors, threads, processes)
-
-
-def _private_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
-        if line.startswith("Pss_Anon:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def slopes(samples: list[Sample]) -> dict[str, float]:
@@ -79,7 +73,7 @@ def as_text(samples: list[Sample]) -> str:
 def names_of_threads() -> dict[str, list[str]]:
     """Return the names of the threads of this process and of its descendants, by process."""
     found = {}
-    for process in [own := psutil.Process(), *own.children(recursive=True)]:
+    for process in family():
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             tasks = Path(f"/proc/{process.pid}/task")
             found[f"{process.pid} {process.name()}"] = [(task / "comm").read_text().strip() for task in tasks.iterdir()]

@@ -1,16 +1,27 @@
-"""Handlers of signals that raise at random moments in the calls of the loads in `parts.soak.struck`."""
+"""Handlers of signals that raise at random moments in the calls of the loads in `parts.soak.struck`.
+
+Each load is checked; and what interrupts lose or repeat is counted for each front end, in a separate process.
+"""
 
 import faulthandler
+import json
 import logging
 import math
 import random
+import subprocess
+import sys
 import time
+from collections import Counter
 
+from parts.children import killed_with_parent
+from parts.machine import SCRIPTS
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation, Tally
-from parts.soak.struck import LOADS, Epochs, Load
+from parts.soak.struck import FRONTS, LOADS, Epochs, Load
 
 HANG_S = 300  # seconds per epoch: a strike restarts workers, which took over 60 s with ten other processes running
+_HUNG = "Timeout ("  # of `faulthandler`
+_COLUMNS = ("strikes", "lost", "repeated", "hangs", "reported possible losses")
 REPLACED = "of these, with another exception or none for the caller"
 
 
@@ -74,3 +85,46 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
         tally.faults[f"signals during calls of {name}"] += alarms.count
         tally.faults[REPLACED] += alarms.num_replaced
     return tally
+
+
+def count(names: list[str], num_strikes: int, seed: int) -> bool:
+    """Strike each front end, and print the counts; return False if a batch was lost, or if a call did not return."""
+    print(f"{'':12}" + "".join(f"{column:>{len(column) + 2}}" for column in _COLUMNS), flush=True)
+    is_kept = True
+    for name in names or list(FRONTS):
+        found = _apart(name, num_strikes, seed)
+        print(f"{name:12}" + "".join(f"{found[each]:>{len(each) + 2},}" for each in _COLUMNS), flush=True)
+        is_kept &= not found["lost"] and not found["hangs"]
+    return is_kept
+
+
+def _apart(name: str, num_strikes: int, seed: int) -> Counter[str]:
+    command = [sys.executable, str(SCRIPTS / "soak"), "--front", name, "--strikes", str(num_strikes)]
+    done = subprocess.run(
+        killed_with_parent([*command, "--seed", str(seed)]), check=False, capture_output=True, text=True
+    )
+    if done.returncode and _HUNG not in done.stderr:
+        raise Deviation(f"{name}: status {done.returncode}: {done.stderr[-2000:]}")
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        return Counter(hangs=1)
+    return Counter(json.loads(done.stdout))
+
+
+def count_here(name: str, num_strikes: int, seed: int) -> dict[str, int]:
+    """Strike a front end this many times in this process, and return the counts of batches, or of torch's samples."""
+    counts = Counter(dict.fromkeys(_COLUMNS, 0))
+    with Alarms(random.Random(f"{seed} {name}")) as alarms:
+        epochs = watched(FRONTS[name], alarms)
+        for epoch in epochs:
+            if epoch.is_reported:
+                counts["reported possible losses"] += 1
+            else:
+                wanted, got = (Counter(map(str, batches)) for batches in (epoch.expected, epoch.found))
+                counts["lost"] += (wanted - got).total()
+                counts["repeated"] += (got - wanted).total()
+            counts["strikes"] = alarms.count
+            if alarms.count >= num_strikes:
+                break
+        epochs.close()
+    return counts

@@ -17,6 +17,7 @@ from operator import attrgetter
 
 import psutil
 
+from parts.processes import comes_true
 from parts.soak.attached import CUT_OFF, Child, Consumer, Plan, serve
 from parts.soak.rounds import Deviation, Tally
 
@@ -102,10 +103,9 @@ class ServiceRound:
         """Make the consumers leave. With ranks, the other consumers are disconnected when the first one has left."""
         for child in self.consumers:
             child.send(signal.SIGTERM)
-        while any(child.status is None for child in self.consumers):
-            if time.monotonic() > deadline:
-                self._raise_deadlock()
-            time.sleep(0.005)  # the exit status is the only sign of the end
+        left_s = deadline - time.monotonic()
+        if not comes_true(lambda: all(child.status is not None for child in self.consumers), left_s):
+            self._raise_deadlock()
         for child in list(self.consumers):
             if child.status not in {0, CUT_OFF}:
                 raise Deviation(f"a consumer exited with {child.status}: {child.lines()[-3:]}")
@@ -113,8 +113,7 @@ class ServiceRound:
 
     def _end_the_server(self, deadline: float) -> None:
         """Stop the server once it serves: a killed server's directory remains until its successor takes it over."""
-        while not self.server.lines() and time.monotonic() < deadline:
-            time.sleep(0.005)  # the log is a file
+        comes_true(self.server.lines, deadline - time.monotonic())
         self.server.send(signal.SIGTERM)
 
     def _serve(self) -> None:
@@ -191,14 +190,15 @@ class ServiceRound:
 
     def _require_gone(self) -> None:
         """Raise if a process or file is left two seconds after the end of the last process."""
-        until = time.monotonic() + _GONE_WITHIN_S
         folder = os.path.join(self.servers, self.plan.name)
-        while (left := _children(self.server.pid)) or self.server.status is None or os.path.exists(folder):
-            if time.monotonic() > until:
-                details = f"these were leaked: {left}, {os.listdir(self.servers)}, the server {self.server.status}"
-                self._dump_stacks(self.server)
-                raise Deviation(details)
-            time.sleep(0.005)  # no event reports the end of processes that are not our children
+
+        def is_gone() -> bool:
+            return self.server.status is not None and not _children(self.server.pid) and not os.path.exists(folder)
+
+        if not comes_true(is_gone, _GONE_WITHIN_S):
+            left = f"{_children(self.server.pid)}, {os.listdir(self.servers)}, the server {self.server.status}"
+            self._dump_stacks(self.server)
+            raise Deviation(f"these were leaked: {left}")
         if self.server.status:
             raise Deviation(f"the server exited with {self.server.status}: {self.server.lines()}")
 

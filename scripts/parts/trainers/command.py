@@ -26,11 +26,8 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             if missing:
                 print(f"{entry.name}: skipped, {', '.join(missing)} is not installed", flush=True)
                 continue
-            jobs += [
-                (entry, feed, runs.submit(_result, entry, feed, options))
-                for feed in entry.feeds
-                if feed in options.fed_by
-            ]
+            feeds = [feed for feed in entry.feeds if feed in options.fed_by]
+            jobs += [(entry, feed, runs.submit(_result, entry, feed, options)) for feed in feeds]
         for entry, feed, job in jobs:
             told, plans, exact = job.result()
             rows.append(table.row_of(entry, feed, told, plans))
@@ -85,9 +82,7 @@ def _result(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, 
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/trainers", description=description)
     parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
-    parser.add_argument(
-        "--times", type=int, default=1, help="plans of kills for each program with mpqueue (default: 1)"
-    )
+    parser.add_argument("--times", type=int, default=1, help="plans of kills for each with mpqueue (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="number of programs that run at the same time (default: 1)")
     parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="loaders to run with (default: both)")
     parser.add_argument("--write", action="store_true", help="write docs/data/trainers.json, and its tables")

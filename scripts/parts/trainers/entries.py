@@ -38,11 +38,7 @@ class Entry(NamedTuple):
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that the program needs: the backend of Keras."""
-        return (
-            {"KERAS_BACKEND": next(name for name in _BACKENDS if name in self.packages)}
-            if self.program == _KERAS[1]
-            else {}
-        )
+        return {"KERAS_BACKEND": self.packages[1]} if self.program == _KERAS[1] else {}
 
     def missing(self) -> list[str]:
         """Return the packages that are not installed."""
@@ -55,7 +51,7 @@ class Entry(NamedTuple):
 
     def command(self, part: int) -> list[str]:
         """Return the command that starts a part, without its task."""
-        program = ["-m", "parts.trainers.program", self.program]
+        program = ["-m", "parts.trainers.recording", self.program]
         if not self.ranks:
             return [sys.executable, *program]
         ranks = ["--standalone", f"--nproc-per-node={self.ranks[part]}"]
@@ -68,7 +64,6 @@ def _is_there(name: str) -> bool:
     return False
 
 
-_BACKENDS = ("torch", "jax", "tensorflow")
 _TORCHRUN = ("`torchrun`", "loop_torchrun")
 _TRANSFORMERS = ("Hugging Face `Trainer`", "loop_transformers")
 _ACCELERATE = ("Accelerate", "loop_accelerate")
@@ -78,45 +73,37 @@ _KERAS = ("Keras 3", "loop_keras")
 _OURS = ("mpqueue",)
 
 _TORCH, _HUGGING_FACE = ("torch",), ("torch", "transformers", "accelerate")
+_DATASETS, _STATEFUL = (*_HUGGING_FACE, "datasets"), ("torch", "accelerate", "torchdata")
+_ON_ACCELERATE, _ON_LIGHTNING, _ON_FLAX = ("torch", "accelerate"), ("torch", "lightning"), ("jax", "flax", "optax")
 _SKIPS, _KEEPS = "`skip_first_batches`", "`use_stateful_dataloader=True`"
 
-ENTRIES = {
-    entry.name: entry
-    for entry in (
-        Entry(*_TORCHRUN, "indexed", "2 ranks resumed on 1 and on 3, by index", _TORCH, _OURS, (2, 1, 3)),
-        Entry(*_TORCHRUN, "stream", "2 ranks resumed on 1 and on 3, a stream", _TORCH, _OURS, (2, 1, 3)),
-        Entry(*_TRANSFORMERS, "map-style", "by index", _HUGGING_FACE),
-        Entry(*_TRANSFORMERS, "map-style, state", "by index, with the callback", _HUGGING_FACE, _OURS),
-        Entry(*_TRANSFORMERS, "iterable", "iterable-style, as it is", _HUGGING_FACE, exact=False),
-        Entry(*_TRANSFORMERS, "iterable, state", "iterable-style, with the callback", _HUGGING_FACE, _OURS),
-        Entry(*_TRANSFORMERS, "datasets", "`datasets`, as it is", (*_HUGGING_FACE, "datasets"), exact=False),
-        Entry(
-            *_TRANSFORMERS,
-            "datasets, state",
-            "`datasets`, repeated, with the callback",
-            (*_HUGGING_FACE, "datasets"),
-            _OURS,
-        ),
-        Entry(*_ACCELERATE, "map-style", f"by index, {_SKIPS}", ("torch", "accelerate")),
-        Entry(*_ACCELERATE, "map-style, stateful", f"by index, {_KEEPS}", ("torch", "accelerate", "torchdata")),
-        Entry(*_ACCELERATE, "iterable", f"iterable-style, {_SKIPS}", ("torch", "accelerate"), exact=False),
-        Entry(*_ACCELERATE, "iterable, stateful", f"iterable-style, {_KEEPS}", ("torch", "accelerate", "torchdata")),
-        Entry(*_LIGHTNING, "by step", "checkpoints by step", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "last step", "in the last step of an epoch", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "by epoch", "by epoch", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "by step, ddp", "2 ranks of DDP, by step", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "last step, ddp", "2 ranks of DDP, in the last step of an epoch", ("torch", "lightning")),
-        Entry(*_LIGHTNING, "by epoch, ddp", "2 ranks of DDP, by epoch", ("torch", "lightning")),
-        Entry(*_FLAX, "indexed", "by index", ("jax", "flax", "optax"), _OURS),
-        Entry(*_FLAX, "stream", "a stream", ("jax", "flax", "optax"), _OURS),
-        Entry(*_KERAS, "by epoch", "on torch, with the class, by epoch", ("keras", "torch"), _OURS),
-        Entry(*_KERAS, "by step", "on torch, with the class, by step", ("keras", "torch"), _OURS),
-        Entry(*_KERAS, "by epoch, jax", "on JAX, with the class, by epoch", ("keras", "jax"), _OURS),
-        Entry(*_KERAS, "by step, jax", "on JAX, with the class, by step", ("keras", "jax"), _OURS),
-        Entry(
-            *_KERAS, "by epoch, tensorflow", "on TensorFlow, with the class, by epoch", ("keras", "tensorflow"), _OURS
-        ),
-        Entry(*_KERAS, "by step, tensorflow", "on TensorFlow, with the class, by step", ("keras", "tensorflow"), _OURS),
-        Entry(*_KERAS, "by step, alone", "on torch, `BackupAndRestore` alone", ("keras", "torch"), _OURS, exact=False),
-    )
-}
+_ENTRIES = [
+    Entry(*_TORCHRUN, "indexed", "2 ranks resumed on 1 and on 3, by index", _TORCH, _OURS, (2, 1, 3)),
+    Entry(*_TORCHRUN, "stream", "2 ranks resumed on 1 and on 3, a stream", _TORCH, _OURS, (2, 1, 3)),
+    Entry(*_TRANSFORMERS, "map-style", "by index", _HUGGING_FACE),
+    Entry(*_TRANSFORMERS, "map-style, state", "by index, with the callback", _HUGGING_FACE, _OURS),
+    Entry(*_TRANSFORMERS, "iterable", "iterable-style, as it is", _HUGGING_FACE, exact=False),
+    Entry(*_TRANSFORMERS, "iterable, state", "iterable-style, with the callback", _HUGGING_FACE, _OURS),
+    Entry(*_TRANSFORMERS, "datasets", "`datasets`, as it is", _DATASETS, exact=False),
+    Entry(*_TRANSFORMERS, "datasets, state", "`datasets`, repeated, with the callback", _DATASETS, _OURS),
+    Entry(*_ACCELERATE, "map-style", f"by index, {_SKIPS}", _ON_ACCELERATE),
+    Entry(*_ACCELERATE, "map-style, stateful", f"by index, {_KEEPS}", _STATEFUL),
+    Entry(*_ACCELERATE, "iterable", f"iterable-style, {_SKIPS}", _ON_ACCELERATE, exact=False),
+    Entry(*_ACCELERATE, "iterable, stateful", f"iterable-style, {_KEEPS}", _STATEFUL),
+    Entry(*_LIGHTNING, "by step", "checkpoints by step", _ON_LIGHTNING),
+    Entry(*_LIGHTNING, "last step", "in the last step of an epoch", _ON_LIGHTNING),
+    Entry(*_LIGHTNING, "by epoch", "by epoch", _ON_LIGHTNING),
+    Entry(*_LIGHTNING, "by step, ddp", "2 ranks of DDP, by step", _ON_LIGHTNING),
+    Entry(*_LIGHTNING, "last step, ddp", "2 ranks of DDP, in the last step of an epoch", _ON_LIGHTNING),
+    Entry(*_LIGHTNING, "by epoch, ddp", "2 ranks of DDP, by epoch", _ON_LIGHTNING),
+    Entry(*_FLAX, "indexed", "by index", _ON_FLAX, _OURS),
+    Entry(*_FLAX, "stream", "a stream", _ON_FLAX, _OURS),
+]
+for _name, _about in {"torch": "torch", "jax": "JAX", "tensorflow": "TensorFlow"}.items():
+    for _kind in ("by epoch", "by step"):
+        _variant = _kind if _name == "torch" else f"{_kind}, {_name}"
+        _entry = Entry(*_KERAS, _variant, f"on {_about}, with the class, {_kind}", ("keras", _name), _OURS)
+        _ENTRIES.append(_entry)
+_ALONE = "on torch, `BackupAndRestore` alone"
+_ENTRIES.append(Entry(*_KERAS, "by step, alone", _ALONE, ("keras", "torch"), _OURS, exact=False))
+ENTRIES = {entry.name: entry for entry in _ENTRIES}

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from parts.machine import SCRIPTS
+from parts.processes import comes_true
 from parts.resumed import has_ended, kill_group, lines_of
 from parts.trainers.entries import Entry
 from parts.trainers.recording import SAVE_EVERY, Task
@@ -88,7 +88,12 @@ def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[l
     with (folder / f"output-{task.part}").open("wb") as output:
         process = start(entry, task, output)
         try:
-            _wait(process, folder, task.part, kill_at)
+            log = folder / f"steps-{task.part}-0"
+            comes_true(
+                lambda: process.poll() is not None or (kill_at is not None and _last_step(log) >= kill_at),
+                _DEADLINE_S,
+                pause_s=0.002,
+            )
         finally:
             _kill(process, folder, task.part)
     ranks = sorted(folder.glob(f"steps-{task.part}-*"))
@@ -98,14 +103,6 @@ def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[l
         raise ProgramFailedError(f"{entry.name} did not run {expected}. Its output:\n{log}")
     found = [[tuple(json.loads(line)) for line in lines_of(rank)] for rank in ranks]
     return [each for each in found if each]
-
-
-def _wait(process: Any, folder: Path, part: int, kill_at: int | None) -> None:
-    began = time.monotonic()
-    while process.poll() is None and time.monotonic() < began + _DEADLINE_S:
-        if kill_at is not None and _last_step(folder / f"steps-{part}-0") >= kill_at:
-            return
-        time.sleep(0.002)
 
 
 def _last_step(log: Path) -> int:

@@ -1,12 +1,16 @@
-"""Common parts of the programs: their task, their data, and their log.
+"""Common parts of the programs: their task, their data, their log, and their start.
+
+``python -m parts.trainers.recording PROGRAM TASK`` runs one with a `Task` as JSON.
 
 A program resumes from the checkpoints in its folder, like a program that a scheduler restarts. It writes one line for
 each step, with a single system call, so that a kill cannot leave a partial line: the step, the bits of the loss, and
 the numbers of the samples.
 """
 
+import importlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,3 +72,7 @@ def write_whole(file: str, write: Any) -> None:
     """Write a file with ``write(name)`` under a temporary name, and rename it when it is complete."""
     write(file + ".unfinished")
     os.rename(file + ".unfinished", file)
+
+
+if __name__ == "__main__":
+    importlib.import_module(f"parts.trainers.{sys.argv[1]}").main(Task(**json.loads(sys.argv[2])))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from parts.benchmark.in_flight import BatchSamples, epochs, only, stack
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 def batches(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless
-from parts.benchmark.library import Peer
 from parts.benchmark.sizes import largest_bytes
+from parts.benchmark.workload import Peer
 from parts.children import forks
 
 FOREVER_S = 1e6

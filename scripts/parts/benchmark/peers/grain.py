@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from parts.benchmark.in_flight import Endless, stacked
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 def grain_processes(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless
-from parts.benchmark.library import Peer
 from parts.benchmark.sizes import array_bytes
+from parts.benchmark.workload import Peer
 
 LARGE_BYTES, FEW = 1 << 16, 10  # more large batches do not fit into the CPU caches, and are allocated again each time
 

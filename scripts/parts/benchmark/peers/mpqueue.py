@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import mpqueue
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless, stacked
-from parts.benchmark.library import Peer
 from parts.benchmark.sizes import largest_bytes, largest_part
+from parts.benchmark.workload import Peer
 
 OFFLOADED_BYTES = 4096  # smaller arrays bypass the arena, which would slow them down
 HELD = 3  # segments in addition to the queue: one being written, one being read, and the previous one

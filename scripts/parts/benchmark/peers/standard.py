@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import adopt, item
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless
-from parts.benchmark.library import OF_TENSORFLOW, Peer
+from parts.benchmark.workload import OF_TENSORFLOW, Peer
 
 
 @contextmanager

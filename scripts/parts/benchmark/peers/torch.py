@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from parts.benchmark.in_flight import Endless
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 
 
 def batches(source: Any, num_workers: int, ahead: int, *, as_tensors: bool) -> AbstractContextManager[Iterator[Any]]:

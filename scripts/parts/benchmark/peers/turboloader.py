@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from parts.benchmark.in_flight import BatchSamples, epochs, only
-from parts.benchmark.library import Peer
+from parts.benchmark.workload import Peer
 from parts.benchmark.workloads.sources import TokenRows
 
 

@@ -18,8 +18,7 @@ from mpqueue.plan.order.balanced import WindowOrder
 from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import FROM_BEGINNING
 from mpqueue.seeding.permutation import SampleOrder
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Workload
+from parts.benchmark.workload import Figures, Library, Workload
 
 BATCH, GROUP, SEED = 32, 128, 1
 STEPS = {8: 512, 64: 128, 1024: 128}  # of an epoch, by number of ranks

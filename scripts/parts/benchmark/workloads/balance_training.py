@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 import mpqueue
-from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Workload
+from parts.benchmark.workload import RATE, Library, Workload
 
 WORLD, BATCH, STEPS, WARM_UP, SEED = 2, 8, 36, 4, 1
 WIDTH, HEADS, LAYERS, VOCABULARY, LONGEST = 128, 4, 2, 256, 1024

@@ -10,9 +10,8 @@ import numpy as np
 from parts.benchmark.consuming import consume
 from parts.benchmark.feeds import PEERS
 from parts.benchmark.floors import FLOORS
-from parts.benchmark.library import Library
 from parts.benchmark.sizes import mean_bytes
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import RATE, Figures, Library, Setting, Workload
 from parts.benchmark.workloads.sources import Copies, Photographs, Strings, TokenRows, Tree, prepared
 from parts.photographs.dataset import BATCH
 

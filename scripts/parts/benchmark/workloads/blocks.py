@@ -15,8 +15,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.seeding.block_order import BlockOrder
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Workload
+from parts.benchmark.workload import Figures, Library, Workload
 
 PARQUET, HDF5, ZARR, ORDER = "Parquet", "HDF5", "zarr", "order"
 NONE, BUFFER, BLOCKS, FULL = "no shuffle", "buffer", "blocks", "full shuffle"
@@ -45,7 +44,7 @@ def block_figures(way: str, rows: int | None = None) -> Figures:
             meaningless: they depend on the batches that are ready, and on the rows of a group after its read.
     """
     if way == ORDER:
-        return {name: [figure] for name, figure in qualities(rows or NUM_SIMULATED).items()}
+        return qualities(rows or NUM_SIMULATED)
     rows = rows or ROWS[way]
     with tempfile.TemporaryDirectory() as folder:
         source = WRITERS[way](pathlib.Path(folder), rows)
@@ -158,10 +157,11 @@ def zarr_array(folder: pathlib.Path, rows: int) -> ChunkedRows:
     return ChunkedRows(rows, functools.partial(_open_zarr, folder / "rows.zarr"))
 
 
+MODULES = {PARQUET: "pyarrow", HDF5: "h5py", ZARR: "zarr", ORDER: ""}
 WRITERS: dict[str, Callable[[pathlib.Path, int], Any]] = {PARQUET: parquet, HDF5: hdf5, ZARR: zarr_array}
 
 
-def qualities(count: int) -> dict[str, float]:
+def qualities(count: int) -> Figures:
     """Return the distance of neighbours by order."""
     places = np.arange(count)
     orders = {
@@ -170,7 +170,7 @@ def qualities(count: int) -> dict[str, float]:
         BLOCKS: BlockOrder(SEED, CHUNK, OPEN).at(0, count, places),
         FULL: np.random.default_rng(SEED).permutation(count),
     }
-    return {DISTANCE + name: float(np.abs(np.diff(order)).mean() / count) for name, order in orders.items()}
+    return {DISTANCE + name: [float(np.abs(np.diff(order)).mean() / count)] for name, order in orders.items()}
 
 
 def of_buffer(count: int, size: int) -> Array:
@@ -190,11 +190,6 @@ WORKLOADS = {
         "",
         is_usual=False,
         measure=lambda way, _: block_figures(way),
-        readers={
-            PARQUET: Library(None, "pyarrow"),
-            HDF5: Library(None, "h5py"),
-            ZARR: Library(None, "zarr"),
-            ORDER: Library(None),
-        },
+        readers={name: Library(None, module) for name, module in MODULES.items()},
     )
 }

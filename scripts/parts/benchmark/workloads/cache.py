@@ -22,8 +22,7 @@ import numpy as np
 import psutil
 
 import mpqueue
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Workload
+from parts.benchmark.workload import Figures, Library, Workload
 
 CACHED, LIST = "@mpqueue.cached", "list"
 RANKS, IMAGES, SIZE, BATCH = 8, 1024, 224, 16

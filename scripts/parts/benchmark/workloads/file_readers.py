@@ -53,27 +53,27 @@ def webdataset(paths: list[str]) -> Batches:
     return _batches(sample["jpg"] for sample in _endless(shards.shuffle(BUFFER)))
 
 
-def _streamed(kind: str, paths: list[str], column: str) -> Batches:
+def _streamed(kind: str, paths: list[str], *casts: Any) -> Iterator[Any]:
     import datasets
 
     datasets.disable_progress_bars()
     found = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
-    return _batches(sample[column] for sample in _endless(found.shuffle(SEED, buffer_size=BUFFER)))
+    for column, feature in casts:
+        found = found.cast_column(column, feature)
+    return _endless(found.shuffle(SEED, buffer_size=BUFFER))
 
 
 def datasets_tar(paths: list[str]) -> Batches:
     """Use Hugging Face's streaming reader of WebDataset archives, without decoding."""
     import datasets
 
-    datasets.disable_progress_bars()
-    found = datasets.load_dataset("webdataset", data_files=paths, split="train", streaming=True)
-    found = found.cast_column("jpg", datasets.Image(decode=False)).shuffle(SEED, buffer_size=BUFFER)
-    return _batches(sample["jpg"]["bytes"] for sample in _endless(found))
+    samples = _streamed("webdataset", paths, ("jpg", datasets.Image(decode=False)))
+    return _batches(sample["jpg"]["bytes"] for sample in samples)
 
 
 def datasets_parquet(paths: list[str]) -> Batches:
     """Use Hugging Face's streaming reader of Parquet."""
-    return _streamed("parquet", paths, "jpg")
+    return _batches(sample["jpg"] for sample in _streamed("parquet", paths))
 
 
 def datasets_arrow(paths: list[str]) -> Batches:
@@ -86,7 +86,7 @@ def datasets_arrow(paths: list[str]) -> Batches:
 
 def datasets_json_lines(paths: list[str]) -> Batches:
     """Use Hugging Face's streaming reader of JSON lines."""
-    return _streamed("json", paths, "text")
+    return _batches(sample["text"] for sample in _streamed("json", paths))
 
 
 def torch_parquet(paths: list[str]) -> Batches:

@@ -15,8 +15,7 @@ from typing import Any
 import mpqueue
 from mpqueue import files
 from parts.benchmark.consuming import rate
-from parts.benchmark.library import OF_TENSORFLOW, Library
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import OF_TENSORFLOW, RATE, Figures, Library, Setting, Workload
 from parts.benchmark.workloads import file_readers
 from parts.benchmark.workloads.file_readers import BATCH, BUFFER, decoded, permutations
 from parts.benchmark.workloads.file_sets import file_set
@@ -118,67 +117,59 @@ def _into_page_cache(paths: list[str]) -> None:
                 file.read_bytes()
 
 
-_JPEGS, _UNIT = "bytes of 32 JPEG files of 10 kB, shuffled, from ", ("samples/s", BATCH)
+_JPEGS = "bytes of 32 JPEG files of 10 kB, shuffled, from "
+
+
+def _set(about: str, form: str, readers: dict[str, Library], writer: str = "", kind: type[Files] = Files) -> Files:
+    return kind(about, "samples/s", BATCH, form=form, writer=writer, readers=readers)
+
+
+_TAR = {
+    "mpqueue": Library(_by_index(files.Tar, "jpg")),
+    "webdataset": Library(file_readers.webdataset, "webdataset"),
+    "datasets": Library(file_readers.datasets_tar, "datasets"),
+}
+_PARQUET = {
+    "mpqueue": Library(_by_index(files.Parquet, "jpg")),
+    "mpqueue, row groups": Library(_row_groups),
+    "torch": Library(file_readers.torch_parquet, "torch"),
+    "datasets": Library(file_readers.datasets_parquet, "datasets"),
+}
+_ARROW = {
+    "mpqueue": Library(_by_index(files.Arrow, "jpg")),
+    "torch": Library(file_readers.torch_arrow, "torch"),
+    "datasets": Library(file_readers.datasets_arrow, "datasets"),
+}
+_TFRECORD = {
+    "mpqueue": Library(_by_index(files.TFRecord)),
+    "tf.data": Library(file_readers.tensorflow_tfrecord, "tensorflow", environ=OF_TENSORFLOW),
+}
+_JSON_LINES = {
+    "mpqueue": Library(_by_index(files.JSONLines, "text")),
+    "datasets": Library(file_readers.datasets_json_lines, "datasets"),
+}
+_ARRAY_RECORD = {
+    "mpqueue": Library(_by_index(files.ArrayRecord)),
+    "grain": Library(file_readers.grain_array_record, "grain"),
+}
+_FOLDER = {
+    "mpqueue": Library(_by_index(files.Images, "image")),
+    "torch": Library(file_readers.torch_folder, "torch"),
+}
+_DECODED = {
+    "mpqueue": Library(_ours_decoded),
+    "torch": Library(file_readers.torch_decoded, "torch"),
+    "spdl": Library(file_readers.spdl_decoded, "spdl"),
+}
 WORKLOADS = {
-    "files tar": Files(
-        _JPEGS + "WebDataset's shards", *_UNIT, form="tar",
-        readers={
-            "mpqueue": Library(_by_index(files.Tar, "jpg")),
-            "webdataset": Library(file_readers.webdataset, "webdataset"),
-            "datasets": Library(file_readers.datasets_tar, "datasets"),
-        },
+    "files tar": _set(_JPEGS + "WebDataset's shards", "tar", _TAR),
+    "files parquet": _set(_JPEGS + "Parquet, row groups of 100", "parquet", _PARQUET, "pyarrow"),
+    "files arrow": _set(_JPEGS + "Arrow's streams, batches of 1,000", "arrow", _ARROW, "pyarrow"),
+    "files tfrecord": _set(_JPEGS + "TFRecord", "tfrecord", _TFRECORD),
+    "files json lines": _set("32 lines of JSON of 0.5 kB, shuffled", "json lines", _JSON_LINES),
+    "files array record": _set(_JPEGS + "ArrayRecord", "array record", _ARRAY_RECORD, "array_record"),
+    "files folder": _set(_JPEGS + "a folder for each class", "folder", _FOLDER),
+    "files decoded": _set(
+        "32 JPEG files of a folder, shuffled, decoded by workers", "folder", _DECODED, kind=DecodedFiles
     ),
-    "files parquet": Files(
-        _JPEGS + "Parquet, row groups of 100", *_UNIT, form="parquet", writer="pyarrow",
-        readers={
-            "mpqueue": Library(_by_index(files.Parquet, "jpg")),
-            "mpqueue, row groups": Library(_row_groups),
-            "torch": Library(file_readers.torch_parquet, "torch"),
-            "datasets": Library(file_readers.datasets_parquet, "datasets"),
-        },
-    ),
-    "files arrow": Files(
-        _JPEGS + "Arrow's streams, batches of 1,000", *_UNIT, form="arrow", writer="pyarrow",
-        readers={
-            "mpqueue": Library(_by_index(files.Arrow, "jpg")),
-            "torch": Library(file_readers.torch_arrow, "torch"),
-            "datasets": Library(file_readers.datasets_arrow, "datasets"),
-        },
-    ),
-    "files tfrecord": Files(
-        _JPEGS + "TFRecord", *_UNIT, form="tfrecord",
-        readers={
-            "mpqueue": Library(_by_index(files.TFRecord)),
-            "tf.data": Library(file_readers.tensorflow_tfrecord, "tensorflow", environ=OF_TENSORFLOW),
-        },
-    ),
-    "files json lines": Files(
-        "32 lines of JSON of 0.5 kB, shuffled", *_UNIT, form="json lines",
-        readers={
-            "mpqueue": Library(_by_index(files.JSONLines, "text")),
-            "datasets": Library(file_readers.datasets_json_lines, "datasets"),
-        },
-    ),
-    "files array record": Files(
-        _JPEGS + "ArrayRecord", *_UNIT, form="array record", writer="array_record",
-        readers={
-            "mpqueue": Library(_by_index(files.ArrayRecord)),
-            "grain": Library(file_readers.grain_array_record, "grain"),
-        },
-    ),
-    "files folder": Files(
-        _JPEGS + "a folder for each class", *_UNIT, form="folder",
-        readers={
-            "mpqueue": Library(_by_index(files.Images, "image")),
-            "torch": Library(file_readers.torch_folder, "torch"),
-        },
-    ),
-    "files decoded": DecodedFiles(
-        "32 JPEG files of a folder, shuffled, decoded by workers", *_UNIT, form="folder",
-        readers={
-            "mpqueue": Library(_ours_decoded),
-            "torch": Library(file_readers.torch_decoded, "torch"),
-            "spdl": Library(file_readers.spdl_decoded, "spdl"),
-        },
-    ),
-}  # fmt: skip
+}

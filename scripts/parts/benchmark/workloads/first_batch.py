@@ -5,8 +5,7 @@ import time
 import numpy as np
 
 import mpqueue
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Library, Setting, Workload
 
 STATE_BYTES = 900_000  # of the source: sent to the workers at a start, and at the end of each epoch
 EPOCH = 8  # batches

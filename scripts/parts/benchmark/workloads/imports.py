@@ -6,8 +6,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Library, Setting, Workload
 
 REPEATS = 10
 PACKAGE_MS = 50  # the most that `import mpqueue` should take, with the start of the interpreter

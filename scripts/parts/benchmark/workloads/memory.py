@@ -8,10 +8,9 @@ memory.
 import dataclasses
 
 import mpqueue
-from parts.benchmark.footprint import MB, memory
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import Figures, Library, Setting, Workload
 from parts.benchmark.workloads.sources import Filled
+from parts.processes import MB, memory
 
 NUM_BATCHES = 200
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import mpqueue
-from parts.benchmark.library import Library
+from parts.benchmark.workload import Library
 
 NUMBER, FIXED, TOKENS, AHEAD, VOCABULARY = 1024, 8, 8192, 16, 256
 BORDERS = (64, 384, 1400, 4096)  # of short, medium and long sequences

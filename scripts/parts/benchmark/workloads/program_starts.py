@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import mpqueue
-from parts.benchmark.library import Library
+from parts.benchmark.workload import Library
 
 NUM_PATHS, LENGTH, BATCH = 1 << 20, 64, 256
 

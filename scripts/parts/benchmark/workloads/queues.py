@@ -13,8 +13,7 @@ import numpy as np
 import mpqueue
 from mpqueue.errors import CancelledError
 from parts.benchmark.consuming import count
-from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import RATE, Figures, Library, Setting, Workload
 from parts.children import forks
 
 NUM_PRODUCERS, BATCH = 2, 32
@@ -85,22 +84,13 @@ def _put(queue: Any, workload: Elements) -> None:
 
 _OURS, _UNIT = Library(_ours), ("elements/s", BATCH)
 _READERS = {"mpqueue": _OURS, STANDARD: Library(_standard)}
+_SHUFFLED = {"mpqueue": Library(partial(_ours, shuffled=True)), "FIFOQueue": _OURS}
+_IMAGES = {"shape": (224, 224, 3), "dtype": "uint8", "capacity": 100}
 WORKLOADS = {
     "queue": Elements("(16,) float32, one by one", *_UNIT, readers=_READERS),
     "queue of batches": Elements("(16,) float32, 32 at a time", *_UNIT, readers=_READERS, many=True),
-    "shuffled queue": Elements(
-        "the same in random order",
-        *_UNIT,
-        many=True,
-        readers={"mpqueue": Library(partial(_ours, shuffled=True)), "FIFOQueue": _OURS},
-    ),
+    "shuffled queue": Elements("the same in random order", *_UNIT, readers=_SHUFFLED, many=True),
     "queue of images": Elements(
-        "(224, 224, 3) uint8, one by one",
-        "MB/s",
-        BATCH * 0.150528,
-        readers=_READERS,
-        shape=(224, 224, 3),
-        dtype="uint8",
-        capacity=100,
+        "(224, 224, 3) uint8, one by one", "MB/s", BATCH * 0.150528, readers=_READERS, **_IMAGES
     ),
 }

@@ -10,8 +10,7 @@ from typing import Any
 
 import mpqueue
 from parts.benchmark.consuming import rate
-from parts.benchmark.library import Library
-from parts.benchmark.workload import Figures, Setting
+from parts.benchmark.workload import Figures, Library, Setting
 from parts.benchmark.workloads.batches import SourceOf, of
 from parts.benchmark.workloads.ray_peers import ACTORS, PEERS
 from parts.ray_cluster import only_on, ray_cluster

@@ -4,8 +4,7 @@ They use the cluster that this process is connected to, with all workers on one 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,6 @@ from parts.ray_cluster import only_on
 
 ACTORS, SPLIT = "plain actors", "streaming_split"
 ROWS, NUM_BATCHES, NUM_BLOCKS = 32, 1 << 20, 1 << 12
-
-# Called with the source, the number of workers, the number of batches ahead, and the node.
-Peer = Callable[[Any, int, int, str], AbstractContextManager[Iterator[Any]]]
 
 
 class Actor:
@@ -76,4 +72,5 @@ def streaming_split(source: Any, num_workers: int, ahead: int, node: str) -> Ite
     yield iter(part.iter_batches(batch_size=ROWS, prefetch_batches=ahead, batch_format="numpy"))
 
 
-PEERS: dict[str, Peer] = {ACTORS: plain_actors, SPLIT: streaming_split}
+# Called with the source, the number of workers, the number of batches ahead, and the node.
+PEERS = {ACTORS: plain_actors, SPLIT: streaming_split}

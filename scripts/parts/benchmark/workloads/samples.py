@@ -9,9 +9,8 @@ from typing import Any
 
 from parts.benchmark.consuming import rate
 from parts.benchmark.feeds import PEERS
-from parts.benchmark.library import Peer
-from parts.benchmark.workload import Figures, Setting, Workload
-from parts.benchmark.workloads import sample_sources, waiting
+from parts.benchmark.workload import Figures, Peer, Setting, Workload
+from parts.benchmark.workloads import sample_sources as sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,43 +50,47 @@ def _but(*names: str) -> dict[str, Peer]:
 
 
 def _program(about: str, make: Callable[[], Any], **options: Any) -> Samples:
-    peers, collate = _but("mpqueue threads", "asyncio", "grain"), sample_sources.stack_arrays
+    peers, collate = _but("mpqueue threads", "asyncio", "grain"), sources.stack_arrays
     return Samples(about, "samples/s", 32, make=make, readers=peers, collate=collate, **options)
 
 
 def _waiting(about: str, make: Callable[[], Any], make_async: Callable[[], Any], **options: Any) -> Samples:
-    options = {"at_once": waiting.AT_ONCE, "readers": _but("grain", "spdl", "turboloader"), "patience": 3} | options
-    size, collate = options.get("batch_size", 32), sample_sources.stack_arrays
+    options = {
+        "at_once": sources.AT_ONCE,
+        "readers": _but("grain", "spdl", "turboloader"),
+        "patience": 3,
+    } | options
+    size, collate = options.get("batch_size", 32), sources.stack_arrays
     return Samples(about, "samples/s", size, make=make, make_async=make_async, collate=collate, **options)
 
 
 _ORDINARY = _but("mpqueue threads", "asyncio")
 WORKLOADS = {
-    "samples": Samples("32 samples of (224, 224, 3) uint8", make=sample_sources.Images, readers=_ORDINARY),
+    "samples": Samples("32 samples of (224, 224, 3) uint8", make=sources.Images, readers=_ORDINARY),
     "small samples": Samples(
         "256 samples of (16,) float32 with a label",
-        make=sample_sources.Rows,
+        make=sources.Rows,
         batch_size=256,
         ahead=32,
         readers=_ORDINARY,
     ),
     # The workloads of dataloader-rs. Its benchmark collates like this and runs four times the workers for requests.
-    "program files": _program("samples of files of 128 KB, normalised to float32", sample_sources.LocalFiles),
-    "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sample_sources.Augmented),
+    "program files": _program("samples of files of 128 KB, normalised to float32", sources.LocalFiles),
+    "program images": _program("samples cropped to (3, 224, 224), flipped, normalised", sources.Augmented),
     "program requests": _program(
-        "samples that wait 10 ms, 4 per worker at once", sample_sources.Requests, at_once=4, patience=5
+        "samples that wait 10 ms, 4 per worker at once", sources.Requests, at_once=4, patience=5
     ),
-    "program words": _program("samples of 360 words, tokenised three times in Python", sample_sources.Words),
-    "waiting files": _waiting("samples of files of 128 KB", sample_sources.LocalFiles, waiting.AsyncFiles),
-    "waiting images": _waiting("samples cropped, flipped, normalised", sample_sources.Augmented, waiting.AsyncImages),
-    "waiting requests": _waiting("answers of 1 KB after 10 ms", waiting.Answers, waiting.AsyncAnswers),
+    "program words": _program("samples of 360 words, tokenised three times in Python", sources.Words),
+    "waiting files": _waiting("samples of files of 128 KB", sources.LocalFiles, sources.AsyncFiles),
+    "waiting images": _waiting("samples cropped, flipped, normalised", sources.Augmented, sources.AsyncImages),
+    "waiting requests": _waiting("answers of 1 KB after 10 ms", sources.Answers, sources.AsyncAnswers),
     "waiting requests and python": _waiting(
-        "the same, and 2 ms of Python for each", waiting.AnswersAndPython, waiting.AsyncAnswersAndPython
+        "the same, and 2 ms of Python for each", sources.AnswersAndPython, sources.AsyncAnswersAndPython
     ),
     "waiting sleeps": _waiting(
         "numbers after 10 ms",
-        waiting.Sleeps,
-        waiting.AsyncSleeps,
+        sources.Sleeps,
+        sources.AsyncSleeps,
         at_once=4096,
         batch_size=256,
         readers=_but("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),

@@ -3,19 +3,22 @@
 Trainers only take the batches, and do not read them.
 """
 
+import contextlib
 import dataclasses
+import multiprocessing
 import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 import mpqueue
-from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Figures, Setting
+from parts.benchmark.workload import OF_TENSORFLOW, RATE, Figures, Library, Setting
 from parts.benchmark.workloads.batches import Batches, SourceOf, of
-from parts.benchmark.workloads.service_peers import PEERS, Peer
-from parts.benchmark.workloads.trainers import running_trainers
+from parts.benchmark.workloads.trainers import Taken, running_trainers
 from parts.children import forks
 
 NUM_CONSUMERS = 4
@@ -82,40 +85,77 @@ def _of_loaders(known: Service, setting: Setting, number: int | None = None) -> 
         return {RATE: [trainers.rate(source.ahead, setting.seconds)]}
 
 
-def _of_peer(known: Service, setting: Setting, *, peer: Peer) -> Figures:
+def _of_tensorflow(known: Service, setting: Setting) -> Figures:
     (array,) = known.source.make().arrays
-    feed = peer(array, known.consumers, setting.num_workers, known.source.ahead)
+    feed = _tf_data_service(array, setting.num_workers, known.source.ahead)
     with feed as batches, running_trainers(known.consumers, batches) as trainers:
         return {RATE: [trainers.rate(known.source.ahead, setting.seconds)]}
 
 
-_OURS = Library(_of_server)
+@contextlib.contextmanager
+def _tf_data_service(array: np.ndarray, num_workers: int, ahead: int) -> Iterator[Taken]:
+    """Use tf.data service: a dispatcher and a worker in one process. Every trainer gets all batches.
+
+    A server can only run TensorFlow operations, so a batch is a constant plus a number, like mpqueue's copy of a
+    constant: a new array cannot be cheaper. Its trainers share one computation through its cache. TensorFlow is only
+    imported in the processes that need it, not in the process that starts them.
+    """
+    end, other = multiprocessing.Pipe()
+    with forks(_serve_tensorflow, [(other,)]):
+        target = end.recv()
+
+        def batches(which: int) -> Iterator[Any]:
+            tf = _tensorflow()
+            service = tf.data.experimental.service
+            constant = tf.constant(array)
+            made = tf.data.Dataset.counter().map(
+                lambda number: constant + tf.cast(number, constant.dtype), num_parallel_calls=num_workers
+            )
+            shared = service.distribute(
+                service.ShardingPolicy.OFF,
+                target,
+                job_name="all",
+                cross_trainer_cache=service.CrossTrainerCache(trainer_id=f"trainer {which}"),
+            )
+            return made.apply(shared).prefetch(ahead).as_numpy_iterator()  # type: ignore[no-any-return]
+
+        yield batches
+
+
+def _serve_tensorflow(end: Connection) -> None:
+    service = _tensorflow().data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    end.send(dispatcher.target)
+    worker.join()
+
+
+def _tensorflow() -> Any:
+    Library(None, "tensorflow", environ=OF_TENSORFLOW).load()
+    import tensorflow as tf
+
+    return tf
+
+
+def _served(about: str, source: str, mode: str, readers: dict[str, Library], consumers: int = NUM_CONSUMERS) -> Service:
+    return Service(about, **of(source), mode=mode, readers=readers, consumers=consumers)
+
+
+_OURS, _LARGE = Library(_of_server), "(32, 224, 224, 3) float32 to 4 consumers, all together"
 _OR_ONE_LOADER = {"mpqueue": _OURS, "one loader": Library(partial(_of_loaders, number=1))}
+_OR_ONE_CONSUMER = {"mpqueue": _OURS, "one consumer": Library(partial(_of_server, consumers=1))}
+_OR_OWN_LOADERS = {"mpqueue": _OURS, "own loaders": Library(_of_loaders)}
+_OR_TENSORFLOW = {"mpqueue": _OURS, "tf.data service": Library(_of_tensorflow, "tensorflow")}
 WORKLOADS = {
-    "service tiny": Service(
-        "tiny batches to one consumer", **of("tiny"), mode="split", consumers=1, readers=_OR_ONE_LOADER
+    "service tiny": _served("tiny batches to one consumer", "tiny", "split", _OR_ONE_LOADER, consumers=1),
+    "service broadcast": _served(_LARGE, "image in place", "broadcast", _OR_ONE_CONSUMER),
+    "service decode": _served("32 JPEG files to 4 trainers, all together", "decode", "broadcast", _OR_OWN_LOADERS),
+    "service split": _served("32 JPEG files split over 4 ranks", "decode", "split", _OR_ONE_LOADER),
+    "service split small": _served(
+        "(32, 64, 64, 3) uint8 split over 4 ranks", "small in place", "split", _OR_ONE_LOADER
     ),
-    "service broadcast": Service(
-        "(32, 224, 224, 3) float32 to 4 consumers, all together",
-        **of("image in place"),
-        mode="broadcast",
-        readers={"mpqueue": _OURS, "one consumer": Library(partial(_of_server, consumers=1))},
-    ),
-    "service decode": Service(
-        "32 JPEG files to 4 trainers, all together",
-        **of("decode"),
-        mode="broadcast",
-        readers={"mpqueue": _OURS, "own loaders": Library(_of_loaders)},
-    ),
-    "service split": Service("32 JPEG files split over 4 ranks", **of("decode"), mode="split", readers=_OR_ONE_LOADER),
-    "service split small": Service(
-        "(32, 64, 64, 3) uint8 split over 4 ranks", **of("small in place"), mode="split", readers=_OR_ONE_LOADER
-    ),
-    "service peers": Service(
-        "(32, 64, 64, 3) uint8 to 4 consumers, all together",
-        **of("small"),
-        mode="broadcast",
-        readers={"mpqueue": _OURS}
-        | {name: Library(partial(_of_peer, peer=peer), package) for name, (package, peer) in PEERS.items()},
+    "service peers": _served(
+        "(32, 64, 64, 3) uint8 to 4 consumers, all together", "small", "broadcast", _OR_TENSORFLOW
     ),
 }

@@ -14,9 +14,8 @@ import numpy as np
 import mpqueue
 from parts.benchmark.consuming import rate
 from parts.benchmark.in_flight import ENDLESS
-from parts.benchmark.library import OF_TENSORFLOW, Library
 from parts.benchmark.peers.torch import batches_of
-from parts.benchmark.workload import Figures, Setting, Workload
+from parts.benchmark.workload import OF_TENSORFLOW, Figures, Library, Setting, Workload
 
 BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
 MANY = 4_000_000  # minutes of the slowest peer

@@ -18,8 +18,7 @@ from typing import Any
 
 from mpqueue import python_io, train
 from parts.benchmark.cells import OURS
-from parts.benchmark.library import Library
-from parts.benchmark.workload import RATE, Figures, Setting, Workload
+from parts.benchmark.workload import RATE, Figures, Library, Setting, Workload
 from parts.benchmark.workloads.tf1_scripts import NUM_COLUMNS, RAW_BYTES, RECORD_BYTES, SIDE, TABLE
 from parts.machine import CACHE, written
 from parts.photographs.dataset import photo_files
@@ -145,44 +144,27 @@ def _write_bytes(path: Path, rng: random.Random, *, size: int) -> None:
     path.write_bytes(rng.randbytes(size))
 
 
-_LARGE_IMAGES, _RECORDS, _UNIT = _examples(300, _large_image), "records/s", "examples/s"
+def _script(about: str, script: str, write: Any, unit: str = "examples/s", per_batch: float = 1) -> Script:
+    return Script(about, unit, per_batch, script=script, write=write)
+
+
+_IMAGES, _RECORDS = _examples(300, _large_image), "records/s"
+_ALIKE, _MIXED = (_examples(20_000, partial(_row, alike=alike)) for alike in (True, False))
+_RAW, _FIXED = (partial(_write_bytes, size=size) for size in (RAW_BYTES * 20_000, RECORD_BYTES * 5_000))
+_NUMBERS, _SMALL_IMAGES = _examples(20_000, _numbers), _examples(5_000, _small_image)
 WORKLOADS = {
-    "image records": Script(
-        "examples with 100 KB of JPEG, 4 of 6 features parsed", _RECORDS, script="image_records", write=_LARGE_IMAGES
+    "image records": _script(
+        "examples with 100 KB of JPEG, 4 of 6 features parsed", "image_records", _IMAGES, _RECORDS
     ),
-    "tabular records": Script(
-        "examples of 20 features, all of one layout",
-        _RECORDS,
-        script="table_records",
-        write=_examples(20_000, partial(_row, alike=True)),
-    ),
-    "mixed records": Script(
-        "examples of 20 features of any lengths",
-        _RECORDS,
-        script="table_records",
-        write=_examples(20_000, partial(_row, alike=False)),
-    ),
-    "csv": Script("lines of 20 columns, decoded", _RECORDS, script="table_lines", write=_write_table),
-    "lines": Script("the same lines, only read", _RECORDS, script="lines", write=_write_table),
-    "raw": Script(
-        "784 bytes of fixed length, decoded",
-        _RECORDS,
-        script="raw",
-        write=partial(_write_bytes, size=RAW_BYTES * 20_000),
-    ),
-    "large records": Script(
-        "records of 100 KB, checksums verified, only read", "MB/s", 0.1, script="large_records", write=_LARGE_IMAGES
-    ),
-    "tf1 csv": Script("lines of 11 columns, decoded and shuffled", _UNIT, script="csv", write=_write_numbers),
-    "tf1 tabular": Script("records of 14 features, parsed", _UNIT, script="tabular", write=_examples(20_000, _numbers)),
-    "tf1 image": Script(
-        "records of an image of 3 KB, cast", _UNIT, script="image", write=_examples(5_000, _small_image)
-    ),
-    "tf1 jpeg": Script("files of one JPEG each, decoded and resized", _UNIT, script="jpeg", write=None),
-    "tf1 fixed": Script(
-        "records of 3,073 bytes, cut, turned and cast",
-        _UNIT,
-        script="fixed",
-        write=partial(_write_bytes, size=RECORD_BYTES * 5_000),
-    ),
+    "tabular records": _script("examples of 20 features, all of one layout", "table_records", _ALIKE, _RECORDS),
+    "mixed records": _script("examples of 20 features of any lengths", "table_records", _MIXED, _RECORDS),
+    "csv": _script("lines of 20 columns, decoded", "table_lines", _write_table, _RECORDS),
+    "lines": _script("the same lines, only read", "lines", _write_table, _RECORDS),
+    "raw": _script("784 bytes of fixed length, decoded", "raw", _RAW, _RECORDS),
+    "large records": _script("records of 100 KB, checksums verified, only read", "large_records", _IMAGES, "MB/s", 0.1),
+    "tf1 csv": _script("lines of 11 columns, decoded and shuffled", "csv", _write_numbers),
+    "tf1 tabular": _script("records of 14 features, parsed", "tabular", _NUMBERS),
+    "tf1 image": _script("records of an image of 3 KB, cast", "image", _SMALL_IMAGES),
+    "tf1 jpeg": _script("files of one JPEG each, decoded and resized", "jpeg", None),
+    "tf1 fixed": _script("records of 3,073 bytes, cut, turned and cast", "fixed", _FIXED),
 }

@@ -13,13 +13,13 @@ from typing import Any
 
 from parts.benchmark.consuming import LONGEST_WARM_UP_S, WARM_UP_S
 from parts.children import forks
+from parts.processes import comes_true
 
 ENOUGH_BATCHES, LONGEST_S = 100, 10.0  # slow batches are counted for longer
-POLL_S = 0.005
 DEADLOCK_S = 90.0
 
 # Called in the trainer's process with the number of the trainer, from 0; returns its batches.
-Batches = Callable[[int], Iterator[Any]]
+Taken = Callable[[int], Iterator[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,12 @@ class Trainers:
         Raises:
             RuntimeError: A trainer exited.
         """
-        until = time.monotonic() + seconds
-        while min(self.counts) < num_batches:
+
+        def are_taken() -> bool:
             self._check()
-            if time.monotonic() > until:
-                return False
-            time.sleep(POLL_S)
-        return True
+            return min(self.counts) >= num_batches
+
+        return comes_true(are_taken, seconds)
 
     def rate(self, ahead: int, seconds: float) -> float:
         """Return the batches per second of all trainers together, once all of them run.
@@ -77,13 +76,13 @@ class Trainers:
 
 
 @contextlib.contextmanager
-def running_trainers(number: int, batches: Batches) -> Iterator[Trainers]:
+def running_trainers(number: int, batches: Taken) -> Iterator[Trainers]:
     """Fork trainers, and kill them at the end."""
     counts = memoryview(mmap.mmap(-1, 8 * number)).cast("q")  # shared with the forks
     with forks(_train, [(batches, which, counts) for which in range(number)]) as processes:
         yield Trainers(processes, counts)
 
 
-def _train(batches: Batches, which: int, counts: memoryview) -> None:
+def _train(batches: Taken, which: int, counts: memoryview) -> None:
     for _ in batches(which):
         counts[which] += 1

@@ -1,0 +1,68 @@
+"""This process with its descendants, their CPU time and memory, and waits for what no event reports."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+MB = 1e6
+
+
+def family() -> list[psutil.Process]:
+    """Return this process and its descendants."""
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
+
+
+def memory_of(process: psutil.Process) -> dict[str, int]:
+    """Return the bytes of each kind of proportional memory of a process, or nothing if it has just ended.
+
+    A page that n processes share counts as 1/n in each.
+    """
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
+        return {line.split()[0]: int(line.split()[1]) * 1024 for line in lines}
+    return {}
+
+
+class Memory(NamedTuple):
+    """Proportional memory in MB: a page that n processes share counts as 1/n in each.
+
+    Attributes:
+        total: All memory,
+        shared: and its part in shared memory, such as the slots of a ring.
+    """
+
+    total: float
+    shared: float
+
+
+def memory() -> Memory | None:
+    """Return the memory of these processes together, or None if the system does not report it (outside Linux)."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        return None
+    kinds = [memory_of(process) for process in family()]
+    return Memory(*(sum(each.get(kind, 0) for each in kinds) / MB for kind in ("Pss:", "Pss_Shmem:")))
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Return the CPU seconds of this process, with all its threads, and of its descendants."""
+    descendants = 0.0
+    for process in family()[1:]:
+        with contextlib.suppress(psutil.Error):
+            used = process.cpu_times()
+            descendants += used.user + used.system
+    return time.process_time(), descendants
+
+
+def comes_true(condition: Callable[[], object], seconds: float, pause_s: float = 0.005) -> bool:
+    """Wait for a condition that no event reports; return False if it is not true after some seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(pause_s)
+    return True
