@@ -35,6 +35,14 @@ def table(columns: Sequence[str], lines: Iterable[Sequence[str]], figures: Colle
     return f"{head}|{'|'.join(rules)}|\n{''.join(rows)}"
 
 
+def replace_rows(file: Path, rows: Iterable[dict[str, Any]], key: tuple[str, str], order: Iterable[Any]) -> list[Any]:
+    """Store rows as JSON, replacing earlier ones with the same values of two columns; return all in an order."""
+    kept = {(row[key[0]], row[key[1]]): row for row in (*json.loads(file.read_text("utf-8")), *rows)}
+    found = [kept[each] for each in order if each in kept]
+    file.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return found
+
+
 def store(file: Path, data: Any) -> None:
     """Write data as JSON, one line per row."""
     text = json.dumps(data, indent=1, ensure_ascii=False)

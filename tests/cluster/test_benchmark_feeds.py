@@ -23,7 +23,7 @@ def made(monkeypatch):
     """The workloads, pickled by value, because their modules cannot be imported on the nodes."""
     from ray import cloudpickle
 
-    names = ["workloads.sources", "workloads.ray_peers", "in_flight"]
+    names = ["workloads.sources", "workloads.ray_nodes", "in_flight"]
     modules = [sys.modules[__name__], *(script(f"parts.benchmark.{name}") for name in names)]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parts.benchmark.workload import Feed, SampleFeed
+from parts.benchmark.workload import Feed, Peer, SampleFeed
 
 ENDLESS = 2**62  # batches; no measurement reaches it
 
@@ -66,6 +66,25 @@ class BatchSamples(Endless):
 
     def __len__(self) -> int:
         return 1 << 18
+
+
+def of_threads(running: Callable[..., Any], module: str, settings: str, collate: Any = None) -> Peer:
+    """Return a peer whose threads call the source.
+
+    Args:
+        running: Called with a source, the samples of a batch, the number of threads, the number of batches ahead, and a
+            function that makes a batch.
+        module: The module to import first.
+        settings: The settings, for readers.
+        collate: The function for workloads that do not define one.
+    """
+
+    def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
+        at_once = num_workers * known.at_once
+        return running(known.make(), known.batch_size, at_once, known.ahead, known.collate or collate)
+
+    # A batch of the source is an item.
+    return Peer(lambda source, *numbers: running(source, 1, *numbers, only), module, settings, samples)
 
 
 def only(samples: list[Any]) -> Any:

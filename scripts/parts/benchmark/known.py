@@ -6,9 +6,7 @@ from parts.benchmark.workload import Workload
 
 _FAMILIES = (
     "batches",
-    "imports",
-    "first_batch",
-    "memory",
+    "starts",
     "samples",
     "queues",
     "tf1",

@@ -9,8 +9,7 @@ from functools import partial
 
 import mpqueue
 from parts.demo.options import options
-from parts.demo.sweep import sweep
-from parts.demo.training import Trained, photographs
+from parts.demo.training import Trained, photographs, sweep
 
 LEARNING_RATES = (5e-4, 2e-3, 8e-3)
 ATTACH_S = 60.0

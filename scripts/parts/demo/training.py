@@ -1,8 +1,11 @@
-"""The photographs of a program, and the training of one model on them."""
+"""The photographs of a program, and trainings of models on them: of one, or of several at the same time."""
 
+import contextlib
 import hashlib
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,3 +81,21 @@ def train(
     accuracy = accuracy_of(model, map(shown.__getitem__, range(len(shown))))
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.weights)).hexdigest()
     return Trained(accuracy, float(np.mean(losses)), digest, began, ended, num_images)
+
+
+# Opens the batches in the process of the training; pickled. Each `for` loop is an epoch.
+Feed = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def _trained(feed: Feed, epochs: int, learning_rate: float) -> Trained:
+    with feed() as batches:
+        return train(batches, epochs, learning_rate)
+
+
+@contextlib.contextmanager
+def sweep(feed: Feed, learning_rates: tuple[float, ...], epochs: int) -> Iterator[Callable[[], list[Trained]]]:
+    """Fork a process for each learning rate; yield a function that waits for all of them, and raises their errors."""
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(len(learning_rates), fork) as pool:
+        trainings = [pool.submit(_trained, feed, epochs, learning_rate) for learning_rate in learning_rates]
+        yield lambda: [training.result() for training in trainings]

@@ -5,7 +5,7 @@ import dataclasses
 import importlib
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from parts.gauntlet import table
@@ -30,7 +30,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             _report(f"{name} is not installed: scripts/gauntlet --install")
             continue
         for variant in (table.BATCHES, table.ROWS) if entry.packs else (table.BATCHES,):
-            outcomes = _played(name, variant, options.changes or CHANGES, options.seed)
+            outcomes = _played(name, variant, options.seed)
             rows.append(table.row_of(name, variant, entry.version(), outcomes))
             exact &= name != OURS or all(outcome.is_exact for outcome in outcomes.values())
             if options.write:  # save each result at once, because the whole takes long
@@ -50,7 +50,7 @@ def _modelled(options: argparse.Namespace) -> bool:
     return bool(command.main(float(options.minutes), options.seed, folder=".", jobs=2, report=_report))
 
 
-def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[str, Outcome]:
+def _played(name: str, variant: str, seed: int) -> dict[str, Outcome]:
     setup = Setup(0, is_packed=variant == table.ROWS)
     if setup.is_packed:
         setup = dataclasses.replace(setup, batch=4)  # for the same number of batches per epoch as with samples
@@ -58,8 +58,8 @@ def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as folder:
         plain = dataclasses.replace(setup, workers=2) if name == OURS else None
         runs = Gauntlet(ENTRIES[name], setup, Path(folder), seed, plain)
-        for change in changes:
-            found[change] = runs.play(CHANGES[change])
+        for change, stages in CHANGES.items():
+            found[change] = runs.play(stages)
             _report(f"{name}, {variant}, {change}: {found[change]}")
     return found
 
@@ -75,18 +75,13 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="find faults in this way; all by default")
     parser.add_argument("--minutes", type=float, default=10.0, help="time of --model, or for each mutant (default: 10)")
     parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: 1)")
-    parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
-    parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
+    parser.add_argument("--only", type=_names, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--write", action="store_true", help="write docs/data/gauntlet.json, and its table")
     return parser.parse_args(arguments)
 
 
-def _names(known: Iterable[str]):
-    def named(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(";")]
-        for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"expected one of {'; '.join(known)}; got {name!r}")
-        return names
-
-    return named
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(";")]
+    if unknown := [name for name in names if name not in ENTRIES]:
+        raise argparse.ArgumentTypeError(f"expected one of {'; '.join(ENTRIES)}; got {unknown[0]!r}")
+    return names

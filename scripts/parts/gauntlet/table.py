@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from parts.drawn import redrawn, table
+from parts.drawn import redrawn, replace_rows, table
 from parts.gauntlet.peers import ENTRIES
 from parts.gauntlet.scenarios import CHANGES, Outcome
 from parts.machine import ROOT
@@ -36,15 +36,13 @@ def row_of(name: str, variant: str, version: str, outcomes: dict[str, Outcome]) 
 
 def load() -> list[dict[str, Any]]:
     """Return the stored rows."""
-    return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
+    return json.loads(DATA.read_text("utf-8"))
 
 
 def save(rows: Iterable[dict[str, Any]]) -> None:
     """Store rows, replacing earlier ones of the same entry and variant."""
-    kept = {(row["name"], row["variant"]): row for row in (*load(), *rows)}
     order = [(name, variant) for variant in (BATCHES, ROWS) for name in ENTRIES]
-    rows_in_order = [kept[key] for key in order if key in kept]
-    DATA.write_text(json.dumps(rows_in_order, indent=1) + "\n", "utf-8")
+    replace_rows(DATA, rows, ("name", "variant"), order)
 
 
 def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:

@@ -2,10 +2,9 @@
 
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
-    svg.py                     a picture: boxes, arrows, words, and the colours of both modes
     front_page.py              the table of the front page
     measured.py                the figures of the benchmarks, and their tables
-    bars.py                    rates of mpqueue and its peers
+    bars.py                    rates of mpqueue and its peers, in the colours of both modes
     balance_tables.py          the work of ranks, with and without a balance
     command.py                 writes all of them
 

@@ -12,7 +12,6 @@ from typing import Any
 from parts import drawn
 from parts.machine import ROOT
 from parts.pictures import bars
-from parts.pictures.svg import Picture
 
 DATA = ROOT / "docs" / "data" / "balance.json"
 PAGE = ROOT / "docs" / "guides" / "ranks.md"
@@ -43,7 +42,7 @@ def save(results: Path) -> None:
     drawn.store(DATA, {"machine": found["machine"], "ranks": ranks, "training": trained})
 
 
-def draw() -> Picture:
+def draw() -> bars.Picture:
     """Return the picture of the work of the slowest rank."""
     rows = [
         {"workload": way, "name": _short(name), "rate": round(figures[name], 2), "unit": "max / mean"}

@@ -7,11 +7,12 @@ import json
 import random
 import sys
 import tempfile
+import threading
 import time
 
 import mpqueue
 from mpqueue import Loader
-from parts.processes import comes_true
+from parts.processes import comes_true, family
 from parts.soak import apart, content, faults, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
@@ -138,7 +139,7 @@ def _require_nothing_left() -> None:
         return last.threads <= 3 and last.processes <= 2
 
     if not comes_true(is_settled, _SETTLED_S):
-        raise Deviation(f"a process or thread was leaked: {growth.sample(0)}, {growth.names_of_threads()}")
+        raise Deviation(f"a process or thread was leaked: {growth.sample(0)}, {family()}, {threading.enumerate()}")
 
 
 def _report(tally: Tally, seconds: float) -> None:

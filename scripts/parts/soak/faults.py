@@ -68,28 +68,15 @@ def struck(folder: str) -> list[str]:
 
 def kill_from_outside(chance: random.Random) -> str | None:
     """Kill a worker, or sometimes the fork server, of this process; return the kind of the fault."""
-    fork_servers = [process for process in psutil.Process().children() if _is_fork_server(process)]
-    victims = (
-        fork_servers
-        if chance.randrange(6) == 0
-        else [w for fork_server in fork_servers for w in _children(fork_server)]
-    )
+    fork_servers, workers = [], []
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any("backends.start.fork_server" in word for word in process.cmdline()):
+                fork_servers.append(process)
+                workers += process.children()
+    victims = fork_servers if chance.randrange(6) == 0 else workers
     if not victims:
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
         chance.choice(victims).kill()
     return "fork server killed" if victims is fork_servers else "worker killed from outside"
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children()
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _is_fork_server(process: psutil.Process) -> bool:
-    try:
-        return any("backends.start.fork_server" in word for word in process.cmdline())
-    except psutil.Error:
-        return False

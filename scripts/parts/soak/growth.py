@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,13 +67,3 @@ def as_text(samples: list[Sample]) -> str:
 
     head = f"from batch {first.batches:,} to {last.batches:,}:"
     return "\n".join([head, *map(line, found)])
-
-
-def names_of_threads() -> dict[str, list[str]]:
-    """Return the names of the threads of this process and of its descendants, by process."""
-    found = {}
-    for process in family():
-        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
-            tasks = Path(f"/proc/{process.pid}/task")
-            found[f"{process.pid} {process.name()}"] = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
-    return found

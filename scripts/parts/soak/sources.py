@@ -1,8 +1,11 @@
 """Sources that yield the content and cause the faults."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 import mpqueue
 from parts.soak import content, faults
@@ -28,13 +31,8 @@ class Batches:
         return self.length
 
     def __getitem__(self, index: int) -> Any:
-        made = content.batch(self.seed, self.version, index)
-        lethal = faults.strike(self.folder, self.seed, self.version, index, self.one_in)
-        if lethal is not None:
-            return (made, lethal)
-        if self.in_slot and isinstance(made, tuple):
-            return tuple(map(_in_slot, made))
-        return made
+        made = _made(self.seed, self.folder, self.one_in, index, self.version)
+        return tuple(map(_in_slot, made)) if self.in_slot and isinstance(made, tuple) else made
 
 
 class Awaited(Batches):
@@ -46,6 +44,8 @@ class Awaited(Batches):
 
 
 def _in_slot(array: Any) -> Any:
+    if not isinstance(array, np.ndarray):  # the object of a fault
+        return array
     made = mpqueue.empty(array.shape, array.dtype)
     made[...] = array
     return made
@@ -66,22 +66,21 @@ def stream_of(seed: int, length: int, folder: str, one_in: int) -> Callable[[], 
         info = mpqueue.worker_info()
         assert info is not None
         for index in range(info.id, length, info.num_workers):
-            lethal = faults.strike(folder, seed, 0, index, one_in)
-            made = content.batch(seed, 0, index)
-            yield made if lethal is None else (made, lethal)
+            yield _made(seed, folder, one_in, index)
 
     return stream
 
 
 def dataset_of(seed: int, length: int, folder: str, one_in: int) -> mpqueue.Dataset:
     """Return a dataset of the batches of `indices_of`, with their content."""
+    return indices_of(length).map(functools.partial(_made, seed, folder, one_in))
 
-    def made(index: int) -> Any:
-        lethal = faults.strike(folder, seed, 0, index, one_in)
-        made = content.batch(seed, 0, index)
-        return made if lethal is None else (made, lethal)
 
-    return indices_of(length).map(made)
+def _made(seed: int, folder: str, one_in: int, index: int, version: int = 0) -> Any:
+    """Return a batch, with an object that kills the process that pickles it if this is the fault of its index."""
+    made = content.batch(seed, version, index)
+    lethal = faults.strike(folder, seed, version, index, one_in)
+    return made if lethal is None else (made, lethal)
 
 
 def indices_of(length: int) -> mpqueue.Dataset:

@@ -12,8 +12,6 @@ from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.killing import ProgramFailedError, played
 from parts.trainers.verdict import Verdict, worst
 
-FEEDS = ("own", "mpqueue")
-
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
     """Run the chosen programs, and print the table; return 0 if all results are as expected."""
@@ -26,8 +24,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             if missing:
                 print(f"{entry.name}: skipped, {', '.join(missing)} is not installed", flush=True)
                 continue
-            feeds = [feed for feed in entry.feeds if feed in options.fed_by]
-            jobs += [(entry, feed, runs.submit(_result, entry, feed, options)) for feed in feeds]
+            jobs += [(entry, feed, runs.submit(_result, entry, feed, options)) for feed in entry.feeds]
         for entry, feed, job in jobs:
             told, plans, exact = job.result()
             rows.append(table.row_of(entry, feed, told, plans))
@@ -84,7 +81,6 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
     parser.add_argument("--times", type=int, default=1, help="plans of kills for each with mpqueue (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="number of programs that run at the same time (default: 1)")
-    parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="loaders to run with (default: both)")
     parser.add_argument("--write", action="store_true", help="write docs/data/trainers.json, and its tables")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)

@@ -75,6 +75,7 @@ _OURS = ("mpqueue",)
 _TORCH, _HUGGING_FACE = ("torch",), ("torch", "transformers", "accelerate")
 _DATASETS, _STATEFUL = (*_HUGGING_FACE, "datasets"), ("torch", "accelerate", "torchdata")
 _ON_ACCELERATE, _ON_LIGHTNING, _ON_FLAX = ("torch", "accelerate"), ("torch", "lightning"), ("jax", "flax", "optax")
+_BACKENDS = (("torch", "", "torch"), ("jax", ", jax", "JAX"), ("tensorflow", ", tensorflow", "TensorFlow"))
 _SKIPS, _KEEPS = "`skip_first_batches`", "`use_stateful_dataloader=True`"
 
 _ENTRIES = [
@@ -98,12 +99,11 @@ _ENTRIES = [
     Entry(*_LIGHTNING, "by epoch, ddp", "2 ranks of DDP, by epoch", _ON_LIGHTNING),
     Entry(*_FLAX, "indexed", "by index", _ON_FLAX, _OURS),
     Entry(*_FLAX, "stream", "a stream", _ON_FLAX, _OURS),
+    *(
+        Entry(*_KERAS, f"{kind}{suffix}", f"on {about}, with the class, {kind}", ("keras", backend), _OURS)
+        for backend, suffix, about in _BACKENDS
+        for kind in ("by epoch", "by step")
+    ),
+    Entry(*_KERAS, "by step, alone", "on torch, `BackupAndRestore` alone", ("keras", "torch"), _OURS, exact=False),
 ]
-for _name, _about in {"torch": "torch", "jax": "JAX", "tensorflow": "TensorFlow"}.items():
-    for _kind in ("by epoch", "by step"):
-        _variant = _kind if _name == "torch" else f"{_kind}, {_name}"
-        _entry = Entry(*_KERAS, _variant, f"on {_about}, with the class, {_kind}", ("keras", _name), _OURS)
-        _ENTRIES.append(_entry)
-_ALONE = "on torch, `BackupAndRestore` alone"
-_ENTRIES.append(Entry(*_KERAS, "by step, alone", _ALONE, ("keras", "torch"), _OURS, exact=False))
 ENTRIES = {entry.name: entry for entry in _ENTRIES}

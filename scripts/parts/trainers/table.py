@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from parts.drawn import redrawn, table
+from parts.drawn import redrawn, replace_rows, table
 from parts.machine import ROOT
 from parts.trainers.entries import ENTRIES, Entry
 from parts.trainers.known import KNOWN
@@ -31,16 +31,14 @@ def row_of(entry: Entry, feed: str, verdict: str, plans: int) -> dict[str, Any]:
 
 def load() -> list[dict[str, Any]]:
     """Return the stored rows."""
-    return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
+    return json.loads(DATA.read_text("utf-8"))
 
 
 def save(rows: Iterable[dict[str, Any]]) -> None:
     """Store rows, replacing earlier ones of the same program and loader; update the page."""
-    kept = {(row["name"], row["fed by"]): row for row in (*load(), *rows)}
     order = [(name, feed) for name in ENTRIES for feed in _COLUMNS.values()]
-    rows_in_order = [kept[key] for key in order if key in kept]
-    DATA.write_text(json.dumps(rows_in_order, indent=1) + "\n", "utf-8")
-    PAGE.write_text(with_current_tables(PAGE.read_text("utf-8"), rows_in_order), "utf-8")
+    stored = replace_rows(DATA, rows, ("name", "fed by"), order)
+    PAGE.write_text(with_current_tables(PAGE.read_text("utf-8"), stored), "utf-8")
 
 
 def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:

@@ -7,19 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from parts.benchmark.in_flight import BatchSamples, epochs, only, stack
-from parts.benchmark.workload import Peer
-
-
-def batches(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-    """Use a batch of the source as an item."""
-    return _running(source, 1, num_workers, ahead, only)
-
-
-def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
-    """Use samples; if the workload has no collate function, arrays are stacked, as its documentation recommends."""
-    workers = num_workers * known.at_once
-    return _running(known.make(), known.batch_size, workers, known.ahead, known.collate or stack)
+from parts.benchmark.in_flight import BatchSamples, epochs, of_threads, stack
 
 
 def _running(
@@ -41,4 +29,5 @@ def _leave() -> None:
     os._exit(hasattr(sys, "last_type"))  # 1 after an exception
 
 
-PEERS = {"dataloader-rs": Peer(batches, "dataloader_rs", "threads, prefetch_depth as ahead", samples)}
+# Its documentation recommends to stack arrays.
+PEERS = {"dataloader-rs": of_threads(_running, "dataloader_rs", "threads, prefetch_depth as ahead", stack)}

@@ -89,12 +89,16 @@ class ChunkedRows:
 
     Args:
         rows: Number of rows.
+        path: The file or folder of the array.
         opened: Opens the array, in each process.
     """
 
-    def __init__(self, rows: int, opened: Callable[[], Any]) -> None:
-        self._rows, self._opened = rows, opened
-        self._array: Any = None
+    def __init__(self, rows: int, path: pathlib.Path, opened: Callable[[pathlib.Path], Any]) -> None:
+        self._rows, self._path, self._opened = rows, path, opened
+
+    @functools.cached_property
+    def _array(self) -> Any:
+        return self._opened(self._path)
 
     def __len__(self) -> int:
         return self._rows
@@ -104,24 +108,17 @@ class ChunkedRows:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return several rows."""
-        array = self._of_process()
         numbers = np.asarray(indices)
         order = numbers.argsort()
         chosen = numbers[order]
         first, last = int(chosen[0]), int(chosen[-1]) + 1
         found = np.empty((len(numbers), 8), np.float32)
-        found[order] = array[first:last] if last - first == len(numbers) else array[chosen]
+        found[order] = self._array[first:last] if last - first == len(numbers) else self._array[chosen]
         return list(found)
 
     def get_blocks(self, blocks: Sequence[range]) -> Array:
         """Return the rows of blocks of neighbours."""
-        array = self._of_process()
-        return np.concatenate([array[block.start : block.stop] for block in blocks])
-
-    def _of_process(self) -> Any:
-        if self._array is None:
-            self._array = self._opened()
-        return self._array
+        return np.concatenate([self._array[block.start : block.stop] for block in blocks])
 
 
 def _open_hdf5(path: pathlib.Path) -> Any:
@@ -136,25 +133,25 @@ def _open_zarr(path: pathlib.Path) -> Any:
     return zarr.open_array(path, mode="r")
 
 
-def _values(rows: int) -> Array:
-    return np.random.default_rng(SEED).random((rows, 8), np.float32)
-
-
 def hdf5(folder: pathlib.Path, rows: int) -> ChunkedRows:
     """Write an HDF5 file, and return its source."""
     import h5py
 
-    with h5py.File(folder / "rows.h5", "w") as file:
+    with h5py.File(folder / "rows", "w") as file:
         file.create_dataset("rows", data=_values(rows), chunks=(CHUNK, 8))
-    return ChunkedRows(rows, functools.partial(_open_hdf5, folder / "rows.h5"))
+    return ChunkedRows(rows, folder / "rows", _open_hdf5)
 
 
 def zarr_array(folder: pathlib.Path, rows: int) -> ChunkedRows:
     """Write a zarr array, and return its source."""
     import zarr
 
-    zarr.create_array(folder / "rows.zarr", data=_values(rows), chunks=(CHUNK, 8))
-    return ChunkedRows(rows, functools.partial(_open_zarr, folder / "rows.zarr"))
+    zarr.create_array(folder / "rows", data=_values(rows), chunks=(CHUNK, 8))
+    return ChunkedRows(rows, folder / "rows", _open_zarr)
+
+
+def _values(rows: int) -> Array:
+    return np.random.default_rng(SEED).random((rows, 8), np.float32)
 
 
 MODULES = {PARQUET: "pyarrow", HDF5: "h5py", ZARR: "zarr", ORDER: ""}

@@ -11,7 +11,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,46 +125,45 @@ def _small_image(rng: random.Random) -> dict[str, Any]:
     return {"image": rng.randbytes(3 * SIDE * SIDE), "label": rng.randrange(10)}
 
 
-def _write_table(path: Path, rng: random.Random) -> None:
+def _write_lines(path: Path, rng: random.Random, *, values: Callable[[random.Random], Iterable[Any]]) -> None:
     with path.open("w") as file:
         for _ in range(20_000):
-            row = _row(rng, alike=False).values()
-            texts = [each.decode() if isinstance(each, bytes) else f"{each:.6g}" for each in row]
-            file.write(",".join(texts) + "\n")
+            file.write(",".join(_text_of(value) for value in values(rng)) + "\n")
 
 
-def _write_numbers(path: Path, rng: random.Random) -> None:
-    with path.open("w") as file:
-        for _ in range(20_000):
-            numbers = ",".join(f"{rng.random():.6g}" for _ in range(NUM_COLUMNS))
-            file.write(f"{numbers},{rng.randrange(10)}\n")
+def _text_of(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else f"{value:.6g}"
+
+
+def _columns(rng: random.Random) -> list[Any]:
+    return [*(rng.random() for _ in range(NUM_COLUMNS)), rng.randrange(10)]
 
 
 def _write_bytes(path: Path, rng: random.Random, *, size: int) -> None:
     path.write_bytes(rng.randbytes(size))
 
 
-def _script(about: str, script: str, write: Any, unit: str = "examples/s", per_batch: float = 1) -> Script:
+def _script(about: str, script: str, write: Any, unit: str = "records/s", per_batch: float = 1) -> Script:
     return Script(about, unit, per_batch, script=script, write=write)
 
 
-_IMAGES, _RECORDS = _examples(300, _large_image), "records/s"
+_IMAGES, _UNIT = _examples(300, _large_image), "examples/s"
 _ALIKE, _MIXED = (_examples(20_000, partial(_row, alike=alike)) for alike in (True, False))
 _RAW, _FIXED = (partial(_write_bytes, size=size) for size in (RAW_BYTES * 20_000, RECORD_BYTES * 5_000))
 _NUMBERS, _SMALL_IMAGES = _examples(20_000, _numbers), _examples(5_000, _small_image)
+_TABLE = partial(_write_lines, values=lambda rng: _row(rng, alike=False).values())
+_COLUMNS = partial(_write_lines, values=_columns)
 WORKLOADS = {
-    "image records": _script(
-        "examples with 100 KB of JPEG, 4 of 6 features parsed", "image_records", _IMAGES, _RECORDS
-    ),
-    "tabular records": _script("examples of 20 features, all of one layout", "table_records", _ALIKE, _RECORDS),
-    "mixed records": _script("examples of 20 features of any lengths", "table_records", _MIXED, _RECORDS),
-    "csv": _script("lines of 20 columns, decoded", "table_lines", _write_table, _RECORDS),
-    "lines": _script("the same lines, only read", "lines", _write_table, _RECORDS),
-    "raw": _script("784 bytes of fixed length, decoded", "raw", _RAW, _RECORDS),
+    "image records": _script("examples with 100 KB of JPEG, 4 of 6 features parsed", "image_records", _IMAGES),
+    "tabular records": _script("examples of 20 features, all of one layout", "table_records", _ALIKE),
+    "mixed records": _script("examples of 20 features of any lengths", "table_records", _MIXED),
+    "csv": _script("lines of 20 columns, decoded", "table_lines", _TABLE),
+    "lines": _script("the same lines, only read", "lines", _TABLE),
+    "raw": _script("784 bytes of fixed length, decoded", "raw", _RAW),
     "large records": _script("records of 100 KB, checksums verified, only read", "large_records", _IMAGES, "MB/s", 0.1),
-    "tf1 csv": _script("lines of 11 columns, decoded and shuffled", "csv", _write_numbers),
-    "tf1 tabular": _script("records of 14 features, parsed", "tabular", _NUMBERS),
-    "tf1 image": _script("records of an image of 3 KB, cast", "image", _SMALL_IMAGES),
-    "tf1 jpeg": _script("files of one JPEG each, decoded and resized", "jpeg", None),
-    "tf1 fixed": _script("records of 3,073 bytes, cut, turned and cast", "fixed", _FIXED),
+    "tf1 csv": _script("lines of 11 columns, decoded and shuffled", "csv", _COLUMNS, _UNIT),
+    "tf1 tabular": _script("records of 14 features, parsed", "tabular", _NUMBERS, _UNIT),
+    "tf1 image": _script("records of an image of 3 KB, cast", "image", _SMALL_IMAGES, _UNIT),
+    "tf1 jpeg": _script("files of one JPEG each, decoded and resized", "jpeg", None, _UNIT),
+    "tf1 fixed": _script("records of 3,073 bytes, cut, turned and cast", "fixed", _FIXED, _UNIT),
 }
