@@ -3,8 +3,7 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     machine.py       the folders of this checkout, files of its cache, and the available CPUs
-    children.py      child processes that must not outlive their parent
-    processes.py     this process with its descendants, and waits for what no event reports
+    processes.py     this process with its descendants, children that must not outlive it, and waits
     own_venv.py      restarts a program with the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
     drawn.py         tables of pages that are drawn from stored data

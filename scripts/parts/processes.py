@@ -1,10 +1,13 @@
-"""This process with its descendants, their CPU time and memory, and waits for what no event reports."""
+"""This process with its descendants, their CPU time and memory, children that must not outlive it, and waits."""
 
 import contextlib
+import multiprocessing
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -66,3 +69,28 @@ def comes_true(condition: Callable[[], object], seconds: float, pause_s: float =
             return False
         time.sleep(pause_s)
     return True
+
+
+@contextlib.contextmanager
+def forks(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[BaseProcess]]:
+    """Call a function in a fork of this process for each tuple of arguments, and kill the forks at the end."""
+    context = multiprocessing.get_context("fork")
+    running: list[BaseProcess] = [context.Process(target=function, args=args, daemon=True) for args in arguments]
+    for process in running:
+        process.start()
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.join()
+
+
+def killed_with_parent(command: list[str]) -> list[str]:
+    """Return a command line for a process that is killed when its parent ends, even by SIGKILL.
+
+    The parent is the thread that starts the process, so this thread must live as long. Without `setpriv`, as on macOS,
+    the command is returned unchanged.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", *command] if shutil.which("setpriv") else command

@@ -11,7 +11,7 @@ import numpy as np
 
 import mpqueue
 from parts.benchmark.sizes import array_bytes, parts
-from parts.children import forks
+from parts.processes import forks
 
 WARM_UP_S = 0.2
 NUM_SLOTS, ALIGNMENT = 2, 64

@@ -46,14 +46,17 @@ class Task:
     save_every: int = 16
     slow_from: int = -1
 
+    def function(self) -> Any:
+        """Return the function that prepares the sets, or feeds them."""
+        return getattr(importlib.import_module(f"parts.gauntlet.{self.module}"), self.feed)
+
     def run(self) -> None:
         """Train."""
-        fields = self.setup | {"sizes": tuple(self.setup["sizes"])}
-        make = getattr(importlib.import_module(f"parts.gauntlet.{self.module}"), self.feed)
+        make = self.function()
         began = time.perf_counter()
         states = None if self.states is None else [pickle.loads(Path(file).read_bytes()) for file in self.states]
         log = os.open(os.path.join(self.folder, "batches"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        with make(Setup(**fields), states) as running:
+        with make(Setup(**self.setup), states) as running:
             for count, batch in enumerate(running.batches, 1):
                 if count == 1:
                     self._write("first", str(time.perf_counter() - began).encode())
@@ -86,8 +89,7 @@ class Task:
 def main() -> None:
     task = Task(**json.loads(sys.argv[1]))
     if task.feed == "prepare":
-        fields = task.setup | {"sizes": tuple(task.setup["sizes"])}
-        importlib.import_module(f"parts.gauntlet.{task.module}").prepare(Setup(**fields))
+        task.function()(Setup(**task.setup))
         return
     try:
         task.run()

@@ -3,6 +3,5 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     cut.py       crops the files from the photographs inside two wheels, once, into a cache
-    decode.py    one batch: open, decode, crop, flip, jitter, normalise
-    dataset.py   the training files and the held-out files, and batches of them
+    dataset.py   the training files and the held-out files, and batches of them: decode, crop, flip, jitter, normalise
 """

@@ -10,14 +10,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
 from pathlib import Path
 
 import psutil
 
-from parts.children import killed_with_parent
 from parts.machine import SCRIPTS
-from parts.processes import comes_true
+from parts.processes import comes_true, killed_with_parent
 from parts.soak.rounds import Deviation, Filler, Round, Tally
 
 _MARK = "MPQUEUE_SOAK"
@@ -59,7 +57,7 @@ def _killed(process: "subprocess.Popen[bytes]", mark: str, chance: random.Random
     if not comes_true(lambda: not _marked(mark), _GONE_WITHIN_S):
         raise Deviation(f"a second after its trainer was killed, these remain: {_marked(mark)}")
     process.communicate()
-    return Tally(rounds=1, faults=Counter([kind]))
+    return Tally(["rounds", kind])
 
 
 def _stop_a_worker(trainer: int) -> bool:
@@ -95,8 +93,7 @@ def small_shm(chance: random.Random) -> Tally:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_DEADLOCK_S)
     if done.returncode:
         raise Deviation(f"in a small /dev/shm, seed {seed}: status {done.returncode}: {done.stderr[-2000:]}")
-    counts = json.loads(done.stdout)
-    return Tally(**counts | {"faults": Counter(counts["faults"]) + Counter(["small /dev/shm"])})
+    return Tally(json.loads(done.stdout)) + Tally(["small /dev/shm"])
 
 
 def run_here(seed: int, *, endless: bool, filled: bool) -> Tally:

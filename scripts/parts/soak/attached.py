@@ -29,6 +29,7 @@ import numpy as np
 
 import mpqueue
 from mpqueue.errors import ConsumerDied
+from parts.benchmark.sizes import array_bytes
 from parts.soak import content
 from parts.soak.rounds import Deviation
 
@@ -215,7 +216,7 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
             for batch in consumer:
                 index = int(batch["index"][0])
                 _require(plan.seed, index, batch)
-                write(f"G {consumer.epoch} {index} {content.num_bytes(batch)}")
+                write(f"G {consumer.epoch} {index} {array_bytes(batch)}")
                 if chance.random() < keeps:
                     kept.append((index, batch))
                 if len(kept) > _KEPT:

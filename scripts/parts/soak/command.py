@@ -12,6 +12,7 @@ import time
 
 import mpqueue
 from mpqueue import Loader
+from parts.benchmark.sizes import array_bytes
 from parts.processes import comes_true, family
 from parts.soak import apart, content, faults, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
@@ -75,7 +76,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
 
 def _run_round(options: argparse.Namespace) -> int:
     faulthandler.dump_traceback_later(_DEADLOCK_S - 50, exit=True)
-    print(json.dumps(apart.run_here(options.round, endless=options.endless, filled=options.filled).as_dict()))
+    print(json.dumps(apart.run_here(options.round, endless=options.endless, filled=options.filled)))
     return 0
 
 
@@ -90,15 +91,15 @@ def _until(seed: int, deadline: float) -> None:
         faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
         kind = chance.randrange(10)
         if kind == 0:
-            tally.add(apart.killed_trainer(chance))
+            tally.update(apart.killed_trainer(chance))
         elif kind == 1 and has_mounts:
-            tally.add(apart.small_shm(chance))
+            tally.update(apart.small_shm(chance))
         else:
-            tally.add(one.run())
+            tally.update(one.run())
             del one
             mpqueue.shutdown()
             gc.collect()
-            samples.append(growth.sample(tally.batches))
+            samples.append(growth.sample(tally["batches"]))
         if time.monotonic() > deadline:
             break
     faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)  # covers the exit, too
@@ -113,7 +114,7 @@ def _service_until(seed: int, deadline: float) -> None:
     started, tally = time.monotonic(), Tally()
     try:
         for one in services.rounds(seed):
-            tally.add(one.run())
+            tally.update(one.run())
             if time.monotonic() > deadline:
                 break
     finally:
@@ -123,9 +124,9 @@ def _service_until(seed: int, deadline: float) -> None:
 def _strike_often(seed: int, num_interrupts: int) -> None:
     started, tally, turn, count = time.monotonic(), Tally(), 0, 0
     while count < num_interrupts:
-        tally.add(interrupts.strike(f"{seed} {turn}", _SLICE_S, num_interrupts - count))
+        tally.update(interrupts.strike(f"{seed} {turn}", _SLICE_S, num_interrupts - count))
         count, turn = interrupts.count_of(tally), turn + 1
-        print(f"{count:,} interrupts in {time.monotonic() - started:.0f} s, {tally.batches:,} batches", flush=True)
+        print(f"{count:,} interrupts in {time.monotonic() - started:.0f} s, {tally['batches']:,} batches", flush=True)
     _report(tally, time.monotonic() - started)
     mpqueue.shutdown()
     _require_nothing_left()
@@ -144,16 +145,16 @@ def _require_nothing_left() -> None:
 
 def _report(tally: Tally, seconds: float) -> None:
     print(
-        f"{tally.rounds:,} rounds in {seconds:.0f} s: {tally.batches:,} batches of {tally.bytes / 1e9:.2f} GB "
+        f"{tally['rounds']:,} rounds in {seconds:.0f} s: {tally['batches']:,} batches of {tally['bytes'] / 1e9:.2f} GB "
         "were correct"
     )
-    for kind, count in sorted(tally.faults.items()):
-        print(f"  {count:8,}  {kind}")
+    for kind in sorted(tally.keys() - {"rounds", "batches", "bytes"}):
+        print(f"  {tally[kind]:8,}  {kind}")
 
 
 def _long_load(seed: int, num_batches: int) -> None:
     """Run one load with random shapes and random crashes, and print the growth."""
-    started, tally, samples = time.monotonic(), Tally(rounds=1), []
+    started, tally, samples = time.monotonic(), Tally({"rounds": 1}), []
     chance, step = random.Random(seed), max(1, num_batches // 200)
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         source = sources.Batches(seed, num_batches, folder, one_in=500, in_slot=False, changes=False)
@@ -162,18 +163,18 @@ def _long_load(seed: int, num_batches: int) -> None:
                 wanted = content.batch(seed, 0, index)
                 if not content.same(batch, wanted):
                     raise Deviation(f"batch {index} is {content.outline(batch)}")
-                tally.batches += 1
-                tally.bytes += content.num_bytes(wanted)
+                tally["batches"] += 1
+                tally["bytes"] += array_bytes(wanted)
                 if chance.randrange(2000) == 0:
                     kind = faults.kill_from_outside(chance)
-                    tally.faults.update([kind] if kind else [])
+                    tally.update([kind] if kind else [])
                 if index % step == 0:
                     samples.append(growth.sample(index, loader.statistics().ring_bytes))
-        tally.faults.update(faults.struck(folder))
+        tally.update(faults.struck(folder))
     _report(tally, time.monotonic() - started)
     print(growth.as_text(samples), flush=True)
-    if tally.batches != num_batches:
-        raise Deviation(f"expected {num_batches} batches, got {tally.batches}")
+    if tally["batches"] != num_batches:
+        raise Deviation(f"expected {num_batches} batches, got {tally['batches']}")
     for name, slope in growth.slopes(samples).items():
         if slope > _MAX_GROWTH[name]:
             raise Deviation(f"{name} grow by {slope} per 1,000 batches")

@@ -45,15 +45,6 @@ def same(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def num_bytes(tree: Any) -> int:
-    """Return the number of bytes of the arrays."""
-    if isinstance(tree, np.ndarray):
-        return tree.nbytes
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    return sum(map(num_bytes, tree)) if isinstance(tree, list | tuple) else 0
-
-
 def outline(tree: Any) -> str:
     """Return a one-line description of the structure."""
     if isinstance(tree, np.ndarray):

@@ -13,8 +13,8 @@ import sys
 import time
 from collections import Counter
 
-from parts.children import killed_with_parent
 from parts.machine import SCRIPTS
+from parts.processes import killed_with_parent
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation, Tally
 from parts.soak.struck import FRONTS, LOADS, Epochs, Load
@@ -22,6 +22,7 @@ from parts.soak.struck import FRONTS, LOADS, Epochs, Load
 HANG_S = 300  # seconds per epoch: a strike restarts workers, which took over 60 s with ten other processes running
 _HUNG = "Timeout ("  # of `faulthandler`
 _COLUMNS = ("strikes", "lost", "repeated", "hangs", "reported possible losses")
+_SIGNALS = "signals during calls of"
 REPLACED = "of these, with another exception or none for the caller"
 
 
@@ -38,7 +39,7 @@ def strike(seed: str, seconds: float, enough: float = math.inf) -> Tally:
     """
     tally = Tally()
     for name, load in LOADS.items():
-        tally.add(_strike_one(f"{seed} {name}", name, load, seconds))
+        tally.update(_strike_one(f"{seed} {name}", name, load, seconds))
         if count_of(tally) >= enough:
             break
     return tally
@@ -46,7 +47,7 @@ def strike(seed: str, seconds: float, enough: float = math.inf) -> Tally:
 
 def count_of(tally: Tally) -> int:
     """Return the number of interrupts."""
-    return tally.faults.total() - tally.faults[REPLACED]
+    return sum(count for kind, count in tally.items() if kind.startswith(_SIGNALS))
 
 
 def watched(load: Load, alarms: Alarms) -> Epochs:
@@ -73,8 +74,8 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
             for epoch in epochs:
                 if epoch.found != epoch.expected and not epoch.is_reported:
                     raise Deviation(f"expected {epoch.expected}, got {epoch.found}")
-                tally.rounds += 1
-                tally.batches += len(epoch.found)
+                tally["rounds"] += 1
+                tally["batches"] += len(epoch.found)
                 if time.monotonic() > until:
                     break
         except Deviation as deviation:
@@ -82,8 +83,8 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
         finally:
             epochs.close()
             log.setLevel(level)
-        tally.faults[f"signals during calls of {name}"] += alarms.count
-        tally.faults[REPLACED] += alarms.num_replaced
+        tally[f"{_SIGNALS} {name}"] += alarms.count
+        tally[REPLACED] += alarms.num_replaced
     return tally
 
 

@@ -6,11 +6,11 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from mpqueue import Loader
 from mpqueue.errors import SharedMemoryFull
+from parts.benchmark.sizes import array_bytes
 from parts.soak import content, faults, sources
 
 _ROOM = 40  # maximum number of batches that a consumer keeps
@@ -20,25 +20,7 @@ class Deviation(Exception):
     """A batch differs from the source's, or is missing."""
 
 
-@dataclass
-class Tally:
-    """Counts of batches, bytes and faults."""
-
-    rounds: int = 0
-    batches: int = 0
-    bytes: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: "Tally") -> None:
-        """Add the counts of a second tally."""
-        self.rounds += other.rounds
-        self.batches += other.batches
-        self.bytes += other.bytes
-        self.faults += other.faults
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counts as a dictionary for JSON."""
-        return vars(self) | {"faults": dict(self.faults)}
+Tally = Counter[str]  # of "rounds", "batches" and "bytes", and of each fault by its name
 
 
 class Round:
@@ -53,7 +35,7 @@ class Round:
     def __init__(self, seed: int, *, filler: "Filler | None" = None, endless: bool = False) -> None:
         self.seed, self.filler = seed, filler
         self.chance = chance = random.Random(seed)
-        self.tally = Tally(rounds=1)
+        self.tally = Tally({"rounds": 1})
         self.num_workers = chance.randint(1, 4)
         self.is_stream = chance.randrange(5) == 0
         self.is_laned = not self.is_stream and chance.randrange(3) == 0
@@ -92,7 +74,7 @@ class Round:
                 self._check_kept(0)  # views outlive their loader
             except Exception as error:
                 raise Deviation(f"seed {self.seed}, {self.options}: {type(error).__name__}: {error}") from error
-            self.tally.faults.update(faults.struck(folder))
+            self.tally.update(faults.struck(folder))
         return self.tally
 
     def _source(self, folder: str) -> Any:
@@ -117,14 +99,14 @@ class Round:
         expected = self._expected()
         try:
             while self._read(loader, expected):
-                self.tally.faults["resumed from a state"] += 1
+                self.tally["resumed from a state"] += 1
                 loader.load_state_dict(loader.state_dict())
             if self.has_left:
                 return
         except SharedMemoryFull:
             if self.filler is None:
                 raise
-            self.tally.faults["SharedMemoryFull raised"] += 1
+            self.tally["SharedMemoryFull raised"] += 1
             self.filler.resize(0)
             self._go_on(loader, expected)
             return
@@ -142,9 +124,9 @@ class Round:
                 if self.is_laned and self.chance.randrange(2):
                     return True
                 self.has_left = True
-                self.tally.faults["consumer left an epoch early"] += 1
+                self.tally["consumer left an epoch early"] += 1
                 if self.chance.randrange(2):
-                    self.tally.faults["stopped in the middle"] += 1
+                    self.tally["stopped in the middle"] += 1
                     loader.stop()
                 return False
         return False
@@ -187,11 +169,11 @@ class Round:
         else:
             raise Deviation(f"expected one of the batches {candidates[:5]}, got {content.outline(batch)}")
         del expected[index]
-        self.tally.batches += 1
-        self.tally.bytes += content.num_bytes(correct)
+        self.tally["batches"] += 1
+        self.tally["bytes"] += array_bytes(correct)
         if self.chance.random() < self.keeps:
             self.kept.append((batch, correct))
-            self.tally.faults["batches kept"] += 1
+            self.tally["batches kept"] += 1
         self._check_kept(_ROOM)
 
     def _check_kept(self, room: int) -> None:
@@ -203,10 +185,10 @@ class Round:
     def _disturb(self) -> None:
         if self.chance.randrange(self.kills_one_in) == 0 and self.options["start_method"] != "fork":
             kind = faults.kill_from_outside(self.chance)
-            self.tally.faults.update([kind] if kind else [])
+            self.tally.update([kind] if kind else [])
         if self.filler is not None and self.chance.randrange(20) == 0:
             self.filler.resize(self.chance.randrange(self.filler.most))
-            self.tally.faults["/dev/shm filled or emptied by others"] += 1
+            self.tally["/dev/shm filled or emptied by others"] += 1
 
 
 class Filler:

@@ -38,7 +38,7 @@ class ServiceRound:
     def __init__(self, seed: int, servers: str) -> None:
         self.seed, self.servers = seed, servers
         self.chance = chance = random.Random(seed)
-        self.tally = Tally(rounds=1)
+        self.tally = Tally({"rounds": 1})
         self.mode = chance.choice(["ranks", "first come", "broadcast"])
         self.size = chance.randint(1, 4)
         self.consumers: list[Consumer] = []
@@ -139,7 +139,7 @@ class ServiceRound:
 
     def _replace(self, child: Consumer, fault: str) -> None:
         self._retire(child)
-        self.tally.faults[fault] += 1
+        self.tally[fault] += 1
         self._attach(child.rank, self._join())
 
     def _join(self) -> str:
@@ -151,7 +151,7 @@ class ServiceRound:
         chance = self.chance
         kind = chance.randrange(20)
         if kind in {0, 19} and self.plan.has_journal:
-            self.tally.faults["servers killed"] += 1
+            self.tally["servers killed"] += 1
             self.server.kill()
             if chance.randrange(3) == 0:
                 self._kill_a_consumer()
@@ -164,7 +164,7 @@ class ServiceRound:
             self._kill_a_consumer()
 
     def _stop(self, child: Child, what: str) -> None:
-        self.tally.faults[what] += 1
+        self.tally[what] += 1
         child.send(signal.SIGSTOP)
         time.sleep(self.chance.choice([0.0, 0.01, 0.1, 0.7]))
         child.send(signal.SIGCONT)
@@ -208,8 +208,8 @@ class ServiceRound:
         certain: Counter[tuple[int, int]] = Counter()
         perhaps: Counter[tuple[int, int]] = Counter()
         for child in self.past:
-            self.tally.batches += len(child.batches)
-            self.tally.bytes += sum(nbytes for _, _, nbytes in child.batches)
+            self.tally["batches"] += len(child.batches)
+            self.tally["bytes"] += sum(nbytes for _, _, nbytes in child.batches)
             # The server may not have read its last request, if it was killed, too.
             is_certain = child.is_done and child.status == 0
             certain.update(child.places if is_certain else child.places[:-1])

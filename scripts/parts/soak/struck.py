@@ -4,6 +4,7 @@ Each load is an endless generator of its epochs.
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import pickle
 import random
@@ -265,8 +266,7 @@ def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> Ep
         if not got:
             return Epoch(list(range(len(found))), found)
         found.append(int(got.pop()[0]))
-    while not alarms.call(enqueuer.stop):
-        pass
+    _until_done(alarms, enqueuer.stop)
     return Epoch(list(range(_LENGTH)), found)
 
 
@@ -316,28 +316,29 @@ def _torch(alarms: Alarms, **options: Any) -> Epochs:
         yield Epoch(list(range(4 * _LENGTH)), found, is_reported)
 
 
-def _consumer(alarms: Alarms, source: Any, **options: Any) -> Epochs:
-    expected = [_plain(source[index]) for index in range(len(source))]
+@contextlib.contextmanager
+def _served(source: Any, **options: Any) -> Iterator[tuple[str, list[Any]]]:
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
-        with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
-            while True:
-                yield read_epoch(alarms, consumer, expected)
+        with mpqueue.Server(name, source, workers=1, **options):
+            yield name, [_plain(source[index]) for index in range(len(source))]
+
+
+def _consumer(alarms: Alarms, source: Any, **options: Any) -> Epochs:
+    with _served(source, **options) as (name, expected), mpqueue.attach(name, timeout=30) as consumer:
+        while True:
+            yield read_epoch(alarms, consumer, expected)
 
 
 def _attachments(alarms: Alarms) -> Epochs:
     """Attach consumers repeatedly. An interrupted consumer is discarded."""
-    source = Mixed()
-    expected = [_plain(source[index]) for index in range(len(source))]
-    with tempfile.TemporaryDirectory(prefix="soak") as folder:
-        name = str(Path(folder) / "interrupts")
-        with mpqueue.Server(name, source, workers=1, mode="broadcast"):
-            while True:
-                for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
-                    try:
-                        yield read_epoch(alarms, consumer, expected)
-                    finally:
-                        _until_done(alarms, consumer.close)
+    with _served(Mixed(), mode="broadcast") as (name, expected):
+        while True:
+            for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
+                try:
+                    yield read_epoch(alarms, consumer, expected)
+                finally:
+                    _until_done(alarms, consumer.close)
 
 
 def _queue(alarms: Alarms, *, shared: bool) -> Epochs:

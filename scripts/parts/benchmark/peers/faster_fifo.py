@@ -8,7 +8,7 @@ from typing import Any
 from parts.benchmark.in_flight import Endless
 from parts.benchmark.sizes import largest_bytes
 from parts.benchmark.workload import Peer
-from parts.children import forks
+from parts.processes import forks
 
 FOREVER_S = 1e6
 AT_ONCE = 100  # maximum number of batches per read

@@ -14,7 +14,7 @@ import mpqueue
 from mpqueue.errors import CancelledError
 from parts.benchmark.consuming import count
 from parts.benchmark.workload import RATE, Figures, Library, Setting, Workload
-from parts.children import forks
+from parts.processes import forks
 
 NUM_PRODUCERS, BATCH = 2, 32
 WARM_UP_S = 0.5

@@ -9,8 +9,7 @@ import numpy as np
 import mpqueue
 from parts.benchmark.in_flight import ENDLESS
 from parts.machine import CACHE, written
-from parts.photographs.dataset import BATCH, photo_files
-from parts.photographs.decode import read_batch
+from parts.photographs.dataset import BATCH, photo_files, read_batch
 
 
 class Source(mpqueue.Sequence):
