@@ -91,17 +91,12 @@ def test_the_workloads_of_a_first_word_are_requested_together():
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "sizes", "amount"),
-    [
-        ("starts", "starts", {"NUM_PATHS": 1000}, 1),
-        ("lengths", "lengths", {"NUMBER": 40}, None),
-    ],
+    ("name", "size", "value", "amount"), [("starts", "NUM_PATHS", 1000, 1), ("lengths", "NUMBER", 40, None)]
 )
-def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, name, part, sizes, amount):
-    module, programs = script(f"parts.benchmark.workloads.program_{part}"), script("parts.benchmark.workloads.programs")
-    for constant, value in sizes.items():
-        monkeypatch.setattr(module, constant, value)
-    expected = sum(module.Sequences().lengths) if amount is None else amount
+def test_a_pass_of_a_program_counts_all_its_data(monkeypatch, name, size, value, amount):
+    programs = script("parts.benchmark.workloads.programs")
+    monkeypatch.setattr(programs, size, value)
+    expected = sum(programs.Sequences().lengths) if amount is None else amount
     assert [programs.WORKLOADS[f"program {name}"].once("mpqueue", 1)[0] for _ in range(2)] == [expected, expected]
 
 

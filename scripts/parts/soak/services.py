@@ -140,12 +140,7 @@ class ServiceRound:
     def _replace(self, child: Consumer, fault: str) -> None:
         self._retire(child)
         self.tally[fault] += 1
-        self._attach(child.rank, self._join())
-
-    def _join(self) -> str:
-        if self.mode != "broadcast":
-            return "next"
-        return self.chance.choice(["next", "now"])
+        self._attach(child.rank, self.chance.choice(["next", "now"]) if self.mode == "broadcast" else "next")
 
     def _disturb(self) -> None:
         chance = self.chance

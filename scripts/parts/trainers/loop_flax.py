@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -61,13 +62,8 @@ def main(task: Task) -> None:
                 step += 1
                 log.step(step, float(loss), numbers.tolist())
                 if step % SAVE_EVERY == 0:
-                    saved = jax.device_get((weights, state)), step, batches.state_dict()
-                    write_whole(name, lambda file, saved=saved: _dump((*saved[0], *saved[1:]), file))
+                    saved = pickle.dumps((*jax.device_get((weights, state)), step, batches.state_dict()))
+                    write_whole(name, lambda file, saved=saved: Path(file).write_bytes(saved))
             epoch += 1
             batches = mpqueue.jax.device_iterator(loader)
     log.end()
-
-
-def _dump(value: Any, name: str) -> None:
-    with open(name, "wb") as file:
-        pickle.dump(value, file)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -30,8 +31,7 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if os.path.exists(self._name()):
-            with open(self._name(), encoding="utf-8") as file:
-                saved = json.load(file)
+            saved = json.loads(Path(self._name()).read_text("utf-8"))
             self.loader.load_state_dict(saved["loader"])
             for seed, state in zip(self._seeds(), saved["seeds"], strict=True):
                 seed.assign(state)
@@ -49,12 +49,8 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
 
     def _keep(self) -> None:
         seeds = [keras.ops.convert_to_numpy(seed.value).tolist() for seed in self._seeds()]
-
-        def write(name: str) -> None:
-            with open(name, "w", encoding="utf-8") as file:
-                json.dump({"loader": self.loader.state_dict(), "seeds": seeds}, file)
-
-        write_whole(self._name(), write)
+        saved = json.dumps({"loader": self.loader.state_dict(), "seeds": seeds})
+        write_whole(self._name(), lambda name: Path(name).write_text(saved, "utf-8"))
 
 
 class Model(keras.Sequential):

@@ -4,7 +4,6 @@ The rows of the Parquet file are eight times the cache of row groups: a full shu
 reads no group twice.
 """
 
-import functools
 import pathlib
 import tempfile
 import time
@@ -95,10 +94,7 @@ class ChunkedRows:
 
     def __init__(self, rows: int, path: pathlib.Path, opened: Callable[[pathlib.Path], Any]) -> None:
         self._rows, self._path, self._opened = rows, path, opened
-
-    @functools.cached_property
-    def _array(self) -> Any:
-        return self._opened(self._path)
+        self._array: Any = None
 
     def __len__(self) -> int:
         return self._rows
@@ -113,12 +109,19 @@ class ChunkedRows:
         chosen = numbers[order]
         first, last = int(chosen[0]), int(chosen[-1]) + 1
         found = np.empty((len(numbers), 8), np.float32)
-        found[order] = self._array[first:last] if last - first == len(numbers) else self._array[chosen]
+        array = self._of_process()
+        found[order] = array[first:last] if last - first == len(numbers) else array[chosen]
         return list(found)
 
     def get_blocks(self, blocks: Sequence[range]) -> Array:
         """Return the rows of blocks of neighbours."""
-        return np.concatenate([self._array[block.start : block.stop] for block in blocks])
+        array = self._of_process()
+        return np.concatenate([array[block.start : block.stop] for block in blocks])
+
+    def _of_process(self) -> Any:
+        if self._array is None:
+            self._array = self._opened(self._path)
+        return self._array
 
 
 def _open_hdf5(path: pathlib.Path) -> Any:
