@@ -4,15 +4,14 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 STORE_BYTES = 2 << 30  # of each raylet; unused pages take no memory
 JOIN_S = 60
 
 
-class RayCluster:
-    """Several raylets. This process is connected to the first one.
+class RayCluster(contextlib.AbstractContextManager):
+    """Several raylets, until the end of the context. This process is connected to the first one.
 
     Args:
         num_others: Number of raylets in addition to the first one.
@@ -20,7 +19,7 @@ class RayCluster:
         own_cpus: CPUs of the first one.
     """
 
-    def __init__(self, num_others: int, cpus: int, own_cpus: int) -> None:
+    def __init__(self, num_others: int, cpus: int, own_cpus: int = 1) -> None:
         # Processes of raylets can import our modules.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         import ray
@@ -30,15 +29,13 @@ class RayCluster:
         own = size | {"num_cpus": own_cpus, "include_dashboard": False}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=own)
         try:
-            self._nodes = {node.node_id: node for node in (self._add(cpus, size) for _ in range(num_others))}
+            added = [self._cluster.add_node(num_cpus=cpus, **size) for _ in range(num_others)]
+            self._nodes = {node.node_id: node for node in added}
             self._cluster.wait_for_nodes(JOIN_S)
             ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
-
-    def _add(self, cpus: int, size: dict[str, int]) -> Any:
-        return self._cluster.add_node(num_cpus=cpus, **size)
 
     @property
     def others(self) -> list[str]:
@@ -49,22 +46,12 @@ class RayCluster:
         """Kill one of the other raylets, with all processes that it has started."""
         self._cluster.remove_node(self._nodes.pop(node), allow_graceful=False)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Disconnect from the cluster, and end it."""
         import ray
 
         ray.shutdown()
         self._cluster.shutdown()
-
-
-@contextlib.contextmanager
-def ray_cluster(num_others: int, cpus: int, own_cpus: int = 1) -> Iterator[RayCluster]:
-    """Start a cluster and connect to it within the context; see `RayCluster`."""
-    cluster = RayCluster(num_others, cpus, own_cpus)
-    try:
-        yield cluster
-    finally:
-        cluster.close()
 
 
 def only_on(node: str) -> Any:

@@ -76,9 +76,8 @@ def _environment() -> dict[str, str]:
 def _end(running: subprocess.Popen[str]) -> None:
     """Kill the process and its descendants if it is running, because peers leak waiting workers."""
     if running.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(running.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        for process in psutil.Process(running.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         running.kill()
         running.communicate()

@@ -8,13 +8,12 @@ checkout under the same path.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 
 import mpqueue
 from mpqueue.telemetry.stats import NodeStatistics
 from parts.demo.options import options
 from parts.demo.training import Trained, photographs, train
-from parts.ray_cluster import RayCluster, ray_cluster
+from parts.ray_cluster import RayCluster
 
 NUM_OTHERS = 2  # nodes in addition to the trainer's
 
@@ -36,15 +35,12 @@ def trained(loader: mpqueue.Loader, made: RayCluster | None) -> tuple[Trained, f
     return result, result.began - began, nodes
 
 
-@contextlib.contextmanager
-def cluster() -> Iterator[RayCluster | None]:
+def cluster() -> contextlib.AbstractContextManager[RayCluster | None]:
     """Start a cluster on this machine, unless RAY_ADDRESS is set."""
     if os.environ.get("RAY_ADDRESS"):
-        yield None
-    else:
-        print(f"starting a cluster of {NUM_OTHERS + 1} nodes on this machine")
-        with ray_cluster(NUM_OTHERS, chosen.workers, chosen.workers) as made:
-            yield made
+        return contextlib.nullcontext()
+    print(f"starting a cluster of {NUM_OTHERS + 1} nodes on this machine")
+    return RayCluster(NUM_OTHERS, chosen.workers, chosen.workers)
 
 
 def kill_one(made: RayCluster | None) -> None:

@@ -6,6 +6,7 @@ They and their child processes are one process group, so SIGKILL reaches them at
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import socket
@@ -72,28 +73,14 @@ class Ranks(contextlib.AbstractContextManager):
         """Return the batches of each rank."""
         return [[json.loads(line) for line in lines_of(own / "batches")] for own in self.folders]
 
-    def wait_for(self, count: int) -> None:
-        """Wait until each rank has received ``count`` batches, or all batches.
+    def wait(self, count: float = math.inf) -> None:
+        """Wait until each rank has received ``count`` batches, or all batches and its process has exited.
 
         Raises:
             ResumeError: A rank failed, or makes no progress.
         """
-        self._wait(lambda own: _count(own) >= count or has_ended(own / "batches"))
-
-    def wait_for_end(self) -> None:
-        """Wait until each rank has received all batches, and its process has exited.
-
-        Raises:
-            ResumeError: A rank failed, or makes no progress.
-        """
-        self._wait(lambda own: has_ended(own / "batches"))
-        for trainer in self._trainers:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # its results are complete
-                trainer.wait(_END_S)
-
-    def _wait(self, is_there) -> None:
         seen, since = -1, time.monotonic()
-        while not all(is_there(own) for own in self.folders):
+        while not all(_count(own) >= count or has_ended(own / "batches") for own in self.folders):
             for own, trainer in zip(self.folders, self._trainers, strict=True):
                 if trainer.poll() is not None and not has_ended(own / "batches"):
                     raise ResumeError(_words(own, trainer.returncode))
@@ -102,6 +89,9 @@ class Ranks(contextlib.AbstractContextManager):
             elif time.monotonic() - since > SILENT_S:
                 raise ResumeError(f"(no batch within {SILENT_S:g} s)")
             time.sleep(_POLL_S)
+        for trainer in self._trainers if math.isinf(count) else ():
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its results are complete
+                trainer.wait(_END_S)
 
     def __exit__(self, *_: object) -> None:
         """Kill the process group."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import subprocess
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ class Gauntlet:
         if key not in self._references:
             setups = [self._plain] if self._plain else self._setups(stage)
             with self._ranks(setups, None, save_every=1 << 40) as ranks:
-                ranks.wait_for_end()
+                ranks.wait()
             self._references[key] = stream(ranks.batches(), splits_batch=self._entry.splits_batch)
         return self._references[key]
 
@@ -113,7 +114,7 @@ class Gauntlet:
             setups, slow_from = self._setups(stage), -1 if is_last else kill_at
             try:
                 with self._ranks(setups, states, save_every=save_every, slow_from=slow_from) as ranks:
-                    ranks.wait_for_end() if is_last else ranks.wait_for(kill_at)
+                    ranks.wait(math.inf if is_last else kill_at)
             except ResumeError as error:
                 return Outcome(refusal=str(error), state_bytes=state_bytes)
             if is_resumed:

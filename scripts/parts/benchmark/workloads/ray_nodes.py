@@ -15,7 +15,7 @@ from parts.benchmark.consuming import rate
 from parts.benchmark.in_flight import Endless, in_order
 from parts.benchmark.workload import Figures, Library, Setting
 from parts.benchmark.workloads.batches import SourceOf, of
-from parts.ray_cluster import only_on, ray_cluster
+from parts.ray_cluster import RayCluster, only_on
 
 LOCAL = "local workers"
 ACTORS, SPLIT = "plain actors", "streaming_split"
@@ -91,7 +91,7 @@ class OnNode(SourceOf):
         source, ahead = self.source.make(), self.source.ahead
         # One more CPU than workers, for other processes of a peer.
         with (
-            ray_cluster(1, setting.num_workers + 1) as cluster,
+            RayCluster(1, setting.num_workers + 1) as cluster,
             batches_of(name, source, setting.num_workers, ahead, *cluster.others) as batches,
         ):
             next(batches)
