@@ -40,33 +40,25 @@ def _pareto(draw: np.random.Generator, count: int) -> Array:
 
 
 LENGTHS: dict[str, Callable[[np.random.Generator, int], Array]] = {"log-normal": _log_normal, "heavy tail": _pareto}
-COSTS: dict[str, Callable[[Array], Array]] = {
-    "tokens": lambda tokens: tokens,
-    "tokens + attention": lambda tokens: tokens + tokens * tokens / 8192,
-}
-# Lengths, costs and ranks, by name.
-WAYS = {
-    f"{lengths}, {costs}, {world:,} ranks": (lengths, costs, world)
-    for lengths, costs, world in itertools.product(LENGTHS, COSTS, STEPS)
-}
+# Lengths and ranks, by name. The cost of a sample is its number of tokens.
+WAYS = {f"{lengths}, tokens, {world:,} ranks": (lengths, world) for lengths, world in itertools.product(LENGTHS, STEPS)}
 
 
 def balance_figures(way: str, steps: int | None = None) -> Figures:
     """Return the figures of all methods.
 
     Args:
-        way: Name of lengths, costs and ranks.
+        way: Name of lengths and ranks.
         steps: Number of steps of the epoch; None: as in `STEPS`.
     """
-    lengths_name, costs_name, world = WAYS[way]
+    lengths_name, world = WAYS[way]
     steps = steps or STEPS[world]
     compared = min(steps, COMPARED[world])
-    tokens = LENGTHS[lengths_name](np.random.default_rng(SEED), steps * world * BATCH).astype(np.int64)
-    costs = COSTS[costs_name](tokens)
-    plain = np.array(SampleOrder(SEED, shuffle=True).at(0, len(tokens), range(len(tokens)))).reshape(-1, BATCH)
+    costs = LENGTHS[lengths_name](np.random.default_rng(SEED), steps * world * BATCH).astype(np.int64)
+    plain = np.array(SampleOrder(SEED, shuffle=True).at(0, len(costs), range(len(costs)))).reshape(-1, BATCH)
     first = plain[: compared * world].reshape(compared, -1)  # the samples of a step in a row
-    divisions = {PLAIN: plain, GROUPED: grouped(tokens)}
-    order = order_of_torch(len(tokens))
+    divisions = {PLAIN: plain, GROUPED: grouped(costs)}
+    order = order_of_torch(len(costs))
     if order is not None:
         divisions[SAMPLER] = in_turn(order, world)
     divisions[GREEDY] = np.concatenate([step[greedy(costs[step], world)] for step in first])

@@ -1,4 +1,4 @@
-"""A shuffle by blocks of neighbours: rates from files and the quality of the order, without and with a full shuffle.
+"""A shuffle by blocks of neighbours, and a full shuffle: rates from files, and the quality of the order.
 
 The rows of the Parquet file are eight times the cache of row groups: a full shuffle of data that fit into the cache
 reads no group twice.
@@ -17,7 +17,7 @@ from mpqueue.seeding.block_order import BlockOrder
 from parts.benchmark.workload import Figures, Library, Workload
 
 PARQUET, HDF5, ZARR, ORDER = "Parquet", "HDF5", "zarr", "order"
-NONE, BUFFER, BLOCKS, FULL = "no shuffle", "buffer", "blocks", "full shuffle"
+BUFFER, BLOCKS, FULL = "buffer", "blocks", "full shuffle"
 BATCH, SEED, OPEN = 256, 1, 16  # blocks in a group
 GROUP, CHUNK = 10_000, 1000  # rows of a row group of Parquet, and of a chunk
 CACHE_BYTES = 15_000_000
@@ -29,13 +29,8 @@ DISTANCE = "distance of neighbours, "
 Array = np.ndarray[Any, Any]
 
 
-def case(order: str, num_workers: int) -> str:
-    """Return the name of a figure."""
-    return f"{order}, {num_workers} worker{'s' * (num_workers > 1)}"
-
-
 def block_figures(way: str, rows: int | None = None) -> Figures:
-    """Return the rates by order and number of workers, or the quality of each order.
+    """Return the rates by order, or the quality of each order.
 
     Args:
         way: A format, or "order".
@@ -49,18 +44,13 @@ def block_figures(way: str, rows: int | None = None) -> Figures:
         source = WRITERS[way](pathlib.Path(folder), rows)
         whole = mpqueue.Dataset(source)
         blocks = whole.shuffle(block="group" if way == PARQUET else CHUNK, blocks=OPEN)
-        orders = {NONE: whole, BLOCKS: blocks, FULL: whole.shuffle()}
-        return {
-            case(name, workers): [rate(orders[name], workers, is_slow=name == FULL)]
-            for workers in (1, 2)
-            for name in orders
-        }
+        return {BLOCKS: [rate(blocks, is_slow=False)], FULL: [rate(whole.shuffle(), is_slow=True)]}
 
 
-def rate(dataset: mpqueue.Dataset[Any], num_workers: int, *, is_slow: bool) -> float:
-    """Return the rows per second of a loader."""
+def rate(dataset: mpqueue.Dataset[Any], *, is_slow: bool) -> float:
+    """Return the rows per second of a loader with two workers."""
     warm, limit_s = (BATCH, FULL_S) if is_slow else (min(WARM, len(dataset) // 4), LIMIT_S)
-    with mpqueue.Loader(dataset, batch_size=BATCH, seed=SEED, workers=num_workers) as loader:
+    with mpqueue.Loader(dataset, batch_size=BATCH, seed=SEED, workers=2) as loader:
         batches, found, began = iter(loader), 0, 0.0
         for index, _ in enumerate(batches, 1):
             if index * BATCH <= warm:
@@ -165,7 +155,6 @@ def qualities(count: int) -> Figures:
     """Return the distance of neighbours by order."""
     places = np.arange(count)
     orders = {
-        NONE: places,
         BUFFER: of_buffer(count, OPEN * CHUNK),
         BLOCKS: BlockOrder(SEED, CHUNK, OPEN).at(0, count, places),
         FULL: np.random.default_rng(SEED).permutation(count),
