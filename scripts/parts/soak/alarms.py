@@ -3,16 +3,17 @@
 import os
 import random
 import signal
+import traceback
 import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-import mpqueue
+from helpers.injected_exceptions import Struck, StruckException, StruckLimit, is_ours
+
 from mpqueue.system.signals import collected
 from parts.soak.rounds import Deviation
 
-_ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
 _OTHERS = f"{os.sep}site-packages{os.sep}"
 _SCALES = (2e-5, 2e-4, 1e-3)
 _AGAIN = 0.1  # fraction of the strikes that are followed by a second one at once
@@ -24,20 +25,6 @@ _OF_COLLECTOR = {
     weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]
     weakref.WeakValueDictionary()._remove.__code__,  # type: ignore[attr-defined]
 }
-
-
-class Struck(BaseException):
-    """An exception of the handler, a `BaseException` like KeyboardInterrupt."""
-
-
-class StruckException(Struck, Exception):
-    """An exception that ``except Exception`` catches."""
-
-
-class StruckLimit(Struck, TimeoutError):
-    """A time limit, which is an OSError, too."""
-
-
 _KINDS = (Struck, StruckException, StruckLimit)
 # Code that expects an error may mistake these for it, and raise another exception or none.
 _LIKE_ERRORS = {StruckException, StruckLimit}
@@ -72,14 +59,9 @@ class Alarms:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
 
-    def _strike(self, _number: int, frame: FrameType | None) -> None:
-        stack: list[FrameType] = []
-        while frame is not None:
-            stack.append(frame)
-            frame = frame.f_back
-        if not self._is_armed or any(one.f_code in _OF_COLLECTOR for one in stack):
-            return
-        if not any(one.f_code.co_filename.startswith(_ENGINE) for one in stack):
+    def _strike(self, _number: int, frame: FrameType) -> None:
+        stack = [each for each, _ in traceback.walk_stack(frame)]
+        if not self._is_armed or any(one.f_code in _OF_COLLECTOR for one in stack) or not any(map(is_ours, stack)):
             return
         self.count += 1
         self._is_armed = self.strikes_again and self._chance.random() < _AGAIN
@@ -128,7 +110,7 @@ class Alarms:
 def _is_of_others(stack: list[FrameType]) -> bool:
     """Return whether the engine has called another package, such as torch, which may catch any exception."""
     for frame in stack:
-        if frame.f_code.co_filename.startswith(_ENGINE):
+        if is_ours(frame):
             return False
         if _OTHERS in frame.f_code.co_filename:
             return True
