@@ -5,6 +5,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     cells.py                    the statistic of all tables: medians, spreads and ratios of rates as shown
     workload.py                 a library with its package, and a workload with its libraries
     in_flight.py sizes.py       for peers without them: a limit of the batches ahead, endless epochs, sizes of batches
+    floors.py                   limits of the machine, for comparison
     consuming.py                the consumer's view of a feed: its rate and its costs
     workloads/sources.py        endless sources of batches
     peers/                      the peers: a file for each library
