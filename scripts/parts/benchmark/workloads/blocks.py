@@ -1,4 +1,4 @@
-"""A shuffle by blocks of neighbours, and a full shuffle: rates from files, and the quality of the order.
+"""A shuffle by blocks of neighbours, without a shuffle, and a full one: rates from files, and the quality of the order.
 
 The rows of the Parquet file are eight times the cache of row groups: a full shuffle of data that fit into the cache
 reads no group twice.
@@ -17,7 +17,7 @@ from mpqueue.seeding.block_order import BlockOrder
 from parts.benchmark.workload import Figures, Library, Workload
 
 PARQUET, HDF5, ZARR, ORDER = "Parquet", "HDF5", "zarr", "order"
-BUFFER, BLOCKS, FULL = "buffer", "blocks", "full shuffle"
+NONE, BUFFER, BLOCKS, FULL = "no shuffle", "buffer", "blocks", "full shuffle"
 BATCH, SEED, OPEN = 256, 1, 16  # blocks in a group
 GROUP, CHUNK = 10_000, 1000  # rows of a row group of Parquet, and of a chunk
 CACHE_BYTES = 15_000_000
@@ -44,7 +44,8 @@ def block_figures(way: str, rows: int | None = None) -> Figures:
         source = WRITERS[way](pathlib.Path(folder), rows)
         whole = mpqueue.Dataset(source)
         blocks = whole.shuffle(block="group" if way == PARQUET else CHUNK, blocks=OPEN)
-        return {BLOCKS: [rate(blocks, is_slow=False)], FULL: [rate(whole.shuffle(), is_slow=True)]}
+        orders = {NONE: whole, BLOCKS: blocks, FULL: whole.shuffle()}
+        return {name: [rate(order, is_slow=name == FULL)] for name, order in orders.items()}
 
 
 def rate(dataset: mpqueue.Dataset[Any], *, is_slow: bool) -> float:
