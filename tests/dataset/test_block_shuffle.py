@@ -1,6 +1,5 @@
 """`shuffle(block=n, blocks=m)`: its orders, its reader, and its errors."""
 
-import json
 import sys
 from itertools import pairwise
 
@@ -76,12 +75,6 @@ def test_order_of_uneven_blocks(sizes, number):
         assert [int(order.at(epoch, length, [position])[0]) for position in reversed(range(length))] == whole[::-1]
 
 
-def test_place_of_the_short_block_differs_between_epochs():
-    order = BlockOrder(1, 5, 1)
-    firsts = {order.at(epoch, 22, range(22)).tolist().index(20) // 5 for epoch in range(60)}
-    assert firsts == {0, 1, 2, 3, 4}
-
-
 def test_orders_of_epochs_and_seeds_differ():
     whole = [BlockOrder(seed, 3, 2).at(epoch, 60, range(60)).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert all(one != other for at, one in enumerate(whole) for other in whole[:at])
@@ -104,27 +97,6 @@ def all_of(source, **options):
     return batches_of(source, seed=5, **options)
 
 
-def test_ranks_share_the_order():
-    whole = all_of(by_blocks(), workers=0)
-    for workers in (0, 1):
-        ranks = [all_of(by_blocks(), workers=workers, shard=(rank, 2)) for rank in range(2)]
-        assert [batch[: len(each)] for batch, each in zip(ranks[0], whole[::2], strict=False)] == whole[::2]
-        assert [batch[: len(each)] for batch, each in zip(ranks[1], whole[1::2], strict=False)] == whole[1::2]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_run_is_resumed_in_another_epoch(workers):
-    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
-        epochs = [[batch.tolist() for batch in loader] for _ in range(2)]
-    with mpqueue.Loader(by_blocks(), seed=5, workers=workers) as loader:
-        list(loader)
-        batches = iter(loader)
-        begun = [next(batches).tolist() for _ in range(5)]
-        state = json.loads(json.dumps(loader.state_dict()))
-    assert begun + batches_of(by_blocks(), seed=5, workers=workers, state=state) == epochs[1]
-    assert epochs[0] != epochs[1]
-
-
 @pytest.mark.parametrize("other", [{"block": 6, "blocks": 2}, {"block": 7, "blocks": 3}, {}])
 def test_state_of_another_order_is_refused(other):
     _, state = begun(by_blocks(), 1, seed=5, workers=0)
@@ -139,29 +111,6 @@ def test_dataset_keeps_its_length_and_index():
     assert [dataset[position] for position in range(23)] == list(dataset)
     assert dataset[-1] == list(dataset)[-1]
     assert "shuffle(block=5, blocks=2)" in repr(dataset)
-
-
-def test_stream_after_it():
-    dataset = Dataset.range(40).shuffle(block=5)
-    stream = dataset.filter(lambda each: each % 2 == 1)
-    assert batches_of(stream, lanes=1, seed=0, workers=0) == [each for each in dataset if each % 2]
-
-
-def test_excluded_samples_leave_their_batches():
-    whole = all_of(by_blocks(), workers=0)
-    gone = {whole[0][1], whole[3][0]}
-    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
-        loader.exclude(gone)
-        found = [batch.tolist() for batch in loader]
-    assert found == [[each for each in batch if each not in gone] for batch in whole]
-
-
-def test_explain_and_seek_name_places():
-    whole = all_of(by_blocks(), workers=0)
-    with mpqueue.Loader(by_blocks(), seed=5, workers=0) as loader:
-        assert list(loader.explain(0, 3).samples) == whole[3]
-        loader.seek(0, 10)
-        assert [batch.tolist() for batch in loader] == whole[10:]
 
 
 class AtOnce:
@@ -386,17 +335,6 @@ class DrawnWhenRead:
         return drawn(self.whole[positions])
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
-@pytest.mark.parametrize("made", [drawn, DrawnWhenRead])
-def test_numbers_drawn_for_a_group_do_not_depend_on_workers(made, size):
-    dataset = Dataset(Chunked(made=made)).shuffle(block=10, blocks=4).batch(size)
-    whole = all_of(dataset, workers=0)
-    assert all_of(dataset, workers=2) == whole != all_of(in_pieces().batch(size), workers=0)
-    with mpqueue.Loader(dataset, seed=5, workers=1) as loader:
-        loader.seek(0, 13)  # within a group
-        assert [batch.tolist() for batch in loader] == whole[13:]
-
-
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_numbers_that_few_groups_draw_do_not_depend_on_workers(workers):
     def drawn_by_some(whole):
@@ -406,12 +344,6 @@ def test_numbers_that_few_groups_draw_do_not_depend_on_workers(workers):
     alone = all_of(dataset.batch(40), workers=0)  # seeds for each sample of its first batch
     found = all_of(dataset.batch(2), workers=workers)  # here, the first batch draws no number
     assert [sample for batch in found for sample in batch] == alone[0]
-
-
-def test_numbers_drawn_for_a_group_do_not_depend_on_excluded_samples():
-    dataset = Dataset(Chunked(made=drawn)).shuffle(block=10, blocks=4).batch(2)
-    whole = all_of(dataset, workers=0)
-    assert batches_of(dataset, seed=5, workers=0, exclude=[whole[0][0] // 1000]) == [whole[0][1:], *whole[1:]]
 
 
 def test_streams_draw_the_numbers_of_groups_for_single_samples():

@@ -170,39 +170,6 @@ def num_stored(folder):
     return sum(content[at : at + 32] != bytes(32) for at in range(0, len(content), 32))
 
 
-QUESTIONS = {
-    "explain": lambda loader: loader.explain(0, 7),
-    "compute": lambda loader: loader.compute(0, 7),
-    "seek": lambda loader: loader.seek(0, 6),
-    "exclude": lambda loader: loader.exclude([0]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "question"), [*(("late draws", each) for each in QUESTIONS), ("late draws of a stream", "exclude")]
-)
-@pytest.mark.parametrize("workers", [0, 1])
-def test_question_stores_nothing_and_changes_no_batch(question, name, workers, tmp_path):
-    def loader_of(folder):
-        cached = BEFORE[name]().cache(tmp_path / folder)
-        dataset = cached.shuffle(buffer=3) if "stream" in name else cached.shuffle()
-        return mpqueue.Loader(dataset.batch(4, collate=list), workers=workers, seed=1)
-
-    with loader_of("plain") as loader:
-        expected = list(loader)
-    with loader_of("asked") as loader:
-        answer = QUESTIONS[question](loader)
-        if question == "compute":
-            assert answer == expected[7]
-        assert num_stored(tmp_path / "asked") == 0
-        found = list(loader)
-    if question == "exclude":
-        rest = sorted(element for batch in expected for element in batch if element[0] != 0)
-        assert sorted(element for batch in found for element in batch) == rest
-    else:
-        assert found == (expected[6:] if question == "seek" else expected)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torch_loader_computes_without_storing(workers, tmp_path):
     pytest.importorskip("torch")

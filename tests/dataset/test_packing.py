@@ -302,16 +302,3 @@ def test_batches_of_rows_join_whole_fields_and_resume(workers):
         with loader() as second:
             second.load_state_dict(state)
             assert [check(batch) for batch in second] == whole[stop:]
-
-
-def test_excluded_documents_take_their_whole_fields_along():
-    dataset = Dataset(documents([3, 4, 2, 5, 1, 2])).pack(8, whole=WHOLE, bins=3)
-    with mpqueue.Loader(dataset, workers=1, lanes=1, exclude=[1, 4]) as loader:
-        assert sorted(number for row in loader for number in check_whole(row)) == [0, 2, 3, 5]
-
-
-def test_skipped_documents_leave_the_rows():
-    samples = documents([3, 4, 2])
-    samples[1]["image"] = None
-    with mpqueue.Loader(Dataset(samples).pack(8, whole=WHOLE), workers=1, lanes=1, on_error="skip") as loader:
-        assert [check_whole(row) for row in loader] == [[0, 2]]

@@ -120,23 +120,3 @@ def test_nested_dataset_access_does_not_change_the_sources_numbers(workers):
     asking, plain = (batches_of(source, workers=workers, seed=2) for source in sources)
     assert [item[:4] for item in asking] == [item[:4] for item in plain]
     assert len({item[4][1] for item in asking}) == 6
-
-
-def test_generator_held_by_a_source_is_seeded_at_any_depth():
-    class Keeps:
-        def __init__(self):
-            self.rng = np.random.default_rng()
-
-        def __len__(self):
-            return 8
-
-        def __getitem__(self, index):
-            return self.rng.random()
-
-    def drawn(workers):
-        dataset = Dataset(Keeps()).take(8).skip(0).shuffle().map(float).map(float).take(8).map(float)
-        return epochs(dataset.batch(3, collate=list), workers=workers)
-
-    first = drawn(0)
-    assert first == drawn(2) == drawn(1)
-    assert len(set(first[0] + first[1])) == 16

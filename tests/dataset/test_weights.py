@@ -6,7 +6,6 @@ from bisect import bisect_right
 
 import pytest
 from helpers.pipelines import Failed, made, rest_of
-from helpers.stage_inputs import saved
 from helpers.sweeps import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +18,7 @@ from mpqueue import Dataset
 from mpqueue.dataset.description.nodes import salted
 from mpqueue.dataset.indexed.readers import IndexedRun
 from mpqueue.dataset.mix.mixtures import length_in, with_weights
-from mpqueue.dataset.running.build import DatasetLanes, open_stages
+from mpqueue.dataset.running.build import DatasetLanes
 from mpqueue.dataset.running.source import Readers
 from mpqueue.plan.ids.history import Changes
 from mpqueue.worker.runners.lanes import LaneRun
@@ -173,17 +172,6 @@ def test_sample_that_raised_is_picked_again_with_the_new_weights():
     opened = open_lane(root, 0, 1, state={"weights": [1]}, weights=[(0, 1)])
     raised = [Failed("ValueError", str(number)) for number in (0, 100_000, 100_001)]
     assert rest_of(opened, 4) == [*raised, 100_002]
-
-
-def test_new_weights_do_not_continue_a_mix_that_has_ended():
-    """A later stage may still hold elements when the mix ends, so the lane has not ended yet."""
-    root, weights = mixed([4, 20], [1, 0], "first", (), stream), []
-    run = LaneRun(0, 1, 3, 0, lambda *_: None, weights=weights)
-    stage, again = open_stages(root, run), open_stages(root, run)
-    assert [stage.pull(4)[0], stage.pull(4)[0]] == [[0, 1, 2, 3], []]
-    again.set_state(iter(saved(stage)))
-    weights.append((0, 1))
-    assert [stage.pull(3)[0], again.pull(3)[0]] == [[], []]
 
 
 def test_far_place_of_a_mix_with_a_late_seam_is_computed_directly():

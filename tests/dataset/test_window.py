@@ -1,9 +1,6 @@
 """`window`: lists of neighbours, by index and in a stream. The model has exclusion, resumes and errors."""
 
-import json
-
 import pytest
-from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
@@ -41,27 +38,3 @@ def test_windows_do_not_overlap_by_default():
 def test_wrong_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=f"window: .*{message}"):
         Dataset.range(9).window(*arguments)
-
-
-def drawn(window):
-    return window, int(mpqueue.rng().integers(1 << 30))
-
-
-def test_window_of_a_stream_keeps_the_random_numbers_of_its_first_element():
-    dataset = Dataset.range(60).filter(lambda _: True).window(3, 1).map(drawn)
-    whole, rest = (batches_of(dataset, lanes=3, workers=0, seed=1, exclude=excluded) for excluded in ([], [20, 33]))
-    numbers = {window[0]: number for window, number in whole if window[0] not in {20, 33}}
-    assert {window[0]: number for window, number in rest} == numbers
-    assert any(window not in [other for other, _ in whole] for window, _ in rest)
-
-
-def test_stream_resumes_in_the_middle_of_overlapping_windows():
-    dataset = Dataset.range(90).filter(lambda number: number % 4 > 0).window(4, 2).shuffle(buffer=6)
-    with mpqueue.Loader(dataset, lanes=3, workers=2, seed=1) as loader:
-        batches = iter(loader)
-        seen = [next(batches) for _ in range(12)]
-        ids = loader.last.samples
-        state = json.dumps(loader.state_dict())
-        rest = list(batches)
-    assert list(ids) == seen[-1]
-    assert batches_of(dataset, lanes=3, workers=0, state=json.loads(state)) == rest

@@ -16,41 +16,11 @@ pytestmark = pytest.mark.sample(2)
 
 BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
 IDS = ["inline", "processes", "threads"]
-COUNT = 14  # of the samples that remain, and of samples that raise
 
 
 @pytest.fixture(autouse=True)
 def quiet(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
-
-
-def four(number):
-    return [10 * number + each for each in range(4)]
-
-
-def same(value):
-    return value
-
-
-def is_fine(value):
-    if value % 10 in (1, 3):
-        raise ValueError(value)
-    return True
-
-
-def checked(state, value):
-    is_fine(value)
-    return state + 1, value
-
-
-# The last sample of each virtual shard raises. Threads notice that while an earlier sample is computed.
-STREAMS = {
-    "scan": lambda threads: Dataset.range(7).flat_map(four).map(same, threads=threads).scan(0, checked),
-    "filter": lambda threads: Dataset.range(7).flat_map(four).filter(is_fine, threads=threads),
-    "caches": lambda threads: (
-        Dataset.range(7).flat_map(four).filter(is_fine, threads=threads).cache().map(same, threads=threads).cache()
-    ),
-}
 
 
 class Items:
@@ -86,18 +56,6 @@ def as_list(batch):
 def placed(loader, batches):
     """Return the number and the contents of each batch, and the count of each virtual shard after it."""
     return [(loader.last.batch, as_list(batch), loader.state_dict()["counts"]) for batch in batches]
-
-
-@pytest.mark.parametrize("name", STREAMS)
-@pytest.mark.parametrize("options", BACKENDS, ids=IDS)
-def test_places_do_not_depend_on_threads_and_workers(name, options):
-    with loader_of(STREAMS[name](1)) as loader:
-        expected = placed(loader, loader)
-        assert [number for number, *_ in expected] == list(range(COUNT))
-    for threads in (1, 2):
-        with loader_of(STREAMS[name](threads), **options) as loader:
-            assert placed(loader, loader) == expected
-            assert loader.statistics().skipped == COUNT
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.drawing_sources import pair
-from helpers.faults import burns
 from helpers.injected_exceptions import batches_despite, each_strike
 from helpers.loader_runs import plain
 
@@ -107,13 +106,6 @@ def test_order_changes_with_the_epoch():
 
 
 @balances
-@pytest.mark.parametrize(("workers", "backend"), [(2, "process"), (3, "thread")])
-def test_batches_do_not_depend_on_the_workers(balance, workers, backend):
-    expected, _ = taken(1, 2, balance=balance)
-    assert taken(1, 2, balance=balance, workers=workers, backend=backend)[0] == expected
-
-
-@balances
 @pytest.mark.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)])
 def test_other_ranks_continue_without_loss_or_repetition(balance, world, others):
     whole, _ = of_all(world, balance=balance)
@@ -190,64 +182,20 @@ def test_samples_of_ranks_that_parted_are_continued_only_by_the_same_ranks():
                 assert [plain(batch) for batch in batches] == whole[rank][start:]
 
 
-def test_killed_worker_changes_nothing(tmp_path):
-    def kills_once(index):
-        if index == 50 and burns(tmp_path / "fuse"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return pair(index)
-
-    expected, _ = taken(0, 2, balance=Balance(COSTS, steps=2))
-    found, _ = taken(0, 2, balance=Balance(COSTS, steps=2), source=Computed(kills_once, LENGTH), workers=2)
-    assert found == expected
+@pytest.mark.parametrize(("world", "others"), [(1, 1), (2, 2), (2, 1), (1, 2)])
+def test_longer_source_continues_after_full_windows(world, others):
+    turns = 1 if world == others else 2  # other ranks continue at a border
+    given = {"balance": Balance(lambda sample: sample * 37 % 11, steps=2), "batch_size": 2, "shuffle": False}
+    first, state = of_all(world, source=Computed(pair, 11), stop=turns, **given)
+    second, _ = of_all(others, source=Computed(pair, 24), states=[state], **given)
+    assert {index for of_rank in first + second for batch in of_rank for index in batch[0]} == set(range(24))
 
 
-@balances
-def test_answers_about_places_agree(balance):
-    loaders = [loader(rank, 2, balance=balance) for rank in range(2)]
-    epochs = [iter(batches) for batches in loaders]
-    of_step = []
-    for number in range(len(loaders[0])):
-        for batches, epoch in zip(loaders, epochs, strict=True):
-            batch = plain(next(epoch))
-            last, explained = batches.last, batches.explain(0, number)
-            assert list(last.samples) == batch[0] == list(explained.samples)
-            assert plain(batches.compute(0, number)) == batch
-            assert last.cost == explained.cost == pytest.approx(costs_of([[batch]]).sum() * _unit(balance))
-            of_step.append(last)
-        if number % balance.accumulate == balance.accumulate - 1 or number == len(loaders[0]) - 1:
-            assert {round(each.step_cost, 6) for each in of_step} == {round(sum(each.cost for each in of_step), 6)}
-            of_step.clear()
-    other = loaders[0].explain(0, 5, rank=1)
-    assert other.samples == loaders[1].explain(0, 5).samples
-    loaders[0].seek(0, 7)
-    assert plain(next(iter(loaders[0]))) == plain(loaders[0].compute(0, 7))
-
-
-def _unit(balance):
-    return 1.1 if callable(balance.cost) else 1
-
-
-def test_excluded_samples_do_not_count():
-    left_out = range(20, 70)
-    balance = Balance(COSTS, accumulate=2, tokens=lambda index: 2 * COSTS[index])
-    whole, _ = of_all(2, balance=balance)
-    loaders = [loader(rank, 2, balance=balance, exclude=left_out) for rank in range(2)]
-    steps = [[(plain(batch), batches.last) for batch in batches] for batches in loaders]
-    for mine, others in zip(steps[0], steps[1], strict=True):
-        for batch, last in (mine, others):
-            assert not set(batch[0]) & set(left_out)
-            assert last.cost == COSTS[batch[0]].sum()
-            assert (last.tokens, last.step_tokens) == (2 * last.cost, 2 * last.step_cost)
-    infos = [last for of_rank in steps for _, last in of_rank]
-    for number in range(len(whole[0]) // 2):
-        parts = [last for last in infos if last.batch // 2 == number]
-        assert {last.step_cost for last in parts} == ({sum(last.cost for last in parts)} if parts else set())
-    # The other samples remain in their batches.
-    for of_rank, found in zip(whole, steps, strict=True):
-        kept = [[index for index in batch[0] if index not in left_out] for batch in of_rank]
-        assert [batch[0] for batch, last in found if last.batch < len(kept) and kept[last.batch]] == [
-            kept[last.batch] for _, last in found if kept[last.batch]
-        ]
+def test_longer_source_is_refused_in_a_window_that_was_shorter():
+    given = {"balance": Balance(lambda sample: sample, steps=8), "batch_size": 2, "shuffle": False}
+    _, state = taken(0, 1, source=Computed(pair, 11), stop=1, **given)
+    with pytest.raises(ValueError, match=r"saved with batch_size=2, length 11, .* and this loader has .* length 21"):
+        taken(0, 1, source=Computed(pair, 21), states=[state], **given)
 
 
 def test_planned_cost_includes_samples_that_raise():
