@@ -96,20 +96,6 @@ def on_all_ranks(world, states, count, **options):
     return found, after
 
 
-@pytest.mark.usefixtures("always_saved")
-@pytest.mark.filterwarnings("ignore:.*ranks share a stream")
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (2, 8), (8, 2), (4, 4)])
-def test_ranks_together_yield_whole_stream(before, after):
-    with loader_of(100, lanes=8) as loader:
-        whole = values(loader)
-    begun, states = on_all_ranks(before, None, 24 // before)
-    assert (sorted(begun), len(begun)) == (sorted(whole[:24]), 24)
-    rest, _ = on_all_ranks(after, states[::-1], None)
-    assert sorted(begun + rest) == sorted(whole)
-    if after == 1:
-        assert rest == whole[24:]
-
-
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
 def test_ranks_at_different_places_lose_no_batch():
     with loader_of(100, lanes=8) as loader:

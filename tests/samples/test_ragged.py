@@ -285,9 +285,8 @@ def test_bad_choices_raise_before_workers_start():
 
 
 class Texts(NamedTuple):
-    """Strings of 0 to 6 tokens; one may raise, and one may be None."""
+    """Strings of 0 to 6 tokens; one may be None."""
 
-    bad: int = -1
     none: int = -1
     size: int = 1
 
@@ -295,8 +294,6 @@ class Texts(NamedTuple):
         return 17
 
     def __getitem__(self, index):
-        if index == self.bad:
-            raise OSError("torn page")
         if index == self.none:
             return None
         return {"tokens": np.full(index % 7 * self.size, index, np.int32), "index": index}
@@ -365,26 +362,6 @@ def test_resume_continues_with_the_same_batches(workers, later):
         assert first + texts_of(loader) == EXPECTED
 
 
-def test_excluded_samples_leave_their_batches():
-    with loader_of(exclude=[1, 4, 5, 6, 7]) as loader:
-        assert texts_of(loader)[:2] == [([0, 2, 3], [0, 2, 3]), ([1, 2, 3, 4], [8, 9, 10, 11])]
-
-
-BROKEN = Texts(bad=5, none=6)
-DATASET = Dataset(BROKEN)
-
-
-@pytest.mark.parametrize(
-    ("source", "options"),
-    [(BROKEN, {}), (DATASET, {}), (DATASET.shuffle(buffer=1), {"lanes": 1})],
-    ids=["source", "dataset", "stream"],
-)
-def test_skipped_samples_leave_their_batches(source, options):
-    with loader_of(source, on_error="skip", **options) as loader:
-        found = [index for _, indices in texts_of(loader) for index in indices]
-    assert sorted(found) == [index for index in range(17) if index not in (5, 6)]
-
-
 def test_a_sample_that_is_none_is_named():
     with loader_of(Texts(none=6), collate="ragged") as loader:
         batches = iter(loader)
@@ -413,13 +390,6 @@ def test_stages_after_a_ragged_batch_get_it():
     split = dataset.flat_map(lambda batch: batch["tokens"].to_list())
     with mpqueue.Loader(split, workers=1, lanes=1) as loader:
         assert [len(each) for each in loader] == [index % 7 for index in range(17)]
-
-
-def test_caches_and_buffers_keep_ragged_batches():
-    dataset = Dataset(Texts()).batch(4, collate=CHOICE).cache().shuffle(buffer=3)
-    with mpqueue.Loader(dataset, workers=1, lanes=1) as loader:
-        for _ in range(2):
-            assert sorted(texts_of(loader)) == sorted(EXPECTED)
 
 
 def test_a_bucket_makes_ragged_batches():
@@ -460,10 +430,3 @@ def test_a_dataset_itself_and_an_enqueuer_return_ragged_batches():
         assert texts_of(next(batches) for _ in EXPECTED) == EXPECTED
     finally:
         enqueuer.stop()
-
-
-def test_a_batch_is_computed_again_and_its_samples_are_named():
-    with loader_of() as loader:
-        list(loader)
-        assert texts_of([loader.compute(0, 2)]) == [EXPECTED[2]]
-        assert loader.explain(0, 2).samples == tuple(EXPECTED[2][1])

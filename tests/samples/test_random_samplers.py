@@ -146,23 +146,6 @@ def test_random_numbers_of_trainer_are_unchanged(name):
     assert numbers() == expected
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_resume_with_other_number_of_ranks_keeps_order(name):
-    pieces = []
-    for rank in range(2):
-        random.seed(3), np.random.seed(3)  # ranks have the same order when they begin
-        if "torch" in name:
-            pytest.importorskip("torch").manual_seed(3)
-        found, state = begun(range(LENGTH), 2, shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1)))
-        pieces += found
-    for rank in range(4):
-        options = options_of(SAMPLERS[name](2))
-        pieces += batches_of(range(LENGTH), state=state, shard=(rank, 4), workers=0, **options)
-    seen = list(itertools.chain(*pieces))
-    assert len(seen) == LENGTH
-    assert sorted(seen) == list(range(LENGTH)) or "weights" in name
-
-
 @pytest.mark.parametrize("sampler", [*map(SAMPLERS.get, SAMPLERS), lambda _: Choosing()], ids=[*SAMPLERS, "choosing"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupt_draws_no_new_order(sampler, workers):

@@ -138,24 +138,6 @@ def test_every_backend_returns_the_same_batches(options):
         assert dense_of(batches) == EXPECTED
 
 
-def test_resume_exclude_and_stages_have_the_same_rows():
-    stream = Dataset(CELLS).batch(4).map(lambda batch: batch | {"sum": batch["genes"].sum()}).shuffle(buffer=2)
-    with mpqueue.Loader(stream, workers=1, lanes=1, seed=2) as loader:
-        begin = loader.state_dict()
-        expected = list(loader)
-        loader.load_state_dict(begin)
-        batches = iter(loader)
-        found = [next(batches), next(batches)]
-        state = loader.state_dict()
-    with mpqueue.Loader(stream, workers=1, lanes=1, seed=2) as loader:
-        loader.load_state_dict(state)
-        found += loader
-    assert dense_of(found) == dense_of(expected)
-    assert all(batch["sum"] == DENSE[batch["cell"]].sum() for batch in found)
-    with mpqueue.Loader(CELLS, batch_size=4, workers=1, exclude=[0, 1, 6]) as loader:
-        assert [batch["cell"].tolist() for batch in loader][:2] == [[2, 3], [4, 5, 7]]
-
-
 def test_batches_outlive_their_loader():
     with mpqueue.Loader(CELLS, batch_size=4, workers=1) as loader:
         batches = list(loader)

@@ -75,15 +75,6 @@ def test_ranks_divide_all_samples_of_an_epoch_equally(world, options, length):
     assert epochs(loaders, 0) == first
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_samples_stay_in_their_window(steps):
-    loaders = ranks(2, mpqueue.Balance(COSTS, steps=steps))
-    mine, plain = (np.array(epochs(each, 5)) for each in (loaders, ranks(2, None)))
-    for start in range(0, mine.shape[1], steps):
-        window = slice(start, start + steps)
-        assert sorted(mine[:, window].ravel()) == sorted(plain[:, window].ravel())
-
-
 def test_costs_have_one_number_for_each_sample():
     with pytest.raises(ValueError, match="one number for each of the 91"):
         ranks(2, mpqueue.Balance(COSTS), Indices(91))
@@ -225,20 +216,6 @@ def test_any_sampler_of_one_rank_is_divided(workers, shuffle):
             spread = [np.ptp([costs[batch] for batch in each[window]], 1).mean() for each in (before, after)]
             assert spread[1] < spread[0] / 2
     assert loader.last.step_cost == loader.last.cost == costs[grouped[1][-1]].sum()
-
-
-def test_one_rank_resumes_the_order_of_a_generator():
-    def made():
-        generator = torch.Generator().manual_seed(2)
-        return mpqueue.torch.DataLoader(
-            Indices(), 4, shuffle=True, generator=generator, balance=mpqueue.Balance(COSTS, steps=4)
-        )
-
-    whole, loader, resumed = lists(made()), made(), made()
-    batches = iter(loader)
-    first = [next(batches).tolist() for _ in range(6)]
-    resumed.load_state_dict(loader.state_dict())
-    assert first + lists(resumed) == whole
 
 
 def test_the_last_batch_is_dropped():
