@@ -159,6 +159,39 @@ def test_signals_at_random_moments_lose_no_batch_and_states_are_correct(error):
                 break
 
 
+def test_exclusion_begins_after_the_last_returned_batch_and_is_in_the_state():
+    def lists(batches):
+        return [np.asarray(batch).tolist() for batch in batches]
+
+    with Loader(range(40), batch_size=4, workers=1, seed=4) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        next(batches)
+        loader.exclude([5, 30])
+        state = batches.state_dict()
+        rest = lists(batches)
+    assert rest[0] == [4, 6, 7], "it was in transfer, and is computed again"
+    assert rest[6] == [28, 29, 31]
+    with Loader(range(40), batch_size=4, workers=1) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        batches.load_state_dict(state)
+        assert lists(batches) == rest
+        assert lists(device_iterator(loader))[1] == [4, 6, 7], "the next epoch"
+
+
+def test_last_counts_as_the_state_does():
+    with Loader(Numbered(6), workers=1) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        assert batches.last is None
+        next(batches)
+        state = batches.state_dict()
+        next(batches)
+        assert (batches.last.batch, loader.last.batch) == (1, 1)
+        batches.load_state_dict(state)
+        assert batches.last is None
+        next(batches)
+        assert (batches.last.batch, batches.last.step) == (1, 1)
+
+
 def test_state_and_last_of_an_iterable_that_is_not_a_loader_are_rejected():
     batches = device_iterator([np.ones(1)])
     for call in (batches.state_dict, lambda: batches.load_state_dict({}), lambda: batches.last):
