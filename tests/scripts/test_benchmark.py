@@ -146,7 +146,7 @@ def test_each_order_of_blocks_has_its_figures(monkeypatch, way):
         distances = [found[blocks.DISTANCE + name][0] for name in orders]
         assert distances == sorted(distances)
     else:
-        assert len(found) == 2 and min(rates[0] for rates in found.values()) > 0
+        assert len(found) == 3 and min(rates[0] for rates in found.values()) > 0
 
 
 @pytest.mark.slow

@@ -409,7 +409,7 @@ def _check_unsharded(num_data_shards: int) -> None:
 
 
 _REPLACED = "__init__", "start", "stop", "is_running", "get"  # methods of the enqueuer that Keras calls
-_REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are supported: pip install "keras>=3.6,<3.17"'
+_REMEDY = 'without mpqueue. Keras 3.10 to 3.16 are supported: pip install "keras>=3.10,<3.17"'
 
 
 def _import_keras() -> Any:

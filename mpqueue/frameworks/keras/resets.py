@@ -61,7 +61,7 @@ def _check_fit(epoch_iterator: Any) -> None:
         version = import_module("keras").__version__
         raise ImportError(
             f"mpqueue.keras does not support Keras {version}: its EpochIterator has no reset(), which a "
-            'Loader needs. Keras 3.8 to 3.16 are supported: pip install "keras>=3.8"',
+            'Loader needs. Keras 3.10 to 3.16 are supported: pip install "keras>=3.10"',
             name="keras",
         )
 

@@ -34,7 +34,7 @@ def enqueuer_for(dataset):
 
 
 def targets_of(batches, number):
-    return [batches[index][1].tolist() for index in range(number)]  # datasets of Keras 3.6 are not iterable
+    return [batches[index][1].tolist() for index in range(number)]
 
 
 @pytest.fixture(autouse=True)

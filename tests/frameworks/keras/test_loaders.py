@@ -18,6 +18,7 @@ from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
 from mpqueue import Loader
+from mpqueue.frameworks.keras.ahead import takes_ahead
 from mpqueue.frameworks.keras.loader_passes import LoaderEpochs
 from mpqueue.keras import accelerate
 
@@ -83,6 +84,7 @@ def test_peek_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch
         assert source.state == 3
 
 
+@pytest.mark.skipif(takes_ahead(), reason="the batches that Keras takes ahead are among those delivered")
 def test_partly_read_epoch_is_not_a_peek_after_another_reset(delivered):
     """`fit` resets the data before each validation, and keeps its iterator."""
     model = make_model("built")
