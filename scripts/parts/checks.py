@@ -121,7 +121,6 @@ def core_checks_of(root: Path) -> list[Check]:
     return [
         _tests(paths, "not slow and not measures")._replace(may_be_empty=True)
         for paths in _longest_first(root / "tests")
-        if not all(_is_slow(root / path) for path in paths)
     ]
 
 
@@ -166,13 +165,6 @@ def _folders_of(tests: Path) -> dict[str, list[str]]:
         if first in found:
             found[first] += [path for name in others for path in found.pop(name, ())]
     return found | ({"": top} if top else {})
-
-
-def _is_slow(folder: Path) -> bool:
-    """Return whether the configuration of a folder marks all of its tests as slow, without a condition."""
-    configuration = folder / "conftest.py"
-    marks = "\n    item.add_marker(pytest.mark.slow)\n"
-    return configuration.exists() and marks in configuration.read_text("utf-8")
 
 
 def _tests(paths: list[str], marks: str) -> Check:

@@ -22,22 +22,11 @@ def saying(checks, words, status=0):
     return checks.Check(words, [sys.executable, "-c", f"print({words!r}); raise SystemExit({status})"])
 
 
-def files_of(made):
-    """Return the test files of checks."""
-    named = [Path(path) for check in made for path in check.command if path.startswith("tests/")]
-    return sorted(file for path in named for file in (sorted((ROOT / path).rglob("test_*.py")) or [ROOT / path]))
-
-
-def test_every_test_file_is_in_one_check(checks):
-    assert files_of(checks.checks_of(ROOT)) == sorted((ROOT / "tests").rglob("test_*.py"))
-
-
-def test_short_checks_have_every_test_file_except_of_folders_whose_tests_are_all_slow(checks):
-    found = files_of(checks.core_checks_of(ROOT))
-    others = set((ROOT / "tests").rglob("test_*.py")) - {*found}
-    assert len(found) == len(set(found))
-    folders = {"tests/cluster", "tests/frameworks/keras", "tests/frameworks/torch"}
-    assert {str(file.parent.relative_to(ROOT)) for file in others} == folders
+@pytest.mark.parametrize("which", ["checks_of", "core_checks_of"])
+def test_every_test_file_is_in_one_check(checks, which):
+    named = [Path(path) for made in getattr(checks, which)(ROOT) for path in made.command if path.startswith("tests/")]
+    files = [file for path in named for file in (sorted((ROOT / path).rglob("test_*.py")) or [ROOT / path])]
+    assert sorted(files) == sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 @pytest.mark.slow

@@ -214,7 +214,7 @@ class Windows:
     def extend(self) -> None:
         """Open windows for active producers, if the queue has room and no call waits for it.
 
-        Call it when recalls are settled: a window does not leave out the room that a recall still promises.
+        Call it after all recalls have been settled: it does not subtract the room that a recall still promises.
         """
         if not self.producers or not self._machine.may_reserve:
             return
