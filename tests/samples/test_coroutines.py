@@ -397,6 +397,7 @@ class Client(Samples):
 
 class ClosesItself(Client):
     async def aclose(self):
+        await asyncio.sleep(0.4)  # a worker without coroutines has 0.2 s for its end
         await self.session.aclose()
         self.session = None
 

@@ -114,7 +114,7 @@ class ProcessBackend:
         )
         # Undone in reverse order: workers have exited before their ring is closed.
         undo.callback(ring.close)
-        roster = Roster(ring.segment.fd, self._configure(ring))
+        roster = Roster(ring.segment.fd, self._configure(ring), is_asynchronous=job.is_asynchronous)
         undo.callback(roster.close, reusable=False)
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)

@@ -49,6 +49,7 @@ def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
 
 
 _GRACE_S = 0.2  # for workers to exit by themselves, before SIGTERM
+_GRACE_OF_COROUTINES_S = 1.0  # the same if they await the `aclose` of their source
 _TERM_S = 1.0  # after SIGTERM, before SIGKILL
 
 
@@ -80,6 +81,7 @@ class Roster:
     Args:
         segment_fd: Descriptor of the ring.
         config: The configuration of worker 0; the other workers differ by the index.
+        is_asynchronous: The source has coroutines.
 
     Attributes:
         launcher: Starts the workers; owned. None before `set_launcher`, and after its exit.
@@ -92,7 +94,7 @@ class Roster:
         moving: Workers that must exit after their work, because the launcher moves them.
     """
 
-    def __init__(self, segment_fd: int, config: WorkerConfig) -> None:
+    def __init__(self, segment_fd: int, config: WorkerConfig, *, is_asynchronous: bool = False) -> None:
         self.launcher: Launcher | None = None
         self.workers: dict[int, WorkerHandle] = {}
         self.by_reports: dict[int, WorkerHandle] = {}
@@ -101,6 +103,7 @@ class Roster:
         self.dying: dict[WorkerHandle, float] = {}
         self.moving: list[WorkerHandle] = []
         self._segment_fd, self._config = segment_fd, config
+        self._grace_s = _GRACE_OF_COROUTINES_S if is_asynchronous else _GRACE_S
         self._by_key: dict[int, WorkerHandle] = {}  # without exited workers
         self._next_key = 0
 
@@ -263,7 +266,7 @@ class Roster:
             worker.pipes.close_grants()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         if not is_urgent:
-            self._await_exits(_earlier(_GRACE_S, deadline))
+            self._await_exits(_earlier(self._grace_s, deadline))
             # The remaining ones run user code. SIGTERM allows it to clean up files and child processes.
             for worker in self._by_key.values():
                 self.signal(worker, signal.SIGTERM)
