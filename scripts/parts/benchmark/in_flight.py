@@ -2,13 +2,12 @@
 
 import collections
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from parts.benchmark.workload import Feed, Peer, SampleFeed
+from parts.benchmark.workload import Feed, SampleFeed
 
 ENDLESS = 2**62  # batches; no measurement reaches it
 
@@ -59,48 +58,6 @@ def stack(samples: list[Any]) -> Any:
 def stacked(feed: Feed) -> SampleFeed:
     """Return the feed for samples of a peer that does not collate."""
     return lambda known, num_workers: feed(Stacked(known), num_workers * known.at_once, known.ahead)
-
-
-class BatchSamples(Endless):
-    """The same for peers that make a list of all indices: a long epoch."""
-
-    def __len__(self) -> int:
-        return 1 << 18
-
-
-def of_threads(running: Callable[..., Any], module: str, settings: str, collate: Any = None) -> Peer:
-    """Return a peer whose threads call the source.
-
-    Args:
-        running: Called with a source, the samples of a batch, the number of threads, the number of batches ahead, and a
-            function that makes a batch.
-        module: The module to import first.
-        settings: The settings, for readers.
-        collate: The function for workloads that do not define one.
-    """
-
-    def samples(known: Any, num_workers: int) -> AbstractContextManager[Iterator[Any]]:
-        at_once = num_workers * known.at_once
-        return running(known.make(), known.batch_size, at_once, known.ahead, known.collate or collate)
-
-    # A batch of the source is an item.
-    return Peer(lambda source, *numbers: running(source, 1, *numbers, only), module, settings, samples)
-
-
-def only(samples: list[Any]) -> Any:
-    """Return the single sample, which is already a batch."""
-    (batch,) = samples
-    return batch
-
-
-def epochs(loader: Iterable[Any]) -> AbstractContextManager[Iterator[Any]]:
-    """Repeat the epochs of a loader, and close its iterator at the end."""
-
-    def endless() -> Generator[Any]:
-        while True:
-            yield from loader
-
-    return closing(endless())
 
 
 def adopt(source: Any) -> None:

@@ -11,7 +11,7 @@ from parts.pictures import balance_tables, bars, measured
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
-_LOADERS = ("mpqueue", "imap", "keras threads", "torch", "spdl", "faster-fifo", "turboloader", "dataloader-rs")
+_LOADERS = ("mpqueue", "imap", "keras threads", "torch", "spdl", "faster-fifo", "turboloader")
 
 
 def pictures() -> dict[str, str]:

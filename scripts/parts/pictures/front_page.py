@@ -12,7 +12,6 @@ LOADERS = {
     "spdl": "SPDL",
     "faster-fifo": "faster-fifo",
     "turboloader": "TurboLoader, threads",
-    "dataloader-rs": "dataloader-rs, threads",
 }
 OURS, TORCH = "mpqueue", "torch"
 # The question of a workload, and its meaning, with ratios of its figures.

@@ -93,6 +93,6 @@ WORKLOADS = {
         sources.AsyncSleeps,
         at_once=4096,
         batch_size=256,
-        readers=_but("mpqueue threads", "torch", "grain", "spdl", "turboloader", "dataloader-rs"),
+        readers=_but("mpqueue threads", "torch", "grain", "spdl", "turboloader"),
     ),
 }
