@@ -4,33 +4,24 @@ import os
 import random
 import signal
 import traceback
-import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
-from helpers.injected_exceptions import Struck, StruckException, StruckLimit, is_ours
+from helpers.injected_exceptions import Struck, StruckByAlarm, StruckException, StruckLimit, is_ours, runs_package_code
 
-from mpqueue.system.signals import collected
 from parts.soak.rounds import Deviation
 
 _OTHERS = f"{os.sep}site-packages{os.sep}"
 _SCALES = (2e-5, 2e-4, 1e-3)
 _AGAIN = 0.1  # fraction of the strikes that are followed by a second one at once
 _SHOWN = 12  # stack frames to print
-# Called by the garbage collector, one function for the threads that `threading` knows. Python ignores exceptions there.
-_OF_COLLECTOR = {
-    weakref.finalize.__call__.__code__,
-    collected._end.__code__,
-    weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]
-    weakref.WeakValueDictionary()._remove.__code__,  # type: ignore[attr-defined]
-}
 _KINDS = (Struck, StruckException, StruckLimit)
 # Code that expects an error may mistake these for it, and raise another exception or none.
 _LIKE_ERRORS = {StruckException, StruckLimit}
 
 
-class Alarms:
+class Alarms(StruckByAlarm):
     """Calls that a signal interrupts while a frame of the engine is active, within the context of this object.
 
     Args:
@@ -43,26 +34,18 @@ class Alarms:
     """
 
     def __init__(self, chance: random.Random) -> None:
+        super().__init__(Struck)
         self._chance = chance
         self.strikes_again, self.count, self.num_replaced = True, 0, 0
-        self._is_armed = False
         # The last strike in the call: its exception, whether it must reach the caller, and the place where it was
         # raised.
         self._raised: type[Struck] | None = None
         self._must_arrive, self._where = False, ""
 
-    def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGALRM, self._strike)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
-
     def _strike(self, _number: int, frame: FrameType) -> None:
-        stack = [each for each, _ in traceback.walk_stack(frame)]
-        if not self._is_armed or any(one.f_code in _OF_COLLECTOR for one in stack) or not any(map(is_ours, stack)):
+        if not self._is_armed or not runs_package_code(frame):
             return
+        stack = [each for each, _ in traceback.walk_stack(frame)]
         self.count += 1
         self._is_armed = self.strikes_again and self._chance.random() < _AGAIN
         self._raised = self._chance.choice(_KINDS)
