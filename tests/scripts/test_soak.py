@@ -61,7 +61,9 @@ def test_lost_and_repeated_batches_of_a_front_end_are_counted(monkeypatch, numbe
     assert (counts["strikes"], counts["lost"], counts["repeated"]) == (1, lost, repeated)
 
 
-@pytest.mark.parametrize(("found", "is_kept"), [({"repeated": 1}, True), ({"lost": 1}, False), ({"hangs": 1}, False)])
+@pytest.mark.parametrize(
+    ("found", "is_kept"), [({"repeated": 1}, True), ({"lost": 1}, False), ({"hangs or crashes": 1}, False)]
+)
 def test_a_loss_or_a_hang_of_a_front_end_is_a_failure(monkeypatch, found, is_kept):
     interrupts = part("interrupts")
     monkeypatch.setattr(interrupts, "_apart", lambda *_: Counter(found))

@@ -20,7 +20,6 @@ from parts.soak.rounds import Deviation, Tally, rounds
 _DEADLOCK_S = 150  # seconds per round
 _SETTLED_S = 5.0
 _SHARE = 0.25  # fraction of the time for signals at random moments
-_SLICE_S = 3.0  # seconds that a load is interrupted before the next one, until there are enough interrupts
 _MOST_S = 60.0  # maximum seconds of that for each kind of call
 _MAX_GROWTH = {
     "private_bytes": 64 << 10,
@@ -36,16 +35,11 @@ def main(about: str) -> int:
     options = _parser(about).parse_args()
     if options.round is not None:
         return _run_round(options)
-    if options.front is not None:
-        print(json.dumps(interrupts.count_here(options.front, options.strikes, options.seed)))
-        return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     try:
         if options.service:
             _service_until(seed, time.monotonic() + 60 * options.minutes)
-        elif options.interrupts:
-            _strike_often(seed, options.interrupts)
         elif options.strikes:
             return int(not interrupts.count(options.fronts, options.strikes, seed))
         elif options.batches:
@@ -63,12 +57,10 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=1.0, help="duration (default: 1)")
     parser.add_argument("--seed", type=int, help="repeat a run")
     parser.add_argument("--service", action="store_true", help="kill and stop servers and consumers")
-    parser.add_argument("--interrupts", type=int, help="raise from signal handlers this many times")
     parser.add_argument("--strikes", type=int, help="raise from signal handlers this often in each frontend, and count")
     parser.add_argument("--fronts", nargs="+", default=[], choices=interrupts.FRONTS, help="of --strikes; default: all")
     parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
-    parser.add_argument("--front", help=argparse.SUPPRESS)
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--filled", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -119,17 +111,6 @@ def _service_until(seed: int, deadline: float) -> None:
                 break
     finally:
         _report(tally, time.monotonic() - started)
-
-
-def _strike_often(seed: int, num_interrupts: int) -> None:
-    started, tally, turn, count = time.monotonic(), Tally(), 0, 0
-    while count < num_interrupts:
-        tally.update(interrupts.strike(f"{seed} {turn}", _SLICE_S, num_interrupts - count))
-        count, turn = interrupts.count_of(tally), turn + 1
-        print(f"{count:,} interrupts in {time.monotonic() - started:.0f} s, {tally['batches']:,} batches", flush=True)
-    _report(tally, time.monotonic() - started)
-    mpqueue.shutdown()
-    _require_nothing_left()
 
 
 def _require_nothing_left() -> None:

@@ -4,35 +4,24 @@ Each load is checked; and what interrupts lose or repeat is counted for each fro
 """
 
 import faulthandler
-import json
 import logging
-import math
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-from parts.machine import SCRIPTS
-from parts.processes import killed_with_parent
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation, Tally
 from parts.soak.struck import FRONTS, LOADS, Epochs, Load
 
 HANG_S = 300  # seconds per epoch: a strike restarts workers, which took over 60 s with ten other processes running
-_HUNG = "Timeout ("  # of `faulthandler`
-_COLUMNS = ("strikes", "lost", "repeated", "hangs", "reported possible losses")
-_SIGNALS = "signals during calls of"
-REPLACED = "of these, with another exception or none for the caller"
+_COLUMNS = ("strikes", "lost", "repeated", "hangs or crashes", "reported possible losses")
 
 
-def strike(seed: str, seconds: float, enough: float = math.inf) -> Tally:
-    """Interrupt each load for ``seconds``; return the counts.
-
-    Args:
-        seed: Chooses the moments.
-        seconds: The time of each load.
-        enough: A number of interrupts after which no further load runs.
+def strike(seed: str, seconds: float) -> Tally:
+    """Interrupt each load for ``seconds``, at moments that the seed chooses; return the counts.
 
     Raises:
         Deviation: A batch was lost or repeated.
@@ -40,14 +29,7 @@ def strike(seed: str, seconds: float, enough: float = math.inf) -> Tally:
     tally = Tally()
     for name, load in LOADS.items():
         tally.update(_strike_one(f"{seed} {name}", name, load, seconds))
-        if count_of(tally) >= enough:
-            break
     return tally
-
-
-def count_of(tally: Tally) -> int:
-    """Return the number of interrupts."""
-    return sum(count for kind, count in tally.items() if kind.startswith(_SIGNALS))
 
 
 def watched(load: Load, alarms: Alarms) -> Epochs:
@@ -83,36 +65,32 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
         finally:
             epochs.close()
             log.setLevel(level)
-        tally[f"{_SIGNALS} {name}"] += alarms.count
-        tally[REPLACED] += alarms.num_replaced
+        tally[f"signals during calls of {name}"] += alarms.count
+        tally["of these, with another exception or none for the caller"] += alarms.num_replaced
     return tally
 
 
 def count(names: list[str], num_strikes: int, seed: int) -> bool:
-    """Strike each front end, and print the counts; return False if a batch was lost, or if a call did not return."""
+    """Strike each front end, and print the counts; return False if one has lost a batch, hung or crashed."""
     print(f"{'':12}" + "".join(f"{column:>{len(column) + 2}}" for column in _COLUMNS), flush=True)
     is_kept = True
     for name in names or list(FRONTS):
         found = _apart(name, num_strikes, seed)
         print(f"{name:12}" + "".join(f"{found[each]:>{len(each) + 2},}" for each in _COLUMNS), flush=True)
-        is_kept &= not found["lost"] and not found["hangs"]
+        is_kept &= not found["lost"] and not found["hangs or crashes"]
     return is_kept
 
 
 def _apart(name: str, num_strikes: int, seed: int) -> Counter[str]:
-    command = [sys.executable, str(SCRIPTS / "soak"), "--front", name, "--strikes", str(num_strikes)]
-    done = subprocess.run(
-        killed_with_parent([*command, "--seed", str(seed)]), check=False, capture_output=True, text=True
-    )
-    if done.returncode and _HUNG not in done.stderr:
-        raise Deviation(f"{name}: status {done.returncode}: {done.stderr[-2000:]}")
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        return Counter(hangs=1)
-    return Counter(json.loads(done.stdout))
+    """Strike a front end in a fork of this process, which has used no front end."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+            return pool.submit(count_here, name, num_strikes, seed).result()
+    except BrokenProcessPool:  # after a hang, `watched` has printed the stacks
+        return Counter({"hangs or crashes": 1})
 
 
-def count_here(name: str, num_strikes: int, seed: int) -> dict[str, int]:
+def count_here(name: str, num_strikes: int, seed: int) -> Counter[str]:
     """Strike a front end this many times in this process, and return the counts of batches, or of torch's samples."""
     counts = Counter(dict.fromkeys(_COLUMNS, 0))
     with Alarms(random.Random(f"{seed} {name}")) as alarms:
