@@ -28,7 +28,6 @@ class Alarms(StruckByAlarm):
         chance: Chooses the moments and the exceptions.
 
     Attributes:
-        strikes_again: Whether a second signal may follow at once, while the call cleans up after the first one.
         count: The number of strikes.
         num_replaced: The number of strikes that reached the caller as another exception, or not at all.
     """
@@ -36,7 +35,7 @@ class Alarms(StruckByAlarm):
     def __init__(self, chance: random.Random) -> None:
         super().__init__(Struck)
         self._chance = chance
-        self.strikes_again, self.count, self.num_replaced = True, 0, 0
+        self.count, self.num_replaced = 0, 0
         # The last strike in the call: its exception, whether it must reach the caller, and the place where it was
         # raised.
         self._raised: type[Struck] | None = None
@@ -47,7 +46,7 @@ class Alarms(StruckByAlarm):
             return
         stack = [each for each, _ in traceback.walk_stack(frame)]
         self.count += 1
-        self._is_armed = self.strikes_again and self._chance.random() < _AGAIN
+        self._is_armed = self._chance.random() < _AGAIN
         self._raised = self._chance.choice(_KINDS)
         self._must_arrive = self._raised not in _LIKE_ERRORS and not _is_of_others(stack)
         self._where = " < ".join(f"{one.f_code.co_qualname}:{one.f_lineno}" for one in stack[:_SHOWN])

@@ -6,7 +6,6 @@ Each load is an endless generator of its epochs.
 import asyncio
 import contextlib
 import importlib.util
-import pickle
 import random
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
@@ -17,8 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mpqueue
-from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
-from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.ahead import Ahead
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation
@@ -257,45 +254,6 @@ def _enqueuer(alarms: Alarms, *, processes: bool) -> Epochs:
             yield Epoch(list(range(_LENGTH)), found)
 
 
-def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> Epoch:
-    """Request an epoch as Keras does, until a signal ends it."""
-    enqueuer.start()
-    batches, found = enqueuer.get(), []
-    while len(found) < _LENGTH:
-        got = alarms.call(next, batches)
-        if not got:
-            return Epoch(list(range(len(found))), found)
-        found.append(int(got.pop()[0]))
-    _until_done(alarms, enqueuer.stop)
-    return Epoch(list(range(_LENGTH)), found)
-
-
-def _fits(alarms: Alarms, *, processes: bool) -> Epochs:
-    """Fit repeatedly. A signal ends a fit; the next fit must be complete."""
-    while True:
-        enqueuer = PassEnqueuer(Numbers(), 2, use_multiprocessing=processes)
-        for _ in range(3):
-            epoch = _epoch_of_fit(alarms, enqueuer)
-            yield epoch
-            if len(epoch.found) < _LENGTH:
-                break
-
-
-def _fits_of_a_loader(alarms: Alarms) -> Epochs:
-    """Fit repeatedly from a loader. Its state must count exactly the delivered batches."""
-    with mpqueue.Loader(Numbers(), workers=2) as loader:
-        epochs, number = LoaderEpochs(loader), 0
-        while True:
-            enqueuer = LoaderEnqueuer(epochs)
-            alarms.call(epochs.peek, 0)
-            epoch = _epoch_of_fit(alarms, enqueuer)
-            state = loader.state_dict()
-            if 0 < len(epoch.found) < _LENGTH:
-                _require((state["epoch"], state["position"]), (number, len(epoch.found)))
-            number += bool(epoch.found)
-            yield epoch
-
-
 def _torch(alarms: Alarms, **options: Any) -> Epochs:
     """Run passes of torch's loader. Each must be complete, or raise the error that reports an interrupt."""
     loader: Any = mpqueue.torch.DataLoader(range(4 * _LENGTH), batch_size=4, **options)
@@ -339,27 +297,6 @@ def _attachments(alarms: Alarms) -> Epochs:
                     yield read_epoch(alarms, consumer, expected)
                 finally:
                     _until_done(alarms, consumer.close)
-
-
-def _queue(alarms: Alarms, *, shared: bool) -> Epochs:
-    alarms.strikes_again = False  # a second signal, during the cleanup after the first one, may lose an element
-    queue = mpqueue.train.FIFOQueue(8, "int64", [()])
-    if shared:
-        pickle.dumps(queue)  # afterwards, other processes may use it
-    held: list[int] = []
-    number = 0
-    while True:
-        if alarms.call(queue.enqueue, number) or int(queue.size()) > len(held):
-            held.append(number)
-        number += 1
-        got = alarms.call(queue.dequeue) if held else []
-        epoch = Epoch(held[: len(got)], [int(one) for one in got])
-        del held[: len(got)]
-        _require(int(queue.size()), len(held))
-        if len(held) == 8:
-            _require(queue.dequeue_many(8).tolist(), held)
-            held.clear()
-        yield epoch
 
 
 _BACKENDS: dict[str, dict[str, Any]] = {
@@ -410,14 +347,9 @@ LOADS: dict[str, Load] = {
     **{name: partial(_torch, **options) for name, options in _OF_TORCH.items() if _HAS_TORCH},
     "an enqueuer of processes": partial(_enqueuer, processes=True),
     "an enqueuer of threads": partial(_enqueuer, processes=False),
-    "fits with processes": partial(_fits, processes=True),
-    "fits with threads": partial(_fits, processes=False),
-    "fits of a loader": _fits_of_a_loader,
     "a consumer": partial(_consumer, source=Numbers()),
     "a consumer of mixed batches": partial(_consumer, source=Mixed(), mode="broadcast"),
     "consumers that attach": _attachments,
-    "a queue": partial(_queue, shared=False),
-    "a shared queue": partial(_queue, shared=True),
 }
 # One of each front end. A loss in them is counted, too.
 FRONTS: dict[str, Load] = {
