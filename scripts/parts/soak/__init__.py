@@ -6,7 +6,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     faults.py    faults inside workers, and faults from outside
     sources.py   sources that yield the content and cause the faults
     rounds.py    one load from its start to its stop
-    apart.py     rounds in a separate process: one that is killed, or one with a small /dev/shm
+    apart.py     rounds in a separate process that is killed
     alarms.py    calls that a signal interrupts at a random moment
     struck.py    loads with interrupted calls
     interrupts.py  signals that interrupt all of these loads, and what they lose or repeat

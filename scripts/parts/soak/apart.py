@@ -1,9 +1,7 @@
-"""Rounds in a separate process: one that is killed, or one with a small /dev/shm."""
+"""Rounds in a separate process: one that is killed."""
 
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,22 +14,11 @@ import psutil
 
 from parts.machine import SCRIPTS
 from parts.processes import comes_true, killed_with_parent
-from parts.soak.rounds import Deviation, Filler, Round, Tally
+from parts.soak.rounds import Deviation, Round, Tally
 
 _MARK = "MPQUEUE_SOAK"
 _GONE_WITHIN_S = 1.0
-_DEADLOCK_S = 120.0
-_SHM_MIB = 1100  # MiB; a smaller one is not used at all
-_ROOM_MIB = (2, 60)  # MiB that the filler leaves free
 _SCRIPT = str(SCRIPTS / "soak")
-_IN_SMALL_SHM = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={_SHM_MIB}m tmpfs /dev/shm && exec "$@"', "sh"]
-
-
-def can_mount() -> bool:
-    """Return whether this process may create a separate /dev/shm for a child."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*_IN_SMALL_SHM, "true"], check=False, capture_output=True).returncode == 0
 
 
 def killed_trainer(chance: random.Random) -> Tally:
@@ -86,22 +73,6 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def small_shm(chance: random.Random) -> Tally:
-    """Run a round in a /dev/shm that other files fill."""
-    seed = chance.randrange(1 << 32)
-    command = [*_IN_SMALL_SHM, sys.executable, _SCRIPT, "--round", str(seed), "--filled"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_DEADLOCK_S)
-    if done.returncode:
-        raise Deviation(f"in a small /dev/shm, seed {seed}: status {done.returncode}: {done.stderr[-2000:]}")
-    return Tally(json.loads(done.stdout)) + Tally(["small /dev/shm"])
-
-
-def run_here(seed: int, *, endless: bool, filled: bool) -> Tally:
-    """Run one round in this process, which `killed_trainer` or `small_shm` has started."""
-    filler = None
-    if filled:
-        room = random.Random(seed).randint(*_ROOM_MIB)
-        fixed = Filler("/dev/shm/fixed", 0)
-        fixed.resize((_SHM_MIB - room) << 20)
-        filler = Filler("/dev/shm/filler", room << 20)
-    return Round(seed, filler=filler, endless=endless).run()
+def run_here(seed: int, *, endless: bool) -> Tally:
+    """Run one round in this process, which `killed_trainer` has started."""
+    return Round(seed, endless=endless).run()

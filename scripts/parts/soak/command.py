@@ -62,13 +62,12 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
     parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--filled", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
 def _run_round(options: argparse.Namespace) -> int:
     faulthandler.dump_traceback_later(_DEADLOCK_S - 50, exit=True)
-    print(json.dumps(apart.run_here(options.round, endless=options.endless, filled=options.filled)))
+    print(json.dumps(apart.run_here(options.round, endless=options.endless)))
     return 0
 
 
@@ -77,15 +76,11 @@ def _until(seed: int, deadline: float) -> None:
     tally = interrupts.strike(str(seed), min(_MOST_S, _SHARE * (deadline - started) / len(interrupts.LOADS)))
     faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
     mpqueue.shutdown()
-    has_mounts = apart.can_mount()
     samples = []
     for one in rounds(seed):
         faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)
-        kind = chance.randrange(10)
-        if kind == 0:
+        if chance.randrange(10) == 0:
             tally.update(apart.killed_trainer(chance))
-        elif kind == 1 and has_mounts:
-            tally.update(apart.small_shm(chance))
         else:
             tally.update(one.run())
             del one
@@ -97,8 +92,6 @@ def _until(seed: int, deadline: float) -> None:
     faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)  # covers the exit, too
     _report(tally, time.monotonic() - started)
     print(growth.as_text(samples), flush=True)
-    if not has_mounts:
-        print("no small /dev/shm: mounting is not permitted here")
     _require_nothing_left()
 
 

@@ -1,7 +1,5 @@
 """One load from its start to its stop, with all its faults."""
 
-import contextlib
-import os
 import random
 import tempfile
 from collections import Counter
@@ -9,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from mpqueue import Loader
-from mpqueue.errors import SharedMemoryFull
 from parts.benchmark.sizes import array_bytes
 from parts.soak import content, faults, sources
 
@@ -28,12 +25,11 @@ class Round:
 
     Args:
         seed: Seed of the load.
-        filler: A file that grows and shrinks in the same file system as the ring, so that memory is short.
         endless: Whether epochs never end, for a process that will be killed.
     """
 
-    def __init__(self, seed: int, *, filler: "Filler | None" = None, endless: bool = False) -> None:
-        self.seed, self.filler = seed, filler
+    def __init__(self, seed: int, *, endless: bool = False) -> None:
+        self.seed = seed
         self.chance = chance = random.Random(seed)
         self.tally = Tally({"rounds": 1})
         self.num_workers = chance.randint(1, 4)
@@ -97,20 +93,10 @@ class Round:
             Deviation: A batch was wrong, missing or repeated.
         """
         expected = self._expected()
-        try:
-            while self._read(loader, expected):
-                self.tally["resumed from a state"] += 1
-                loader.load_state_dict(loader.state_dict())
-            if self.has_left:
-                return
-        except SharedMemoryFull:
-            if self.filler is None:
-                raise
-            self.tally["SharedMemoryFull raised"] += 1
-            self.filler.resize(0)
-            self._go_on(loader, expected)
-            return
-        if expected:
+        while self._read(loader, expected):
+            self.tally["resumed from a state"] += 1
+            loader.load_state_dict(loader.state_dict())
+        if expected and not self.has_left:
             raise Deviation(f"epoch {epoch} ended with {len(expected)} of {self.length} batches missing")
 
     def _read(self, loader: Loader, expected: dict[int, int]) -> bool:
@@ -130,28 +116,6 @@ class Round:
                     loader.stop()
                 return False
         return False
-
-    def _go_on(self, loader: Loader, expected: dict[int, int]) -> None:
-        """Take the batches after one that failed because shared memory was full. They need another loop.
-
-        If the failed batch was the last one, another loop would be the next epoch. Except for a stream: its end is only
-        known when it arrives, so there, another loop is needed to reach the end.
-        """
-        num_failed = 1
-        while len(expected) > num_failed or self.is_stream or self.is_laned:
-            try:
-                for batch in loader:
-                    if self.ordered:  # in order, the failed batches are known
-                        for index in list(expected)[:num_failed]:
-                            del expected[index]
-                        num_failed = 0
-                    self._take(batch, expected)
-            except SharedMemoryFull:
-                num_failed += 1
-                # Kept batches may occupy all slots, so that not even the end of a stream could be delivered.
-                self._check_kept(0)
-                continue
-            return
 
     def _expected(self) -> dict[int, int]:
         """Return the index of each expected batch, and its version."""
@@ -186,28 +150,6 @@ class Round:
         if self.chance.randrange(self.kills_one_in) == 0 and self.options["start_method"] != "fork":
             kind = faults.kill_from_outside(self.chance)
             self.tally.update([kind] if kind else [])
-        if self.filler is not None and self.chance.randrange(20) == 0:
-            self.filler.resize(self.chance.randrange(self.filler.most))
-            self.tally["/dev/shm filled or emptied by others"] += 1
-
-
-class Filler:
-    """A file in /dev/shm that takes memory from the ring.
-
-    Args:
-        path: Path of the file.
-        most: Maximum number of bytes.
-    """
-
-    def __init__(self, path: str, most: int) -> None:
-        self._fd, self.most = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), most
-
-    def resize(self, nbytes: int) -> None:
-        """Take ``nbytes`` bytes, or all free bytes."""
-        os.ftruncate(self._fd, 0)
-        if nbytes:
-            with contextlib.suppress(OSError):  # a full file system is intended
-                os.posix_fallocate(self._fd, 0, nbytes)
 
 
 def rounds(seed: int) -> Iterator[Round]:
