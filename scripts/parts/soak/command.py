@@ -3,7 +3,6 @@
 import argparse
 import faulthandler
 import gc
-import json
 import random
 import sys
 import tempfile
@@ -33,8 +32,6 @@ _MAX_GROWTH = {
 def main(about: str) -> int:
     """Run the command line; return the exit status."""
     options = _parser(about).parse_args()
-    if options.round is not None:
-        return _run_round(options)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     try:
@@ -60,15 +57,7 @@ def _parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--strikes", type=int, help="raise from signal handlers this often in each frontend, and count")
     parser.add_argument("--fronts", nargs="+", default=[], choices=interrupts.FRONTS, help="of --strikes; default: all")
     parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
-    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
-    parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
     return parser
-
-
-def _run_round(options: argparse.Namespace) -> int:
-    faulthandler.dump_traceback_later(_DEADLOCK_S - 50, exit=True)
-    print(json.dumps(apart.run_here(options.round, endless=options.endless)))
-    return 0
 
 
 def _until(seed: int, deadline: float) -> None:
