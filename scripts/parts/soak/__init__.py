@@ -10,7 +10,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     alarms.py    calls that a signal interrupts at a random moment
     struck.py    loads with interrupted calls
     interrupts.py  signals that interrupt all of these loads, and what they lose or repeat
-    growth.py    growth of memory, descriptors, threads and processes
+    growth.py    growth of memory, descriptors, threads and processes, also in one long load
     attached.py  the processes of a server and its consumers
     services.py  servers and consumers that are killed, stopped and replaced
     command.py   the command line

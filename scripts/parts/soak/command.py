@@ -5,28 +5,18 @@ import faulthandler
 import gc
 import random
 import sys
-import tempfile
 import threading
 import time
 
 import mpqueue
-from mpqueue import Loader
-from parts.benchmark.sizes import array_bytes
 from parts.processes import comes_true, family
-from parts.soak import apart, content, faults, growth, interrupts, services, sources
+from parts.soak import apart, growth, interrupts, services
 from parts.soak.rounds import Deviation, Tally, rounds
 
 _DEADLOCK_S = 150  # seconds per round
 _SETTLED_S = 5.0
 _SHARE = 0.25  # fraction of the time for signals at random moments
 _MOST_S = 60.0  # maximum seconds of that for each kind of call
-_MAX_GROWTH = {
-    "private_bytes": 64 << 10,
-    "shared_bytes": 64 << 10,
-    "descriptors": 0.2,
-    "threads": 0.1,
-    "processes": 0.1,
-}
 
 
 def main(about: str) -> int:
@@ -116,28 +106,8 @@ def _report(tally: Tally, seconds: float) -> None:
 
 
 def _long_load(seed: int, num_batches: int) -> None:
-    """Run one load with random shapes and random crashes, and print the growth."""
-    started, tally, samples = time.monotonic(), Tally({"rounds": 1}), []
-    chance, step = random.Random(seed), max(1, num_batches // 200)
-    with tempfile.TemporaryDirectory(prefix="soak") as folder:
-        source = sources.Batches(seed, num_batches, folder, one_in=500, in_slot=False, changes=False)
-        with Loader(source, workers=2, max_queue_size=16, restarts=20) as loader:
-            for index, batch in enumerate(loader):
-                wanted = content.batch(seed, 0, index)
-                if not content.same(batch, wanted):
-                    raise Deviation(f"batch {index} is {content.outline(batch)}")
-                tally["batches"] += 1
-                tally["bytes"] += array_bytes(wanted)
-                if chance.randrange(2000) == 0:
-                    kind = faults.kill_from_outside(chance)
-                    tally.update([kind] if kind else [])
-                if index % step == 0:
-                    samples.append(growth.sample(index, loader.statistics().ring_bytes))
-        tally.update(faults.struck(folder))
-    _report(tally, time.monotonic() - started)
-    print(growth.as_text(samples), flush=True)
-    if tally["batches"] != num_batches:
-        raise Deviation(f"expected {num_batches} batches, got {tally['batches']}")
-    for name, slope in growth.slopes(samples).items():
-        if slope > _MAX_GROWTH[name]:
-            raise Deviation(f"{name} grow by {slope} per 1,000 batches")
+    started, one = time.monotonic(), growth.LongRound(seed, num_batches)
+    try:
+        _report(one.run(), time.monotonic() - started)
+    finally:
+        print(growth.as_text(one.samples), flush=True)

@@ -2,12 +2,23 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
+from mpqueue import Loader
 from parts.processes import family, memory_of
+from parts.soak.rounds import Deviation, Round
+
+_MAX_GROWTH = {
+    "private_bytes": 64 << 10,
+    "shared_bytes": 64 << 10,
+    "descriptors": 0.2,
+    "threads": 0.1,
+    "processes": 0.1,
+}
 
 
 class Sample(NamedTuple):
@@ -67,3 +78,40 @@ def as_text(samples: list[Sample]) -> str:
 
     head = f"from batch {first.batches:,} to {last.batches:,}:"
     return "\n".join([head, *map(line, found)])
+
+
+class LongRound(Round):
+    """One load with crashes, in which no resource may grow.
+
+    Args:
+        seed: Seed of the load.
+        length: Number of batches.
+
+    Attributes:
+        samples: About 200 samples.
+    """
+
+    def __init__(self, seed: int, length: int) -> None:
+        super().__init__(seed)
+        self.is_stream = self.is_laned = False
+        self.length, self.num_epochs, self.ordered = length, 1, True
+        self.one_in, self.kills_one_in, self.keeps, self.leaves_early = 500, 2000, 0.0, 0.0
+        self.options = {"workers": 2, "max_queue_size": 16, "restarts": 20, "start_method": "forkserver"}
+        self.samples: list[Sample] = []
+
+    def epoch(self, loader: Loader, epoch: int) -> None:
+        """Read the epoch.
+
+        Raises:
+            Deviation: A batch was wrong, missing or repeated, or a resource has grown.
+        """
+        super().epoch(self._sampled(loader), epoch)
+        for name, slope in slopes(self.samples).items():
+            if slope > _MAX_GROWTH[name]:
+                raise Deviation(f"{name} grow by {slope} per 1,000 batches")
+
+    def _sampled(self, loader: Loader) -> Iterator[Any]:
+        for index, batch in enumerate(loader):
+            yield batch
+            if index % max(1, self.length // 200) == 0:
+                self.samples.append(sample(index, loader.statistics().ring_bytes))

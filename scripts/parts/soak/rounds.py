@@ -1,5 +1,6 @@
 """One load from its start to its stop, with all its faults."""
 
+import itertools
 import random
 import tempfile
 from collections import Counter
@@ -78,12 +79,9 @@ class Round:
             return sources.stream_of(self.seed, self.length, folder, self.one_in)
         if self.is_laned:
             return sources.dataset_of(self.seed, self.length, folder, self.one_in)
-        changes = self.chance.randrange(2) == 0
-        awaits = not changes and self.chance.randrange(4) == 0
-        kind = sources.Changing if changes else sources.Awaited if awaits else sources.Batches
-        self.source = kind(
-            self.seed, self.length, folder, one_in=self.one_in, in_slot=self.chance.randrange(2) == 0, changes=changes
-        )
+        kind = self.chance.choice([sources.Batches, sources.Changing, sources.Awaited])
+        in_slot = self.chance.randrange(2) == 0
+        self.source = kind(self.seed, self.length, folder, one_in=self.one_in, in_slot=in_slot)
         return self.source
 
     def epoch(self, loader: Loader, epoch: int) -> None:
@@ -125,7 +123,7 @@ class Round:
         return dict.fromkeys(range(self.length), version)
 
     def _take(self, batch: Any, expected: dict[int, int]) -> None:
-        candidates = list(expected)[: 1 if self.ordered else None]
+        candidates = list(itertools.islice(expected, 1 if self.ordered else None))
         for index in candidates:
             correct = content.batch(self.seed, expected[index], index)
             if content.same(batch, correct):

@@ -20,12 +20,11 @@ class Batches:
         folder: Folder with a record of the faults that have happened.
         one_in: One in ``one_in`` batches has a fault.
         in_slot: Whether arrays are created in the ring.
-        changes: Whether the content of an epoch depends on `on_epoch_end`.
     """
 
-    def __init__(self, seed: int, length: int, folder: str, *, one_in: int, in_slot: bool, changes: bool) -> None:
+    def __init__(self, seed: int, length: int, folder: str, *, one_in: int, in_slot: bool) -> None:
         self.seed, self.length, self.folder, self.one_in = seed, length, folder, one_in
-        self.in_slot, self.changes, self.version = in_slot, changes, 0
+        self.in_slot, self.version = in_slot, 0
 
     def __len__(self) -> int:
         return self.length

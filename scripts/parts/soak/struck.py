@@ -159,11 +159,6 @@ def _plain(batch: Any) -> Any:
     return batch.tolist() if hasattr(batch, "tolist") else batch
 
 
-def _require(found: Any, expected: Any) -> None:
-    if found != expected:
-        raise Deviation(f"expected {expected}, got {found}")
-
-
 def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -> Any:
     while not (found := alarms.call(function, *arguments)):
         pass
@@ -192,7 +187,9 @@ def read_epoch(
         got.clear()
         left = expected[len(found) :]
         if resume is not None and left and found + left == expected and random.random() < _RESUMES:
-            _require(resume(), left)
+            resumed = resume()
+            if resumed != left:
+                raise Deviation(f"expected {left} after a resume, got {resumed}")
 
 
 class _Still:
