@@ -40,13 +40,7 @@ class Library:
         return not self.module or (found is not None and found.origin is not None)
 
     def load(self) -> Any:
-        """Import the package, and return the feed.
-
-        Raises:
-            ImportError: The package is not installed; the message names the dependency group.
-        """
-        if not self.is_installed:
-            raise ImportError(f"{self.module} is not installed: python3 -m pip install --group peers")
+        """Import the package, and return the feed."""
         for name, value in self.environ.items():
             os.environ.setdefault(name, value)
         if self.module:

@@ -8,7 +8,6 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from parts.machine import ROOT
 
@@ -22,8 +21,9 @@ class Entry:
 
     Attributes:
         about: Description of its pipeline, for the table.
-        module, feed: Module and name of its feed.
+        module: Module of its feed.
         package: The package with the version to report.
+        feed: Name of its feed.
         group: The dependency group, or "" for the current interpreter.
         lacks: Missing parts of the pipeline.
         packs: Whether a variant that packs sequences exists.
@@ -33,8 +33,8 @@ class Entry:
 
     about: str
     module: str
-    feed: str
     package: str
+    feed: str = "feed"
     group: str = "gauntlet"
     lacks: str = ""
     packs: bool = False
@@ -58,25 +58,21 @@ class Entry:
         return f"{self.package} {done.stdout.strip()}"
 
 
-def _entry(about: str, module: str, package: str, feed: str = "feed", **others: Any) -> Entry:
-    return Entry(about, f"feed_{module}", feed, package, **others)
-
-
 OURS = "mpqueue"
 _BUFFERED, _MIXED = {"lacks": "filter, buffer", "writes": True}, {"lacks": "mix, filter, buffer", "writes": True}
 _MOSAIC = {"group": "gauntlet-mosaicml", "lacks": "filter", "writes": True, "splits_batch": True}
 ENTRIES = {
-    OURS: _entry("`Dataset` in a `Loader`", "mpqueue", "mpqueue", group="", packs=True),
-    "grain": _entry("`IterDataset`, `mp_prefetch`", "grain", "grain", packs=True),
-    "grain elastic": _entry("`ElasticIterator`", "grain", "grain", "elastic_with_filter"),
-    "grain elastic, no filter": _entry(
-        "`ElasticIterator` without the filter", "grain", "grain", "elastic", splits_batch=True
+    OURS: Entry("`Dataset` in a `Loader`", "feed_mpqueue", "mpqueue", group="", packs=True),
+    "grain": Entry("`IterDataset`, `mp_prefetch`", "feed_grain", "grain", packs=True),
+    "grain elastic": Entry("`ElasticIterator`", "feed_grain", "grain", "elastic_with_filter"),
+    "grain elastic, no filter": Entry(
+        "`ElasticIterator` without the filter", "feed_grain", "grain", "elastic", splits_batch=True
     ),
-    "torchdata": _entry("nodes, with custom nodes for filter and buffer", "torchdata", "torchdata"),
-    "datasets": _entry("`IterableDataset` in a `StatefulDataLoader`", "datasets", "datasets"),
-    "mosaicml": _entry("`StreamingDataset` of two streams", "mosaicml", "mosaicml-streaming", **_MOSAIC),
-    "litdata": _entry("`CombinedStreamingDataset`", "litdata", "litdata", **_BUFFERED),
-    "litdata, one set": _entry("`StreamingDataset`", "litdata", "litdata", "single", **_MIXED),
+    "torchdata": Entry("nodes, with custom nodes for filter and buffer", "feed_torchdata", "torchdata"),
+    "datasets": Entry("`IterableDataset` in a `StatefulDataLoader`", "feed_datasets", "datasets"),
+    "mosaicml": Entry("`StreamingDataset` of two streams", "feed_mosaicml", "mosaicml-streaming", **_MOSAIC),
+    "litdata": Entry("`CombinedStreamingDataset`", "feed_litdata", "litdata", **_BUFFERED),
+    "litdata, one set": Entry("`StreamingDataset`", "feed_litdata", "litdata", "single", **_MIXED),
 }
 
 
