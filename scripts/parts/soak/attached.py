@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from helpers.batch_trees import same
 
 import mpqueue
 from mpqueue.errors import ConsumerDied
@@ -236,5 +237,5 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
 
 def _require(seed: int, index: int, batch: Any) -> None:
     wanted = content.batch(seed, 0, index)
-    if int(batch["index"][0]) != index or not content.same(batch["content"], wanted):
+    if int(batch["index"][0]) != index or not same(batch["content"], wanted):
         raise AssertionError(f"batch {index} is {content.outline(batch)}")

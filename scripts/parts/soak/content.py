@@ -32,19 +32,6 @@ def _array(rng: np.random.Generator) -> Any:
     return data[: size // columns * columns].reshape(-1, columns)
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Return whether two trees are equal bit by bit, with equal structures, types and shapes."""
-    if type(found) is not type(expected):
-        return False
-    if isinstance(expected, np.ndarray):
-        return (found.dtype, found.shape) == (expected.dtype, expected.shape) and found.tobytes() == expected.tobytes()
-    if isinstance(expected, list | tuple):
-        return len(found) == len(expected) and all(map(same, found, expected))
-    if isinstance(expected, dict):
-        return list(found) == list(expected) and all(map(same, found.values(), expected.values()))
-    return bool(found == expected)
-
-
 def outline(tree: Any) -> str:
     """Return a one-line description of the structure."""
     if isinstance(tree, np.ndarray):

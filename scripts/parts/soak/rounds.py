@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from helpers.batch_trees import same
+
 from mpqueue import Loader
 from parts.benchmark.sizes import array_bytes
 from parts.soak import content, faults, sources
@@ -126,7 +128,7 @@ class Round:
         candidates = list(itertools.islice(expected, 1 if self.ordered else None))
         for index in candidates:
             correct = content.batch(self.seed, expected[index], index)
-            if content.same(batch, correct):
+            if same(batch, correct):
                 break
         else:
             raise Deviation(f"expected one of the batches {candidates[:5]}, got {content.outline(batch)}")
@@ -141,7 +143,7 @@ class Round:
     def _check_kept(self, room: int) -> None:
         while len(self.kept) > room:
             found, correct = self.kept.pop(self.chance.randrange(len(self.kept)))
-            if not content.same(found, correct):
+            if not same(found, correct):
                 raise Deviation("a batch has changed while it was kept")
 
     def _disturb(self) -> None:
