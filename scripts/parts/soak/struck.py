@@ -4,7 +4,6 @@ Each load is an endless generator of its epochs.
 """
 
 import asyncio
-import contextlib
 import importlib.util
 import random
 import tempfile
@@ -271,29 +270,13 @@ def _torch(alarms: Alarms, **options: Any) -> Epochs:
         yield Epoch(list(range(4 * _LENGTH)), found, is_reported)
 
 
-@contextlib.contextmanager
-def _served(source: Any, **options: Any) -> Iterator[tuple[str, list[Any]]]:
+def _consumer(alarms: Alarms, source: Any, **options: Any) -> Epochs:
+    expected = [_plain(source[index]) for index in range(len(source))]
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
-        with mpqueue.Server(name, source, workers=1, **options):
-            yield name, [_plain(source[index]) for index in range(len(source))]
-
-
-def _consumer(alarms: Alarms, source: Any, **options: Any) -> Epochs:
-    with _served(source, **options) as (name, expected), mpqueue.attach(name, timeout=30) as consumer:
-        while True:
-            yield read_epoch(alarms, consumer, expected)
-
-
-def _attachments(alarms: Alarms) -> Epochs:
-    """Attach consumers repeatedly. An interrupted consumer is discarded."""
-    with _served(Mixed(), mode="broadcast") as (name, expected):
-        while True:
-            for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
-                try:
-                    yield read_epoch(alarms, consumer, expected)
-                finally:
-                    _until_done(alarms, consumer.close)
+        with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
+            while True:
+                yield read_epoch(alarms, consumer, expected)
 
 
 _BACKENDS: dict[str, dict[str, Any]] = {
@@ -346,7 +329,6 @@ LOADS: dict[str, Load] = {
     "an enqueuer of threads": partial(_enqueuer, processes=False),
     "a consumer": partial(_consumer, source=Numbers()),
     "a consumer of mixed batches": partial(_consumer, source=Mixed(), mode="broadcast"),
-    "consumers that attach": _attachments,
 }
 # One of each front end. A loss in them is counted, too.
 FRONTS: dict[str, Load] = {
