@@ -135,13 +135,12 @@ class Consumer(Child):
 
     def __init__(self, plan: Plan, number: int, rank: int | None, join: str, seed: int) -> None:
         self.name, self.number, self.rank, self.join, self._plan = f"consumer{number}", number, rank, join, plan
-        log = os.path.join(plan.folder, self.name)
-        super().__init__(log, partial(consume, plan, rank, join, seed, log=log))
+        super().__init__(os.path.join(plan.folder, self.name), partial(consume, plan, rank, join, seed))
 
     @property
     def is_done(self) -> bool:
         """True if the process has logged that it received all epochs."""
-        return os.path.exists(self.log + ".done")
+        return "D" in self.lines()
 
     @functools.cached_property
     def batches(self) -> list[list[int]]:
@@ -192,7 +191,7 @@ def serve(plan: Plan, write: Callable[[str], None]) -> int:
     return 0
 
 
-def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[[str], None], log: str) -> int:
+def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[[str], None]) -> int:
     """Take all remaining epochs, and check every byte; then continue until SIGTERM.
 
     If a consumer left at the end of the epochs while the server is killed, its last requests would be lost with the
@@ -212,7 +211,6 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
         while not signals:
             if consumer.epoch >= plan.num_epochs and not is_done:
                 write("D")
-                os.close(os.open(log + ".done", os.O_CREAT, 0o600))
                 is_done = True
             for batch in consumer:
                 index = int(batch["index"][0])
