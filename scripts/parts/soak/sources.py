@@ -84,8 +84,9 @@ def _made(seed: int, folder: str, one_in: int, index: int, version: int = 0) -> 
 
 def indices_of(length: int) -> mpqueue.Dataset:
     """Return a shuffled stream in lanes: two of three numbers."""
-    return mpqueue.Dataset.range(length).filter(_is_kept).shuffle(buffer=5)
+    return mpqueue.Dataset.range(length).filter(is_kept).shuffle(buffer=5)
 
 
-def _is_kept(index: int) -> bool:
+def is_kept(index: int) -> bool:
+    """Return whether a filter keeps a number."""
     return index % 3 > 0

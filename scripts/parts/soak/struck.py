@@ -18,6 +18,7 @@ import mpqueue
 from mpqueue.loader.ahead import Ahead
 from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation
+from parts.soak.sources import is_kept
 
 _LENGTH = 5
 _SEED = 7
@@ -123,10 +124,6 @@ async def _awaited_double(number: int) -> Any:
     return _doubled(number)
 
 
-def _is_kept(number: int) -> bool:
-    return number % 3 > 0
-
-
 def _unbroken(number: int) -> Any:
     if number % 5 == 1:
         raise ValueError(f"element {number} is broken")
@@ -142,11 +139,11 @@ def _awaited_dataset() -> mpqueue.Dataset:
 
 
 def _stream() -> mpqueue.Dataset:
-    return mpqueue.Dataset.range(40).filter(_is_kept).shuffle(buffer=4).map(_doubled).batch(3)
+    return mpqueue.Dataset.range(40).filter(is_kept).shuffle(buffer=4).map(_doubled).batch(3)
 
 
 def _broken_stream() -> mpqueue.Dataset:
-    return mpqueue.Dataset.range(20).filter(_is_kept).map(_unbroken).batch(3)
+    return mpqueue.Dataset.range(20).filter(is_kept).map(_unbroken).batch(3)
 
 
 def _plain(batch: Any) -> Any:

@@ -8,9 +8,7 @@ import accelerate
 import torch
 
 from parts.trainers import torch_data
-from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
-
-PER_EPOCH = SAMPLES // BATCH
+from parts.trainers.recording import BATCH, EPOCHS, PER_EPOCH, SAVE_EVERY, Log, Task
 
 
 def main(task: Task) -> None:

@@ -9,9 +9,7 @@ import lightning
 import torch
 
 from parts.trainers import torch_data
-from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
-
-PER_EPOCH = SAMPLES // BATCH
+from parts.trainers.recording import BATCH, EPOCHS, PER_EPOCH, SAVE_EVERY, Log, Task
 
 
 class Module(lightning.LightningModule):

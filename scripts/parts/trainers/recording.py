@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SAMPLES, BATCH, EPOCHS, SAVE_EVERY = 160, 8, 3, 7
-STEPS = SAMPLES // BATCH * EPOCHS
+PER_EPOCH = SAMPLES // BATCH  # steps
+STEPS = PER_EPOCH * EPOCHS
 STEP_S = 0.004  # so that a kill happens near its step
 
 
