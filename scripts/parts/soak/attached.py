@@ -236,4 +236,4 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
 def _require(seed: int, index: int, batch: Any) -> None:
     wanted = content.batch(seed, 0, index)
     if int(batch["index"][0]) != index or not same(batch["content"], wanted):
-        raise AssertionError(f"batch {index} is {content.outline(batch)}")
+        raise AssertionError(f"batch {index} is {batch!r:.300}")

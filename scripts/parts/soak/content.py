@@ -30,14 +30,3 @@ def _array(rng: np.random.Generator) -> Any:
         data = data.view("u1") > 127
     columns = int(rng.integers(1, 5))
     return data[: size // columns * columns].reshape(-1, columns)
-
-
-def outline(tree: Any) -> str:
-    """Return a one-line description of the structure."""
-    if isinstance(tree, np.ndarray):
-        return f"{tree.dtype}{list(tree.shape)}" if tree.size > 4 else repr(tree)
-    if isinstance(tree, dict):
-        return f"{{{', '.join(f'{key!r}: {outline(item)}' for key, item in tree.items())}}}"
-    if isinstance(tree, list | tuple):
-        return f"{type(tree).__name__}({', '.join(map(outline, tree))})"
-    return repr(tree)[:200]

@@ -131,7 +131,7 @@ class Round:
             if same(batch, correct):
                 break
         else:
-            raise Deviation(f"expected one of the batches {candidates[:5]}, got {content.outline(batch)}")
+            raise Deviation(f"expected one of the batches {candidates[:5]}, got {batch!r:.300}")
         del expected[index]
         self.tally["batches"] += 1
         self.tally["bytes"] += array_bytes(correct)
