@@ -28,7 +28,7 @@ def killed_trainer(chance: random.Random) -> Tally:
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         env = {"TMPDIR": folder, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with Trainer(script, command=killed_with_parent([]), env=env) as trainer:
-            trainer.heard()
+            trainer.heard()  # the imports are over
             time.sleep(chance.uniform(0.0, 2.0))
             kind = "trainer killed"
             if chance.randrange(3) == 0 and _stop_a_worker(trainer):
