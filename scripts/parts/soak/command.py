@@ -107,7 +107,6 @@ def _report(tally: Tally, seconds: float) -> None:
 
 def _long_load(seed: int, num_batches: int) -> None:
     started, one = time.monotonic(), growth.LongRound(seed, num_batches)
-    try:
-        _report(one.run(), time.monotonic() - started)
-    finally:
-        print(growth.as_text(one.samples), flush=True)
+    _report(one.run(), time.monotonic() - started)
+    print(growth.as_text(one.samples), flush=True)
+    growth.require_none(one.samples)

@@ -80,8 +80,15 @@ def as_text(samples: list[Sample]) -> str:
     return "\n".join([head, *map(line, found)])
 
 
+def require_none(samples: list[Sample]) -> None:
+    """Raise a `Deviation` if a resource has grown."""
+    for name, slope in slopes(samples).items():
+        if slope > _MAX_GROWTH[name]:
+            raise Deviation(f"{name} grow by {slope} per 1,000 batches")
+
+
 class LongRound(Round):
-    """One load with crashes, in which no resource may grow.
+    """One load with crashes.
 
     Args:
         seed: Seed of the load.
@@ -100,15 +107,8 @@ class LongRound(Round):
         self.samples: list[Sample] = []
 
     def epoch(self, loader: Loader, epoch: int) -> None:
-        """Read the epoch.
-
-        Raises:
-            Deviation: A batch was wrong, missing or repeated, or a resource has grown.
-        """
+        """Read the epoch, and sample the resources."""
         super().epoch(self._sampled(loader), epoch)
-        for name, slope in slopes(self.samples).items():
-            if slope > _MAX_GROWTH[name]:
-                raise Deviation(f"{name} grow by {slope} per 1,000 batches")
 
     def _sampled(self, loader: Loader) -> Iterator[Any]:
         for index, batch in enumerate(loader):
