@@ -14,7 +14,7 @@ from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.run import Run
 
-RANDOM_S = 0.4  # for each case; the soak test runs longer
+RANDOM_S = 0.4  # for each case
 
 
 def one_epoch(enqueuer, alarms):
