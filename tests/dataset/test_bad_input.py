@@ -77,21 +77,6 @@ def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, 
         way(dataset)
 
 
-@pytest.mark.parametrize(
-    ("use", "text"),
-    [
-        (lambda: Dataset.mix([[1, 2], [3]]), r"got list: wrap it, mpqueue\.Dataset\(source\)"),
-        (lambda: Dataset.zip([evens(), evens()]), r"one by one, got a list of them: zip\(\*them\)"),
-        (lambda: Dataset.zip(evens(), evens()).map(lambda a, b: a), "a tuple.* is passed as one argument"),
-        (lambda: Dataset(zip([1], [2], strict=True)), r"an iterator \(zip\)"),
-        (lambda: Dataset(None), "with __getitem__ and __len__.*got None"),
-    ],
-)
-def test_invalid_use_raises_an_error_with_a_remedy(use, text):
-    with pytest.raises(TypeError, match=text):
-        use()
-
-
 BATCHES = [
     Dataset.range(8).batch(4),
     evens().batch(4),

@@ -475,35 +475,6 @@ def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
             kept = set(groups[-2:])  # in the source's cache, whatever its size
 
 
-@pytest.mark.parametrize(
-    ("kind", "words", "given"),
-    [
-        (ValueError, "block must be 1 or more, got 0", {"block": 0}),
-        (ValueError, "blocks must be 1 or more, got -1", {"block": 2, "blocks": -1}),
-        (ValueError, "block must be a number of neighbours or \"group\", got 'rows'", {"block": "rows"}),
-        (TypeError, "block must be an integer, got 1.5", {"block": 1.5}),
-        (TypeError, "block must be an integer, got True", {"block": True}),
-        (TypeError, "blocks must be an integer, got 'group'", {"block": 2, "blocks": "group"}),
-    ],
-)
-def test_bad_numbers_are_refused(kind, words, given):
-    with pytest.raises(kind) as error:
-        Dataset.range(9).shuffle(**given)
-    assert words in str(error.value)
-
-
-def test_stage_is_refused_where_it_cannot_follow():
-    with pytest.raises(ValueError, match="exclude each other"):
-        Dataset.range(9).shuffle(5, block=2)
-    for arguments in ({"blocks": 2}, {"blocks": 16}, {"blocks": -5}, {"buffer": 3, "blocks": 2}):
-        with pytest.raises(ValueError, match=r"shuffle: blocks=-?\d+ .* pass block=n, too"):
-            Dataset.range(9).shuffle(**arguments)
-    with pytest.raises(ValueError, match="needs a source with row groups"):
-        Dataset.range(9).shuffle(block="group")
+def test_groups_after_another_stage_are_refused():
     with pytest.raises(ValueError, match="needs a source with row groups"):
         Dataset(Grouped()).map(str).shuffle(block="group")
-    for dataset in (Dataset.range(9).filter(bool), Dataset.range(9).repeat()):
-        with pytest.raises(ValueError, match="shuffle"):
-            dataset.shuffle(block=2)
-    with pytest.raises(TypeError, match="shuffle"), mpqueue.Loader(range(9), shuffle="blocks"):
-        pass

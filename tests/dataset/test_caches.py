@@ -736,28 +736,6 @@ def test_name_replaces_the_key(tmp_path, counted):
 LOCK = threading.Lock()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "kind", "words"),
-    [
-        ({"folder": 3}, TypeError, "folder must be a path, got 3"),
-        ({"folder": "s3://bucket"}, ValueError, "a local folder"),
-        ({"folder": ""}, ValueError, "a local folder"),
-        ({"name": "a"}, ValueError, "needs a folder"),
-        ({"folder": "x", "name": "../a"}, ValueError, "without a slash"),
-        ({"folder": "x", "name": 3}, TypeError, "name must be a string"),
-        ({"max_bytes": 0}, ValueError, "max_bytes"),
-        ({"max_bytes": "1 GB"}, ValueError, "such as '20%', got .1 GB."),
-        ({"max_bytes": "20%"}, ValueError, "needs a folder"),
-        ({"folder": "x", "max_bytes": "0%"}, ValueError, "max_bytes"),
-        ({"folder": "x", "max_bytes": "101%"}, ValueError, "max_bytes"),
-        ({"folder": "x", "max_bytes": 0.2}, TypeError, "max_bytes"),
-    ],
-)
-def test_invalid_arguments_are_named(arguments, kind, words):
-    with pytest.raises(kind, match=words):
-        Dataset.range(3).cache(**arguments)
-
-
 def test_dataset_without_a_key_needs_a_name(tmp_path):
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"pass one, cache\(folder, name="):

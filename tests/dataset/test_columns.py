@@ -59,26 +59,3 @@ def test_missing_or_taken_column_of_rename_columns_raises():
         DATASET.rename_columns({"image": "x"})[0]
     with pytest.raises(ValueError, match="rename_columns: a sample already has a column 'label'"):
         DATASET.rename_columns({"text": "label"})[0]
-
-
-def test_sample_that_is_not_a_dict_raises():
-    with pytest.raises(TypeError, match="select_columns takes samples that are dicts, got int"):
-        Dataset.range(3).select_columns("x")[0]
-
-
-@pytest.mark.parametrize(
-    ("method", "argument", "kind", "message"),
-    [
-        ("select_columns", [], ValueError, "select_columns: expected one or more different names of columns, got"),
-        ("remove_columns", ["a", "a"], ValueError, "remove_columns: expected one or more different names"),
-        ("select_columns", [1], TypeError, "select_columns: each name must be a string"),
-        ("remove_columns", 1, TypeError, "remove_columns: names must be a list of strings, got 1"),
-        ("select_columns", {"a": "b"}, TypeError, "select_columns: names must be a list of strings"),
-        ("rename_columns", {}, ValueError, "rename_columns: expected one or more different names"),
-        ("rename_columns", {"a": "x", "b": "x"}, ValueError, "rename_columns: expected one or more different names"),
-        ("rename_columns", ["a"], TypeError, "rename_columns: columns must be a dict of old and new names"),
-    ],
-)
-def test_wrong_argument_raises(method, argument, kind, message):
-    with pytest.raises(kind, match=message):
-        getattr(DATASET, method)(argument)

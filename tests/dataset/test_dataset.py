@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 import mpqueue
@@ -18,6 +19,14 @@ def keep(_):
 
 def numbers():
     yield from range(10)
+
+
+def pair_of(sample, sample_id):
+    return sample, sample_id
+
+
+class Tokens(Dataset):
+    """A subclass."""
 
 
 class Iterable:
@@ -52,7 +61,7 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
             use(stream)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(40)
 @pytest.mark.parametrize(
     ("use", "error", "text"),
     [
@@ -114,6 +123,88 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
         (lambda base: base.prefetch(3), AttributeError, "a Loader computes batches ahead"),
         (lambda base: base.interleave(double), AttributeError, "flat_map"),
         (lambda base: base.no_such_method(), AttributeError, "no attribute 'no_such_method'$"),
+        (lambda _: Dataset(zip([1], [2], strict=True)), TypeError, r"an iterator \(zip\)"),
+        (lambda _: Dataset(None), TypeError, "with __getitem__ and __len__.*got None"),
+        (lambda _: Dataset.mix([[1, 2], [3]]), TypeError, r"got list: wrap it, mpqueue\.Dataset\(source\)"),
+        (lambda base: base.mix({"code": base}), TypeError, r"has no name: call mix on the class, Dataset\.mix"),
+        (lambda base: Dataset.zip([base, base]), TypeError, r"one by one, got a list of them: zip\(\*them\)"),
+        (lambda base: Dataset.zip(base, base).map(lambda a, b: a), TypeError, "a tuple.* is passed as one argument"),
+        (lambda base: base.range(3), TypeError, r"call it on the class, Dataset\.range"),
+        (lambda base: Tokens.range(3).range(4), TypeError, r"Tokens\.range"),
+        (lambda base: base.map(double, with_id=True), TypeError, "an element and the id of its sample, but double"),
+        (lambda base: base.map(divmod, with_id=1), TypeError, "with_id must be True or False, got 1"),
+        (lambda base: base.shuffle(5, block=2), ValueError, "exclude each other"),
+        (lambda base: base.shuffle(blocks=2), ValueError, "shuffle: blocks=2 .* pass block=n, too"),
+        (lambda base: base.shuffle(blocks=-5), ValueError, "shuffle: blocks=-5 .* pass block=n, too"),
+        (lambda base: base.shuffle(buffer=3, blocks=2), ValueError, "shuffle: blocks=2 .* pass block=n, too"),
+        (lambda base: base.shuffle(block=0), ValueError, "block must be 1 or more, got 0"),
+        (lambda base: base.shuffle(block=2, blocks=-1), ValueError, "blocks must be 1 or more, got -1"),
+        (lambda base: base.shuffle(block="rows"), ValueError, "block must be a number .* or .group., got 'rows'"),
+        (lambda base: base.shuffle(block="group"), ValueError, "needs a source with row groups"),
+        (lambda base: base.shuffle(block=1.5), TypeError, r"block must be an integer, got 1\.5"),
+        (lambda base: base.shuffle(block=True), TypeError, "block must be an integer, got True"),
+        (lambda base: base.shuffle(block=2, blocks="group"), TypeError, "blocks must be an integer, got 'group'"),
+        (lambda base: base.filter(keep).shuffle(block=2), ValueError, "shuffle"),
+        (lambda base: base.repeat().shuffle(block=2), ValueError, "shuffle"),
+        (lambda base: base.cache(3), TypeError, "folder must be a path, got 3"),
+        (lambda base: base.cache("s3://bucket"), ValueError, "a local folder"),
+        (lambda base: base.cache(""), ValueError, "a local folder"),
+        (lambda base: base.cache(name="a"), ValueError, "needs a folder"),
+        (lambda base: base.cache("x", name="../a"), ValueError, "without a slash"),
+        (lambda base: base.cache("x", name=3), TypeError, "name must be a string"),
+        (lambda base: base.cache(max_bytes=0), ValueError, "max_bytes"),
+        (lambda base: base.cache(max_bytes="1 GB"), ValueError, "such as '20%', got .1 GB."),
+        (lambda base: base.cache(max_bytes="20%"), ValueError, "needs a folder"),
+        (lambda base: base.cache("x", max_bytes="0%"), ValueError, "max_bytes"),
+        (lambda base: base.cache("x", max_bytes="101%"), ValueError, "max_bytes"),
+        (lambda base: base.cache("x", max_bytes=0.2), TypeError, "max_bytes"),
+        (lambda base: base.select_columns([]), ValueError, "select_columns: expected one or more different names"),
+        (lambda base: base.remove_columns(["a", "a"]), ValueError, "remove_columns: .* one or more different names"),
+        (lambda base: base.select_columns([1]), TypeError, "select_columns: each name must be a string"),
+        (lambda base: base.remove_columns(1), TypeError, "remove_columns: names must be a list of strings, got 1"),
+        (lambda base: base.select_columns({"a": "b"}), TypeError, "select_columns: names must be a list of strings"),
+        (lambda base: base.select_columns("x")[0], TypeError, "select_columns takes samples that are dicts, got int"),
+        (lambda base: base.rename_columns({}), ValueError, "rename_columns: expected one or more different names"),
+        (lambda base: base.rename_columns({"a": "x", "b": "x"}), ValueError, "rename_columns: .* more different names"),
+        (lambda base: base.rename_columns(["a"]), TypeError, "rename_columns: .* must be a dict of old and new names"),
+        (lambda base: base.pack(4, whole="image"), TypeError, "pack: whole must be names of fields"),
+        (lambda base: base.pack(4, whole=3), TypeError, "pack: whole must be names of fields"),
+        (lambda base: base.pack(4, strategy="concatenate", whole=["a"]), ValueError, r"\('a',\) .* as a whole"),
+        (lambda base: base.pack(4, strategy="concatenate", bins=3), ValueError, "bins=3 is the number of open rows"),
+        (lambda base: base.scan({1}, divmod), TypeError, "scan: initial must be plain data: .*, got set"),
+        (lambda base: base.scan(0, keep), TypeError, "scan: .* is called with a state and an element, but keep"),
+        (lambda base: base.scan(0, 1), TypeError, "scan: .* must be a function of a state and an element, got 1"),
+        (lambda base: base.take_while(pair_of), TypeError, "take_while: .* is called with an element, but pair_of"),
+        (lambda base: base.sort(3), TypeError, "sort: the key must be a function of an element, got 3"),
+        (lambda base: base.filter(keep).sort(abs), ValueError, "sort.* needs an indexed dataset, and stage 1"),
+        (lambda base: base.repeat().sort(abs), ValueError, r"sort\(\) needs a finite dataset"),
+        (lambda base: base.shuffle().map(str).sort(abs), ValueError, "sort: stage 1, shuffle.*, returns another"),
+        (lambda base: base.concatenate(base.mix([base])).sort(abs), ValueError, r"sort: stage 3, mix\(.*\), returns"),
+        (lambda base: base.filter(keep).split([0.5]), ValueError, "split.* needs an indexed dataset, and stage 1"),
+        (lambda base: base.repeat().split([0.5]), ValueError, r"split\(\) needs a finite dataset"),
+        (lambda base: base.shuffle().map(str).split([0.5]), ValueError, "split: stage 1, shuffle.*, returns another"),
+        (lambda base: base.mix([base]).take(3).split([0.5]), ValueError, "split: stage 2, mix"),
+        (lambda base: base.split([]), ValueError, r"split: expected one or more fractions above 0, got \[\]"),
+        (lambda base: base.split([0.5, 0]), ValueError, "fractions above 0"),
+        (lambda base: base.split([float("nan")]), ValueError, "fractions above 0"),
+        (lambda base: base.split([0.6, 0.5]), ValueError, "split: the sum of fractions must be at most 1, got 1.1"),
+        (lambda base: base.split([float("inf")]), ValueError, "at most 1, got inf"),
+        (lambda base: base.split(["0.5"]), TypeError, "split: fractions must be numbers"),
+        (lambda base: base.split([True]), TypeError, "split: fractions must be numbers"),
+        (lambda base: base.split(0.5), TypeError, "split: fractions must be a list of numbers, got 0.5"),
+        (lambda base: base.split([0.5], 0.5), TypeError, "split: seed must be an integer, got 0.5"),
+        (lambda base: base.window(0), ValueError, "window: .*size"),
+        (lambda base: base.window(3, 0), ValueError, "window: .*stride"),
+        (lambda base: base.window(3, 4), ValueError, "window: .*stride must be at most size=3"),
+        (lambda base: base.window(2.5), TypeError, "window: .*size"),
+        (lambda base: base.window(3, "1"), TypeError, "window: .*stride"),
+        (lambda base: base.batch(np.True_), TypeError, "batch: size must be an integer"),
+        (lambda base: base.take(np.True_), TypeError, "take: count must be an integer"),
+        (lambda base: base.take(True), TypeError, "take: count must be an integer"),
+        (lambda base: base.shuffle(block=np.True_), TypeError, "block must be an integer"),
+        (lambda _: mpqueue.Loader(range(9), batch_size=True), TypeError, "batch_size must be an integer"),
+        (lambda _: mpqueue.Loader(range(9), batch_size=np.True_), TypeError, "batch_size must be an integer"),
+        (lambda _: mpqueue.Loader(range(9), shuffle="blocks"), TypeError, "shuffle"),
     ],
 )
 def test_mistake_raises_where_it_is_made(use, error, text):

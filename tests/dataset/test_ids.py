@@ -49,14 +49,3 @@ def test_error_of_a_map_with_id_names_the_sample():
 def test_map_with_id_after_a_stage_that_merges_samples_raises(dataset, stage):
     with pytest.raises(ValueError, match=f"map: with_id=True needs elements .* {stage} merges several"):
         dataset.map(pair_of, with_id=True)
-
-
-def test_function_of_one_argument_cannot_receive_an_id():
-    with pytest.raises(TypeError, match="called with an element and the id of its sample, but one_argument"):
-        Dataset.range(3).map(one_argument, with_id=True)
-    with pytest.raises(TypeError, match="with_id must be True or False, got 1"):
-        Dataset.range(3).map(pair_of, with_id=1)
-
-
-def one_argument(sample):
-    return sample

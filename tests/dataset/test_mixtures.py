@@ -79,11 +79,6 @@ def test_invalid_weights_raise_an_error_with_a_remedy(datasets, weights, error, 
         Dataset.mix(datasets, weights)
 
 
-def test_dict_of_datasets_is_refused_on_a_dataset():
-    with pytest.raises(TypeError, match=r"has no name: call mix on the class, Dataset\.mix\(\{\.\.\.\}\)"):
-        A.mix({"code": B})
-
-
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [

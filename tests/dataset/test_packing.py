@@ -259,20 +259,6 @@ def test_samples_with_other_whole_fields_raise(sample, kind, message):
         reader.read(sample)
 
 
-def test_bad_arguments_raise():
-    dataset = Dataset([{"tokens": [1], "image": [1]}])
-    with pytest.raises(TypeError, match="pack: whole must be names of fields"):
-        dataset.pack(4, whole="image")
-    with pytest.raises(TypeError, match="pack: whole must be names of fields"):
-        dataset.pack(4, whole=3)
-    with pytest.raises(
-        ValueError, match=r"whole=\('image',\) describes documents as a whole, and strategy='concatenate' cuts"
-    ):
-        dataset.pack(4, strategy="concatenate", whole=["image"])
-    with pytest.raises(ValueError, match="bins=3 is the number of open rows, and strategy='concatenate' has one"):
-        dataset.pack(4, strategy="concatenate", bins=3)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_rows_join_whole_fields_and_resume(workers):
     dataset = Dataset(documents([3, 4, 2, 5, 1, 2] * 5)).pack(8, whole=WHOLE, bins=3)

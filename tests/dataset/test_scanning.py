@@ -73,15 +73,6 @@ def test_wrong_result_of_the_function_raises(function, message):
         opened(Dataset.range(3).scan(0, function)).next()
 
 
-def test_wrong_arguments_of_scan_raise():
-    with pytest.raises(TypeError, match=r"scan: initial must be plain data: expected numbers, .*, got set"):
-        Dataset.range(3).scan({1}, add)
-    with pytest.raises(TypeError, match="scan: the function is called with a state and an element, but keep"):
-        Dataset.range(3).scan(0, keep)
-    with pytest.raises(TypeError, match="scan: the function must be a function of a state and an element, got 1"):
-        Dataset.range(3).scan(0, 1)
-
-
 PLAIN = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(),
@@ -153,5 +144,3 @@ def test_error_of_take_while_replaces_its_element():
 def test_wrong_verdict_of_take_while_raises():
     with pytest.raises(TypeError, match=r"take_while\(.*\) must return True or False for each sample, got int: 1"):
         opened(Dataset([1]).take_while(lambda number: 1)).next()
-    with pytest.raises(TypeError, match="take_while: the function is called with an element, but add"):
-        Dataset.range(3).take_while(add)

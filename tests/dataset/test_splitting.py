@@ -120,36 +120,3 @@ def test_split_works_after_pickling_and_has_the_ids_of_its_samples():
     assert list(again) == list(train)
     for sample, sample_id in train.map(lambda sample, sample_id: (sample, sample_id), with_id=True):
         assert train.get(sample_id) == sample == f"sample {sample_id}"
-
-
-@pytest.mark.parametrize(
-    ("fractions", "seed", "kind", "message"),
-    [
-        ([], 0, ValueError, r"split: expected one or more fractions above 0, got \[\]"),
-        ([0.5, 0], 0, ValueError, "fractions above 0"),
-        ([float("nan")], 0, ValueError, "fractions above 0"),
-        ([0.6, 0.5], 0, ValueError, "split: the sum of fractions must be at most 1, got 1.1"),
-        ([float("inf")], 0, ValueError, "at most 1, got inf"),
-        (["0.5"], 0, TypeError, "split: fractions must be numbers"),
-        ([True], 0, TypeError, "split: fractions must be numbers"),
-        (0.5, 0, TypeError, "split: fractions must be a list of numbers, got 0.5"),
-        ([0.5], 0.5, TypeError, "split: seed must be an integer, got 0.5"),
-    ],
-)
-def test_wrong_argument_raises(fractions, seed, kind, message):
-    with pytest.raises(kind, match=message):
-        Dataset.range(10).split(fractions, seed)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "message"),
-    [
-        (Dataset.range(9).filter(bool), r"split\(\) needs an indexed dataset, and stage 1, filter\(bool\), makes this"),
-        (Dataset.range(9).repeat(), r"split\(\) needs a finite dataset"),
-        (Dataset.range(9).shuffle().map(str), r"split: stage 1, shuffle\(\), returns another order in each epoch"),
-        (Dataset.mix([Dataset.range(9), Dataset.range(3)]).take(3), "split: stage 2, mix"),
-    ],
-)
-def test_dataset_that_cannot_be_split_raises(dataset, message):
-    with pytest.raises(ValueError, match=message):
-        dataset.split([0.5])

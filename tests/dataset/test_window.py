@@ -28,13 +28,3 @@ def test_windows_begin_at_multiples_of_the_stride(length, size, stride, drop_las
 
 def test_windows_do_not_overlap_by_default():
     assert windows(5, 2) == [[0, 1], [2, 3], [4]]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [((0,), ValueError, "size"), ((3, 0), ValueError, "stride"), ((3, 4), ValueError, "stride must be at most size=3"),
-     ((2.5,), TypeError, "size"), ((3, "1"), TypeError, "stride")],
-)  # fmt: skip
-def test_wrong_arguments_are_named(arguments, error, message):
-    with pytest.raises(error, match=f"window: .*{message}"):
-        Dataset.range(9).window(*arguments)
