@@ -1,13 +1,17 @@
-"""`shuffle(block=n, blocks=m)`: its orders, its reader, and its errors."""
+"""`shuffle(block=n, blocks=m)`: uneven blocks, its reader, and its errors.
 
+The player of ``tests/model`` compares blocks of equal sizes, also by index, in lanes, and of sources that read blocks.
+"""
+
+import functools
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.computed_source import AtOnce, Computed
 from helpers.injected_exceptions import batches_despite, each_strike
 from helpers.loader_runs import batches_of, begun
-from helpers.sweeps import step_of
 from helpers.wrapped_functions import recorded
 
 import mpqueue
@@ -16,7 +20,6 @@ from mpqueue.seeding.block_order import BlockOrder, UnevenOrder
 
 pytestmark = pytest.mark.sample(1)
 
-SHAPES = [(length, size, number) for length in range(26) for size in (1, 2, 3, 5, 30) for number in (1, 2, 4)]
 UNEVEN = [[], [1], [0, 3], [2, 0, 0, 5, 1], [3, 1, 4, 1, 5, 9, 2, 6], [0, 0]]
 
 
@@ -50,21 +53,6 @@ def check(order, epoch, length, blocks, number):
     return whole
 
 
-@pytest.mark.parametrize("epoch", [0, 1, (3 << 32) + 1])
-def test_order_permutes_blocks_and_the_elements_of_groups(epoch):
-    for length, size, number in SHAPES[:: step_of(1)]:
-        whole = check(BlockOrder(7, size, number), epoch, length, [at // size for at in range(length)], number)
-        order = BlockOrder(7, size, number)
-        assert [int(order.at(epoch, length, [position])[0]) for position in reversed(range(length))] == whole[::-1]
-        mixed = np.random.default_rng(length).permutation(length)
-        assert order.at(epoch, length, mixed).tolist() == [whole[position] for position in mixed]
-        for step in (1, 2, 3):  # batches, and batches of lanes
-            for first in range(0, length, 2):
-                positions = range(first, min(first + 4 * step, length), step)
-                assert order.at(epoch, length, positions).tolist() == whole[first : positions.stop : step]
-                assert order.at(epoch, length, [*positions]).tolist() == whole[first : positions.stop : step]
-
-
 @pytest.mark.parametrize("number", [1, 2, 16])
 @pytest.mark.parametrize("sizes", UNEVEN)
 def test_order_of_uneven_blocks(sizes, number):
@@ -73,11 +61,6 @@ def test_order_of_uneven_blocks(sizes, number):
         whole = check(UnevenOrder(3, np.array(sizes, np.int64), number), epoch, length, blocks, number)
         order = UnevenOrder(3, np.array(sizes, np.int64), number)
         assert [int(order.at(epoch, length, [position])[0]) for position in reversed(range(length))] == whole[::-1]
-
-
-def test_orders_of_epochs_and_seeds_differ():
-    whole = [BlockOrder(seed, 3, 2).at(epoch, 60, range(60)).tolist() for seed in (0, 1) for epoch in (0, 1)]
-    assert all(one != other for at, one in enumerate(whole) for other in whole[:at])
 
 
 @pytest.mark.slow
@@ -105,59 +88,31 @@ def test_state_of_another_order_is_refused(other):
         loader.load_state_dict(state)
 
 
-def test_dataset_keeps_its_length_and_index():
-    dataset = Dataset.range(23).shuffle(block=5, blocks=2)
-    assert len(dataset) == 23
-    assert [dataset[position] for position in range(23)] == list(dataset)
-    assert dataset[-1] == list(dataset)[-1]
-    assert "shuffle(block=5, blocks=2)" in repr(dataset)
-
-
-class AtOnce:
-    """A source that notes the indices of each call."""
-
-    def __init__(self, length):
-        self.length, self.calls = length, []
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices):
-        self.calls.append(list(indices))
-        return list(indices)
-
-
-def test_source_is_asked_once_for_each_batch_in_ascending_order():
-    source = AtOnce(50)
-    found = all_of(by_blocks(Dataset(source)), workers=0)
+def test_source_is_asked_once_for_each_batch_in_ascending_order(monkeypatch):
+    calls = recorded(monkeypatch, AtOnce, "__getitems__")
+    found = all_of(by_blocks(Dataset(AtOnce(int, 50))), workers=0)
     assert found == all_of(by_blocks(), workers=0)
-    assert source.calls == [sorted(batch) for batch in found]
+    assert [list(indices) for _, indices in calls] == [sorted(batch) for batch in found]
 
 
-class Raising:
-    def __init__(self, bad):
-        self.bad = bad
-
-    def __len__(self):
-        return 20
-
-    def __getitem__(self, index):
-        if index == self.bad:
-            raise ValueError(f"sample {index}")
-        return index
+def sample_of(index, bad):
+    if index == bad:
+        raise ValueError(f"sample {index}")
+    return index
 
 
-class Grouped(Raising):
+def damaged(bad):
+    return Computed(functools.partial(sample_of, bad=bad), 20)
+
+
+class Grouped(Computed):
     """A source of groups of uneven sizes. The sample ``bad`` is damaged."""
 
     sizes = (3, 6, 1, 0, 10)
 
     def __init__(self, bad=None):
-        super().__init__(bad)
-        self.calls = []
+        super().__init__(functools.partial(sample_of, bad=bad), 20)
+        self.bad, self.calls = bad, []
 
     def get_blocks(self, blocks):
         self.calls += [list(block) for block in blocks]
@@ -201,7 +156,7 @@ def test_groups_of_any_number_of_row_groups():
     assert found == found[:1] * 4
 
 
-@pytest.mark.parametrize(("made", "block"), [(Raising, 5), (Grouped, "group")])
+@pytest.mark.parametrize(("made", "block"), [(damaged, 5), (Grouped, "group")])
 def test_damaged_sample_leaves_the_others(made, block):
     order = list(Dataset(made(None)).shuffle(block=block, blocks=2))
     dataset = Dataset(made(order[3])).shuffle(block=block, blocks=2)
@@ -250,31 +205,15 @@ def in_pieces(length=200):
     return Dataset.range(length).shuffle(block=10, blocks=4)
 
 
-@pytest.mark.parametrize(
-    "options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}, {"workers": 1, "threads": 3}]
-)
-def test_whole_blocks_are_read_in_the_same_order(options):
-    dataset = Dataset(Chunked()).shuffle(block=10, blocks=4)
-    assert all_of(dataset.batch(7), **options) == all_of(in_pieces().batch(7), workers=0)
-
-
-def test_each_block_is_read_once_and_no_sample_alone():
-    source = Chunked()
-    all_of(Dataset(source).shuffle(block=10, blocks=4).batch(7), workers=0)
-    assert sorted(block.start for block in source.blocks) == list(range(0, 200, 10)) and source.indices == []
-
-
-@pytest.mark.parametrize("options", [{"workers": 1, "threads": 3}, {"workers": 1, "threads": 2, "lanes": 4}])
-def test_threads_share_the_blocks(options):
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "threads": 3}, {"workers": 1, "lanes": 4}])
+def test_each_block_is_read_once_and_no_sample_alone(options):
     """Also at the end of a group, where one thread already reads the next group."""
     source = Chunked()
     dataset = Dataset(source).shuffle(block=10, blocks=4)
-    if "lanes" in options:
-        dataset = dataset.filter(lambda each: True)
-        del options["threads"]
+    dataset = dataset.filter(lambda each: True) if "lanes" in options else dataset
     found = all_of(dataset.batch(7), backend="thread", **options)
     assert sorted(each for batch in found for each in batch) == list(range(200))
-    assert sorted(block.start for block in source.blocks) == list(range(0, 200, 10))
+    assert sorted(block.start for block in source.blocks) == list(range(0, 200, 10)) and source.indices == []
 
 
 def test_single_samples_are_read_without_their_blocks():
@@ -449,18 +388,12 @@ def test_source_that_grows_gets_a_new_order():
         assert sorted(each for batch in loader for each in batch.tolist()) == list(range(210))
 
 
-def parquet_file(path):
-    """Write a file with row groups of uneven sizes."""
+def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pa.table({"number": list(range(40))})
-    bounds = [0, 3, 10, 11, 25, 40]
-    with parquet.ParquetWriter(path, table.schema) as writer:
-        for low, high in pairwise(bounds):
+    with parquet.ParquetWriter(tmp_path / "rows.parquet", table.schema) as writer:
+        for low, high in pairwise([0, 3, 10, 11, 25, 40]):
             writer.write_table(table.slice(low, high - low))
-
-
-def test_row_groups_are_decoded_once_in_an_epoch(tmp_path, monkeypatch):
-    parquet_file(tmp_path / "rows.parquet")
     source = mpqueue.files.Parquet(str(tmp_path / "rows.parquet"), cache_bytes=0)
     assert source.group_sizes().tolist() == [3, 7, 1, 14, 15]
     decoded = recorded(monkeypatch, type(source), "_decode")
