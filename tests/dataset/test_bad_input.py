@@ -60,6 +60,8 @@ def run(dataset, workers=0, **options):
         (evens().map(forgets_to_return), r"map\(forgets_to_return\) returned None: did you forget `return`"),
         (Dataset.range(4).map(forgets_to_return), r"returned None: did you forget `return`"),
         (Dataset.range(4).filter(forgets_to_return), r"must return True or False.*got None: did you forget `return`"),
+        (evens().map(forgets_to_return, threads=2), "returned None"),
+        (evens().filter(forgets_to_return, threads=2), "must return True or False"),
         (Dataset.range(4).filter(lambda x: np.array([x, x])), r"got an array: .*Use \.all\(\) or \.any\(\)"),
         (Dataset.range(4).filter(lambda x: x % 2), r"got int: 0\. Convert it with bool"),
         (Dataset.range(4).flat_map(lambda x: x), r"must return an iterable.*got int: 0"),

@@ -1,6 +1,5 @@
 """An indexed dataset in every frontend: the same elements for any workers and ranks, and after any worker crash."""
 
-import numpy as np
 import pytest
 from helpers.loader_runs import batches_of, plain
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
@@ -20,25 +19,6 @@ def test_one_unordered_worker_keeps_the_order():
     with mpqueue.Loader(DATASET, seed=3, workers=1, ordered=False) as loader:
         assert len(loader) == 13
         assert [plain(batch) for _ in range(2) for batch in loader] == expected
-
-
-def test_options_of_a_loader_are_stages():
-    samples = Dataset.range(20).map(lambda x: x + mpqueue.rng().random())
-
-    def join(values):
-        return [*values, mpqueue.rng().random()]
-
-    pairs = [
-        ({"batch_size": 6, "shuffle": True, "collate": join}, samples.shuffle().batch(6, collate=join)),
-        ({"batch_size": 6, "drop_last": True}, samples.batch(6, drop_last=True)),
-        ({"shuffle": True}, samples.shuffle()),
-    ]
-    for options, described in pairs:
-        by_stages = mpqueue.Loader(described, workers=0, seed=1)
-        with mpqueue.Loader(samples, workers=1, seed=1, **options) as by_options:
-            assert len(by_options) == len(by_stages) == len(described)
-            for _ in range(2):
-                assert list(map(list, map(np.atleast_1d, by_options))) == list(map(list, map(np.atleast_1d, by_stages)))
 
 
 def test_sampler_selects_the_elements():

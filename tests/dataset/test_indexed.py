@@ -9,15 +9,6 @@ import mpqueue
 from mpqueue import Dataset
 
 
-def test_each_shuffled_epoch_is_another_permutation():
-    for length in (1, 2, 1000, 70_000):
-        shuffled = Dataset.range(length).shuffle().repeat(2)
-        first, second = shuffled.__getitems__(range(length)), shuffled.__getitems__(range(length, 2 * length))
-        assert sorted(first) == sorted(second) == list(range(length))
-        assert length < 1000 or first != second
-        assert [shuffled[position] for position in range(0, 2 * length, 997)] == (first + second)[::997]
-
-
 def test_a_billion_samples_cost_nothing_before_they_are_read():
     parts = [Dataset.range(10**9).shuffle() for _ in range(3)]
     mixed = Dataset.mix(parts, [0.31, 0.27, 0.42], stop="all").shuffle().map(str)

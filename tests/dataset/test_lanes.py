@@ -101,17 +101,6 @@ def test_stop_iteration_in_user_code_raises_when_a_lane_is_reopened():
         reopened(dataset, lane)  # computes the elements of the buffer again
 
 
-def test_pass_without_elements_is_the_last():
-    passes = []
-
-    def elements():
-        passes.append(len(passes))
-        yield from range(3 if len(passes) < 3 else 0)
-
-    assert rest_of(opened(mpqueue.Dataset(elements).repeat())) == [0, 1, 2] * 2
-    assert passes == [0, 1, 2]
-
-
 def test_generator_that_raises_has_ended():
     def elements():
         yield 1

@@ -3,12 +3,8 @@
 The batches themselves are compared by the player of ``tests/model``.
 """
 
-import os
-import signal
-
 import pytest
 from helpers.computed_source import Computed
-from helpers.faults import burns
 
 import mpqueue
 from mpqueue import Dataset
@@ -71,15 +67,3 @@ def test_sample_of_an_earlier_pass_that_raised_is_in_no_batch():
     with mpqueue.Loader(source, lanes=1, seed=1, workers=0, on_error="skip", epoch_batches=2) as loader:
         for batch in loader:
             assert [number for _, number in loader.last.samples] == samples_of(batch)
-
-
-def test_batch_of_a_crashed_worker_is_computed_again_without_the_samples(tmp_path):
-    def crash_once(number):
-        if number == 7 and burns(tmp_path / "fuse"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
-    data = Dataset(Computed(crash_once, 12)).batch(3).map(same)
-    with mpqueue.Loader(data, workers=1, start_method="fork", exclude=[4, 8], restarts=1) as loader:
-        assert [batch.tolist() for batch in loader] == [[0, 1, 2], [3, 5], [6, 7], [9, 10, 11]]
-        assert loader.statistics().deaths == 1

@@ -102,11 +102,6 @@ def test_generators_of_the_caller_are_restored():
         mpqueue.rng()
 
 
-def test_same_dataset_in_two_branches_draws_different_numbers():
-    drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
-    assert len({number for pair in Dataset.zip(drawn, drawn) for number in pair}) == 6
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nested_dataset_access_does_not_change_the_sources_numbers(workers):
     """Source code may read a dataset: its own random numbers continue afterwards."""

@@ -4,7 +4,6 @@ import json
 import pickle
 
 import pytest
-from helpers.stage_inputs import opened_at
 
 from mpqueue import Dataset
 from mpqueue.dataset.lanes.lane import StreamLane
@@ -104,5 +103,5 @@ def test_held_indices_are_plain_integers_in_a_state(first, stages):
     assert by_json == state
     wanted = [lane.next() for _ in range(600)]
     for saved in (state, by_json):
-        again = opened_at(source, run, saved)
+        again = source.open_lane(run._replace(state=saved))
         assert [again.next() for _ in range(600)] == wanted

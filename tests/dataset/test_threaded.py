@@ -1,6 +1,5 @@
 """Stage functions that are called in threads: the same elements in the same order, some computed ahead."""
 
-import pickle
 import threading
 import time
 
@@ -39,22 +38,6 @@ def test_at_most_four_elements_per_thread_are_read_ahead():
     assert len(taken) <= 10 + 4 * 3
 
 
-def test_elements_in_flight_are_computed_again_after_a_snapshot():
-    gate = threading.Event()
-
-    def held(value):
-        if value > 4:
-            gate.wait(DEADLOCK_S)
-        return value
-
-    dataset = mpqueue.Dataset.range(30).filter(always).map(held, threads=2)
-    lane = opened(dataset, 1, 2)
-    assert [lane.next(), lane.next()] == [1, 3]
-    state = pickle.loads(pickle.dumps(lane.save()))
-    gate.set()
-    assert rest_of(opened(dataset, 1, 2, state=state)) == list(range(5, 30, 2)) == rest_of(lane)
-
-
 def test_error_in_a_thread_is_raised_in_order_with_its_note():
     def failing(value):
         if value == 5:
@@ -67,13 +50,6 @@ def test_error_in_a_thread_is_raised_in_order_with_its_note():
         lane.next()
     assert "stage 2, map(failing, threads=2), for sample 5" in caught.value.__notes__[0]
     assert rest_of(lane) == [7, 9]
-
-
-@pytest.mark.parametrize(("stage", "text"), [("map", "returned None"), ("filter", "must return True or False")])
-def test_invalid_value_of_a_stage_raises(stage, text):
-    dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(lambda value: None, threads=2)
-    with pytest.raises(TypeError, match=text):
-        opened(dataset, 1, 2).next()
 
 
 def test_threads_end_with_the_last_lane():
