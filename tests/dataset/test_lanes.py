@@ -1,12 +1,15 @@
-"""Lanes of a stream: errors, skipped samples, snapshots, endless epochs."""
+"""Lanes of a stream: errors, skipped samples, snapshots, endless epochs, functions in threads."""
 
 import pickle
 import re
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
+from helpers.footprint import DEADLOCK_S
 from helpers.pipelines import Failed, opened, reopened, rest_of
 from helpers.signal_handlers import handling, raising
 from model.functions import Shards, _Stateful
@@ -327,3 +330,57 @@ def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):
 def test_pack_that_drops_most_samples_continues():
     texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
     assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
+
+
+# -- Stage functions that are called in threads
+
+
+class Meeting:
+    """A function that returns when a given number of threads is in it."""
+
+    def __init__(self, parties):
+        self.barrier = threading.Barrier(parties)
+
+    def __call__(self, value):
+        self.barrier.wait(DEADLOCK_S)
+        return value
+
+
+def test_all_threads_are_in_the_function_at_once():
+    dataset = mpqueue.Dataset.range(24).filter(always).map(Meeting(4), threads=4)
+    assert rest_of(opened(dataset, 1, 2)) == list(range(1, 24, 2))
+
+
+def test_at_most_four_elements_per_thread_are_read_ahead():
+    taken = []
+    dataset = mpqueue.Dataset.range(1000).map(lambda value: taken.append(value) or value).filter(always, threads=3)
+    lane = opened(dataset, 1, 2)
+    assert [lane.next() for _ in range(10)] == list(range(1, 21, 2))
+    assert len(taken) <= 10 + 4 * 3
+
+
+def test_error_in_a_thread_is_raised_in_order_with_its_note():
+    def failing(value):
+        if value == 5:
+            raise OSError("no such file")
+        return value
+
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(failing, threads=2), 1, 2)
+    assert [lane.next(), lane.next()] == [1, 3]
+    with pytest.raises(OSError, match="no such file") as caught:
+        lane.next()
+    assert "stage 2, map(failing, threads=2), for sample 5" in caught.value.__notes__[0]
+    assert rest_of(lane) == [7, 9]
+
+
+def test_threads_end_with_the_last_lane():
+    lane = opened(mpqueue.Dataset.range(10).filter(always).map(abs, threads=3))
+    lane.next()
+    helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-helper")]
+    assert 0 < len(helpers) <= 3
+    del lane
+    for one in helpers:
+        until = time.monotonic() + DEADLOCK_S
+        while one.is_alive() and time.monotonic() < until:
+            one.join(0.01)  # repeatedly: without the GIL, objects released by other threads are freed in between
+        assert not one.is_alive()
