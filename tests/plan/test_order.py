@@ -1,4 +1,4 @@
-"""Cursors and progress, without workers: in all cases, each batch of each epoch is dealt and counted once."""
+"""Plans, cursors and progress, without workers: in all cases, each batch of each epoch is dealt and counted once."""
 
 from functools import partial
 
@@ -8,7 +8,11 @@ from helpers.engine_parts import skip_of
 from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.engine.progress.progress import Progress
+from mpqueue.plan.options.options import Options
+from mpqueue.plan.order.orders import SamplesOrder
+from mpqueue.plan.order.resolve import resolve
 from mpqueue.plan.position.cursors import FROM_BEGINNING, EpochCursor, ResumePoint
+from mpqueue.plan.sources.sources import Items
 from mpqueue.seeding.seeds import permutation
 
 SEED = 7
@@ -199,3 +203,36 @@ def test_epoch_with_skipped_last_positions_ends_before_them():
     assert indices(cursor.deal(1)) == [1]
     cursor.open_epoch()
     assert [(work_item.epoch, work_item.source_index) for work_item in cursor.deal(1)] == [(1, 0)]
+
+
+# -- Plans without processes
+
+
+def plan_of(source, seed=3, **options):
+    return resolve(source, Options(**options), seed=seed)
+
+
+def test_frontend_may_pass_its_own_source():
+    class Own(Items):
+        """Has one batch more than its length."""
+
+        def length(self):
+            return super().length() + 1
+
+    assert plan_of(Own([1, 2])).order.length() == 3
+
+
+def test_an_object_may_provide_its_source_and_the_options_that_remain():
+    class Batched(Items):
+        def remaining(self, options):
+            return Options(batch_size=2)
+
+    class Provides:
+        def __mpqueue_source__(self, options, needs):
+            calls.append((options.shuffle, needs))
+            return Batched([4, 5, 6])
+
+    calls = []
+    plan = plan_of(Provides(), shuffle=True)
+    assert type(plan.order) is SamplesOrder
+    assert (plan.order.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])
