@@ -1,10 +1,11 @@
-"""The dispatcher alone: full pipes, errors between epochs, and the assignment of work items."""
+"""The dispatcher and the supervision alone: full pipes, the assignment of work items and slots, starts and exits."""
 
 import errno
 import fcntl
 import os
 import random
 import signal
+from collections import Counter
 from types import SimpleNamespace
 
 import psutil
@@ -17,13 +18,17 @@ from helpers.simulated_pool import endless_epoch, word_of
 from helpers.started_enqueuer import started
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.backends.processes.handle import Pipes, WorkerHandle
+from mpqueue.backends.processes import dispatcher
+from mpqueue.backends.processes.handle import Cause, Pipes, WorkerHandle
+from mpqueue.backends.processes.ring_memory import slot_reuse
 from mpqueue.backends.processes.roster import Roster
 from mpqueue.backends.start.forker import Forker
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.slots import SlotState
+from mpqueue.memory.slots import LARGE_BYTES, SlotState
 from mpqueue.plan.position.cursors import ResumePoint
 from mpqueue.plan.position.stream_cursor import StreamCursor
+from mpqueue.system.descriptors import descriptors
+from mpqueue.system.processes.processes import Process
 from mpqueue.transport.poller import make_poller
 from mpqueue.worker.config import Payload, WorkerEnds
 
@@ -148,13 +153,18 @@ def test_work_is_granted_before_the_last_worker_runs_and_the_first_worker_gets_t
         assert not world.backend.supervision.vacant
 
 
-def streams(num_lanes, length, num_workers, credit):
+def in_turn(things):
+    """Return the first item that can continue, with as few steps as possible."""
+    return things[0] if callable(things[0]) else min(things)
+
+
+def streams(num_lanes, length, num_workers, credit, choose=lambda choices: choices[0]):
     """A world of streams, and the words of their elements in order."""
     cursor = StreamCursor(num_lanes)
     cursor.go_to(ResumePoint())
     source = simulated_pool.Source([1], (), [length] * num_lanes)
     expected = [source.content(0, number, lane) for number in range(length) for lane in range(num_lanes)]
-    world = simulated_pool.World(source, cursor, num_workers, credit, lambda choices: choices[0])
+    world = simulated_pool.World(source, cursor, num_workers, credit, choose)
     return world, [*map(word_of, expected)]
 
 
@@ -278,3 +288,103 @@ def test_loader_starts_the_next_epoch_after_an_error_of_epoch_end(workers):
             list(loader)
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
         assert len(ends) == 2
+
+
+def words(world, count):
+    return [word_of(world.pipeline.next()) for _ in range(count)]
+
+
+def test_lanes_without_read_grants_go_to_a_returning_worker():
+    world, expected = streams(num_lanes=4, length=50, num_workers=2, credit=8, choose=in_turn)
+    with world:
+        supervision, pool = world.backend.supervision, world.backend.pool
+        found = []
+        while not supervision.resize(1):  # as long as the other worker runs its lanes
+            found += words(world, 1)
+        (leaving,) = (worker for worker in world.workers.values() if worker.config.info.id == 1)
+        while leaving.key in world.workers:
+            leaving.moves()[0]()
+        found += words(world, 8)
+        (worker,) = pool.roster.workers.values()
+        world.pipeline.look()
+        assert {work.work_item.lane for work in worker.in_flight.values()} == set(range(4))
+        supervision.take_exits()
+        assert supervision.resize(2)
+        assert len(pool.owners.of(0)) == len(pool.owners.of(1)) == 2
+        found += words(world, 100)
+        assert found == expected[: len(found)]
+
+
+class Stuck(simulated_pool.ForkServer):
+    """A fork server that kills no process."""
+
+    def kill(self, key, number):
+        """It waits in the kernel."""
+
+    def give_up(self, key):
+        return False
+
+
+def test_slots_held_by_code_of_an_abandoned_worker_wait_for_its_exit(monkeypatch):
+    monkeypatch.setattr(simulated_pool, "ForkServer", Stuck)
+    monkeypatch.setattr("mpqueue.backends.processes.supervision.STUCK_S", 0.0)
+    world = simulated_pool.World(simulated_pool.Source([1]), endless_epoch(), 2, 4, in_turn)
+    sentinel, other_end = descriptors.pipe()  # of a process that has not exited
+    try:
+        supervision, roster = world.backend.supervision, world.backend.pool.roster
+        table = world.backend.pool.ring.slots
+
+        def held_by(number):
+            """Return a slot without readers that contains an array of a worker's code."""
+            slot = table.grant(number)
+            table.publish(slot, 0, held=True)
+            table.release(slot)
+            return slot
+
+        words(world, 20)
+        first = roster.workers[0]
+        own, of_another = held_by(0), held_by(1)
+        roster.kill(first, Cause.HUNG)
+        first.process = Process(first.process.pid, sentinel)
+        supervision.give_up_overdue()
+        assert roster.workers[0] is not first
+        slots = own, of_another, held_by(0)
+        assert {slot.state for slot in slots} == {SlotState.RETIRED}
+        world.dies(world.workers[first.key], -9)
+        supervision.take_exits()
+        assert [slot.state for slot in slots] == [SlotState.FREE, SlotState.RETIRED, SlotState.RETIRED]
+    finally:
+        world.close()
+        descriptors.close(other_end)
+
+
+WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
+
+
+@pytest.fixture
+def reuse_is_worth_it(monkeypatch):
+    monkeypatch.setattr(slot_reuse, "_WORTH_BYTES", LARGE_BYTES // 64)
+    monkeypatch.setattr(dispatcher, "_CHEAP_NS", 1)  # no chunks
+
+
+class Fair:
+    """Equally fast workers that read one grant at a time; the consumer waits as long as any of them can continue."""
+
+    def __init__(self):
+        self.steps = Counter()
+
+    def __call__(self, things):
+        if not callable(things[0]):
+            return min(things)
+        move = min(things, key=lambda move: self.steps[move.__self__.key])
+        self.steps[move.__self__.key] += 1
+        return move
+
+
+@pytest.mark.usefixtures("reuse_is_worth_it")
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_waiting_consumer_uses_few_slots_with_any_queue_size(num_workers):
+    with simulated_pool.World(simulated_pool.Source([WORDS]), endless_epoch(), num_workers, 20, Fair()) as world:
+        assert [word_of(world.pipeline.next()) for _ in range(60)] == list(range(60))
+        assert world.num_exchanged > 0
+        assert sum(slot.is_large for slot in world.backend.pool.ring.slots.slots) <= 2 * num_workers + 2

@@ -1,4 +1,4 @@
-"""Agents and links without a cluster: failures while they start are reported, and leave no resources."""
+"""Agents, links and connections without a cluster: failures are reported, leave no resources, and run no code."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import pickle
 import queue
 import socket
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,18 +16,19 @@ from helpers.wrapped_functions import wrap
 
 from mpqueue.backends.ray import agent as agents
 from mpqueue.backends.ray import wire
-from mpqueue.backends.ray.agent import Agent
+from mpqueue.backends.ray.agent import Agent, _connect
 from mpqueue.backends.ray.connect import Node
 from mpqueue.backends.ray.launcher import ClusterLauncher
 from mpqueue.backends.ray.links import Links
 from mpqueue.backends.ray.relay import LinkState, NodeLink, Relay
-from mpqueue.backends.ray.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
+from mpqueue.backends.ray.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent, read_handshake
 from mpqueue.backends.start.launcher import LauncherGone
 from mpqueue.memory.slots import PAGE
 from mpqueue.plan.options.ray_options import RayOptions
 from mpqueue.system.descriptors import descriptors
 from mpqueue.system.processes import hash_seed, processes
 from mpqueue.system.signals.joined_threads import JoinedThread
+from mpqueue.transport.credentials import ForeignPeer, new_token
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
@@ -375,3 +377,34 @@ def test_agent_has_the_command_line_of_the_trainer(monkeypatch, tmp_path):
     agents._settle(TERMS._replace(argv=["train.py", "--rate", "3"]))
     assert sys.argv == ["train.py", "--rate", "3"]
     assert "OMP_NUM_THREADS" not in os.environ or b"OMP_NUM_THREADS=" in Path("/proc/self/environ").read_bytes()
+
+
+@pytest.mark.parametrize("as_trainer", ["the token of another", "no token"])
+def test_agent_accepts_nothing_from_process_on_port_of_crashed_trainer(as_trainer, tmp_path):
+    """The trainer has crashed, and another process has taken its port."""
+
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code_ran"),)
+
+    def impostor():
+        connection, _ = listener.accept()
+        with connection:
+            if as_trainer == "no token":
+                connection.sendall(bytes(16))
+                connection.recv(48)
+                connection.sendall(bytes(32))
+            else:
+                with pytest.raises(ForeignPeer):
+                    read_handshake(connection, new_token())
+            body = pickle.dumps(Marking())
+            connection.sendall(TO_AGENT.pack(wire.ToAgent.START, 1, len(body)) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=impostor)
+        thread.start()
+        terms = AgentTerms(listener.getsockname(), new_token(), 0, [], [], "/", "0", False, 10.0)
+        with pytest.raises(ConnectionError):
+            _connect(terms)
+        thread.join(60)
+    assert not list(tmp_path.iterdir())

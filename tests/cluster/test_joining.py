@@ -1,14 +1,19 @@
-"""Which cluster a loader joins, and the errors if it cannot."""
+"""Which cluster a loader joins, with which options and placement of workers, and the errors if it cannot."""
 
 import ast
+import itertools
+import re
 import subprocess
 import sys
+from collections import Counter
 
+import numpy as np
 import pytest
 from helpers.ray_cluster import RandomBatches, agents, on, until
 
-from mpqueue import Loader
+from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
 from mpqueue.backends.ray import connect as joining
+from mpqueue.backends.ray.placement import Room, around, moves, spread
 from mpqueue.errors import ClusterError
 from mpqueue.plan.options.ray_options import RayOptions
 
@@ -120,3 +125,97 @@ def test_room_on_a_node_counts_fractions_exactly():
     for cpus, per_worker, room in ((1.0, 0.1, 10), (8.0, 0.1, 80), (0.3, 0.1, 3), (7.0, 2, 3)):
         node = joining.Node("id", "127.0.0.1", {"CPU": cpus})
         assert joining.room_on(node, RayOptions(num_cpus=per_worker)) == room
+
+
+OF_DEADLINE = "ray_options: deadline_s must be a number of seconds above 0"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ([], TypeError, "ray_options must be a dict or None, got []"),
+        ({"gpus": 1}, ValueError, "ray_options has no key 'gpus': its keys are num_cpus, resources, "),
+        ({"num_cpus": True}, TypeError, "ray_options: num_cpus must be a number, got True"),
+        ({"num_cpus": float("nan")}, ValueError, "ray_options: num_cpus must be a finite number, 0 or more, got nan"),
+        ({"resources": [("a", 1)]}, TypeError, "ray_options: resources must be a dict of numbers by name, got [("),
+        ({"resources": {1: 1}}, TypeError, "ray_options: the names in resources must be strings, got 1"),
+        ({"resources": {"a": -1}}, ValueError, "ray_options: resources['a'] must be a finite number, 0 or more"),
+        ({"resources": {"CPU": 1}}, ValueError, 'ray_options: resources must not contain "CPU": pass num_cpus instead'),
+        ({"scheduling_strategy": "PACK"}, ValueError, 'ray_options: scheduling_strategy must be "DEFAULT", "SPREAD"'),
+        ({"runtime_env": "env"}, TypeError, "ray_options: runtime_env must be a dict or None, got 'env'"),
+        ({"deadline_s": 0}, ValueError, f"{OF_DEADLINE} and"),
+        ({"deadline_s": 10**400}, ValueError, "ray_options: deadline_s must be a finite number, 0 or more, got 1000"),
+        ({"deadline_s": 1e5}, ValueError, f"{OF_DEADLINE} and at most 86400 (a day), got 1"),
+        ({"scheduling_strategy": np.zeros(2)}, TypeError, "ray_options: scheduling_strategy must be "),
+    ],
+    ids=range(14),
+)
+def test_wrong_option_is_named_at_construction(options, kind, text):
+    with pytest.raises(kind, match=f"^{re.escape(text)}"):
+        Loader([1], workers=1, backend="ray", ray_options=options)
+
+
+def test_incompatible_options_are_a_value_error_in_all_frontends():
+    for make in (
+        lambda: Loader([1], backend="thread", ray_options={}),
+        lambda: OrderedEnqueuer([1], True, ray_options={}),
+        lambda: GeneratorEnqueuer(iter([1]), ray_options={}),
+        lambda: Server("name", [1], ray_options={}),
+        lambda: Server("name", [1], backend="thread"),
+        lambda: OrderedEnqueuer([1], True, backend="thread"),
+        lambda: Loader([1], backend="ray", start_method="fork"),
+        lambda: Loader([1], backend="cluster"),
+    ):
+        with pytest.raises(ValueError, match=r"backend|ray_options"):
+            make()
+
+
+def test_without_workers_no_cluster_is_needed():
+    assert list(Loader([1, 2], workers=0, backend="ray", ray_options={"num_cpus": 2})) == [1, 2]
+
+
+ANY = [Room(node, float("inf")) for node in "abc"]
+
+
+def test_workers_are_placed_evenly_in_order_of_nodes():
+    assert spread(7, ANY) == ["a", "b", "c", "a", "b", "c", "a"]
+
+
+def test_full_node_gets_no_worker_while_others_have_room():
+    assert Counter(spread(6, [Room("a", 1), Room("b", 4), Room("c", 2)])) == {"a": 1, "b": 3, "c": 2}
+
+
+def test_least_crowded_node_gets_worker_if_all_are_full():
+    assert Counter(spread(9, [Room("a", 1), Room("b", 2)])) == {"a": 3, "b": 6}
+
+
+def test_new_node_gets_its_share_of_the_last_workers():
+    assert moves({0: "a", 1: "b", 2: "a", 3: "b"}, ANY) in ({3: "c"}, {2: "c"})
+
+
+def test_after_moves_nodes_are_balanced_within_their_room():
+    for rooms, crowded in itertools.product(itertools.product([1, 2, 9], repeat=3), itertools.product("abc", repeat=5)):
+        nodes = [Room(node, room) for node, room in zip("abc", rooms, strict=True)]
+        places = dict(enumerate(crowded))
+        after = places | moves(places, nodes)
+        assert moves(after, nodes) == {}
+        load = Counter(after.values())
+        for one, two in itertools.permutations(nodes, 2):
+            assert load[one.node] - load[two.node] < 2 or load[two.node] >= two.workers
+
+
+# Several trainers of one cluster that do not coordinate
+
+NODES = [f"node {number}" for number in range(8)]
+
+
+def test_trainer_fills_its_own_node_first_and_then_the_following_nodes():
+    assert around("node 6", reversed(NODES)) == ["node 6", "node 7", *NODES[:6]]
+
+
+def test_trainers_on_all_nodes_load_all_nodes_equally():
+    for num_workers in (1, 3, 8, 12):
+        load = Counter()
+        for own in NODES:
+            load.update(spread(num_workers, [Room(node, float("inf")) for node in around(own, NODES)]))
+        assert load == dict.fromkeys(NODES, num_workers)

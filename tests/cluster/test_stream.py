@@ -1,11 +1,18 @@
-"""The same stream on one machine and on the nodes of a cluster, whatever fails."""
+"""The same stream, and the same lanes, on one machine and on the nodes of a cluster, whatever fails."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.gates import Gate
+from helpers.logged_lanes import AtGate, Counted, all_of, computed, rest, running
 from helpers.ray_cluster import RandomBatches, agents, hash_of
 
 import mpqueue
 from mpqueue import Loader
+from mpqueue.errors import WorkerDied
 
 OPTIONS = {"seed": 7, "shuffle": True}
 
@@ -109,3 +116,40 @@ def test_ragged_and_sparse_batches_are_the_same():
     assert [batch[0].offsets.tolist() for batch in batches] == [[0, 0, 1, 3, 6], [0, 4, 9]]
     assert type(batches[0][1]) is scipy_sparse.csr_matrix
     assert np.array_equal(scipy_sparse.vstack([batch[1] for batch in batches]).toarray(), matrix.toarray())
+
+
+def test_lane_of_killed_worker_on_node_continues_from_snapshot(other, tmp_path):
+    with Gate() as gate, ThreadPoolExecutor(1) as pool:
+        source = Counted(tmp_path / "log", at=AtGate(gate.address, tmp_path / "fuse", 1, 8))
+        source.is_always_saved = True
+        with running(source, workers=2, lanes=4, **other) as pipeline:
+            results = pool.submit(rest, pipeline)
+            gate.arrival().kill()
+            whole = all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
+            assert results.result() == whole
+            assert pipeline.backend.statistics().restarts == 1
+            assert all(start.state is not None for start in pipeline.progress.point().starts)
+    assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
+
+
+def test_sample_that_crashes_worker_on_node_is_lost_alone(other):
+    trainer = os.getpid()
+
+    def kills(number):
+        if number == 9 and os.getpid() != trainer:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    dataset = mpqueue.Dataset.range(24).map(kills).shuffle(buffer=3).batch(2)
+    results, errors = [], []
+    with mpqueue.Loader(dataset, workers=2, lanes=4, seed=1, restarts=1, **other) as stream:
+        batches = iter(stream)
+        while True:
+            try:
+                results += next(batches).tolist()
+            except StopIteration:
+                break
+            except WorkerDied as error:
+                errors.append(error)
+    assert sorted(results) == [number for number in range(24) if number != 9]
+    assert [any("for sample 9 " in note for note in error.__notes__) for error in errors] == [True]

@@ -1,14 +1,18 @@
-"""Calls of a pipeline that an error, an interrupt or another thread disturbs, without workers."""
+"""Calls of a pipeline that an error, an interrupt or another thread disturbs, or the lack of a thread."""
 
 import contextlib
 import signal
 import threading
+from unittest.mock import Mock
 
 import pytest
+from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
 from helpers.injected_exceptions import Struck, each_strike
 from helpers.signal_handlers import handling, raising
+from helpers.wrapped_functions import wrap
 
+from mpqueue import Loader
 from mpqueue.engine import pipeline as pipeline_module
 from mpqueue.engine.backend import NotYet
 from mpqueue.engine.ledger import Ledger
@@ -233,3 +237,39 @@ def test_time_limit_does_not_count_time_in_which_the_process_was_stopped(monkeyp
     with pytest.raises(NotYet):
         pipeline.next(deadline=clock.now + 5.0)
     assert clock.now == 105.0 + sum(stops.values())
+
+
+def test_hook_runs_in_the_next_call_if_no_thread_can_be_started(monkeypatch):
+    def start(begin, thread):
+        if thread.name == "mpqueue-epoch-end":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    wrap(monkeypatch, threading.Thread, "start", start)
+    source, ends = Computed(int, 2), []
+    source.on_epoch_end = lambda: ends.append(1)
+    with Loader(source, workers=1, backend="thread") as loader:
+        batches = iter(loader)
+        assert [next(batches), next(batches)] == [0, 1]
+        assert ends == []
+        assert next(batches, None) is None
+        assert ends == [1]
+
+
+def test_forget_deal_error_removes_next_error_in_dealing():
+    length = Mock(return_value=1)
+    cursor = EpochCursor(length, 1)
+    cursor.start_at(0)
+    ledger = Ledger(cursor, 4, ordered=True)
+    ledger.forget_deal_error()  # no error to remove
+    ledger.deal()
+    ledger.ready[0] = Result(0)
+    ledger.take()
+    length.side_effect = OSError()
+    ledger.deal()
+    length.side_effect = None
+    ledger.forget_deal_error()
+    assert (ledger.head, ledger.work_items, ledger.ready) == (2, {}, {})
+    assert [work_item.work_id for work_item in ledger.deal()] == [2]
+    ledger.forget_deal_error()  # a work item at the beginning of its epoch is not an error
+    assert 2 in ledger.work_items

@@ -1,18 +1,55 @@
-"""An iterable that counts its epochs in ``__iter__``, and so begins another epoch after a load, is resumed exactly."""
+"""Iterators, which no second worker can continue, and iterables that are resumed exactly."""
 
+import os
 import pickle
 import random
+import signal
 
+import psutil
 import pytest
+from helpers.gates import Gate, pass_gate
 
 import mpqueue
+from mpqueue import Loader
+from mpqueue.errors import WorkerDied
 
-pytestmark = pytest.mark.sample(1)
+
+class Numbers:
+    """Counts, and passes a gate before each number."""
+
+    def __init__(self, gate):
+        self.gate, self.number = gate, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        pass_gate(self.gate, self.number)
+        self.number += 1
+        return self.number - 1
+
+
+@pytest.mark.parametrize("killed", ["worker", "fork server"])
+def test_iterator_does_not_restart_after_a_crash(killed):
+    with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
+        batches = iter(loader)
+        gate.arrival().let_go()
+        assert next(batches) == 0
+        worker = gate.arrival()
+        os.kill(worker.pid if killed == "worker" else psutil.Process(worker.pid).ppid(), signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="generator object cannot be computed again"):
+            next(batches)
+        worker.let_go()
+        statistics = loader.statistics()
+    assert (statistics.deaths, statistics.restarts) == (1, 0)
+
 
 LENGTH = 300
 
 
 class Shuffled:
+    """Counts its epochs in ``__iter__``, and so begins another epoch after a load."""
+
     def __init__(self):
         self.epoch, self.at = 0, 0
 
@@ -33,6 +70,7 @@ class Shuffled:
         self.epoch, self.at = state["epoch"], state["at"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(

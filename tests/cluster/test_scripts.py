@@ -1,10 +1,11 @@
-"""The benchmark's feeds from other nodes, on the cluster of these tests."""
+"""Scripts on the cluster of these tests: the feeds of the benchmark, and the demo with --ray."""
 
 import sys
 from itertools import islice
 
 import numpy as np
 import pytest
+from helpers import small_demo
 from helpers.script_modules import script
 
 
@@ -37,3 +38,13 @@ def test_each_feed_yields_batches_of_source_in_order(cluster, made, name):
     source = Numbered()
     with made.batches_of(name, source, 1, 4, cluster.others[0].node_id) as batches:
         assert [int(batch[0][0]) for batch in islice(batches, 6)] == list(range(6))
+
+
+@pytest.mark.slow
+def test_model_fed_by_cluster_has_same_weights(cluster, tmp_path):
+    code = 'runpy.run_module("parts.demo.train_ray", run_name="__main__")'
+    out = small_demo.run(tmp_path, code, "--epochs", "2", "--ray", files=(128, 32), RAY_ADDRESS=cluster.address)
+    assert "the weights are the same" in out
+    rows = [line.split() for line in out.partition("deaths\n")[2].splitlines() if line]
+    assert sum(int(row[1]) for row in rows[:-1]) == 3  # workers, over all nodes
+    assert all(int(row[2]) > 0 for row in rows[:-1])  # batches
