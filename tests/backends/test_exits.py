@@ -13,7 +13,6 @@ import pytest
 from helpers.computed_source import Computed
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.one_epoch import one_epoch
 from helpers.signal_handlers import handling
 
 from mpqueue import Loader
@@ -90,28 +89,6 @@ def test_exit_in_a_sample_is_an_error_that_can_be_skipped(options, batch_size):
     with Loader(LEAVING, batch_size=batch_size, on_error="skip", **options) as loader:
         assert [batch.ravel()[0] for batch in loader] == ([0, 3, 4] if batch_size else [0, 1, 3, 4])
         assert loader.statistics().skipped == 1
-
-
-@own_backends
-def test_exit_in_worker_init_is_an_error_of_each_batch(options):
-    with Loader(Numbers(2), worker_init=lambda: leave(4), **options) as loader:
-        batches = iter(loader)
-        for _ in range(2):
-            with pytest.raises(WorkerRaised, match="SystemExit: 4"):
-                next(batches)
-        assert list(batches) == []
-
-
-class LeavesWhenUnpickled(Numbers):
-    def __setstate__(self, state):
-        leave(5)
-
-
-@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
-def test_exit_while_unpickling_the_source_is_an_error(start_method):
-    with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:
-        one_epoch(LeavesWhenUnpickled(2), workers=1, start_method=start_method)
-    assert "in leave" in str(caught.value.__cause__)
 
 
 def test_sigterm_handler_that_raises_system_exit_ends_the_worker_at_once(monkeypatch):

@@ -27,16 +27,13 @@ pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("forked_trainers")]
 FORKED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 from helpers.forked_calls import fork_of
-
 def forked(deed):
     def say_error():
         try:
             deed()
         except BaseException as error:
             say(type(error).__name__, error)
-
     return fork_of(say_error)
-
 enqueuer = OrderedEnqueuer(Numbers(), True, start_method=METHOD)
 enqueuer.start(2)
 batches = enqueuer.get()
@@ -89,40 +86,52 @@ os.waitpid(forked(lambda: next(batches)), 0)
     assert [word.split()[0] for word in said[1:]] == ["TimeoutError", "TypeError", "RuntimeError"]
 
 
-def test_child_that_starts_an_epoch_of_a_running_loader_gets_an_error():
+def test_child_gets_an_error_from_a_running_loader_and_may_start_its_own():
     """Otherwise it would get the batches of its parent again, and start workers for that."""
     said = lines_of(
         with_forks("""
 __import__("warnings").simplefilter("ignore")  # of 3.12, at every fork with threads; of functions in processes
+import asyncio
+from helpers.coroutines import give_way
 enqueuer.stop()
+class Awaited(Numbers):
+    async def __getitem__(self, index):
+        await give_way()
+        return super().__getitem__(index)
 def elements():
     yield from map(np.array, range(8))
 async def take():
     async for _ in loader:
         break
-import asyncio
+def read(loader):
+    with loader:
+        say(*sorted({int(batch.ravel()[0]) for batch in loader}))
+    mpqueue.shutdown()
 for source, options in (
     (Numbers(), {"workers": 1}),
     (elements, {"workers": 1, "start_method": "fork"}),
     (Numbers(), {"workers": 2, "backend": "thread"}),
     (elements, {"workers": 2, "backend": "thread"}),
     (elements, {"workers": 0}),
+    (Awaited(), {"workers": 0}),
+    (Awaited(), {"workers": 1}),
 ):
     loader = mpqueue.Loader(source, **options)
     batches = iter(loader)
     next(batches)
     for deed in lambda: next(batches), lambda: list(loader), lambda: list(loader), lambda: asyncio.run(take()):
         os.waitpid(forked(deed), 0)
+    os.waitpid(forked(lambda: read(mpqueue.Loader(source, **options))), 0)
     say(len(list(batches)) > 0)
     os.waitpid(forked(lambda: list(loader)), 0)
     loader.stop()
-    os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
+    os.waitpid(forked(lambda: read(loader)), 0)
 """)
     )
-    text = "was forked while a loader or an enqueuer was running"
+    text, whole = "was forked while a loader or an enqueuer was running", "0 1 2 3 4 5 6 7"
     # After the stop of a loader, a child may start it.
-    expected = ["refused"] * 4 + ["True", "refused", "True"]
-    assert ["refused" if text in word else word for word in said[1:]] == expected * 5
+    expected = ["refused"] * 4 + [whole, "True", "refused", whole]
+    assert ["refused" if text in word else word for word in said[1:]] == expected * 7
 
 
 def test_child_that_shuts_down_does_not_end_parked_fork_servers_of_its_parent():
@@ -204,24 +213,6 @@ hang()
         assert trainer.left_nothing()
 
 
-def test_child_may_start_its_own_enqueuer():
-    said = lines_of(
-        with_forks("""
-def own():
-    with OrderedEnqueuer(Numbers(), True) as mine:
-        mine.start(2)
-        mine_batches = mine.get()
-        say("child", *(int(next(mine_batches)[0]) for _ in range(4)))
-    mpqueue.shutdown()
-
-os.waitpid(forked(own), 0)
-say(*(int(next(batches)[0]) for _ in range(5)))
-enqueuer.stop()
-""")
-    )
-    assert said == ["0 1 2", "child 0 1 2 3", "3 4 5 6 7"]
-
-
 def opened():
     """Return the files, pipes and sockets that this process has open."""
     links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
@@ -268,26 +259,18 @@ def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_
 @pytest.mark.slow
 def test_default_sigpipe_handler_kills_neither_trainer_nor_worker():
     said = lines_of("""
+        from helpers.faults import burns
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
         class Dying(Numbers):
             def __getitem__(self, index):
-                if index == 2 and not os.path.exists(FUSE):
-                    open(FUSE, "w").close()
+                if index == 2 and burns(f"{OUT} {run}"):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return super().__getitem__(index)
-
-        FUSE = os.path.dirname(OUT) + "/fuse"
-        for _ in range(3):
-            enqueuer = OrderedEnqueuer(Dying(), True)
-            enqueuer.start(2)
-            batches = enqueuer.get()
-            say(*(int(next(batches)[0]) for _ in range(8)))
-            enqueuer.stop()
-            if os.path.exists(FUSE):
-                os.remove(FUSE)
+        for run in range(3):
+            with Loader(Dying(), workers=2) as loader:
+                say(*(int(batch[0]) for batch in loader), loader.statistics().deaths)
     """)
-    assert said == ["0 1 2 3 4 5 6 7"] * 3
+    assert said == ["0 1 2 3 4 5 6 7 1"] * 3
 
 
 def test_torch_loader_and_loader_do_not_disturb_each_other():
@@ -305,11 +288,9 @@ gc.disable()
 os.register_at_fork(after_in_child=gc.collect)  # before the package's own hook: a collection may start at any moment
 import mpqueue
 from mpqueue.backends.processes.roster import Roster
-
 def end_workers(roster, *arguments, **options):
     print("workers are ended by", "the trainer" if os.getpid() == trainer else "a child", flush=True)
     return end(roster, *arguments, **options)
-
 trainer, end, Roster.end_workers = os.getpid(), Roster.end_workers, end_workers
 loader = mpqueue.Loader(range(8), workers=2)
 batches = iter(loader)
@@ -350,38 +331,3 @@ def test_interrupt_while_forked_workers_are_reaped_leaves_none(monkeypatch):
     with handling(raising(InterruptedError), signal.SIGALRM), pytest.raises(InterruptedError):
         loader.stop(0)
     assert not psutil.pid_exists(worker.pid)
-
-
-@pytest.mark.slow
-def test_child_of_a_trainer_with_coroutines_gets_a_clear_error_and_computes_its_own():
-    script = """
-from helpers.coroutines import give_way
-
-class Awaited(Numbers):
-    async def __getitem__(self, index):
-        await give_way()
-        return super().__getitem__(index)
-
-def first(batches):
-    return int(next(batches)[0])
-
-loaders = [Loader(Awaited(), workers=workers) for workers in (0, 1)]
-epochs = [iter(loader) for loader in loaders]
-say(*(first(batches) for batches in epochs for _ in range(2)))
-
-def begin_again():
-    with Loader(Awaited(), workers=0) as own:
-        say("own", *(int(batch[0]) for batch in own))
-
-for deed in lambda: first(epochs[0]), lambda: first(epochs[1]), begin_again:
-    os.waitpid(forked(deed), 0)
-say(*(first(batches) for batches in epochs for _ in range(6)))
-for loader in loaders:
-    loader.close()
-"""
-    said = lines_of(FORKED.partition("enqueuer =")[0] + script)
-    assert said[0] == "0 1 0 1"
-    assert [word.split()[0] for word in said[1:3]] == ["RuntimeError", "RuntimeError"], said
-    assert all("was forked while" in word for word in said[1:3])
-    assert said[3] == "own 0 1 2 3 4 5 6 7"
-    assert said[4] == "2 3 4 5 6 7 2 3 4 5 6 7"

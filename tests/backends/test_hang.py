@@ -9,14 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
-from helpers.faults import Fault, Numbers, StrikesAt, numbers
+from helpers.declared_hangs import TIMEOUT_S, DeclaredHangs, judge_by
+from helpers.faults import Numbers, numbers
 from helpers.one_epoch import one_epoch
 from helpers.signal_handlers import raising
 from helpers.started_enqueuer import started
 from helpers.wrapped_functions import wrap
 
-from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
+from mpqueue import GeneratorEnqueuer, Loader
 from mpqueue.backends import threads
 from mpqueue.backends.processes import hang
 from mpqueue.backends.processes.handle import Cause, WorkerLife
@@ -76,19 +76,6 @@ def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file
         assert "hangs_in_a_thread" in error.stack
         assert "__getitem__" in error.stack
         assert error.stack in str(error)
-
-
-def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
-    judge_by(Stopped(), monkeypatch)
-    monkeypatch.setattr("mpqueue.backends.processes.hang._DUMP_S", 0.05)
-
-    source = StrikesAt(Fault("sigstop"), 2)
-    with started(source, 1, 4, batch_timeout=TIMEOUT_S, restarts=0) as enqueuer:
-        batches = enqueuer.get()
-        assert numbers(batches, 2) == [0, 1]
-        with pytest.raises(BatchTimeout, match="the worker is stopped, or stuck in the kernel") as caught:
-            next(batches)
-        assert caught.value.index == 2
 
 
 def test_stack_that_a_slow_machine_interrupts_within_a_line_is_read_to_its_end(monkeypatch):
@@ -282,15 +269,6 @@ def test_time_in_which_the_process_was_stopped_does_not_count_for_threads(monkey
         yield 1
 
     assert one_epoch(stream, workers=1, backend="thread", batch_timeout=60) == [0, 1]
-
-
-def test_worker_init_that_hangs_in_a_thread_is_given_up():
-    go_on = threading.Event()
-    with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:
-        enqueuer.start(2)
-        with pytest.raises(BatchTimeout, match="wait"):
-            next(enqueuer.get())
-    go_on.set()
 
 
 def worker_of(in_flight, process, busy_since=0):

@@ -40,7 +40,6 @@ _SAYING = """
 class Hashes(Numbers):
     def __getitem__(self, index):
         return np.array([hash("a name")])
-
 for method in "forkserver", "spawn":
     with Loader(Hashes(), workers=1, start_method=method, seed=1) as loader:
         say(*{int(batch[0]) for batch in loader})

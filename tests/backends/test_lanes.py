@@ -54,19 +54,6 @@ def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undist
     assert len(again) <= 2 * LANES // 3
 
 
-@pytest.mark.usefixtures("always_saved")
-@BACKENDS
-def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):
-    with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
-        found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
-        point = pipeline.progress.point()
-    assert [start.element_index for start in point.starts] == [6] * 3 + [5] * 13
-    for other, count in (("process", 2), ("thread", 5), ("process", 0)):
-        log = tmp_path / f"log of {other} {count}"
-        assert found + all_of(Counted(log), backend=other, workers=count, point=point) == undisturbed
-        assert min(number for _, number in computed(log)) == 5  # a lane that moves may recompute some of them
-
-
 @pytest.fixture
 def moves_only_when_asked(monkeypatch):
     """Return a function that allows moves of lanes; until then, a slow machine moves none, of any age.
@@ -206,37 +193,27 @@ def outcomes(pipeline):
             return found
 
 
-def but_of(lane, count):
-    """Return all places except the places of a lane from an element on."""
-    return [point for point in expected(num_lanes=4) if point[0] != lane or point[1] < count]
-
-
-@pytest.mark.parametrize("restarts", [0, 2])
-def test_element_that_crashes_every_worker_ends_its_lane(tmp_path, restarts):
+@pytest.mark.sample(3)
+@pytest.mark.parametrize(("restarts", "kind"), [(0, WorkerDied), (2, WorkerDied), (0, BatchTimeout)])
+def test_element_that_ends_every_worker_ends_its_lane(tmp_path, monkeypatch, restarts, kind):
     """Later elements can only be computed through it: otherwise the lane would be an endless series of errors."""
-    source = Counted(tmp_path / "log", at=Kills(None))
-    with running(source, workers=2, lanes=4, start_method="fork", restarts=restarts) as pipeline:
+    hanging = DeclaredHangs(tmp_path / "hanging")
+    judge_by(hanging, monkeypatch)
+    source = Counted(tmp_path / "log", at=Kills(None, hanging=hanging if kind is BatchTimeout else None))
+    options = {"lanes": 4, "start_method": "fork", "restarts": restarts, "batch_timeout": TIMEOUT_S}
+    with running(source, workers=2, **options) as pipeline:
         found = outcomes(pipeline)
         point = pipeline.progress.point()
         assert pipeline.backend.statistics().deaths == 2 * (restarts + 1)
-    first, second = (error for error in found if isinstance(error, WorkerDied))
+    first, second = (error for error in found if isinstance(error, kind))
     assert not hasattr(first, "__notes__")
     assert "the rest of lane 1 is left out" in second.__notes__[0]
-    assert [one for one in found if isinstance(one, tuple)] == but_of(1, 3)
+    assert [one for one in found if isinstance(one, tuple)] == [
+        (lane, number) for lane, number in expected(num_lanes=4) if lane != 1 or number < 3
+    ]
     assert point.ends[1] == 5
-    with running(source, workers=1, lanes=4, start_method="fork", restarts=restarts, point=point) as pipeline:
+    with running(source, workers=1, point=point, **options) as pipeline:
         assert outcomes(pipeline) == []
-
-
-def test_element_that_always_hangs_ends_its_lane(tmp_path, monkeypatch):
-    hanging = DeclaredHangs(tmp_path / "hanging")
-    judge_by(hanging, monkeypatch)
-    source = Counted(tmp_path / "log", at=Kills(None, hanging=hanging))
-    with running(source, workers=2, lanes=4, start_method="fork", restarts=0, batch_timeout=TIMEOUT_S) as pipeline:
-        found = outcomes(pipeline)
-    _, second = (error for error in found if isinstance(error, BatchTimeout))
-    assert "the rest of lane 1 is left out" in second.__notes__[0]
-    assert [one for one in found if isinstance(one, tuple)] == but_of(1, 3)
 
 
 @pytest.mark.parametrize("fuses", [1, 3])

@@ -19,7 +19,6 @@ PRELUDE = """
 import gc, resource, warnings
 import numpy.random  # now: who becomes another user may not be able to read it
 import psutil
-
 def nothing_is_left(before):
     me = psutil.Process()
     until = time.monotonic() + 30
@@ -32,7 +31,6 @@ def nothing_is_left(before):
         time.sleep(0.005)  # children that were killed take their time
     print("left", left, names, before)
     return False
-
 def tried(limit, value, method="forkserver", before=None):
     # Return the outcome of a start under a limit.
     soft, hard = resource.getrlimit(limit)
@@ -49,7 +47,6 @@ def tried(limit, value, method="forkserver", before=None):
         mpqueue.shutdown()
         resource.setrlimit(limit, (soft, hard))
     return outcome
-
 with OrderedEnqueuer(Numbers(), True) as enqueuer:  # what Python itself opens once is open
     enqueuer.start(2)
     next(enqueuer.get())
@@ -164,7 +161,6 @@ class Dying(Numbers):
             open(self.fuse, "w").close()
             os._exit(3)
         return super().__getitem__(index)
-
 import tempfile
 with tempfile.TemporaryDirectory() as folder, Loader(Dying(8), workers=1, max_queue_size=1) as loader:
     loader.source.fuse = folder + "/fuse"

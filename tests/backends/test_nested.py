@@ -62,7 +62,6 @@ def test_crash_of_a_worker_kills_its_workers():
                 next(inner.get())
                 say("nested", os.getpid())
                 hang()
-
         enqueuer = OrderedEnqueuer(Nesting(), True, restarts=0)
         enqueuer.start(1, 1)
         try:

@@ -21,11 +21,9 @@ def test_daemonic_process(method, tmp_path):
     script.write_text("""
 import multiprocessing, sys
 from mpqueue import Loader
-
 def train():
     with Loader(range(8), workers=2) as loader:
         print(*loader, flush=True)
-
 if __name__ == "__main__":
     process = multiprocessing.get_context(sys.argv[1]).Process(target=train, daemon=True)
     process.start()
@@ -54,11 +52,9 @@ from helpers.forked_calls import fork_of
 end, daemons_end = os.pipe()
 def train():
     exec({TRAIN!r}, globals())
-
 def begin_daemon():
     os.setsid()
     fork_of(train)
-
 fork_of(begin_daemon)
 os.close(daemons_end)
 os.wait()
@@ -102,15 +98,12 @@ def test_no_descriptor_for_batches_has_the_number_of_a_standard_stream(method):
     script = """
 for fd in range(3):
     os.close(fd)
-
 def carriers():
     shown = [os.readlink(link) for link in map("/proc/self/fd/{}".format, range(3)) if os.path.lexists(link)]
     return [each for each in shown if each.startswith(("pipe:", "socket:", "/memfd:", "/dev/shm/"))]
-
 class Carriers(Numbers):
     def __getitem__(self, index):
         return np.array([len(carriers())])
-
 with OrderedEnqueuer(Carriers(), True, start_method=os.environ["METHOD"]) as enqueuer:
     enqueuer.start(1)
     found = carriers(), int(next(enqueuer.get())[0])
@@ -125,7 +118,6 @@ KEPT = {
     "a loader": """
 class Large(Numbers):
     kept = np.zeros(1 << 20)
-
 with Loader(Large(), workers=1, trace=FOLDER + "/trace") as loader:
     for _ in range(2):  # the second loop compares the source with the sent version
         next(iter(loader))
@@ -153,7 +145,6 @@ def test_no_long_lived_descriptor_has_the_number_of_a_standard_stream(what, tmp_
     said, _ = ran(f"""
 def found():
     say(*(os.readlink(link) for link in map("/proc/self/fd/{{}}".format, range(3)) if os.path.lexists(link)))
-
 FOLDER = {str(tmp_path)!r}
 for fd in range(3):
     os.close(fd)
@@ -199,7 +190,6 @@ class Opened(Numbers):
         links = [f"/proc/self/fd/{{fd}}" for fd in range(40)]
         places = [os.readlink(link) for link in links if os.path.lexists(link)]
         return np.array([places[1] == os.devnull, "/" in places])
-
 for fd in range(2):
     os.close(fd)
 sys.path.insert(0, {str(tmp_path)!r})
@@ -237,7 +227,6 @@ class Printing(Numbers):
             print("a line")
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(index)
-
 with OrderedEnqueuer(Printing(), True, start_method=os.environ["METHOD"]) as enqueuer:
     enqueuer.start(1)
     batches = enqueuer.get()
@@ -266,35 +255,28 @@ _EPOCHS = """
 from helpers.forked_calls import exit_at_once
 from helpers.declared_hangs import Stopped, judge_by
 from helpers.waits import until
-
 def is_killed(fuse):
     os.kill(os.getpid(), signal.SIGKILL)
-
 def hangs(fuse):
     os.kill(os.getpid(), signal.SIGSTOP)
-
 def is_killed_with_a_running_child(fuse):
     # The child inherits the worker's pipes, but not the life pipe. It exits by itself if the tests are killed.
     os.fork() and os.kill(os.getpid(), signal.SIGKILL)
     until(lambda: os.path.exists(fuse + ".end"), "the test does not end")
     exit_at_once(0)
-
 def closes_all_its_descriptors(fuse):
     os.closerange(3, 200)
     hang()
-
 class Struck(Numbers):
     def __init__(self, strike):
         super().__init__(8)
         self.strike, self.fuse = strike, os.environ["FUSE"] + strike.__name__
-
     def __getitem__(self, index):
         assert not hasattr(os, "pidfd_open")
         if index == 5 and not os.path.exists(self.fuse):
             open(self.fuse, "w").close()
             self.strike(self.fuse)
         return super().__getitem__(index)
-
 judge_by(Stopped())
 for strike in map(globals().get, os.environ["STRIKES"].split()):
     source, timeout_s = Struck(strike), TIMEOUT if strike is hangs else None

@@ -1,16 +1,12 @@
 """The same seed yields the same stream, and seeds the generators that a source keeps, like the global ones."""
 
-import os
 import random
-import signal
 import unittest.mock
 
 import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.faults import Numbers
-from helpers.numbered_batches import iter_after
-from helpers.one_epoch import one_epoch
 from helpers.proxies import Proxy, Raising
 from helpers.started_enqueuer import started
 from helpers.unusual_generators import Stateless, Wrapped
@@ -77,21 +73,6 @@ def sharded():
         yield number, random.random(), mpqueue.rng().random()
 
 
-def test_generator_in_a_crashing_worker_is_replayed(tmp_path):
-    mark = tmp_path / "died"
-
-    def dying():
-        for element in sharded():
-            if element[0] == 11 and not mark.exists():
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield element
-
-    with Loader(dying, workers=2, seed=9) as loader:
-        assert list(loader) == one_epoch(sharded, workers=2, seed=9)
-        assert loader.statistics().deaths == 1
-
-
 def test_keras_random_seed_is_a_seed():
     def run():
         with GeneratorEnqueuer(sharded, True, 7) as enqueuer:
@@ -99,23 +80,6 @@ def test_keras_random_seed_is_a_seed():
             return list(enqueuer.get())
 
     assert run() == run()
-
-
-def drawing_elements():
-    """Draw from the batch's own generator, which threads do not share."""
-    yield from ((number, own) for number, _, own in sharded())
-
-
-@pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
-def test_resumed_generator_function_continues_its_random_numbers(backend, workers):
-    options = {"workers": workers, "backend": backend, "seed": 5}
-    whole = one_epoch(drawing_elements, **options)
-    with Loader(drawing_elements, **options) as loader:
-        iter_after(loader, 3)
-        state = loader.state_dict()
-    with Loader(drawing_elements, **options) as resumed:
-        resumed.load_state_dict(state)
-        assert list(resumed) == whole[3:]
 
 
 def test_loaded_seed_seeds_the_global_generators_without_workers():

@@ -18,7 +18,6 @@ SCRIPT = """
 import enum, functools, multiprocessing, pickle, typing
 from collections import namedtuple
 from dataclasses import dataclass
-
 @dataclass
 class Record:
     value: int
@@ -43,7 +42,6 @@ def depth(value):
 @depth.register
 def _(value: list):
     return 1 + depth(value[0])
-
 class Rows:
     def __init__(self, rows, *uses):
         self.rows, self.uses = [pickle.dumps(row) for row in rows], uses
@@ -52,7 +50,6 @@ class Rows:
     def __getitem__(self, index):
         value = pickle.loads(self.rows[index])
         return pickle.dumps(value) == self.rows[index], value
-
 def read(source, method, workers=1):
     with Loader(source, batch_size=None, workers=workers, start_method=method) as loader:
         return list(loader)
@@ -232,18 +229,6 @@ with Loader(Keyed(2), sampler=[Point(1, 2), Point(3, 4)], batch_size=2, workers=
     assert said == ["[[True, True]]"]
 
 
-def test_consumer_in_another_program_reads_batches_of_classes_of_the_script():
-    said, output = ran(f"""{SCRIPT}
-import importlib
-import subprocess
-name = f"names {{os.getpid()}}"
-with mpqueue.Server(name, Rows([Record(1), Record(2)], Record), batch_size=None, workers=1, seed=0):
-    code = f"import mpqueue; print(list(mpqueue.attach({{name!r}}, timeout=50)))"
-    say(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-""")
-    assert said == ["[(True, Record(value=1)), (True, Record(value=2))]\n"], output
-
-
 def test_modules_of_the_standard_library_can_be_imported_in_workers():
     """Also modules that a package loads under another name, as Python 3.13 does with ``collections.abc``."""
     for name in ("collections.abc", "importlib.abc", "os.path", "concurrent.futures", "xml.etree.ElementTree"):
@@ -268,14 +253,12 @@ def test_module_that_its_package_has_renamed_can_be_imported_in_workers(tmp_path
 
 OBJECTS = f"""{SCRIPT}
 import abc
-
 class Objects(Rows):
     def __init__(self, *rows):
         self.rows, self.kinds = rows, [type(row) for row in rows]
     def __getitem__(self, index):
         row = self.rows[index]
         return row.a, row.b.sum(), self.kinds[index](index, np.full(3, index))
-
 def check(kinds, method):
     source = Objects(*[kind(index, np.full(20000, index)) for index, kind in enumerate(kinds)])
     for index, (kind, (a, total, sample)) in enumerate(zip(kinds, read(source, method))):

@@ -109,7 +109,6 @@ PROGRAM = """
 import numpy as np
 import helper_of_the_script
 from mpqueue import OrderedEnqueuer
-
 class Data:
     scale = (lambda x: 2 * x)
     def __len__(self): return 3
@@ -117,10 +116,8 @@ class Data:
         if index == 2:
             raise Mine("two")
         return np.array([helper_of_the_script.shift(Data.scale(index))])
-
 class Mine(Exception):
     pass
-
 print("main runs")
 enqueuer = OrderedEnqueuer(Data(), True)
 enqueuer.start(2)

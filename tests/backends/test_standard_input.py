@@ -187,7 +187,6 @@ OPEN_TERMINAL = "import sys; sys.stdin = open('/dev/tty')"
 def test_breakpoint_stops_at_the_terminal(options, prepare, tmp_path):
     (tmp_path / "train.py").write_text(f"""
 import mpqueue
-
 class Source:
     def __len__(self):
         return 4
@@ -197,7 +196,6 @@ class Source:
             {prepare}
             breakpoint()
         return secret
-
 with mpqueue.Loader(Source(), {options}) as loader:
     print("batches", list(loader))
 """)

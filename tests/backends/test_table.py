@@ -294,4 +294,5 @@ def test_work_item_that_always_hangs_is_given_up_after_its_restarts(place, kind,
             _run(cell)
         at = 0 if place == "worker-init" else AT
         assert (caught.value.index, caught.value.epoch, caught.value.timeout_s) == (at, 0, TIMEOUT_S)
+        assert ("the worker is stopped, or stuck in the kernel" in str(caught.value)) is (kind == "sigstop")
         assert cell.found == list(range(at))

@@ -21,7 +21,6 @@ WITHIN_S = 15.0  # milliseconds on an idle machine; no step has a longer timeout
 STATES = """
 class Telling(Numbers):
     epoch = 0
-
     def __getitem__(self, index):
         if PLACE == "item" and index == 3:
             say("there")
@@ -32,26 +31,19 @@ class Telling(Numbers):
             while True:
                 pass
         return super().__getitem__(index)
-
     def __setstate__(self, state):
         self.__dict__.update(state)
         if PLACE == "unpickling" and mpqueue.worker_info() is None:
             say("there")
             hang()
-
-
 class Epochs(Telling):
     def on_epoch_end(self):
         self.epoch += 1
         self.table = np.full(4 << 20, self.epoch)
-
-
 def init():
     if PLACE == "worker_init":
         say("there")
         hang()
-
-
 source = (Epochs if PLACE == "restart" else Telling)()
 enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
 if PLACE == "loop":  # before a worker runs and reports that
@@ -153,12 +145,10 @@ def test_no_fork_server_with_a_starting_interpreter_is_left(tmp_path):
 SELF_KILLED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
-
 class Epochs(Numbers):
     epoch = 0
     def on_epoch_end(self):
         self.epoch += 1
-
 class Suicide:
     \"\"\"Kills this process at the n-th call of a function of the engine.\"\"\"
     def __init__(self, after):
@@ -168,16 +158,13 @@ class Suicide:
             self.left -= 1
             if self.left == 0:
                 os.kill(self.pid, signal.SIGKILL)
-
 from helpers.forked_calls import status_of_fork
-
 def train(after):
     sys.settrace(Suicide(after))
     enqueuer = OrderedEnqueuer(Epochs(3), True, start_method=METHOD)
     enqueuer.start(2, 4)
     kept = [next(enqueuer.get()) for _ in range(7)]
     enqueuer.stop()
-
 after = 1
 while True:
     status = status_of_fork(lambda: train(after))

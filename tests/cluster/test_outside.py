@@ -14,7 +14,6 @@ class ReportsAndHangs(Numbers):
         if index == 5:
             hang()
         return super().__getitem__(index)
-
 loader = Loader(ReportsAndHangs(), workers=2, backend="ray", max_queue_size=20)
 try:
     for batch in loader:

@@ -35,15 +35,11 @@ def certificates(folder, *, name="node", addresses=("127.0.0.1",)):
 
 SCRIPT = """
 import socket, ssl, sys
-
 from helpers.footprint import owned_objects
 from helpers.ray_cluster import RandomBatches, hash_of, on, started
-
 from mpqueue import Loader
-
 def connections(kind):
     return [item for item in owned_objects().values() if isinstance(item, kind)]
-
 def is_dropped(client):
     client.settimeout(30)
     try:
@@ -51,7 +47,6 @@ def is_dropped(client):
         return client.recv(1) == b""
     except (ConnectionError, ssl.SSLError):
         return True
-
 def is_rejected(address, *certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -63,7 +58,6 @@ def is_rejected(address, *certificate):
                 return is_dropped(client)
         except (ConnectionError, ssl.SSLError):
             return True
-
 with started(num_nodes=2) as cluster:
     source = RandomBatches(length=60, size=100_000)
     options = {"seed": 7, "workers": 2, "max_queue_size": 4}

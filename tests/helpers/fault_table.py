@@ -56,7 +56,7 @@ _PLACES = {
     "fork": {"amid-item": _ENDS} | dict.fromkeys(("worker-init", "idle", "epoch-end", "stopping"), ("sigkill",)),
     # The fork server forwards the source, which the workers unpickle.
     "spawn": {
-        "forkserver": ("sigkill",), "unpickling": _ENDS, "worker-init": ("raise",), "amid-item": ("sigkill",),
+        "forkserver": ("sigkill",), "unpickling": _OF_USER_CODE, "worker-init": ("raise",), "amid-item": ("sigkill",),
         "push-to-worker": ("raise", "sigkill"), "stopping": ("sigkill",),
     },
     # A thread or the caller that runs the source crashes only with the trainer. Exceptions are passed by reference.
