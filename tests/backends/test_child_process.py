@@ -1,6 +1,5 @@
 """A worker is a child process for code that uses `multiprocessing`, whichever way it was started."""
 
-import contextlib
 import multiprocessing
 import os
 import warnings
@@ -324,15 +323,6 @@ class Unloadable(Holding):
 
 def refuse():
     raise ConnectionError("the source cannot connect")
-
-
-@FRESH
-@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"workers": "auto"}])
-def test_error_of_unpickling_is_the_error_of_the_loop(options, method):
-    loader = Loader(Unloadable(0), **{"batch_size": 2, "workers": 2, "start_method": method, **options})
-    with contextlib.closing(loader), pytest.raises(ConnectionError, match="the source cannot connect"):
-        list(loader)
-    assert loader.statistics().deaths == 0
 
 
 @FRESH

@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
+from helpers.computed_source import AtOnce, Computed
 from helpers.coroutines import give_way
-from helpers.faults import Numbers
 from helpers.one_epoch import one_epoch
 from helpers.quiet_trainers import lines_of
 
@@ -38,20 +37,12 @@ def fork(how="returns"):
     return True
 
 
-class Forking(Numbers):
-    def __init__(self, how="returns"):
-        super().__init__(LENGTH)
-        self.how = how
-
-    def __getitem__(self, index):
-        return np.array([-1 if index == AT and fork(self.how) else index])
+def item(index, how="returns"):
+    return -1 if index == AT and fork(how) else index
 
 
-class ForkingMany(Forking):
-    thread_safe = True
-
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
+def items(how="returns", make=Computed):
+    return make(partial(item, how=how), LENGTH)
 
 
 def collate(samples):
@@ -60,87 +51,84 @@ def collate(samples):
 
 def elements(how="returns"):
     for index in range(LENGTH):
-        is_child = index == AT and fork(how)
-        if is_child and how == "ends":
+        number = item(index, how)
+        if number < 0 and how == "ends":
             return
-        yield np.array([-1 if is_child else index])
+        yield number
 
 
-class ForkingCoroutine(Forking):
+class InThreads(AtOnce):
+    thread_safe = True
+
+
+class Awaited(Computed):
     async def __getitem__(self, index):
-        sample = super().__getitem__(index)
-        if self.how == "awaits":
-            await give_way()
-        return sample
+        return await self.function(index)
 
 
-class ForkingTask(Forking):
-    async def __getitem__(self, index):
-        async def read():
-            return super(ForkingTask, self).__getitem__(index)
-
-        sample, _ = await asyncio.gather(read(), give_way())
-        return sample
+async def coroutine(index, how="returns"):
+    number = item(index, how)
+    if how == "awaits":
+        await give_way()
+    return number
 
 
-class ForkingCallback(Forking):
-    async def __getitem__(self, index):
-        asyncio.get_running_loop().call_soon(super().__getitem__, index)
-        await give_way(2)
-        return np.array([index])
+async def with_tasks(index):
+    number, _ = await asyncio.gather(coroutine(index, "raises"), give_way())
+    return number
+
+
+async def with_a_callback(index):
+    asyncio.get_running_loop().call_soon(item, index)
+    await give_way(2)
+    return index
 
 
 async def asynchronous_elements():
     for index in range(LENGTH):
-        yield np.array([-1 if index == AT and fork() else index])
+        yield item(index)
 
 
-async def add_nothing_in_a_coroutine(number):
-    return add_nothing(number)
-
-
-def add_nothing(number, how="returns"):
-    return -1 if number == AT and fork(how) else number
+def awaited(how):
+    return Awaited(partial(coroutine, how=how), LENGTH)
 
 
 def mapped(threads, how="returns"):
-    return mpqueue.Dataset.range(LENGTH).map(partial(add_nothing, how=how), threads=threads)
+    return mpqueue.Dataset.range(LENGTH).map(partial(item, how=how), threads=threads)
 
 
 def streamed(threads):
-    return mpqueue.Dataset(partial(range, LENGTH)).map(add_nothing, threads=threads)
+    return mpqueue.Dataset(partial(range, LENGTH)).map(item, threads=threads)
 
 
+SKIPPING = {"batch_size": 4, "on_error": "skip"}
 SOURCES = {
-    "item": (Forking, {}),
-    "item that raises": (partial(Forking, "raises"), {}),
-    "item that leaves": (partial(Forking, "leaves"), {}),
-    "sample": (Forking, {"batch_size": 4}),
-    "sample left out": (Forking, {"batch_size": 4, "on_error": "skip"}),
-    "sample left out that raises": (partial(Forking, "raises"), {"batch_size": 4, "on_error": "skip"}),
-    "sample left out that leaves": (partial(Forking, "leaves"), {"batch_size": 4, "on_error": "skip"}),
-    "sample in threads": (Forking, {"batch_size": 4, "threads": 2}),
-    "samples": (ForkingMany, {"batch_size": 4}),
-    "samples in threads": (ForkingMany, {"batch_size": 4, "threads": 2}),
-    "collate": (Forking, {"batch_size": 2, "collate": collate}),
+    "item": (items, {}),
+    "item that raises": (partial(items, "raises"), {}),
+    "item that leaves": (partial(items, "leaves"), {}),
+    "sample": (items, {"batch_size": 4}),
+    "sample left out": (items, SKIPPING),
+    "sample left out that raises": (partial(items, "raises"), SKIPPING),
+    "sample left out that leaves": (partial(items, "leaves"), SKIPPING),
+    "sample in threads": (items, {"batch_size": 4, "threads": 2}),
+    "samples": (partial(items, make=AtOnce), {"batch_size": 4}),
+    "samples in threads": (partial(items, make=InThreads), {"batch_size": 4, "threads": 2}),
+    "collate": (items, {"batch_size": 2, "collate": collate}),
     "element": (lambda: elements, {}),
     "element that raises": (lambda: partial(elements, "raises"), {}),
     "element that ends it": (lambda: partial(elements, "ends"), {}),
     "element of a batch": (lambda: elements, {"batch_size": 4}),
     "stage": (partial(mapped, 1), {"batch_size": 4}),
-    "stage left out that raises": (partial(mapped, 1, "raises"), {"batch_size": 4, "on_error": "skip"}),
-    "coroutine": (ForkingCoroutine, {"batch_size": 4}),
-    "coroutine that raises": (partial(ForkingCoroutine, "raises"), {"batch_size": 4}),
-    "coroutine that leaves": (partial(ForkingCoroutine, "leaves"), {"batch_size": 4, "on_error": "skip"}),
-    "coroutine that awaits": (partial(ForkingCoroutine, "awaits"), {"batch_size": 4}),
-    "coroutine with tasks": (partial(ForkingTask, "raises"), {"batch_size": 4}),
-    "coroutine with a callback": (ForkingCallback, {"batch_size": 4}),
-    "coroutine of a batch": (ForkingCoroutine, {}),
+    "stage left out that raises": (partial(mapped, 1, "raises"), SKIPPING),
+    "coroutine": (partial(awaited, "returns"), {"batch_size": 4}),
+    "coroutine that raises": (partial(awaited, "raises"), {"batch_size": 4}),
+    "coroutine that leaves": (partial(awaited, "leaves"), SKIPPING),
+    "coroutine that awaits": (partial(awaited, "awaits"), {"batch_size": 4}),
+    "coroutine with tasks": (lambda: Awaited(with_tasks, LENGTH), {"batch_size": 4}),
+    "coroutine with a callback": (lambda: Awaited(with_a_callback, LENGTH), {"batch_size": 4}),
+    "coroutine of a batch": (partial(awaited, "returns"), {}),
     "coroutine of an element": (lambda: asynchronous_elements, {}),
-    "coroutine of a stage": (
-        lambda: mpqueue.Dataset.range(LENGTH).map(add_nothing_in_a_coroutine, concurrency=2),
-        {"batch_size": 4},
-    ),
+    "coroutine of a stage": (lambda: mpqueue.Dataset.range(LENGTH).map(coroutine, concurrency=2), {"batch_size": 4}),
     "stage in threads": (partial(mapped, 2), {"batch_size": 4}),
     "stage of a stream": (partial(streamed, 1), {"lanes": 1}),
     "stage of a stream in threads": (partial(streamed, 2), {"lanes": 1}),
@@ -173,7 +161,7 @@ def test_child_yields_no_batch_and_exits(name, options):
 def test_child_of_a_thread_exits_beside_torch(how):
     """A hook of the package informs torch that a forked child is not a worker."""
     pytest.importorskip("torch")
-    with mpqueue.Loader(Forking(how), batch_size=4, workers=1, backend="thread", on_error="skip", seed=0) as loader:
+    with mpqueue.Loader(items(how), workers=1, backend="thread", seed=0, **SKIPPING) as loader:
         assert np.concatenate(list(loader)).ravel().tolist() == list(range(LENGTH))
         assert loader.statistics().skipped == 0
 
@@ -213,28 +201,19 @@ def test_child_of_unpickling_the_source_exits(method, how):
         assert loader.statistics().deaths == 0
 
 
-class Reduced:
+class Reduced(Exception):
     def __reduce__(self):
-        return (int, (-1 if fork() else 5,))
-
-
-def test_child_of_pickling_a_batch_exits():
-    assert one_epoch(Computed(lambda _: Reduced(), 1), workers=1) == [5]
-
-
-class Failing(Exception):
-    def __reduce__(self):
-        fork()
-        return (ValueError, ())
+        return int, (-1 if fork() else 5,)
 
 
 def fail(_):
-    raise Failing
+    raise Reduced
 
 
-def test_child_of_pickling_an_error_exits():
+def test_child_of_pickling_a_batch_or_an_error_exits():
+    assert one_epoch(Computed(lambda _: Reduced(), 1), workers=1) == [5]
     with mpqueue.Loader(Computed(fail, 1), workers=1) as loader:
-        with pytest.raises(Failing):  # pickled by its parts
+        with pytest.raises(Reduced):  # pickled by its parts
             list(loader)
         assert loader.statistics().deaths == 0
 

@@ -8,31 +8,10 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
-from helpers.faults import Numbers, numbers
-from helpers.started_enqueuer import started
 from helpers.trainer_processes import Trainer
 
 import mpqueue
-from mpqueue import Loader, OrderedEnqueuer
-
-
-class Nested(Numbers):
-    """A worker that starts workers."""
-
-    def __getitem__(self, index):
-        with OrderedEnqueuer(Numbers(), True) as inner:
-            inner.start(2)
-            found = numbers(inner.get(), 8)
-        mpqueue.shutdown()
-        assert found == list(range(8))
-        return super().__getitem__(index)
-
-
-@pytest.mark.sample(1)
-@pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_worker_may_start_workers(method):
-    with started(Nested(), 1, 2, start_method=method) as enqueuer:
-        assert numbers(enqueuer.get(), 3) == [0, 1, 2]
+from mpqueue import Loader
 
 
 def read(index):

@@ -257,6 +257,9 @@ from helpers.declared_hangs import Stopped, judge_by
 from helpers.waits import until
 def is_killed(fuse):
     os.kill(os.getpid(), signal.SIGKILL)
+def kills_its_fork_server(fuse):
+    os.kill(os.getppid(), signal.SIGKILL)
+    hang()
 def hangs(fuse):
     os.kill(os.getpid(), signal.SIGSTOP)
 def is_killed_with_a_running_child(fuse):
@@ -292,25 +295,11 @@ _TWICE = " ".join(map(str, 2 * list(range(8))))
 _STRIKES = "is_killed", "hangs", "is_killed_with_a_running_child", "closes_all_its_descriptors"
 
 
-@pytest.mark.parametrize(("method", "strikes"), [("forkserver", _STRIKES), ("fork", _STRIKES), ("spawn", _STRIKES[:1])])
+@pytest.mark.parametrize(
+    ("method", "strikes"),
+    [("forkserver", (*_STRIKES, "kills_its_fork_server")), ("fork", _STRIKES), ("spawn", _STRIKES[:1])],
+)
 def test_crashed_and_hanging_workers_are_replaced(method, strikes, without, tmp_path):
     script = _EPOCHS.replace("METHOD", repr(method)).replace("TIMEOUT", repr(TIMEOUT_S))
     said, _ = ran(script, env={**without, "FUSE": str(tmp_path / "fuse"), "STRIKES": " ".join(strikes)})
-    assert said == [f"{strike} {_TWICE} 1" for strike in strikes]
-
-
-def test_crashed_fork_server_is_replaced(without):
-    script = """
-        import psutil
-        enqueuer = OrderedEnqueuer(Numbers(), True)
-        enqueuer.start(2)
-        batches = enqueuer.get()
-        say(*(int(next(batches)[0]) for _ in range(8)))
-        for process in psutil.Process().children():
-            if "fork_server" in " ".join(process.cmdline()):
-                process.kill()
-        say(*(int(next(batches)[0]) for _ in range(16)))
-        enqueuer.stop()
-    """
-    said, _ = ran(script, env=without)
-    assert said == ["0 1 2 3 4 5 6 7", _TWICE]
+    assert said == [f"{strike} {_TWICE} {1 + (strike == 'kills_its_fork_server')}" for strike in strikes]

@@ -103,18 +103,12 @@ class Checking(WithThread):
 
 
 @pytest.mark.slow
-def test_workers_are_not_forked_with_an_object_that_remembers_its_process():
+def test_workers_are_not_forked_with_an_object_that_remembers_its_process_and_are_forked_again_without():
     held = Bound()
     for _ in range(8):
         held = Wrapper(held)
     with pytest.warns(RuntimeWarning, match=r"that a fork would break \(Bound\), so workers are started as fresh"):
         assert are_interpreters_of_their_own(Checking(held)) == {True}
-
-
-@pytest.mark.slow
-def test_fork_server_forks_again_for_the_next_source():
-    with pytest.warns(RuntimeWarning, match="a fork would break"):
-        assert are_interpreters_of_their_own(Checking(Bound())) == {True}
     assert are_interpreters_of_their_own(WithThread("jemalloc_bg_thd")) == {False}
 
 

@@ -210,6 +210,21 @@ def test_system_error_in_an_agent_is_reported_to_the_trainer(trainer_end, monkey
     assert "too many open files" in reason_of_fault(trainer_end)
 
 
+NODE = Node("a node", "192.0.2.1", {})
+
+
+def with_a_worker(link):
+    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    return link
+
+
+def without_agents(monkeypatch, start_agent=lambda *_: (None, None)):
+    """Open links to nodes without agents."""
+    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", start_agent)
+    monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
+    monkeypatch.setattr("mpqueue.backends.ray.links.end_agent", lambda _: None)
+
+
 @pytest.fixture
 def links_and_events():
     """The links of a pool, and a queue of its events."""
@@ -224,8 +239,7 @@ def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkey
 
     monkeypatch.setattr("mpqueue.backends.ray.links.Relay", exhausted)
     made, events = links_and_events
-    link = NodeLink("a node", "a node", events.put, is_late=False)
-    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    link = with_a_worker(NodeLink("a node", "a node", events.put, is_late=False))
     made.past.append(link)
     with socket.create_connection(made.address, DEADLOCK_S) as sock:
         wire.greet(sock, made.token, 0)
@@ -239,8 +253,7 @@ def test_crash_of_a_fork_server_ends_its_link_at_once(connection):
     """Also while the connection remains open: the workers exit with the code of the fork server."""
     ours, theirs = connection
     events = queue.SimpleQueue()
-    link = NodeLink("a node", "a node", events.put, is_late=False)
-    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    link = with_a_worker(NodeLink("a node", "a node", events.put, is_late=False))
     assert link.come_up()
     thread = JoinedThread(Relay(link, descriptors.own_socket(theirs), DEADLOCK_S).run, "relay")
     ours.sendall(FROM_AGENT.pack(FromAgent.ENDED, 0, wire.PID.size) + wire.PID.pack(-9))
@@ -272,12 +285,9 @@ def test_lack_of_descriptors_is_reported_until_connections_are_accepted_again(li
     made, events = links_and_events
     listener, tries = made.listener, queue.SimpleQueue()
     short = SimpleNamespace(fileno=listener.fileno, accept=lambda: [tries.put(None), exhausted()])
-    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", lambda *_: (None, None))
-    monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
-    monkeypatch.setattr("mpqueue.backends.ray.links.end_agent", lambda _: None)
-    monkeypatch.setattr(made, "_nodes", lambda: [Node("a node", "192.0.2.1", {})])
-    link = made.open(Node("a node", "192.0.2.1", {}), 1, is_late=False)
-    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    without_agents(monkeypatch)
+    monkeypatch.setattr(made, "_nodes", lambda: [NODE])
+    link = with_a_worker(made.open(NODE, 1, is_late=False))
     with monkeypatch.context() as patch:
         patch.setattr(made, "_listener", short)  # before the connection, which the real one would accept
         with socket.create_connection(listener.getsockname(), DEADLOCK_S) as sock:
@@ -302,7 +312,7 @@ def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and
     monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", fails)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(RuntimeError, match="no placement group"):
-        made.open(Node("a node", "192.0.2.1", {}), 1, is_late=True)
+        made.open(NODE, 1, is_late=True)
     assert not made.by_node
     assert made.past[0].state is LinkState.LOST
     assert os.listdir("/proc/self/fd") == before
@@ -311,10 +321,10 @@ def test_node_whose_agent_could_not_be_created_is_free_for_another_one(links_and
 def test_node_that_two_threads_open_at_once_gets_one_agent(links_and_events, monkeypatch):
     """The consumer's thread restarts a worker there while the other one finds that the node has returned."""
     made, _ = links_and_events
-    node, found, threads = Node("a node", "192.0.2.1", {}), [], []
+    found, threads = [], []
 
     def open_it():
-        found.append(made.open(node, 1, is_late=True))
+        found.append(made.open(NODE, 1, is_late=True))
 
     def start_agent(*_):
         if not threads:
@@ -322,9 +332,7 @@ def test_node_that_two_threads_open_at_once_gets_one_agent(links_and_events, mon
             threads[0].start()
         return None, None
 
-    monkeypatch.setattr("mpqueue.backends.ray.links.start_agent", start_agent)
-    monkeypatch.setattr("mpqueue.backends.ray.links.reason_of", lambda _: None)
-    monkeypatch.setattr("mpqueue.backends.ray.links.end_agent", lambda _: None)
+    without_agents(monkeypatch, start_agent)
     open_it()
     threads[0].join(DEADLOCK_S)
     assert found == [made.by_node["a node"]] * 2

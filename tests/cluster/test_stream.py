@@ -106,18 +106,6 @@ def test_batches_of_all_kinds_arrive_unchanged_from_another_node(other):
                 assert [part.tolist() for part in batch["ragged"]] == [part.tolist() for part in expected["ragged"]]
 
 
-@pytest.mark.usefixtures("cluster")
-def test_ragged_and_sparse_batches_are_the_same():
-    scipy_sparse = pytest.importorskip("scipy.sparse")
-    matrix = scipy_sparse.csr_matrix(np.diag(np.arange(6.0)))
-    samples = [(np.arange(index), matrix[index]) for index in range(6)]
-    with Loader(samples, batch_size=4, collate="ragged", workers=1, backend="ray") as loader:
-        batches = list(loader)
-    assert [batch[0].offsets.tolist() for batch in batches] == [[0, 0, 1, 3, 6], [0, 4, 9]]
-    assert type(batches[0][1]) is scipy_sparse.csr_matrix
-    assert np.array_equal(scipy_sparse.vstack([batch[1] for batch in batches]).toarray(), matrix.toarray())
-
-
 def test_lane_of_killed_worker_on_node_continues_from_snapshot(other, tmp_path):
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
         source = Counted(tmp_path / "log", at=AtGate(gate.address, tmp_path / "fuse", 1, 8))
