@@ -1,7 +1,6 @@
 """The caches of a folder share its room: segments of caches that no process uses make room for new elements."""
 
 import contextlib
-import errno
 import fcntl
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ from helpers.wrapped_functions import wrap
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.caching import caches, folders
+from mpqueue.dataset.caching import folders
 from mpqueue.dataset.caching.caches import FolderCache, folder_usage
 from mpqueue.dataset.caching.record_files import MISSING
 
@@ -230,29 +229,6 @@ def test_process_killed_while_it_removes_segments_damages_nothing(tmp_path, step
     assert {path.name.partition(".")[0] for path in tmp_path.glob("*.data")} == {"next"}
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_writer_killed_in_a_segment_loses_one_element(tmp_path, when):
-    real, calls = os.writev, []
-
-    def fatal(fd, parts):
-        calls.append(fd)
-        if len(calls) == 40:
-            if when == "after":
-                real(fd, [b"".join(parts)[:100]])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(fd, parts)
-
-    def run():
-        caches.os.writev = fatal
-        filled(tmp_path, "k")
-
-    assert status_of_fork(run) == -signal.SIGKILL
-    cache = FolderCache(str(tmp_path), "k", BOUND)
-    assert kept(cache) == list(range(39))
-    fill(cache, 60)
-    assert kept(cache) == list(range(60))
-
-
 def write_all(folder, key, order):
     cache = FolderCache(folder, key, BOUND)
     for number in order:
@@ -302,43 +278,6 @@ def test_cache_of_another_user_counts_and_is_not_removed(tmp_path):
     assert data_bytes(tmp_path) <= BOUND
     with pytest.raises(PermissionError, match="uid 12345"):
         FolderCache(str(tmp_path), "theirs", BOUND)
-
-
-def test_full_disk_at_a_new_segment_keeps_stored_elements(tmp_path, monkeypatch, caplog):
-    cache = filled(tmp_path, "k", 20)
-    real = os.open
-
-    def full(path, flags, *mode):
-        if str(path).endswith(".data") and flags & os.O_CREAT:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(path, flags, *mode)
-
-    monkeypatch.setattr(caches.os, "open", full)
-    for _ in range(2):
-        values = cache.values(range(100), lambda numbers: [item(number) for number in numbers])
-        assert repr(values) == repr([item(number) for number in range(100)])
-    assert 20 <= len(kept(cache)) < 100
-    (record,) = caplog.records
-    assert "No space left" in record.getMessage()
-
-
-def test_damaged_bytes_of_any_segment_are_never_served(tmp_path):
-    fill_in_child(tmp_path, "k", 60)
-    for path in tmp_path.glob("*.data"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0x41
-        path.write_bytes(content)
-    cache = FolderCache(str(tmp_path), "k", BOUND)
-    assert 60 - len(list(tmp_path.glob("*.data"))) <= len(kept(cache)) < 60
-
-
-def test_segment_that_was_removed_by_hand_is_computed_again(tmp_path):
-    fill_in_child(tmp_path, "k", 60)
-    (tmp_path / min(path.name for path in tmp_path.glob("k.1.0-*.data"))).unlink()
-    cache = FolderCache(str(tmp_path), "k", BOUND)
-    assert 0 < len(kept(cache)) < 60
-    fill(cache, 60)
-    assert kept(cache) == list(range(60))
 
 
 def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_path, monkeypatch):
