@@ -5,7 +5,6 @@ import fcntl
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import tempfile
 import threading
@@ -311,19 +310,6 @@ def test_child_forked_while_a_thread_adds_a_segment_does_not_keep_the_lock(tmp_p
         os.close(read_end)
         assert status_of(pid) == 1
     assert kept(cache, 100) == list(range(40))
-
-
-def test_two_jobs_with_several_workers_share_a_bounded_folder(tmp_path):
-    def rows(key, epochs):
-        cached = Dataset.range(40).map(item).cache(tmp_path, name=key, max_bytes=BOUND).batch(4, collate=list)
-        with mpqueue.Loader(cached, workers=2, seed=1) as loader:
-            for _ in range(epochs):
-                yield [number for batch in loader for number, _ in batch]
-
-    for first, second in zip(rows("a", 2), rows("b", 2), strict=True):
-        assert first == second == list(range(40))
-    assert data_bytes(tmp_path) <= BOUND
-    shutil.rmtree(tmp_path)
 
 
 def test_cache_without_its_segments_is_filled_again(tmp_path):

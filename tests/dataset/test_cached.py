@@ -875,17 +875,6 @@ def test_result_that_cannot_be_pickled_raises_an_error_with_a_remedy(tmp_path):
     assert "return arrays and plain data" in "".join(caught.value.__notes__)
 
 
-def test_results_beyond_the_bound_are_computed_each_time_with_one_warning(tmp_path, calls, caplog):
-    images = set_class(tmp_path / "kept", calls, max_bytes=8000)()
-    for _ in range(2):
-        for number in range(40):
-            assert images.decoded(number).tolist() == image(number).tolist()
-    assert 40 < calls.take() < 80
-    (record,) = caplog.records
-    assert "max_bytes=8,000 is reached" in record.getMessage()
-    assert sum(path.stat().st_size for path in (tmp_path / "kept").glob("*.data")) <= 8000
-
-
 def test_many_states_keep_few_files_open(tmp_path, calls):
     images = set_class(tmp_path / "kept", calls)(count=0)
     before = len(os.listdir("/proc/self/fd"))

@@ -192,12 +192,7 @@ def test_resumed_pack_checks_samples_against_the_first():
 
 def documents(sizes):
     return [
-        {
-            "tokens": [index] * size,
-            "image": np.full((index % 3, 2), index, np.float32),
-            "name": f"d{index}",
-            "n": index,
-        }
+        {"tokens": [index] * size, "image": np.full((index % 3, 2), index, np.float32), "name": f"d{index}", "n": index}
         for index, size in enumerate(sizes)
     ]
 

@@ -102,23 +102,23 @@ def test_empty_sampler_is_an_error(options, name):
         order_of(Sampler(0), **options).draw(2)
 
 
-def test_error_of_the_first_batch_is_raised_when_it_is_taken():
-    draw = order_of([[]], are_lists=True).draw(0)
-    with pytest.raises(ValueError, match=r"^a batch_sampler must return lists of at least one index"):
-        draw.take(1)
+LISTS, INDICES = (
+    r"^a batch_sampler must return lists of indices, got ",
+    r"^without batch_size, .* the indices of batches",
+)
 
 
-@pytest.mark.parametrize("batch", [5, "ab", b"ab", None])
-def test_batch_sampler_must_return_lists(batch):
-    draw = order_of([batch], are_lists=True).draw(0)
-    with pytest.raises(TypeError, match=r"^a batch_sampler must return lists of indices, got "):
-        draw.take(1)
-
-
-@pytest.mark.parametrize("index", [True, "a", [1], None])
-def test_sampler_without_batch_size_must_return_integers(index):
-    draw = order_of([index]).draw(0)
-    with pytest.raises(TypeError, match=r"^without batch_size, a sampler must return the indices of batches"):
+@pytest.mark.parametrize(
+    ("batch", "are_lists", "error", "text"),
+    [
+        ([], True, ValueError, r"^a batch_sampler must return lists of at least one index"),
+        *((batch, True, TypeError, LISTS) for batch in (5, "ab", b"ab", None)),
+        *((index, False, TypeError, INDICES) for index in (True, "a", [1], None)),
+    ],
+)
+def test_error_of_the_first_batch_is_raised_when_it_is_taken(batch, are_lists, error, text):
+    draw = order_of([batch], are_lists=are_lists).draw(0)
+    with pytest.raises(error, match=text):
         draw.take(1)
 
 

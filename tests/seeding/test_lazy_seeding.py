@@ -9,10 +9,8 @@ from random import random as imported_random
 
 import numpy as np
 import pytest
-from helpers.computed_source import Computed
 from helpers.forked_calls import exit_at_once
 
-import mpqueue
 from mpqueue.seeding.eager_seeding import EagerSeeding
 from mpqueue.seeding.global_rng import number_of, seed_globals
 from mpqueue.seeding.lazy_seeding import LazySeeding, NumpyRng, PythonRng
@@ -243,32 +241,6 @@ def test_own_generators_of_source_are_not_detected():
     np.random.RandomState(4).rand()
     np.random.default_rng().random()
     assert not any(rng.has_drawn() for rng in generators)
-
-
-def draw_late(index):
-    """Draw from the 20th item on, after each worker's first batch, through an imported name."""
-    return np.array([index, imported_random() + random.random() if index >= 20 else 0.0])
-
-
-# A source that reads a dataset by index with a stage that draws, but does not draw itself.
-NESTED = Computed(mpqueue.Dataset(range(40)).map(lambda value: np.array([value, random.random()])).__getitem__, 40)
-
-
-def rows(source, **options):
-    with mpqueue.Loader(source, seed=SEED, **options) as loader:
-        return [batch.tolist() for batch in loader]
-
-
-LATE = Computed(draw_late, 40)
-
-
-@pytest.mark.parametrize(
-    ("source", "start_method"), [(LATE, "forkserver"), (LATE, "spawn"), (LATE, "fork"), (NESTED, "forkserver")]
-)
-def test_workers_draw_same_numbers_as_caller(source, start_method):
-    expected = rows(source, workers=0)
-    assert len({row[1] for row in expected}) > 20
-    assert rows(source, workers=2, start_method=start_method) == expected
 
 
 def test_forked_child_of_source_repeats_no_batch():
