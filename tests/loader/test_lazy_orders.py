@@ -5,7 +5,7 @@ import pytest
 from helpers.gates import Gate, pass_gate
 from helpers.loader_runs import batches_of
 
-from mpqueue import Dataset, Loader, OrderedEnqueuer, worker_info
+from mpqueue import Dataset, Loader, worker_info
 from mpqueue.worker.random_state import shuffle_detection
 from mpqueue.worker.random_state.shuffle_detection import ShuffleDetector
 
@@ -89,24 +89,6 @@ def test_order_that_is_drawn_late_is_drawn_in_trainer(make, inside):
         for _ in range(2):
             numbers = [int(number) for batch in loader for number in batch[::2]]
             assert sorted(numbers) == sorted([*range(40)] * num_sources)
-
-
-@pytest.mark.parametrize("make", LATE)
-@pytest.mark.parametrize("inside", ["source", "map"])
-def test_enqueuer_draws_a_late_order_in_trainer(make, inside):
-    with OrderedEnqueuer(INSIDE[inside](make()), use_multiprocessing=True) as enqueuer:
-        enqueuer.start(workers=3)
-        batches = enqueuer.get()
-        for _ in range(2):
-            assert sorted(int(next(batches)[0]) for _ in range(40)) == list(range(40))
-
-
-def test_order_that_is_dropped_between_two_loops_is_drawn_in_trainer():
-    late = OfKeras()
-    with Loader(late, workers=3) as loader:
-        for _ in range(3):
-            assert sorted(int(batch[0]) for batch in loader) == list(range(40))
-            late.index_array = None
 
 
 class Inside(Lazy):

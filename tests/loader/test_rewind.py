@@ -209,20 +209,6 @@ class TestExclude:
                 seen += batch.tolist()
         assert sorted(seen) == [index for index in range(60) if index != 3]
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_begins_at_a_loaded_place(self, workers):
-        first, second = loader_of(), loader_of(workers=workers)
-        next(iter(first))
-        second.load_state_dict(first.state_dict())
-        second.exclude(range(8, 12))
-        assert [indices(batch) for batch in itertools.islice(second, 2)] == [(12, 13, 14, 15), tuple(range(16, 24))]
-
-    def test_option_applies_after_a_load(self):
-        first, second = loader_of(), loader_of(exclude=range(8, 12))
-        next(iter(first))
-        second.load_state_dict(first.state_dict())
-        assert indices(next(iter(second))) == (12, 13, 14, 15)
-
     def test_million_ids_take_little_time_and_are_found(self):
         loader = loader_of(range(2_000_000), batch_size=4)
         loader.exclude(np.arange(0, 2_000_000, 2))
