@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import pytest
@@ -21,17 +20,6 @@ pytestmark = pytest.mark.sample(1)
 
 SIZE, LENGTH = 4, 203
 COSTS = np.random.default_rng(0).lognormal(5, 1, LENGTH).astype(np.int64) + 1
-BALANCES = {
-    "a step": Balance(COSTS),
-    "three steps": Balance(COSTS, steps=3),
-    "micro-batches": Balance(COSTS, steps=2, accumulate=3),
-    "groups": Balance(COSTS, group=5),
-    "groups and micro-batches": Balance(COSTS, group=2, accumulate=2),
-    "a function": Balance(lambda index: float(COSTS[index]) * 1.1, steps=2),
-}
-balances = pytest.mark.parametrize("balance", BALANCES.values(), ids=BALANCES)
-
-
 SAMPLES = Computed(pair, LENGTH)
 
 
@@ -55,75 +43,6 @@ def of_all(world, **options):
     return [batches for batches, _ in found], found[0][1]
 
 
-def costs_of(batches):
-    return np.array([[COSTS[batch[0]].sum() for batch in of_rank] for of_rank in batches])
-
-
-def rounds_of(batches):
-    """Return the samples of each round, as pairs of an index and a random number."""
-    return [
-        {sample for batch in of_round for sample in zip(*batch, strict=True)} for of_round in zip(*batches, strict=True)
-    ]
-
-
-@balances
-@pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_division_keeps_the_samples_of_each_window(balance, world):
-    expected, found = (of_all(world, balance=given)[0] for given in (None, balance))
-    assert {len(of_rank) for of_rank in found} == {len(expected[0])}
-    sizes, planned = ([[len(batch[0]) for batch in of_rank] for of_rank in ranks] for ranks in (found, expected))
-    assert sizes == planned
-    # With the random numbers of their places.
-    for first in range(0, len(expected[0]), balance.window):
-        window = slice(first, first + balance.window)
-        assert set().union(*rounds_of(found)[window]) == set().union(*rounds_of(expected)[window])
-
-
-@pytest.mark.parametrize("name", ["a step", "three steps", "micro-batches", "groups"])
-def test_ranks_have_nearly_equal_work(name):
-    balance = BALANCES[name]
-    unequal, equal = (costs_of(of_all(3, balance=given, batch_size=8)[0]) for given in (None, balance))
-    steps = equal.shape[1] // balance.accumulate * balance.accumulate
-    shares = [
-        (of_step.max(axis=0) / of_step.mean(axis=0)).mean()
-        for of_step in (costs[:, :steps].reshape(3, -1, balance.accumulate).sum(axis=2) for costs in (unequal, equal))
-    ]
-    assert shares[1] < 1 + (shares[0] - 1) / (2 if balance.group else 5)
-
-
-def test_groups_have_samples_of_similar_cost():
-    spread = []
-    for balance in (None, Balance(COSTS, group=6)):
-        batches, _ = of_all(2, balance=balance)
-        spread.append(np.mean([np.ptp(np.log(COSTS[batch[0]])) for batch in chain(*batches)]))
-    assert spread[1] < spread[0] / 2
-
-
-def test_order_changes_with_the_epoch():
-    with loader(0, 2, balance=Balance(COSTS)) as batches:
-        first, second = ([plain(batch) for batch in batches] for _ in range(2))
-    assert first != second
-
-
-@balances
-@pytest.mark.parametrize(("world", "others"), [(1, 2), (2, 1), (2, 3), (3, 3), (4, 2)])
-def test_other_ranks_continue_without_loss_or_repetition(balance, world, others):
-    whole, _ = of_all(world, balance=balance)
-    for number in range(3):
-        stop = number * balance.window
-        first, state = of_all(world, balance=balance, stop=stop)
-        second, state = of_all(others, balance=balance, states=[state], stop=balance.window)
-        if state["epoch"]:
-            break  # no sample is left for others
-        third, _ = of_all(world, balance=balance, states=[state])
-        if world == others:
-            assert [[*chain(*parts)] for parts in zip(first, second, third, strict=True)] == whole
-        samples = [index for of_rank in (*first, *second, *third) for batch in of_rank for index in batch[0]]
-        assert set(samples) == set(range(LENGTH))
-        # Only the end of the epoch is filled up.
-        assert len(samples) - LENGTH < SIZE * max(world, others) * 2
-
-
 @pytest.mark.parametrize("balance", [{"steps": 3}, {"accumulate": 3}, {"group": 3}])
 @pytest.mark.parametrize("others", [1, 3, 4])
 def test_state_within_a_window_is_refused_by_other_ranks(others, balance):
@@ -141,17 +60,6 @@ def test_state_within_a_window_is_refused_by_other_ranks(others, balance):
             with pytest.raises(ValueError, match=words):
                 batches.load_state_dict(state)
             assert batches.place == point  # the place has not changed
-
-
-def test_borders_are_counted_from_where_the_ranks_began():
-    balance = Balance(COSTS, steps=3)
-    _, state = of_all(2, balance=balance, stop=3)  # six batches
-    _, within = of_all(4, balance=balance, states=[state], stop=2)
-    _, border = of_all(4, balance=balance, states=[state], stop=3)
-    with loader(0, 2, balance=balance) as batches:
-        with pytest.raises(ValueError, match="batches 2 to 4 of each of the 4 ranks"):
-            batches.load_state_dict(within)
-        batches.load_state_dict(border)
 
 
 def test_samples_of_ranks_that_parted_are_continued_only_by_the_same_ranks():
@@ -212,31 +120,6 @@ def test_planned_cost_includes_samples_that_raise():
 
 DATASET = Dataset(SAMPLES)
 ZIPPED = DATASET.zip(Dataset(SAMPLES))
-
-
-@pytest.mark.parametrize(
-    ("dataset", "cost"),
-    [
-        (DATASET.shuffle().map(tuple), COSTS),
-        (DATASET.concatenate(Dataset(SAMPLES)), lambda key: COSTS[key[1]]),
-        (ZIPPED, lambda keys: COSTS[keys[0][1]]),
-        (Dataset.mix([DATASET, Dataset(SAMPLES)], weights=[1, 2]), lambda key: COSTS[key[1]]),
-    ],
-    ids=["map", "concatenate", "zip", "mix"],
-)
-def test_datasets_are_divided_by_the_ids_of_their_samples(dataset, cost):
-    balance, options = Balance(cost, steps=2), {"source": dataset, "collate": list}
-    expected, found = [], []
-    for given, into in ((None, expected), (balance, found)):
-        for rank in range(2):
-            with loader(rank, 2, balance=given, **options) as batches:
-                into.append([batches.last.samples for _ in batches])
-    for first in range(0, len(expected[0]), 2):
-        windows = [
-            sorted(chain(*(batch for of_rank in ranks for batch in of_rank[first : first + 2])))
-            for ranks in (expected, found)
-        ]
-        assert windows[0] == windows[1]
 
 
 def test_statistics_show_what_a_division_gains():
