@@ -136,7 +136,11 @@ class TorchRun:
         return made
 
     def load(self, state, workers):
-        """Continue at a state, in a new loader."""
+        """A state resumes with exactly the batches after the returned ones, and then with the later passes.
+
+        You may resume with another number of workers from 1 on. Your program restores the generators of torch, Python
+        and NumPy: later passes need torch's default one, and with `num_workers=0`, the samples need all.
+        """
         vars(self).update(vars(state.state()))
         if not state.workers:  # the main process draws the numbers of these batches
             self.drawn_by_main = self.position

@@ -43,7 +43,6 @@ class Setup:
         seed: Your program seeds the generators of torch, Python and NumPy with it, before the first pass.
         sets_epoch: Your program calls ``set_epoch`` with the number of the pass.
         init_draws: ``worker_init_fn`` draws the numbers of this many samples.
-        excluded: The ids that your program passes to ``exclude`` before the first pass; not for the stock loader.
         raising: The ids of samples that raise an error, before they draw. The error is raised instead of the batch.
         error: The name of its class.
         balance: A `model.windows.Balance`, or None; not for the stock loader.
@@ -60,7 +59,6 @@ class Setup:
     seed: int = 0
     sets_epoch: bool = True
     init_draws: int = 0
-    excluded: tuple[int, ...] = ()
     raising: tuple[int, ...] = ()
     error: str = "OSError"
     balance: Any = None
@@ -88,7 +86,7 @@ class Generators:
         return key, drawn, self.python.randrange(1000), int(self.numpy.randint(1000))
 
 
-def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
+def passes(setup: Setup, count: int) -> list[list[Batch]]:
     """Each pass, your loader draws a base seed, and then its sampler draws the order.
 
     The loader draws the seed from its `generator`, or from torch's default one. Persistent workers keep their first seed.
@@ -101,24 +99,13 @@ def passes(setup: Setup, count: int, kind: str = "stock") -> list[list[Batch]]:
         if number == 0 or not setup.persistent:
             base_seed = seed_from(own)
             workers = [worker_generators(setup, base_seed, worker) for worker in range(setup.num_workers)]
-        numbers = Numbers(main, workers if kind == "stock" else [], base_seed, number if setup.persistent else 0)
+        numbers = Numbers(main, workers, base_seed, number if setup.persistent else 0)
         if setup.is_iterable:
             counts = setup.persistent or not setup.num_workers
             found.append([batch for *_, batch in iterable_pass(setup, number if counts else 0, numbers)])
         else:
             found.append(map_pass(setup, list(groups_of(setup, number, own, main.torch, held)), numbers))
     return found
-
-
-def rest(found: list[list[Batch]], number: int, taken: int, *, is_over: bool = False) -> list[list[Batch]]:
-    """A state resumes with exactly the batches after the returned ones, and then with the later passes.
-
-    At the last batch, the next `for` returns no batch. After your loop (`is_over`), it returns the next pass.
-
-    You may resume with another number of workers from 1 on. Without a `generator`, later passes need torch's default
-    one: your program restores it. With `num_workers=0`, your program restores the generators of the samples.
-    """
-    return found[number + 1 :] if is_over else [found[number][taken:], *found[number + 1 :]]
 
 
 def seed_from(generator: torch.Generator) -> int:
@@ -310,7 +297,7 @@ class Numbers(NamedTuple):
 
 def map_pass(setup: Setup, groups: list[list[Any]], numbers: Numbers) -> list[Batch]:
     """Workers of torch take the batches in turn. Batches without a sample are left out."""
-    computed = (map_batch(setup, groups, number, setup.excluded, numbers) for number in range(len(groups)))
+    computed = (map_batch(setup, groups, number, (), numbers) for number in range(len(groups)))
     return [batch for batch in computed if batch]
 
 

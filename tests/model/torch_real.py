@@ -208,5 +208,4 @@ def lines(setup, kind):
         f"dataset, generator = torch_real.{KINDS[setup.kind]}({setup.length}{errors}), {made}",
         f"sampler = {given.format(*options)}",
         f"loader = {loader}(dataset, {'batch_sampler=sampler' if name == 'batches' else size}, {workers})",
-        *([f"loader.exclude({setup.excluded})"] if setup.excluded else []),
     ]
