@@ -61,7 +61,6 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
             use(stream)
 
 
-@pytest.mark.sample(40)
 @pytest.mark.parametrize(
     ("use", "error", "text"),
     [
