@@ -158,19 +158,6 @@ def test_any_size_at_any_time_yields_the_same_batches(source, restless):
 
 
 @pytest.mark.usefixtures("restless")
-def test_state_resumes_with_any_number_of_workers():
-    with mpqueue.Loader(STREAM, workers=0, seed=5) as alone:
-        wanted = taken(alone)
-    with mpqueue.Loader(STREAM, workers="auto", seed=5) as loader:
-        batches = iter(loader)
-        begun = [next(batches).tolist() for _ in range(45)]
-        state = loader.state_dict()
-    with mpqueue.Loader(STREAM, workers="auto", seed=5) as loader:
-        loader.load_state_dict(state)
-        assert begun + taken(loader) == wanted
-
-
-@pytest.mark.usefixtures("restless")
 def test_statistics_and_trace_report_resizes(tmp_path):
     trace = tmp_path / "trace.json"
     with mpqueue.Loader(NUMBERS, workers="auto", trace=trace) as loader:
@@ -189,18 +176,18 @@ def test_starts_with_one_worker(monkeypatch):
         assert len(pids_of(loader)) == 1
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
-    ("number", "backend", "said"),
-    [("many", "process", r'must be an integer or "auto", got'), ("auto", "thread", "worker processes")],
+    ("source", "options", "said"),
+    [
+        (NUMBERS, {"workers": "many"}, r'workers.*must be an integer or "auto", got'),
+        (NUMBERS, {"workers": "auto", "backend": "thread"}, "workers.*worker processes"),
+        (lambda: iter([1]), {"workers": "auto"}, "pass lanes=n"),
+    ],
 )
-def test_invalid_number_of_workers_is_rejected(number, backend, said):
-    with pytest.raises(ValueError, match=f"workers.*{said}"):
-        mpqueue.Loader(NUMBERS, batch_size=4, backend=backend, workers=number)
-
-
-def test_generator_function_with_worker_shards_is_rejected():
-    with pytest.raises(ValueError, match="pass lanes=n"):
-        mpqueue.Loader(lambda: iter([1]), workers="auto")
+def test_invalid_number_of_workers_is_rejected(source, options, said):
+    with pytest.raises(ValueError, match=said):
+        mpqueue.Loader(source, **options)
 
 
 def gain_of(window):

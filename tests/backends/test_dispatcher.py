@@ -7,6 +7,7 @@ import random
 import signal
 from collections import Counter
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -57,36 +58,25 @@ def test_smallest_kernel_pipes_suffice(monkeypatch):
         assert numbers(enqueuer.get(), 5000) == list(range(5000))
 
 
-class Listened:
-    """A poller that records its registered descriptors."""
-
-    def __init__(self):
-        self._poller, self.fds = make_poller(), set()
-
-    def __getattr__(self, name):
-        return getattr(self._poller, name)
-
-    def register(self, fd, *events):
-        self.fds.add(fd)
-        self._poller.register(fd, *events)
-
-    def unregister(self, fd):
-        self.fds.remove(fd)
-        self._poller.unregister(fd)
-
-
 def test_exited_worker_is_not_polled(monkeypatch):
     """Otherwise its pipe is reported forever if a child of the trainer holds it open."""
-    monkeypatch.setattr("mpqueue.backends.processes.roster.make_poller", Listened)
+    poller = Mock(wraps=make_poller())
+    monkeypatch.setattr("mpqueue.backends.processes.roster.make_poller", lambda: poller)
+
+    def polled():
+        count = Counter(call.args[0] for call in poller.register.mock_calls)
+        count.subtract(call.args[0] for call in poller.unregister.mock_calls)
+        return set(count.elements())
+
     with simulated_pool.World(simulated_pool.Source([1]), endless_epoch(), 2, 4, random.Random(0).choice) as world:
         roster = world.backend.pool.roster
-        others = roster.poller.fds - roster.by_reports.keys()
+        others = polled() - roster.by_reports.keys()
         for _ in range(3):
             world.dies(next(iter(world.workers.values())), -9)
             for _ in range(20):
                 world.pipeline.next()
             assert len(roster.workers) == len(roster.by_reports) == 2
-            assert roster.poller.fds == others | roster.by_reports.keys()
+            assert polled() == others | roster.by_reports.keys()
 
 
 class LateForkServer(simulated_pool.ForkServer):

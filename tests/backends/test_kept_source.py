@@ -159,13 +159,9 @@ def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_me
 
 
 def held():
-    links = []
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            links.append(os.readlink(f"/proc/self/fd/{fd}"))
-        except OSError:  # the descriptor of the listed folder
-            continue
-    return [link for link in links if "memfd:mpqueue" in link]
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    names = (os.readlink(link) for link in links if os.path.lexists(link))  # not the descriptor of the folder
+    return [name for name in names if "memfd:mpqueue" in name]
 
 
 def test_parked_fork_server_keeps_the_memory_so_an_unchanged_source_is_not_copied_again(monkeypatch):

@@ -37,10 +37,8 @@ if __name__ == "__main__":
 
 
 TRAIN = """
-with OrderedEnqueuer(Numbers(), True, start_method=os.environ.get("METHOD", "forkserver")) as enqueuer:
-    enqueuer.start(2)
-    batches = enqueuer.get()
-    say(*(int(next(batches)[0]) for _ in range(8)))
+with Loader(Numbers(), workers=2, start_method=os.environ.get("METHOD", "forkserver")) as loader:
+    say(*(int(batch[0]) for batch in loader))
 mpqueue.shutdown()
 """
 
@@ -103,15 +101,14 @@ def carriers():
     return [each for each in shown if each.startswith(("pipe:", "socket:", "/memfd:", "/dev/shm/"))]
 class Carriers(Numbers):
     def __getitem__(self, index):
-        return np.array([len(carriers())])
-with OrderedEnqueuer(Carriers(), True, start_method=os.environ["METHOD"]) as enqueuer:
-    enqueuer.start(1)
-    found = carriers(), int(next(enqueuer.get())[0])
+        return len(carriers())
+with Loader(Carriers(1), workers=1, start_method=os.environ["METHOD"]) as loader:
+    found = [*loader, carriers()]
     say(*found)
 mpqueue.shutdown()
 """
     said, _ = ran(script, env={"METHOD": method})
-    assert said == ["[] 0"]
+    assert said == ["0 []"]
 
 
 KEPT = {
@@ -218,42 +215,27 @@ def test_deleted_working_directory(method, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_line_of_a_crashing_worker_to_a_pipe_is_not_lost(method, tmp_path):
+def test_line_of_a_crashing_worker_to_a_pipe_is_not_lost(method):
     script = """
 class Printing(Numbers):
     def __getitem__(self, index):
-        if index == 2 and not os.path.exists(os.environ["FUSE"]):
-            open(os.environ["FUSE"], "w").close()
+        if index == 2 and not os.path.exists(OUT + ".burnt"):
+            open(OUT + ".burnt", "w").close()
             print("a line")
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(index)
-with OrderedEnqueuer(Printing(), True, start_method=os.environ["METHOD"]) as enqueuer:
-    enqueuer.start(1)
-    batches = enqueuer.get()
-    say(*(int(next(batches)[0]) for _ in range(4)))
+with Loader(Printing(), workers=1, start_method=os.environ["METHOD"]) as loader:
+    say(*(int(batch[0]) for batch in loader))
 """
-    said, output = ran(script, env={"METHOD": method, "FUSE": str(tmp_path / "fuse"), "PYTHONUNBUFFERED": ""})
-    assert said == ["0 1 2 3"]
+    said, output = ran(script, env={"METHOD": method, "PYTHONUNBUFFERED": ""})
+    assert said == ["0 1 2 3 4 5 6 7"]
     assert output == "a line\n"
-
-
-# Interpreters import this first: trainer, fork server and spawned workers.
-_WITHOUT_CALLS = """
-import os, signal
-del os.pidfd_open, signal.pidfd_send_signal, os.memfd_create
-"""
-
-
-@pytest.fixture
-def without(tmp_path):
-    """The environment of an interpreter without these calls."""
-    (tmp_path / "sitecustomize.py").write_text(_WITHOUT_CALLS)
-    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
 
 _EPOCHS = """
 from helpers.forked_calls import exit_at_once
 from helpers.declared_hangs import Stopped, judge_by
+from helpers.faults import burns
 from helpers.waits import until
 def is_killed(fuse):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -273,11 +255,10 @@ def closes_all_its_descriptors(fuse):
 class Struck(Numbers):
     def __init__(self, strike):
         super().__init__(8)
-        self.strike, self.fuse = strike, os.environ["FUSE"] + strike.__name__
+        self.strike, self.fuse = strike, OUT + strike.__name__
     def __getitem__(self, index):
         assert not hasattr(os, "pidfd_open")
-        if index == 5 and not os.path.exists(self.fuse):
-            open(self.fuse, "w").close()
+        if index == 5 and burns(self.fuse):
             self.strike(self.fuse)
         return super().__getitem__(index)
 judge_by(Stopped())
@@ -289,9 +270,6 @@ for strike in map(globals().get, os.environ["STRIKES"].split()):
         say(strike.__name__, *(int(next(batches)[0]) for _ in range(16)), enqueuer.statistics().deaths)
     open(source.fuse + ".end", "w").close()
 """
-_TWICE = " ".join(map(str, 2 * list(range(8))))
-
-
 _STRIKES = "is_killed", "hangs", "is_killed_with_a_running_child", "closes_all_its_descriptors"
 
 
@@ -299,7 +277,12 @@ _STRIKES = "is_killed", "hangs", "is_killed_with_a_running_child", "closes_all_i
     ("method", "strikes"),
     [("forkserver", (*_STRIKES, "kills_its_fork_server")), ("fork", _STRIKES), ("spawn", _STRIKES[:1])],
 )
-def test_crashed_and_hanging_workers_are_replaced(method, strikes, without, tmp_path):
+def test_workers_are_replaced_without_pidfds_and_memfds(method, strikes, tmp_path):
+    # The trainer, the fork server and spawned workers import this first.
+    without = "import os, signal; del os.pidfd_open, signal.pidfd_send_signal, os.memfd_create"
+    (tmp_path / "sitecustomize.py").write_text(without)
+    path = os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])
     script = _EPOCHS.replace("METHOD", repr(method)).replace("TIMEOUT", repr(TIMEOUT_S))
-    said, _ = ran(script, env={**without, "FUSE": str(tmp_path / "fuse"), "STRIKES": " ".join(strikes)})
-    assert said == [f"{strike} {_TWICE} {1 + (strike == 'kills_its_fork_server')}" for strike in strikes]
+    said, _ = ran(script, env={"PYTHONPATH": path, "STRIKES": " ".join(strikes)})
+    twice = " ".join(map(str, 2 * list(range(8))))
+    assert said == [f"{strike} {twice} {1 + (strike == 'kills_its_fork_server')}" for strike in strikes]

@@ -293,30 +293,26 @@ class Extended(Private):
         self.c = a
 class OneString(Private):
     __slots__ = "c"
-class Documented:
-    __slots__ = {"a": "the first", "b": "the second", "__dict__": "others"}
-    def __init__(self, a, b):
-        self.a, self.b, self.c = a, b, a
-class Stated:
-    __slots__ = ("a", "b")
+class Pair:
+    __slots__ = ()
     def __init__(self, a, b):
         self.a, self.b = a, b
+class Documented(Pair):
+    __slots__ = {"a": "the first", "b": "the second", "__dict__": "others"}
+class Stated(Pair):
+    __slots__ = ("a", "b")
     def __getstate__(self):
         return self.a, self.b
     def __setstate__(self, state):
         self.a, self.b = state
-class Generic(typing.Generic[typing.TypeVar("T")]):
+class Generic(Pair, typing.Generic[typing.TypeVar("T")]):
     __slots__ = ("a", "b")
-    def __init__(self, a, b):
-        self.a, self.b = a, b
 class Abstract(abc.ABC):
     __slots__ = ("a",)
     @abc.abstractmethod
     def read(self): ...
-class Concrete(Abstract):
+class Concrete(Pair, Abstract):
     __slots__ = ("b",)
-    def __init__(self, a, b):
-        self.a, self.b = a, b
     def read(self): ...
 class Outer:
     @dataclass(slots=True)

@@ -19,12 +19,14 @@ pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("forked_trainers")]
 WITHIN_S = 15.0  # milliseconds on an idle machine; no step has a longer timeout
 
 STATES = """
+def wait_there():
+    say("there")
+    hang()
 class Telling(Numbers):
     epoch = 0
     def __getitem__(self, index):
         if PLACE == "item" and index == 3:
-            say("there")
-            hang()
+            wait_there()
         if PLACE == "loop" and index == 3:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             say("there")
@@ -34,16 +36,14 @@ class Telling(Numbers):
     def __setstate__(self, state):
         self.__dict__.update(state)
         if PLACE == "unpickling" and mpqueue.worker_info() is None:
-            say("there")
-            hang()
+            wait_there()
 class Epochs(Telling):
     def on_epoch_end(self):
         self.epoch += 1
         self.table = np.full(4 << 20, self.epoch)
 def init():
     if PLACE == "worker_init":
-        say("there")
-        hang()
+        wait_there()
 source = (Epochs if PLACE == "restart" else Telling)()
 enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
 if PLACE == "loop":  # before a worker runs and reports that
@@ -61,15 +61,13 @@ if PLACE == "idle":
     kept = [next(batches) for _ in range(4)]
     from helpers.waits import until
     until(lambda: enqueuer.queue.qsize() == 4, "the workers are not idle")
-    say("there")
-    hang()
+    wait_there()
 if PLACE == "restart":
     from mpqueue.backends.processes.roster import Roster
     end_workers = Roster.end_workers
     def ended(*args, **options):
         end_workers(*args, **options)
-        say("there")
-        hang()
+        wait_there()
     Roster.end_workers = ended
 for batch in batches:
     pass

@@ -1,5 +1,0 @@
-"""Fixtures for servers."""
-
-from helpers.server_directories import servers_directory
-
-__all__ = ["servers_directory"]
