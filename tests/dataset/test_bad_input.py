@@ -121,27 +121,6 @@ def test_pack_after_batch_raises_with_a_remedy(batches):
         batches.pack(8)
 
 
-@pytest.mark.parametrize("base", [Dataset.range(16), evens(32)])
-@pytest.mark.parametrize(
-    "twice",
-    [
-        lambda base: base.batch(2).batch(2, collate=np.stack),
-        lambda base: base.batch(2).map(np.copy).batch(2),
-        lambda base: Dataset.zip(base.batch(2)).batch(2, collate=lambda pairs: np.stack([pair[0] for pair in pairs])),
-    ],
-)
-def test_batches_of_batches_with_a_collate_function(base, twice):
-    options = {} if base.root.is_indexed else {"lanes": 1}
-    assert [batch.shape for batch in run(twice(base), **options)] == 4 * [(2, 2)]
-
-
-def test_batches_split_by_flat_map_can_be_batched_again_or_packed():
-    samples = evens(16).batch(2).flat_map(list)
-    assert [batch.shape for batch in run(samples.batch(4), lanes=1)] == 2 * [(4,)]
-    rows = run(samples.map(lambda number: [number]).pack(4, strategy="concatenate"), lanes=1)
-    assert [row["tokens"].tolist() for row in rows] == [[0, 2, 4, 6], [8, 10, 12, 14]]
-
-
 @pytest.mark.parametrize(
     ("function", "what"),
     [

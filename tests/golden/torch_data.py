@@ -51,48 +51,27 @@ class Items:
         time.sleep(self.sleep_at.get(item, 0))
         if item in self.raise_at:
             raise _error(self.raise_at[item], item)
-        return getattr(self, "_give_" + self.gives.replace(" ", "_"))(item)
-
-    def _give_index(self, item):
-        return item
-
-    def _give_value(self, item):
-        return 1000 * self.value + item
-
-    def _give_calls(self, _item):
-        return self.calls
-
-    def _give_vector(self, item):
-        return torch.full((3,), float(item))
-
-    def _give_array(self, item):
-        return np.full((2, 2), item, np.float32)
-
-    def _give_pair(self, item):
-        return np.array([item, item + 1, item + 2], np.float32), item % 3
-
-    def _give_in_trainer(self, _item):
-        return int(os.getpid() == self.trainer)
-
-    def _give_drawn(self, _item):
-        return torch.rand(()).item(), float(np.random.random()), random.random()
-
-    def _give_info(self, _item):
-        info = data.get_worker_info()
-        if info is None:
-            return None
-        kind = type(info.dataset).__name__
-        return info.id, info.num_workers, isinstance(info.seed, int), kind, info.dataset is self
+        return GIVES[self.gives](self, item)
 
 
-class Numbers(Items, data.Dataset):
-    """Map style."""
+def info_in(dataset, _item):
+    info = data.get_worker_info()
+    if info is None:
+        return None
+    return info.id, info.num_workers, isinstance(info.seed, int), type(info.dataset).__name__, info.dataset is dataset
 
-    def __getitem__(self, item):
-        return self.give(item)
 
-    def __len__(self):
-        return self.n
+GIVES = {
+    "index": lambda of, item: item,
+    "value": lambda of, item: 1000 * of.value + item,
+    "calls": lambda of, item: of.calls,
+    "vector": lambda of, item: torch.full((3,), float(item)),
+    "array": lambda of, item: np.full((2, 2), item, np.float32),
+    "pair": lambda of, item: (np.array([item, item + 1, item + 2], np.float32), item % 3),
+    "in trainer": lambda of, item: int(os.getpid() == of.trainer),
+    "drawn": lambda of, item: (torch.rand(()).item(), float(np.random.random()), random.random()),
+    "info": info_in,
+}
 
 
 class NoLength(Items, data.Dataset):
@@ -100,6 +79,13 @@ class NoLength(Items, data.Dataset):
 
     def __getitem__(self, item):
         return self.give(item)
+
+
+class Numbers(NoLength):
+    """Map style."""
+
+    def __len__(self):
+        return self.n
 
 
 class Batched(Numbers):
@@ -229,16 +215,8 @@ def make_sampler(case, dataset):
     return kind(dataset, **args)
 
 
-def as_list(items):
-    return list(items)
-
-
 def as_array(items):
     return np.array([[item, item] for item in items], np.int16)
-
-
-def as_sum(items):
-    return sum(items)
 
 
 def as_mixed(items):
@@ -273,7 +251,5 @@ def fail(worker):
     raise LookupError(f"cannot begin {type(worker).__name__}")
 
 
-FUNCTIONS = {
-    function.__name__: function
-    for function in (as_list, as_array, as_sum, as_mixed, as_padded, twice, no_fives, set_value, fail)
-}
+FUNCTIONS = {"as_list": list, "as_sum": sum}
+FUNCTIONS |= {each.__name__: each for each in (as_array, as_mixed, as_padded, twice, no_fives, set_value, fail)}

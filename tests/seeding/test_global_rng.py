@@ -50,6 +50,7 @@ def test_seeding_and_restoring_a_bit_generator_of_user_includes_the_cached_norma
     assert [np.random.normal() for _ in range(3)] == expected
     before.restore()
     assert np.random.normal() == following
+    assert np.random.get_bit_generator() is pcg64
 
 
 def test_bit_generator_of_user_is_seeded_and_kept(pcg64):
@@ -144,14 +145,6 @@ def test_generator_of_torch_that_was_imported_since_gets_a_random_seed(monkeypat
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(default_generator=generator))
     before.restore()
     assert calls == ["seed"]
-
-
-def test_restore_keeps_bit_generator_of_user(pcg64):
-    before = GlobalState()
-    expected = drawn()
-    before.restore()
-    assert drawn() == expected
-    assert np.random.get_bit_generator() is pcg64
 
 
 # -- States of random generators
