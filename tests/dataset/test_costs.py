@@ -1,7 +1,5 @@
 """What samples and snapshots cost: calls per sample, elements read ahead, and the time between snapshots."""
 
-import json
-import pickle
 import sys
 from pathlib import Path
 
@@ -171,23 +169,6 @@ def test_first_snapshots_determine_the_interval(run):
     for _ in range(30):
         run.go(100)
         assert 100 * (run.num_saves - 3) * run.save_ns <= run.now
-
-
-@pytest.mark.parametrize("first", [0, 1 << 31])
-@pytest.mark.parametrize("stages", [lambda kept: kept, lambda kept: kept.batch(3, collate=tuple).take(1 << 40)])
-def test_held_indices_are_plain_integers_in_a_state(first, stages):
-    dataset = stages(Dataset.range(1 << 40).skip(first).filter(lambda position: True).shuffle(buffer=500))
-    source, run = DatasetLanes(dataset.root), LaneRun(0, 1, 0, 0, context.begin_batch)
-    lane = source.open_lane(run)
-    for _ in range(40):
-        lane.next()
-    state = pickle.loads(pickle.dumps(lane.save()))
-    by_json = json.loads(json.dumps(state))
-    assert by_json == state
-    wanted = [lane.next() for _ in range(600)]
-    for saved in (state, by_json):
-        again = source.open_lane(run._replace(state=saved))
-        assert [again.next() for _ in range(600)] == wanted
 
 
 # -- Blocks of elements

@@ -57,16 +57,12 @@ def test_get_returns_the_sample_of_the_source(dataset, sample_id, sample):
     assert dataset.get(sample_id) == sample
 
 
-def test_map_receives_the_names_of_the_parts_of_a_mix():
-    for dataset in (NAMED, NAMED.filter(keep)):
-        named = list(dataset.map(lambda sample, sample_id: (sample, sample_id), with_id=True))
-        assert {sample_id[0] for _, sample_id in named} == {"books", "both"}
-        assert all(dataset.get(sample_id) == sample for sample, sample_id in named)
+UNNAMED = Dataset.mix([WEB.shuffle(), WEB.concatenate(BOOKS).filter(keep)], stop="all")
 
 
+@pytest.mark.parametrize("dataset", [NAMED, NAMED.filter(keep), UNNAMED])
 @pytest.mark.parametrize("by_json", [False, True])
-def test_get_takes_the_ids_that_a_map_receives(by_json):
-    dataset = Dataset.mix([WEB.shuffle(), WEB.concatenate(BOOKS).filter(keep)], stop="all")
+def test_get_takes_the_ids_that_a_map_receives(by_json, dataset):
     for sample, sample_id in dataset.map(lambda sample, sample_id: (sample, sample_id), with_id=True):
         assert dataset.get(json.loads(json.dumps(sample_id)) if by_json else sample_id) == sample
 

@@ -1,13 +1,13 @@
 """Datasets with an index: their elements and errors, and the stages on columns, `window`, `sort` and `split`."""
 
 import itertools
-import os
 import pickle
 import threading
 
 import hypothesis
 import numpy as np
 import pytest
+from helpers.counted_calls import Calls
 from helpers.sweeps import part_of
 from hypothesis import strategies as st
 
@@ -194,35 +194,27 @@ def test_sorted_dataset_is_indexed():
     assert list(words.batch(2, collate=list)) == [["a", "e"], ["bb", "dd"], ["ccc"]]
 
 
-class Counting:
-    """A key that writes the process id of each call to a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
+class Key(Calls):
+    """A key that counts its calls in all processes."""
 
     def __call__(self, number):
-        with open(self.path, "a", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+        self.add()
         return -number
-
-    def calls(self):
-        with open(self.path, encoding="ascii") as file:
-            return file.read().split()
 
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("start_method", ["fork", "forkserver"])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_keys_are_computed_once_in_this_process(tmp_path, start_method, is_stream):
-    key = Counting(tmp_path / "calls")
+    key = Key(tmp_path / "calls")
     numbers = Dataset.range(300).sort(key)
-    assert not (tmp_path / "calls").exists()
+    assert key.take() == 0
     dataset = numbers.filter(bool) if is_stream else numbers
     for _ in range(2):
         with mpqueue.Loader(dataset, workers=2, start_method=start_method) as loader:
             assert sorted(loader) == list(range(is_stream, 300))
-    assert numbers[0] == 299
-    assert key.calls() == [str(os.getpid())] * 300
+    assert numbers[0] == 299  # without another call in this process
+    assert key.take() == 300
 
 
 def test_list_that_grows_is_sorted_again():
@@ -260,9 +252,9 @@ def test_error_of_the_key_names_the_stage_and_is_raised_before_workers_start():
 
 
 def test_cache_key_does_not_compute_the_order(tmp_path):
-    key = Counting(tmp_path / "calls")
+    key = Key(tmp_path / "calls")
     Dataset.range(5).sort(key).cache(tmp_path / "cache")
-    assert not (tmp_path / "calls").exists()
+    assert key.take() == 0
 
 
 # -- The stage `split`

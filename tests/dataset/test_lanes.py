@@ -254,23 +254,38 @@ def test_counts_of_a_mix_with_restarted_inputs_add_up(stop):
     assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[6][0]][0] == 9
 
 
-ENDLESS = {
-    "filter": lambda endless: endless.filter(lambda number: number % 2 == 0),
-    "filter in threads": lambda endless: endless.filter(lambda number: number % 2 == 0, threads=2),
-    "after a map": lambda endless: endless.map(float).filter(lambda number: number % 2 == 0).batch(2),
+def is_even(number):
+    return number % 2 == 0
+
+
+FRUITLESS = {  # in a lane of odd numbers
+    "filter(is_even)": lambda endless: endless.filter(is_even),
+    "filter(is_even, threads=2)": lambda endless: endless.filter(is_even, threads=2),
+    "filter(": lambda endless: endless.map(float).filter(is_even).batch(2),
+    "map(": lambda endless: endless.map(lambda number: number // 0).filter(bool),
+    "flat_map": lambda endless: endless.flat_map(lambda number: iter(())).batch(2),
+    "flat_map(<lambda>)": lambda endless: endless.flat_map(lambda number: []),
+    "pack": lambda endless: endless.map(lambda number: [number] * 9).pack(4, long="drop"),
 }
 
 
-@pytest.mark.parametrize("name", ENDLESS)
-def test_endless_dataset_that_filters_all_elements_raises(name, monkeypatch):
+@pytest.mark.parametrize("name", FRUITLESS)
+def test_stage_without_results_on_an_endless_dataset_raises(name, monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
-    lane = opened(ENDLESS[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
+    dataset, skipped = FRUITLESS[name](mpqueue.Dataset.range(10).repeat()), []
+    lane = opened(dataset, lane=1, num_lanes=4, skip=skipped.append if name == "map(" else None)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"filter.*none of the last \d+ elements in lane 1 of 4.*shuffle\(\)"):
+        with pytest.raises(RuntimeError, match=rf"stage \d, {re.escape(name)}.* none of the last [\d,]+ elements"):
             lane.next()
-    assert opened(ENDLESS[name](mpqueue.Dataset.range(10).repeat()), lane=2, num_lanes=4).next() is not None
-    shuffled = opened(ENDLESS[name](mpqueue.Dataset.range(10).shuffle().repeat()), lane=1, num_lanes=4)
-    assert [shuffled.next() is not None for _ in range(20)] == [True] * 20
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_endless_filter_that_keeps_elements_in_other_lanes_or_epochs_goes_on(threads, monkeypatch):
+    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
+    numbers = mpqueue.Dataset.range(10)
+    kept = opened(numbers.repeat().filter(is_even, threads=threads), lane=2, num_lanes=4)
+    shuffled = opened(numbers.shuffle().repeat().filter(is_even, threads=threads), lane=1, num_lanes=4)
+    assert all(lane.next() is not None for lane in (kept, shuffled) for _ in range(20))
 
 
 def test_large_endless_dataset_is_read_completely_before_giving_up(monkeypatch):
@@ -287,38 +302,8 @@ def test_long_search_warns_and_continues(monkeypatch, caplog):
     assert "lane 3 of 4" in caplog.text
 
 
-def test_endless_map_with_only_skipped_samples_raises(monkeypatch):
-    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
-    skipped = []
-    endless = mpqueue.Dataset.range(10).repeat().map(lambda number: number // 0).filter(bool)
-    lane = opened(endless, lane=1, num_lanes=4, skip=skipped.append)
-    with pytest.raises(RuntimeError, match=r"map.*would search forever"):
-        lane.next()
-    assert len(skipped) >= 500
-
-
-def no_items(number):
-    return iter(())
-
-
 def ten(number):
     return [10 * number + item for item in range(10)]
-
-
-WITHOUT_RESULTS = {
-    "flat_map": lambda endless: endless.flat_map(no_items).batch(2),
-    "flat_map(<lambda>)": lambda endless: endless.flat_map(lambda number: []),
-    "pack": lambda endless: endless.map(lambda number: [number] * 9).pack(4, long="drop"),
-}
-
-
-@pytest.mark.parametrize("name", WITHOUT_RESULTS)
-def test_stage_without_results_on_an_endless_dataset_raises(name, monkeypatch):
-    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
-    lane = opened(WITHOUT_RESULTS[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=rf"stage \d, {re.escape(name)}.* none of the last [\d,]+ elements"):
-            lane.next()
 
 
 def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):

@@ -26,38 +26,6 @@ def epochs(dataset, **options):
         return [[sample for batch in loader for sample in batch] for _ in range(2)]
 
 
-def now_and_then(sample):
-    """Draw for some samples, of each kind: most samples of a block are seeded together, and some separately."""
-    drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []
-    if sample % 7 == 0:
-        drawn.append(random.random())
-    if sample % 11 == 0:
-        drawn.append(np.random.rand())
-    if sample % 13 == 0:
-        random.seed(sample)
-        drawn.append(random.random())
-    if sample % 17 == 0:
-        drawn += [DATASET[sample % 12][1], random.random(), mpqueue.rng().random()]
-    return sample, drawn
-
-
-def is_kept(sample):
-    return sample[0] % 3 != 0 or (random.random() + mpqueue.rng().random() if sample[0] % 19 == 0 else 1) > 0.7
-
-
-SPARSE = Dataset.range(600).map(now_and_then)
-
-
-@pytest.mark.parametrize(
-    "dataset", [SPARSE, SPARSE.filter(is_kept), SPARSE.shuffle(buffer=20).filter(is_kept)], ids=str
-)
-def test_samples_draw_the_same_numbers_after_other_samples_drew(dataset):
-    batches = dataset.batch(100, collate=list)
-    expected = epochs(batches, workers=0)
-    for workers in (1, 2):
-        assert epochs(batches, workers=workers) == expected
-
-
 @pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "NumPy's, kept", "torch's"])
 def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     draw_one = {
