@@ -141,18 +141,6 @@ def test_loop_that_is_left_is_followed_by_the_next_epoch(begun):
             assert [step for step, _ in taken(batches)] == [step for step, _ in epochs[1]]
 
 
-def test_excluded_samples_are_left_out_before_the_division():
-    excluded = range(0, LENGTH, 2)
-    ranks = [taken(loader(rank, exclude=excluded)) for rank in range(WORLD)]
-    for steps in zip(*ranks, strict=True):
-        assert len({len(step) for step, _ in steps}) == 1
-        for step, last in steps:
-            assert all(COSTS[indices].sum() <= MOST for indices, _ in step)
-            assert last.cost == COSTS[indices_of(step)].sum()
-    samples = [index for step, _ in chain(*ranks) for index in indices_of(step)]
-    assert sorted(samples) == list(range(1, LENGTH, 2))
-
-
 def test_samples_are_excluded_from_the_next_step_on(whole):
     with loader(1) as batches:
         first = taken(batches, 2)

@@ -45,6 +45,7 @@ class PhotosAtOnce(Photos):
         *((Photos, {4}, options) for options in BACKENDS.values()),
         *((PhotosAtOnce, {4}, BACKENDS[name]) for name in ("caller", "helper threads")),
         (Photos, range(6), BACKENDS["caller"]),
+        (Photos, {4}, {"workers": 0, "collate": "ragged"}),
     ],
 )
 def test_none_sample_is_type_error_with_source_and_index(missing, kind, options):

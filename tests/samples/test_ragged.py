@@ -81,13 +81,6 @@ def test_byte_orders_of_one_dtype_become_the_native_one(kind):
         join(np.ones(1, ">i4"), np.ones(1, ">i8"))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_byte_orders_that_a_pickle_changes(workers):
-    samples = [np.arange(3, dtype=">i8"), np.arange(4, dtype=">i8")[::-1]]
-    with mpqueue.Loader(samples, batch_size=2, collate="ragged", workers=workers) as loader:
-        assert [batch.values.tolist() for batch in loader] == [[0, 1, 2, 3, 2, 1, 0]]
-
-
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has no such strings")
 def test_strings_of_any_length_are_joined():
     kind = np.dtypes.StringDType()
@@ -285,17 +278,14 @@ def test_bad_choices_raise_before_workers_start():
 
 
 class Texts(NamedTuple):
-    """Strings of 0 to 6 tokens; one may be None."""
+    """Strings of 0 to 6 tokens."""
 
-    none: int = -1
     size: int = 1
 
     def __len__(self):
         return 17
 
     def __getitem__(self, index):
-        if index == self.none:
-            return None
         return {"tokens": np.full(index % 7 * self.size, index, np.int32), "index": index}
 
 
@@ -311,17 +301,6 @@ TEXTS = Texts()
 
 def loader_of(source=TEXTS, **options):
     return mpqueue.Loader(source, **{"batch_size": 4, "collate": CHOICE, "workers": 1} | options)
-
-
-BACKENDS = [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}]
-OF_ONE_WORKER = [{"start_method": "spawn"}, {"start_method": "fork"}, {"threads": 3}, {"max_queue_size": 3}]
-
-
-@pytest.mark.parametrize("options", [*BACKENDS, *OF_ONE_WORKER], ids=str)
-def test_every_backend_returns_the_same_batches(options):
-    for source in (Texts(), Dataset(Texts())):
-        with loader_of(source, **options) as loader:
-            assert texts_of(loader) == EXPECTED
 
 
 @pytest.mark.parametrize("size", [1, 2000])
@@ -362,14 +341,6 @@ def test_resume_continues_with_the_same_batches(workers, later):
         assert first + texts_of(loader) == EXPECTED
 
 
-def test_a_sample_that_is_none_is_named():
-    with loader_of(Texts(none=6), collate="ragged") as loader:
-        batches = iter(loader)
-        next(batches)
-        with pytest.raises(TypeError, match="sample of index 6 of Texts is None"):
-            next(batches)
-
-
 def test_ranks_with_a_balance_and_micro_batches_have_ragged_parts():
     seen = []
     for rank in range(2):
@@ -380,16 +351,6 @@ def test_ranks_with_a_balance_and_micro_batches_have_ragged_parts():
                 assert sum(1 + length for length in lengths) <= 16
                 seen += indices
     assert sorted(seen) == list(range(17))
-
-
-def test_stages_after_a_ragged_batch_get_it():
-    dataset = Dataset(Texts()).batch(4, collate=CHOICE)
-    sums = dataset.map(lambda batch: np.add.reduceat(batch["tokens"].values, [0]))
-    with mpqueue.Loader(sums, workers=1) as loader:
-        assert [int(each[0]) for each in loader] == [sum(i * (i % 7) for i in part[1]) for part in EXPECTED]
-    split = dataset.flat_map(lambda batch: batch["tokens"].to_list())
-    with mpqueue.Loader(split, workers=1, lanes=1) as loader:
-        assert [len(each) for each in loader] == [index % 7 for index in range(17)]
 
 
 def test_a_bucket_makes_ragged_batches():
@@ -419,14 +380,7 @@ def test_a_server_sends_ragged_batches():
         assert texts_of(consumer) == EXPECTED
 
 
-def test_a_dataset_itself_and_an_enqueuer_return_ragged_batches():
+def test_a_dataset_itself_returns_ragged_batches():
     dataset = Dataset(Texts()).batch(4, collate=CHOICE)
     assert texts_of(dataset) == EXPECTED
     assert texts_of([dataset[2]]) == [EXPECTED[2]]
-    enqueuer = mpqueue.OrderedEnqueuer(dataset)
-    enqueuer.start(workers=1)
-    try:
-        batches = enqueuer.get()
-        assert texts_of(next(batches) for _ in EXPECTED) == EXPECTED
-    finally:
-        enqueuer.stop()

@@ -1,6 +1,5 @@
 """Rows of scipy's sparse matrices and arrays, stacked to CSR in the slot."""
 
-import os
 import subprocess
 import sys
 
@@ -9,7 +8,6 @@ import pytest
 from helpers.unpickled_batches import copies_nothing
 
 import mpqueue
-from mpqueue import Dataset
 from mpqueue.samples.collate import Collation
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -122,22 +120,6 @@ def dense_of(batches):
 EXPECTED = [(DENSE[first : first + 4].tolist(), list(range(first, min(first + 4, 17)))) for first in range(0, 17, 4)]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"workers": 0}, {"workers": 2}, {"workers": 1, "start_method": "spawn"}, {"workers": 2, "backend": "thread"},
-        {"workers": 1, "threads": 2},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_every_backend_returns_the_same_batches(options):
-    for source in (CELLS, Dataset(CELLS)):
-        with mpqueue.Loader(source, batch_size=4, **options) as loader:
-            batches = list(loader)
-        assert all(type(batch["genes"]) is sparse.csr_array for batch in batches)
-        assert dense_of(batches) == EXPECTED
-
-
 def test_batches_outlive_their_loader():
     with mpqueue.Loader(CELLS, batch_size=4, workers=1) as loader:
         batches = list(loader)
@@ -148,9 +130,3 @@ def test_batches_outlive_their_loader():
 def test_scipy_is_not_imported_for_other_samples():
     code = "import sys, mpqueue; assert len(list(mpqueue.Loader([[1], [2]], batch_size=1, workers=0))) == 2; assert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_server_sends_sparse_batches():
-    name = f"sparse-{os.getpid()}"
-    with mpqueue.Server(name, CELLS, batch_size=4, workers=1), mpqueue.attach(name) as consumer:
-        assert dense_of(consumer) == EXPECTED

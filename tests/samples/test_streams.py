@@ -1,7 +1,6 @@
 """`batch_size` for generators: each worker groups its elements, and ranks count in `worker_info`."""
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -86,19 +85,3 @@ def test_error_ends_generator_and_counts_as_skipped():
 def test_threads_that_share_iterator_take_whole_batches():
     batches = batches_of(iter(range(40)), batch_size=4, workers=3, backend="thread")
     assert sorted(batches) == [list(range(first, first + 4)) for first in range(0, 40, 4)]
-
-
-class Pair(NamedTuple):
-    number: int
-    square: int
-
-
-@pytest.mark.parametrize(("workers", "backend"), [(0, "process"), (1, "process"), (1, "thread")])
-def test_named_tuples_of_stream_are_kept(workers, backend):
-    def pairs():
-        yield from (Pair(number, number**2) for number in range(4))
-
-    with mpqueue.Loader(pairs, batch_size=2, workers=workers, backend=backend) as loader:
-        batches = list(loader)
-    assert [type(batch) for batch in batches] == [Pair, Pair]
-    assert [batch.square.tolist() for batch in batches] == [[0, 1], [4, 9]]

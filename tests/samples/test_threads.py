@@ -136,27 +136,6 @@ def test_error_in_thread_is_the_same_as_with_one_thread(workers, backend, error,
         assert indices(batches) == [list(range(8, 16))]
 
 
-@pytest.mark.parametrize(
-    ("workers", "backend", "at_once"),
-    [(0, "process", True), (2, "process", False), (2, "process", True), (2, "thread", False)],
-)
-def test_samples_that_raise_are_skipped(workers, backend, at_once):
-    class AtOnce(Failing):
-        thread_safe = True
-
-        def at_work(self, index):
-            if index in self.bad:
-                raise self.error
-
-        def __getitems__(self, asked):
-            return [self[index] for index in asked]
-
-    source = (AtOnce if at_once else Failing)(ValueError("broken"))
-    with Loader(source, batch_size=8, on_error="skip", workers=workers, backend=backend, threads=8) as loader:
-        assert indices(loader) == [[0, 1, 2, 4, 6, 7], list(range(8, 16))]
-        assert loader.statistics().skipped == 2
-
-
 class Parts(Samples):
     """A source that returns samples when four parts of a batch are requested at once."""
 
