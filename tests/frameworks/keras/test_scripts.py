@@ -17,14 +17,11 @@ if keras.backend.backend() != "tensorflow":
     sys.modules["tensorflow"] = None  # set_random_seed would import it
 import numpy as np
 import mpqueue.keras
-
 class Numbers(keras.utils.PyDataset):
     def __len__(self):
         return 6
-
     def __getitem__(self, index):
         return np.full((4, 2), np.random.random(), "float32"), np.full((4, 1), os.getpid() != TRAINER, "float32")
-
 TRAINER = os.getpid()
 keras.utils.set_random_seed(3)
 model = keras.Sequential([keras.layers.Dense(1)])

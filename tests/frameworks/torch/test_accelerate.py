@@ -15,51 +15,35 @@ import os
 import pathlib
 import shutil
 import sys
-
 import accelerate
 import torch
 from torch.utils import data
-
 import mpqueue.torch
-
 STEPS, EPOCHS, BATCH = 6, 2, 2  # steps of each rank in an epoch
 SAVE_AT = 2, 6, 9  # in the middle of both epochs, and at the end of the first
-
-
 class Noisy(data.Dataset):
     def __len__(self):
         return STEPS * BATCH * 2
-
     def __getitem__(self, index):
         return index, torch.rand(()).item()
-
-
 class Stream(data.IterableDataset):
     def __init__(self):
         self.next = 0
-
     def __iter__(self):
         first, self.next = self.next, 0
         for self.next in range(first + 1, STEPS * BATCH * 2 + 1):
             yield self.next - 1, torch.rand(()).item()
         self.next = 0
-
-
 class StatefulStream(Stream):
     def state_dict(self):
         return {"next": self.next}
-
     def load_state_dict(self, state):
         self.next = state["next"]
-
-
 def make():
     accelerate.utils.set_seed(3)
     dataset = {"stream": Stream, "stateful stream": StatefulStream}.get(kind, Noisy)()
     loader = data.DataLoader(dataset, batch_size=BATCH, shuffle=kind == "shuffled", num_workers=workers)
     return accelerator.prepare(loader)
-
-
 def run(loader, step=0, save=None):
     found = {}
     for epoch in range(step // STEPS, EPOCHS):
@@ -71,8 +55,6 @@ def run(loader, step=0, save=None):
                 save(loader, f"state-{step}")
     assert step == STEPS * EPOCHS, step
     return found
-
-
 def save(loader, name):
     accelerator.save_state(name)
     accelerator.wait_for_everyone()
@@ -80,8 +62,6 @@ def save(loader, name):
         shutil.copytree(name, f"{name}-of-{rank}")
         torch.save(loader.state_dict(), f"{name}-of-{rank}/dl_state_dict.bin")
     accelerator.wait_for_everyone()
-
-
 def fork_ranks(action):
     # Returns True in the process of each rank, and False in this one.
     for rank in range(2):
@@ -90,8 +70,6 @@ def fork_ranks(action):
             return True
     assert [os.wait()[1] for _ in range(2)] == [0, 0], action
     return False
-
-
 cases = json.loads(sys.argv[1])
 action = next((action for action in ("whole", "resumed") if fork_ranks(action)), None)
 if action is None:

@@ -12,7 +12,6 @@ PROGRAM = """
 import json, os, sys
 import torch.distributed
 import mpqueue
-
 rank = int(os.fork() == 0)
 torch.distributed.init_process_group("gloo", init_method=sys.argv[1], rank=rank, world_size=2)
 with mpqueue.Loader(list(range(24)), batch_size=4, shard="auto", shuffle=True, seed=1, workers=1) as loader:

@@ -18,11 +18,9 @@ class _FitLoop:
     def __init__(self, loader):
         self.loader, self.seen = loader, []
         self.epoch_loop = types.SimpleNamespace(batch_progress=types.SimpleNamespace(is_last_batch=False))
-
     def setup_data(self):
         "Begin the first pass of a run, before the epoch of the sampler is set."
         self.iterator = iter(self.loader)
-
     def run_epoch(self, limit):
         "Take all batches of an epoch, without another call of `next`."
         iterator = iter(self.loader)
@@ -31,7 +29,6 @@ class _FitLoop:
             self.epoch_loop.batch_progress.is_last_batch = position == limit - 1
             self.seen.append(batch.tolist())
             yield
-
     def on_save_checkpoint(self):
         return [loader.state_dict() for loader in [self.loader]]
 """

@@ -11,46 +11,30 @@ import enum
 import sys
 import threading
 from typing import NamedTuple
-
 import torch
 from torch.utils import data
-
 import mpqueue.torch
-
 FRESH = "spawn", "forkserver"
 LOCK = threading.Lock()  # cannot be pickled, and so neither can a copy of a class whose methods use it
-
-
 class MyError(Exception):
     def describe(self):
         with LOCK:
             return str(self)
-
-
 class Outer:
     class Error(ValueError):
         pass
-
-
 class Pair(NamedTuple):
     first: torch.Tensor
     second: int
-
-
 class Color(enum.Enum):
     RED = 1
-
-
 @dataclasses.dataclass
 class Record:
     color: Color
     values: torch.Tensor
-
     def locked(self):
         with LOCK:
             return self.values
-
-
 def collate(samples):
     number = int(samples[0])
     if number == 1:
@@ -59,13 +43,9 @@ def collate(samples):
         raise Outer.Error("two")
     tensor = torch.tensor(samples)
     return Pair(tensor, number) if number == 3 else [Record(Color.RED, tensor), Pair]
-
-
 class Stream(data.IterableDataset):
     def __iter__(self):
         return iter(range(5))
-
-
 def check(loader):
     for _ in range(2):
         batches = iter(loader)
@@ -85,18 +65,12 @@ def check(loader):
         assert isinstance(batch, Pair), type(batch)
         assert batch.first.tolist() == [3]
         assert len(list(batches)) == 1
-
-
 class Raises:
     own = LOCK  # so that the workers are forked
-
     def __len__(self):
         return 5
-
     def __getitem__(self, index):
         raise MyError(index)
-
-
 def check_loader():
     with mpqueue.Loader(Raises(), workers=1, start_method="fork") as loader:
         batches = iter(loader)
@@ -104,8 +78,6 @@ def check_loader():
             with contextlib.suppress(MyError):
                 next(batches)
                 raise AssertionError
-
-
 def check_all(contexts):
     for context in contexts:
         options = {"batch_size": 1, "num_workers": 1, "collate_fn": collate}
@@ -118,8 +90,6 @@ def check_all(contexts):
         check(mpqueue.torch.DataLoader(Stream(), persistent_workers=True, **options))
         with mpqueue.torch.install():
             check(data.DataLoader(range(5), persistent_workers=True, **options))
-
-
 if __name__ == "__main__":
     check_all(sys.argv[1:])
 """
