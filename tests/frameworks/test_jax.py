@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 from helpers.injected_exceptions import Alarms, Struck, each_strike
 from helpers.kept_batches import last_of
-from helpers.numbered_batches import Broken, Mixed, Numbered, numbers_of
+from helpers.numbered_batches import Mixed, Numbered, numbers_of
 
 import mpqueue
 from mpqueue import Loader
@@ -74,17 +74,6 @@ def test_prefetch_determines_the_number_of_transfers(prefetch):
     assert len(taken) == min(prefetch + 1, 6)
     assert f"{min(prefetch, 5)} transferred ahead" in repr(iterator)
     assert [int(batch[0]) for batch in iterator] == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("prefetch", [0, 2, 9])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_error_is_raised_after_earlier_batches_and_loader_continues(workers, prefetch):
-    with Loader(Broken(), workers=workers) as loader:
-        batches, found = device_iterator(loader, prefetch=prefetch), []
-        with pytest.raises(LookupError, match="batch 3 is damaged"):
-            found.extend(batches)
-        assert numbers_of(found) == [0, 1, 2]
-        assert numbers_of(batches) == [4]
 
 
 def test_error_of_jax_is_raised_instead_of_its_batch():
@@ -157,39 +146,6 @@ def test_signals_at_random_moments_lose_no_batch_and_states_are_correct(error):
             assert numbers_of(found) == [0, 1, 2, 3, 4]
             if alarms.count > 50:
                 break
-
-
-def test_exclusion_begins_after_the_last_returned_batch_and_is_in_the_state():
-    def lists(batches):
-        return [np.asarray(batch).tolist() for batch in batches]
-
-    with Loader(range(40), batch_size=4, workers=1, seed=4) as loader:
-        batches = device_iterator(loader, prefetch=2)
-        next(batches)
-        loader.exclude([5, 30])
-        state = batches.state_dict()
-        rest = lists(batches)
-    assert rest[0] == [4, 6, 7], "it was in transfer, and is computed again"
-    assert rest[6] == [28, 29, 31]
-    with Loader(range(40), batch_size=4, workers=1) as loader:
-        batches = device_iterator(loader, prefetch=2)
-        batches.load_state_dict(state)
-        assert lists(batches) == rest
-        assert lists(device_iterator(loader))[1] == [4, 6, 7], "the next epoch"
-
-
-def test_last_counts_as_the_state_does():
-    with Loader(Numbered(6), workers=1) as loader:
-        batches = device_iterator(loader, prefetch=2)
-        assert batches.last is None
-        next(batches)
-        state = batches.state_dict()
-        next(batches)
-        assert (batches.last.batch, loader.last.batch) == (1, 1)
-        batches.load_state_dict(state)
-        assert batches.last is None
-        next(batches)
-        assert (batches.last.batch, batches.last.step) == (1, 1)
 
 
 def test_state_and_last_of_an_iterable_that_is_not_a_loader_are_rejected():
@@ -343,7 +299,6 @@ from helpers.kept_batches import last_of
 from helpers.numbered_batches import Mixed, Numbered, numbers_of
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
-
 mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "model"))
 rows, columns, all_of_it = (NamedSharding(mesh, P(*axes)) for axes in (("data",), (None, "model"), ()))
 """
@@ -353,7 +308,6 @@ for sharding in (rows, columns, all_of_it, NamedSharding(mesh, P(("data", "model
     def checked(batch):
         assert batch.sharding.is_equivalent_to(sharding, 2) and len(batch.devices()) == 4
         return batch
-
     with Loader(Numbered(100), workers=2, max_queue_size=2) as loader:
         assert numbers_of(last_of(device_iterator(loader, sharding), 6, use=checked)) == list(range(94, 100))
 """,
@@ -365,7 +319,6 @@ with Loader(Numbered(3), workers=1) as loader:
 class Pairs(Numbered):
     def __getitem__(self, index):
         return {"x": (np.full((4, 6), index), np.full((4, 2), index)), "n": index, "names": ["a"]}
-
 with Loader(Pairs(2), workers=1) as loader:
     for batch in device_iterator(loader, {"x": (rows, columns), "n": all_of_it, "names": None}):
         assert batch["x"][0].sharding.is_equivalent_to(rows, 2)
@@ -405,7 +358,6 @@ with Loader(texts, batch_size=8, collate="ragged", workers=1) as loader:
 class Odd(Numbered):
     def __getitem__(self, index):
         return np.ones((3 if index == 2 else 4, 2), "float32")
-
 with Loader(Odd(4), workers=1) as loader:
     batches, found = device_iterator(loader, rows), []
     try:
@@ -474,7 +426,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from helpers.numbered_batches import Numbered
 from mpqueue import Loader
 from mpqueue.jax import device_iterator
-
 rows = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), P("data"))
 assert not rows.is_fully_addressable
 with Loader(Numbered(100), workers=1, max_queue_size=2) as loader:
