@@ -1,11 +1,13 @@
-"""`mpqueue.torch.DataLoader(..., threads=n)`: a worker computes several samples of a map-style dataset at once."""
+"""A worker of `mpqueue.torch.DataLoader` computes several samples of a map-style dataset at once: threads, coroutines."""
 
 import threading
 
 import pytest
 import torch
+from helpers.computed_source import Computed
+from helpers.coroutines import end_out_of_order
 from helpers.footprint import DEADLOCK_S
-from helpers.torch_batches import Stream
+from helpers.torch_batches import Numbers, Stream, continued, lists
 from torch.utils import data
 
 import mpqueue
@@ -85,9 +87,51 @@ def test_parts_of_a_batch_are_requested_concurrently():
     assert [batch.tolist() for batch in loader] == [list(range(8)), list(range(8, 16))]
 
 
+class Awaited(Numbers):
+    """Samples that end in another order than they begin."""
+
+    async def __getitem__(self, index):
+        await end_out_of_order(index)
+        return torch.tensor([index, 2 * index])
+
+
+class AwaitedAtOnce(Awaited):
+    async def __getitems__(self, indices):
+        return [await self[index] for index in indices]
+
+
+PAIRS = Computed(lambda index: torch.tensor([index, 2 * index]), 21)
+
+
+@pytest.mark.parametrize("kind", [Awaited, AwaitedAtOnce])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 4, "shuffle": True}, {"batch_size": None}, {"batch_sampler": [[3, 1], [0], [7, 5, 6]]}],
+)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_of_coroutines_equal_those_of_a_plain_dataset(kind, options, num_workers):
+    def taken(dataset, **more):
+        generator = torch.Generator().manual_seed(5)
+        loader = DataLoader(dataset, num_workers=num_workers, generator=generator, **options, **more)
+        return lists(loader), lists(loader)
+
+    assert taken(kind(21)) == taken(kind(21), concurrency=3) == taken(PAIRS)
+
+
+def test_state_of_coroutines_resumes_in_the_middle():
+    loader = DataLoader(Awaited(21), 4, num_workers=2)
+    batches = iter(loader)
+    taken = [next(batches).tolist() for _ in range(2)]
+    again = continued(DataLoader(Awaited(21), 4, num_workers=1), loader.state_dict())
+    assert taken + lists(again) == lists(DataLoader(PAIRS, 4))
+
+
 @pytest.mark.parametrize(
     ("dataset", "options", "kind", "text"),
     [
+        (Awaited(), {}, ValueError, "concurrency=n"),
+        (PAIRS, {"threads": 1, "concurrency": 2}, ValueError, "async def __getitem__"),
+        (Awaited(), {"threads": 1, "concurrency": 0}, ValueError, "1 or more"),
         (Plain(), {"num_workers": 0}, ValueError, "threads=2 .*num_workers=0"),
         (Stream(range(3)), {}, ValueError, "needs a map-style dataset.*got Stream"),
         (Plain(), {"batch_size": None}, ValueError, "batch_size=None"),
@@ -95,7 +139,7 @@ def test_parts_of_a_batch_are_requested_concurrently():
         (Plain(), {"threads": "2"}, TypeError, "threads must be an integer, got '2'"),
     ],
 )
-def test_threads_without_effect_are_rejected(dataset, options, kind, text):
+def test_options_without_effect_are_rejected(dataset, options, kind, text):
     with pytest.raises(kind, match=text):
         DataLoader(dataset, **{"num_workers": 1, "threads": 2, **options})
 
