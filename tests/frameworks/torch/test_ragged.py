@@ -9,6 +9,7 @@ import torch
 from helpers.numbered_batches import iter_after
 from helpers.torch_batches import Stream, continued
 from helpers.unpickled_batches import copies_nothing
+from torch import ones
 from torch.utils import data
 
 import mpqueue.torch
@@ -35,7 +36,7 @@ DTYPES = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, t
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_tensors_of_any_dtype_and_further_axes(dtype, workers):
-    samples = [torch.ones(length, 2).to(dtype) for length in (3, 0, 1, 1, 2)]
+    samples = [ones(length, 2).to(dtype) for length in (3, 0, 1, 1, 2)]
     batches = batches_of(samples, num_workers=workers)
     assert [batch.offsets.tolist() for batch in batches] == [[0, 3, 3, 4, 5], [0, 2]]
     assert [(batch.values.dtype, tuple(batch.values.shape)) for batch in batches] == [(dtype, (5, 2)), (dtype, (2, 2))]
@@ -98,7 +99,7 @@ def test_tensors_of_subclasses_become_plain_ones(collate_fn, lengths, workers):
         lambda n: torch.arange(float(n)).as_subclass(Boxes),
         lambda n: torch.nn.Parameter(torch.arange(float(n))),
     ):
-        samples = [{"a": make(n)} for n in lengths] + [{"a": torch.ones(1)}]
+        samples = [{"a": make(n)} for n in lengths] + [{"a": ones(1)}]
         (batch,) = batches_of(samples, collate_fn=collate_fn, num_workers=workers)
         assert lists(batch["a"]) == [[*range(n)] for n in lengths] + [[1]]
         assert not batch["a"].values.requires_grad
@@ -106,7 +107,7 @@ def test_tensors_of_subclasses_become_plain_ones(collate_fn, lengths, workers):
 
 @pytest.mark.parametrize(
     "field",
-    [1, 1.5, "text", torch.tensor(1), (1, 2), [torch.ones(2)], torch.ones(2, device="meta")],
+    [1, 1.5, "text", torch.tensor(1), (1, 2), [ones(2)], ones(2, device="meta")],
     ids=str,
 )
 def test_other_values_in_a_field_that_is_chosen_by_name_raise(field):
@@ -137,7 +138,7 @@ def test_sparse_rows_become_a_csr_tensor(form, dtype, workers):
 
 def test_dtype_of_indices_is_kept():
     offsets, columns = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)
-    row = torch.sparse_csr_tensor(offsets, columns, torch.ones(1), (1, 4), check_invariants=True)
+    row = torch.sparse_csr_tensor(offsets, columns, ones(1), (1, 4), check_invariants=True)
     (batch,) = batches_of([row, row], num_workers=1)
     assert {batch.crow_indices().dtype, batch.col_indices().dtype} == {torch.int32}
 
@@ -153,24 +154,14 @@ def test_rows_of_scipy_become_a_csr_tensor(workers):
 
 def test_ragged_and_sparse_batches_are_written_into_the_slot_and_nothing_is_pickled(monkeypatch):
     copies_nothing(monkeypatch)
-    samples = [
-        {
-            "long": torch.full((3000 + n,), n, dtype=torch.bfloat16),
-            "row": MATRIX[n : n + 1].to_sparse(),
-            "tokens": [n] * n,
-        }
-        for n in range(8)
-    ]
+    long = [torch.full((3000 + n,), n, dtype=torch.bfloat16) for n in range(8)]
+    samples = [{"long": long[n], "row": MATRIX[n : n + 1].to_sparse(), "tokens": [n] * n} for n in range(8)]
     loader = mpqueue.torch.DataLoader(samples, 4, collate_fn="ragged", num_workers=1, multiprocessing_context="fork")
     batches = list(loader)
     assert loader.statistics().copies == 0
-    assert [lists(batch["tokens"]) for batch in batches] == [
-        [[n] * n for n in numbers] for numbers in (range(4), range(4, 8))
-    ]
+    assert [tokens for batch in batches for tokens in lists(batch["tokens"])] == [[n] * n for n in range(8)]
     assert torch.equal(torch.cat([batch["row"].to_dense() for batch in batches]), MATRIX[:8])
-    assert all(
-        (each == n).all() for n, each in enumerate(each for batch in batches for each in batch["long"].to_list())
-    )
+    assert all(map(torch.equal, [each for batch in batches for each in batch["long"].to_list()], long))
 
 
 def test_csr_batches_of_a_users_function_are_not_pickled_either(monkeypatch):
@@ -188,24 +179,15 @@ def test_csr_batches_of_a_users_function_are_not_pickled_either(monkeypatch):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([torch.ones(1), torch.ones(2).int()], r"index 0 has dtype torch.float32, but index 1 has dtype torch.int32"),
-        (
-            [torch.ones(1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.int16)],
-            r"index 0 has dtype torch.bfloat16, but",
-        ),
-        ([torch.ones(1, 2), torch.ones(1, 3)], r"index 0 has shape \('n', 2\), but index 1 has shape \('n', 3\)"),
-        ([torch.ones(4).to_sparse(), torch.ones(4)], r"index 0 is sparse, but index 1 is dense"),
-        ([torch.ones(4).to_sparse(), torch.ones(5).to_sparse()], r"index 0 has 4 columns, but index 1 has 5 columns"),
-        ([torch.ones(4).to_sparse(), torch.ones(4).int().to_sparse()], r"index 0 has dtype torch.float32, but index 1"),
-        (
-            [torch.ones(2, 2).to_sparse()],
-            r"sample of index 0 has shape \(2, 2\), and a sparse sample is joined as one row",
-        ),
-        (
-            [{"a": torch.ones(1)}, {"b": torch.ones(1)}],
-            r"index 0 has the keys \['a'\], but index 1 has the keys \['b'\]",
-        ),
-        ([{"a": torch.ones(1)}, {"a": "x"}], r"sample\['a'\] of index 0 is of type Tensor, but index 1 is of type str"),
+        ([ones(1), ones(2).int()], r"index 0 has dtype torch.float32, but index 1 has dtype torch.int32"),
+        ([ones(1).bfloat16(), ones(1).short()], r"index 0 has dtype torch.bfloat16, but"),
+        ([ones(1, 2), ones(1, 3)], r"index 0 has shape \('n', 2\), but index 1 has shape \('n', 3\)"),
+        ([ones(4).to_sparse(), ones(4)], r"index 0 is sparse, but index 1 is dense"),
+        ([ones(4).to_sparse(), ones(5).to_sparse()], r"index 0 has 4 columns, but index 1 has 5 columns"),
+        ([ones(4).to_sparse(), ones(4).int().to_sparse()], r"index 0 has dtype torch.float32, but index 1"),
+        ([ones(2, 2).to_sparse()], r"index 0 has shape \(2, 2\), and a sparse sample is joined as one row"),
+        ([{"a": ones(1)}, {"b": ones(1)}], r"index 0 has the keys \['a'\], but index 1 has the keys \['b'\]"),
+        ([{"a": ones(1)}, {"a": "x"}], r"sample\['a'\] of index 0 is of type Tensor, but index 1 is of type str"),
     ],
     ids=str,
 )
@@ -216,28 +198,25 @@ def test_samples_that_cannot_be_joined_raise_and_name_both(samples, message, wor
 
 
 def test_a_stream_names_the_number_in_the_batch():
-    loader = mpqueue.torch.DataLoader(Stream([torch.ones(1), torch.ones(1).int()]), 2, collate_fn="ragged")
+    loader = mpqueue.torch.DataLoader(Stream([ones(1), ones(1).int()]), 2, collate_fn="ragged")
     words = r"sample of index 0 of the batch has dtype torch.float32, but index 1 of the batch"
     with pytest.raises(ValueError, match=words):
         next(iter(loader))
 
 
 @pytest.mark.parametrize(
-    "samples",
-    [[torch.ones(1), torch.ones(2)], [np.ones(1), np.ones(2)], [[1], [1, 2]], [torch.ones(2).to_sparse()] * 2],
+    ("samples", "chosen"),
+    [
+        *(([ones(1), ones(2)], None), ([np.ones(1), np.ones(2)], None), ([[1], [1, 2]], None)),
+        ([ones(2).to_sparse()] * 2, None),
+        ([{"x": ones(n), "y": ones(n)} for n in (1, 2)], {"x": "ragged"}),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_error_of_the_default_names_the_remedy(samples, workers):
+def test_error_of_values_that_are_not_chosen_names_the_remedy(samples, chosen, workers):
     with pytest.raises(RuntimeError) as caught:
-        batches_of(samples, collate_fn=None, num_workers=workers)
-    assert any('collate_fn="ragged"' in note for note in caught.value.__notes__)
-
-
-def test_the_error_of_a_field_that_is_not_chosen_names_the_remedy():
-    samples = [{"x": torch.ones(1), "y": torch.ones(1)}, {"x": torch.ones(2), "y": torch.ones(2)}]
-    with pytest.raises(RuntimeError) as caught:
-        batches_of(samples, collate_fn={"x": "ragged"})
+        batches_of(samples, collate_fn=chosen, num_workers=workers)
     assert any('collate_fn="ragged"' in note for note in caught.value.__notes__)
 
 
@@ -341,7 +320,7 @@ def test_padded_tensor_has_the_samples_and_the_padding(inner, lengths, length):
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.uint32, torch.uint64, torch.float8_e5m2], ids=str)
 def test_batches_of_any_dtype_are_padded(dtype):
-    samples = [torch.ones(length, 2).to(dtype) for length in (3, 0, 1)]
+    samples = [ones(length, 2).to(dtype) for length in (3, 0, 1)]
     loader = mpqueue.torch.DataLoader(samples, batch_size=3, collate_fn="ragged")
     (batch,) = loader
     (dense,) = mpqueue.torch.prefetch(loader, "cpu", dense=True)
@@ -361,7 +340,7 @@ def test_batch_of_empty_lists_only_is_of_integers(workers):
 
 
 def test_padding_of_unsigned_integers_may_be_the_largest_one():
-    batch = Ragged(torch.ones(1, dtype=torch.uint64), torch.tensor([0, 0, 1]))
+    batch = Ragged(ones(1, dtype=torch.uint64), torch.tensor([0, 0, 1]))
     assert mpqueue.torch.to_padded(batch, padding=2**64 - 1).tolist() == [[2**64 - 1], [1]]
 
 
@@ -399,7 +378,7 @@ def test_without_dense_the_batches_are_unchanged():
 
 
 def test_moved_batches_are_dense_in_any_structure():
-    batch = {"a": [ragged(1, 2)], "b": (MATRIX.to_sparse_csr(), MATRIX.to_sparse()), "c": "x", "d": torch.ones(1)}
+    batch = {"a": [ragged(1, 2)], "b": (MATRIX.to_sparse_csr(), MATRIX.to_sparse()), "c": "x", "d": ones(1)}
     moved = moved_to(torch.device("cpu"), batch, dense=True)
     assert moved["a"][0].tolist() == [[0, 0], [1, 2]]
     assert all(torch.equal(each, MATRIX) for each in moved["b"])
