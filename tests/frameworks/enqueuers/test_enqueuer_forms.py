@@ -12,6 +12,8 @@ import mpqueue
 from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
 pytestmark = pytest.mark.sample(2)
+KERAS_2 = r"OrderedEnqueuer\(sequence, use_multiprocessing, shuffle\)"
+KERAS_3 = r"\(sequence, workers, use_multiprocessing, max_queue_size, shuffle\)"
 
 
 class Who(Sequence):
@@ -125,31 +127,30 @@ def test_generator_enqueuer_starts_without_arguments():
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("make", "error", "text"),
     [
-        (lambda: OrderedEnqueuer(Who(), 2, workers=3), "multiple values for argument 'workers'"),
+        (lambda: OrderedEnqueuer(Who(), 2, workers=3), TypeError, "multiple values for argument 'workers'"),
+        (lambda: OrderedEnqueuer(Who(), True, False, 2), TypeError, rf"{KERAS_2}: too many positional arguments"),
+        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), TypeError, rf"{KERAS_3}: too many positional arguments"),
+        (lambda: OrderedEnqueuer(Who(), "two"), TypeError, "use_multiprocessing must be True or False, got 'two'"),
+        (lambda: OrderedEnqueuer(Who(), workers="two"), TypeError, "workers must be an integer, got 'two'"),
+        (lambda: OrderedEnqueuer(Who(workers="two")), TypeError, "workers must be an integer, got 'two'"),
+        (lambda: OrderedEnqueuer(Who(), workers=-1), ValueError, "workers"),
+        (lambda: OrderedEnqueuer(Who(), max_queue_size=0, use_multiprocessing=True), ValueError, "max_queue_size"),
+        (lambda: OrderedEnqueuer(Who(), wait_time="x"), TypeError, "wait_time .* a number of seconds or None, got 'x'"),
         (
-            lambda: OrderedEnqueuer(Who(), True, False, 2),
-            r"OrderedEnqueuer\(sequence, use_multiprocessing, shuffle\): too many positional arguments",
+            lambda: OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3),
+            *(TypeError, "max_q_size=3 and max_queue_size=2 mean the same"),
         ),
         (
-            lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5),
-            r"\(sequence, workers, use_multiprocessing, max_queue_size, shuffle\): too many positional arguments",
+            lambda: GeneratorEnqueuer(_drawn, False, pickle_safe=True),
+            *(TypeError, "pickle_safe=True and use_multiprocessing=False mean the same"),
         ),
-        (lambda: OrderedEnqueuer(Who(), "two"), "use_multiprocessing must be True or False, got 'two'"),
-        (lambda: OrderedEnqueuer(Who(), workers="two"), "workers must be an integer, got 'two'"),
-        (lambda: OrderedEnqueuer(Who(workers="two")), "workers must be an integer, got 'two'"),
     ],
 )
-def test_invalid_signature_is_a_type_error_with_a_message(make, text):
-    with pytest.raises(TypeError, match=text):
+def test_wrong_arguments_are_errors_with_a_message(make, error, text):
+    with pytest.raises(error, match=text):
         make()
-
-
-@pytest.mark.parametrize("options", [{"workers": -1}, {"max_queue_size": 0, "use_multiprocessing": True}], ids=str)
-def test_invalid_numbers_are_rejected_by_the_constructor(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        OrderedEnqueuer(Who(), **options)
 
 
 def test_sequence_has_the_default_attributes_of_keras():
@@ -202,12 +203,3 @@ def taken_from_generator(enqueuer):
     with enqueuer:
         enqueuer.start(workers=0)
         return next(enqueuer.get())
-
-
-def test_argument_passed_by_both_names_is_rejected():
-    with pytest.raises(TypeError, match="max_q_size=3 and max_queue_size=2 mean the same"):
-        OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
-    with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):
-        GeneratorEnqueuer(_drawn, False, pickle_safe=True)
-    with pytest.raises(TypeError, match=r"wait_time .* must be a number of seconds or None, got 'x'"):
-        OrderedEnqueuer(Who(), wait_time="x")
