@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
+import jax
+import keras
 import numpy as np
+import tensorflow as tf
 
 import mpqueue
 import mpqueue.jax
@@ -106,21 +109,24 @@ def attach() -> None:
     taken.close()
 
 
-def fit() -> None:
+def fit(model: keras.Model, train: keras.utils.PyDataset) -> None:
     with mpqueue.keras.install() as installation:
         fast = mpqueue.keras.accelerate(
             Data(), workers=None, max_queue_size=4, seed=1, start_method="spawn", batch_timeout=2.5, copy=True
         )
         print(installation, len(fast))
-    mpqueue.keras.accelerate(mpqueue.Loader(Data(), workers=1))
+    model.fit(mpqueue.keras.accelerate(train, workers=2), epochs=3)
+    model.fit(mpqueue.keras.accelerate(mpqueue.Loader(Data(), workers=1)))
     mpqueue.keras.accelerate(Data(), 2, use_multiprocessing=False, ordered=False, restarts=1, worker_init=load)
 
 
-def devices() -> None:
+def devices(model: keras.Model, total: jax.Array) -> tf.data.Dataset:
     with mpqueue.Loader(Data(), workers=1) as loader:
-        for _batch in mpqueue.jax.device_iterator(loader, sharding=None, prefetch=3):
-            pass
-        mpqueue.tf.dataset(loader).repeat(2)
+        for pixels, _ in mpqueue.jax.device_iterator(loader, sharding=None, prefetch=3):
+            total += pixels.sum()
+        dataset: tf.data.Dataset = mpqueue.tf.dataset(loader)
+        model.fit(dataset.repeat(2), steps_per_epoch=8)
+        return dataset
 
 
 def serve() -> None:
