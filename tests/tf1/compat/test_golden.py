@@ -24,14 +24,18 @@ def cases(*topics):
                 yield pytest.param(interpreter, case, id=case["id"].replace("/", "-"))
 
 
+def play(interpreter, case, monkeypatch):
+    monkeypatch.chdir(GOLDEN)
+    importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
+
+
 @pytest.mark.sample(120)
 @pytest.mark.parametrize(
     ("interpreter", "case"),
     list(cases(*DECODERS, "files", "placeholders", "readers", "producers", *PIPELINES, *QUEUES)),
 )
 def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
-    monkeypatch.chdir(GOLDEN)
-    importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
+    play(interpreter, case, monkeypatch)
 
 
 @pytest.mark.sample(4)
@@ -40,12 +44,10 @@ def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
 )
 def test_a_case_holds_with_worker_processes(interpreter, case, monkeypatch):
     monkeypatch.setattr(processes, "_choice", [True])
-    monkeypatch.chdir(GOLDEN)
-    importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
+    play(interpreter, case, monkeypatch)
 
 
 @pytest.mark.parametrize(("interpreter", "case"), list(cases("pipelines")))  # other topics do not process records
 def test_a_case_holds_record_by_record(interpreter, case, monkeypatch):
     monkeypatch.setattr(runners, "record_plan", lambda _plan: None)
-    monkeypatch.chdir(GOLDEN)
-    importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
+    play(interpreter, case, monkeypatch)

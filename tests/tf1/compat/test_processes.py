@@ -58,18 +58,13 @@ def test_batches_are_decoded_in_worker_processes(numbered_files):
     assert os.getpid() not in pids
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_call_takes_precedence_over_the_environment(monkeypatch, enabled):
-    monkeypatch.setenv("MPQUEUE_WORKERS", "thread" if enabled else "process")
-    tf.use_processes(enabled)
-    assert processes.are_enabled() is enabled
-
-
 @pytest.mark.parametrize(("setting", "used"), [("process", True), ("thread", False), ("", False)])
-def test_environment_variable_enables_processes(monkeypatch, setting, used):
+def test_environment_variable_enables_processes_until_a_call_decides(monkeypatch, setting, used):
     monkeypatch.setattr(processes, "_choice", [])
     monkeypatch.setenv("MPQUEUE_WORKERS", setting)
     assert processes.are_enabled() is used
+    tf.use_processes(not used)
+    assert processes.are_enabled() is not used
 
 
 def test_invalid_environment_variable_raises(monkeypatch):
@@ -80,8 +75,7 @@ def test_invalid_environment_variable_raises(monkeypatch):
 
 
 def variable():
-    kept = tf.Variable(np.int64(7), name="kept")
-    return kept + 0
+    return tf.Variable(np.int64(7)) + 0
 
 
 def counter():
@@ -93,12 +87,12 @@ def seeded():
 
 
 def chosen_by_a_variable():
-    kept = tf.Variable(True, name="kept")
+    kept = tf.Variable(True)
     return tf.cond(tf.constant(True) & kept, lambda: tf.constant(np.int64(1)), lambda: tf.constant(np.int64(2)))
 
 
 def chosen_variable():
-    kept = tf.Variable(np.int64(7), name="kept")
+    kept = tf.Variable(np.int64(7))
     return tf.cond(tf.constant(True), lambda: kept.read_value(), lambda: tf.constant(np.int64(2)))
 
 

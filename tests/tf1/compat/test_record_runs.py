@@ -27,7 +27,7 @@ class Pipeline:
         self.queue = tf.FIFOQueue(capacity, [each.dtype for each in parts])
         self.op, self.taken = self.queue.enqueue(parts), self.queue.dequeue()
         self.counts = [self.reader.num_records_produced(), self.reader.num_work_units_completed()]
-        self.size, self.close = self.queue.size(), self.queue.close(cancel_pending_enqueues=True)
+        self.size = self.queue.size()
         self.session = tf.Session()
         self.session.run([self.names.enqueue_many([files])])
         self.session.run(self.names.close())
@@ -75,16 +75,6 @@ def test_error_of_a_record_follows_preceding_elements(tmp_path):
     assert counts[0] == 21
 
 
-def test_records_after_a_bad_one_are_read_next(tmp_path):
-    pipeline = Pipeline([write(tmp_path / "lines", [*range(20), "bad", *range(30, 40)])], as_number)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        while True:
-            pipeline.together()
-    elements, _, counts = pipeline.run(pipeline.together)
-    assert elements == [*range(20), *range(30, 40)]
-    assert counts == [31, 1]
-
-
 def test_record_that_fails_an_assertion_is_named(tmp_path):
     def example(line):
         number = tf.string_to_number(line, tf.int32)
@@ -105,14 +95,6 @@ def test_stop_takes_effect_between_records(tmp_path):
     assert pipeline.session.run(pipeline.taken) == 0
     elements, _, _ = pipeline.run(pipeline.one_by_one)
     assert elements == [*range(1, 40)]
-
-
-def test_closed_queue_accepts_no_examples(tmp_path):
-    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number)
-    pipeline.session.run(pipeline.close)
-    with pytest.raises(tf.errors.CancelledError):
-        pipeline.together()
-    assert pipeline.session.run(pipeline.counts) == [1, 0]
 
 
 def test_examples_of_different_shapes_are_enqueued_one_by_one(tmp_path):

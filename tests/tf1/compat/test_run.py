@@ -37,15 +37,6 @@ def test_enqueue_and_dequeue_run_in_the_order_of_their_dependencies(session):
     assert session.run(queue.dequeue()) == 2
 
 
-def test_run_waits_for_elements_of_another_run(session):
-    queue = tf.FIFOQueue(1, tf.int32, [()])
-    taking = Background(session.make_callable(queue.dequeue_many(2)))
-    waiting_in(session, queue)
-    session.run(queue.enqueue(1))
-    session.run(queue.enqueue(2))
-    assert taking.finish().tolist() == [1, 2]
-
-
 def test_dependents_of_a_blocked_operation_run_after_it(session):
     log = []
     queue = tf.FIFOQueue(1, tf.int32, [()])

@@ -27,13 +27,6 @@ def test_seeded_order_is_equal_in_sessions_and_differs_in_epochs(graph):
     assert orders[0][:20] != orders[0][20:]
 
 
-def test_initializer_resets_the_epoch_count(graph):
-    number = tf.train.range_input_producer(2, num_epochs=1, shuffle=False).dequeue()
-    for _ in range(2):
-        with tf.Session(graph=graph) as session:
-            assert [int(each) for each in all_of(session, number)] == [0, 1]
-
-
 def test_producer_with_uninitialized_local_variables_ends_and_join_raises(session):
     number = tf.train.range_input_producer(2, num_epochs=1).dequeue()
     coord = tf.train.Coordinator()

@@ -54,14 +54,6 @@ def test_counting_ends_at_the_limit(session):
         session.run(count)
 
 
-def test_operators_take_variables(session):
-    variable = initialized(session, 3.0)
-    nodes = [variable + 1, 2 * variable, -variable, variable > 2, tf.sqrt(variable * 3), tf.stack([variable, 1.0])]
-    results = session.run(nodes)
-    assert results[:5] == [4.0, 6.0, -3.0, True, 3.0]
-    assert results[5].tolist() == [3.0, 1.0]
-
-
 def test_the_global_step_is_made_once(graph):
     step = tf.train.get_or_create_global_step()
     assert tf.train.get_global_step() is step

@@ -32,13 +32,6 @@ def an_example():
     )
 
 
-def test_written_messages_can_be_parsed():
-    features = {"i": mpqueue.FixedLenFeature([2], "int64"), "f": mpqueue.VarLenFeature("float32")}
-    result = mpqueue.parse_single_example(an_example().SerializeToString(), features)
-    assert result["i"].tolist() == [1, -2]
-    assert result["f"].values.tolist() == [0.5]
-
-
 def test_sequence_examples_have_contexts_and_lists():
     sequence = train.SequenceExample(
         context=an_example().features,

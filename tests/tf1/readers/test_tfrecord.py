@@ -56,22 +56,6 @@ def test_written_records_are_read_with_their_offsets(tmp_path, kind):
     assert list(python_io.tf_record_iterator(tmp_path / "r", kind)) == payloads
 
 
-def test_bytes_follow_the_format():
-    """The masked crc32c of b"\\0\\0\\0\\0\\0\\0\\0\\0" and b"", computed bit by bit by definition."""
-
-    def masked(data):
-        crc = 0xFFFFFFFF
-        for byte in data:
-            crc ^= byte
-            for _ in range(8):
-                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        crc ^= 0xFFFFFFFF
-        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-    assert frame(b"") == (bytes(8) + masked(bytes(8)), masked(b""))
-    assert frame(b"abc") == (b"\3" + bytes(7) + masked(b"\3" + bytes(7)), masked(b"abc"))
-
-
 @pytest.mark.parametrize("size", [40, BIG_BYTES + 100, BLOCK_BYTES + 100])
 @pytest.mark.parametrize("place", ["length", "its check", "payload", "check"])
 def test_flipped_bit_raises_data_loss_with_file_and_offset_after_valid_records(tmp_path, place, size):

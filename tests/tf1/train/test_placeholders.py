@@ -88,13 +88,19 @@ def test_fetches_keep_their_structure_and_are_called_once():
     calls = []
     one = mpqueue.Source(lambda: calls.append(1) or len(calls))
     assert mpqueue.run({"x": [one, (one, [])], "y": Pair(one, ())}) == {"x": [1, (1, [])], "y": Pair(1, ())}
-    with pytest.raises(TypeError, match="must be callable, got 3"):
-        mpqueue.run([one, 3])
 
 
-def test_feeding_other_keys_than_placeholders_raises():
-    with pytest.raises(TypeError, match="keys of feed_dict must be placeholders"):
-        mpqueue.run(lambda: 1, {"x": 1})
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([int, 3],), "must be callable, got 3"),
+        ((int, {"x": 1}), "keys of feed_dict must be placeholders"),
+        ((mpqueue.train.placeholder("int32"), [1]), "feed_dict must be a dict"),
+    ],
+)
+def test_wrong_argument_of_a_run_raises(arguments, words):
+    with pytest.raises(TypeError, match=words):
+        mpqueue.train.run(*arguments)
 
 
 def test_nested_runs_add_feeds_and_other_threads_have_none():
@@ -145,8 +151,3 @@ def test_sparse_value_of_another_rank_raises(shape, value, error):
     x = mpqueue.sparse_placeholder("float32", shape, "s")
     with pytest.raises(error):
         mpqueue.run(x, {x: value})
-
-
-def test_feed_dict_that_is_not_a_dict_raises_type_error():
-    with pytest.raises(TypeError, match="feed_dict must be a dict"):
-        mpqueue.train.run(mpqueue.train.placeholder("int32"), [1])

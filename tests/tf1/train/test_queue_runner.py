@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -223,23 +224,23 @@ def test_a_subclass_among_the_closed_types_has_the_code_of_its_base(queue):
     assert runner.to_proto().queue_closed_exception_types == [1, 2]
 
 
-@pytest.mark.parametrize("types", [(), (ValueError,), OutOfRangeError, (OutOfRangeError, "x")])
-def test_closed_types_must_be_a_tuple_of_error_classes(queue, types):
-    with pytest.raises(TypeError, match="tuple"):
-        QueueRunner(queue, [int], queue_closed_exception_types=types)
-
-
-@pytest.mark.parametrize("ops", [[3], int, 3])
-def test_ops_must_be_a_list_of_callables(queue, ops):
-    with pytest.raises(TypeError, match="op"):
-        QueueRunner(queue, ops)
-
-
-def test_passing_a_coordinator_as_session_raises_with_a_hint(queue):
-    with pytest.raises(TypeError, match="coord="):
-        mpqueue.start_queue_runners(Coordinator())
-    with pytest.raises(TypeError, match="Session"):
-        QueueRunner(queue, [int]).create_threads(3)
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        *(
+            (partial(QueueRunner, enqueue_ops=[int], queue_closed_exception_types=types), "tuple")
+            for types in ((), (ValueError,), OutOfRangeError, (OutOfRangeError, "x"))
+        ),
+        *((partial(QueueRunner, enqueue_ops=ops), "op") for ops in ([3], int, 3)),
+        (lambda _: QueueRunner(3, [print]), "QueueRunner requires a queue of mpqueue, got 3"),
+        (lambda _: mpqueue.start_queue_runners(Coordinator()), "coord="),
+        (lambda queue: QueueRunner(queue, [int]).create_threads(3), "Session"),
+        (mpqueue.add_queue_runner, "QueueRunner"),
+    ],
+)
+def test_wrong_argument_raises(queue, call, words):
+    with pytest.raises(TypeError, match=words):
+        call(queue)
 
 
 def test_start_queue_runners_starts_the_runners_of_its_collection(queue):
@@ -260,16 +261,8 @@ def test_starting_without_runners_warns(caplog):
     assert "no queue runner" in caplog.text
 
 
-def test_only_runners_can_be_added(queue):
-    with pytest.raises(TypeError, match="QueueRunner"):
-        mpqueue.add_queue_runner(queue)
-
-
-def test_invalid_queue_or_coordinator_raises_before_threads_are_created():
-    with pytest.raises(TypeError, match="QueueRunner requires a queue of mpqueue, got 3"):
-        QueueRunner(3, [print])
-    queue = FIFOQueue(3, "int32", [()])
-    runner = QueueRunner(queue, [queue.enqueue_op(lambda: 1)])
+def test_wrong_coordinator_raises_before_threads_are_created(queue):
+    runner = QueueRunner(queue, [queue.enqueue_op(numbers(1))])
     with pytest.raises(TypeError, match="coord must be a Coordinator or None, got 3"):
         runner.create_threads(coord=3, start=True)
     assert runner.create_threads(coord=Coordinator())  # the failed call has not started a run

@@ -90,17 +90,11 @@ def test_session_follows_into_threads_of_asyncio(queue):
     asyncio.run(main())
 
 
-def test_queue_outlives_its_session(queue):
+def test_run_returns_what_the_op_returns_and_the_queue_outlives_its_session(queue):
     with Session() as session:
-        session.run(lambda: queue.enqueue(1))
-    assert queue.dequeue() == 1
-
-
-def test_run_returns_what_the_op_returns(queue):
-    queue.enqueue(7)
-    with Session() as session:
-        assert session.run(queue.dequeue) == 7
-        assert session.make_callable(queue.size)() == 0
+        assert session.run(lambda: queue.enqueue(7)) is None
+        assert session.make_callable(queue.size)() == 1
+    assert queue.dequeue() == 7
 
 
 def test_closed_session_cannot_run_or_be_entered():
@@ -118,7 +112,7 @@ def test_run_requires_a_callable():
         Session().run(np.zeros(3))
 
 
-def test_the_default_session_is_the_innermost_of_this_thread():
+def test_the_default_session_is_the_innermost_also_if_it_is_entered_twice():
     outermost = get_default_session()
     with Session() as outer:
         with Session() as inner:
@@ -126,16 +120,9 @@ def test_the_default_session_is_the_innermost_of_this_thread():
             with outer.as_default():
                 assert get_default_session() is outer
         assert get_default_session() is outer
+        assert not outer.is_closed
+    assert outer.is_closed
     assert get_default_session() is outermost
-
-
-def test_session_can_be_entered_twice():
-    with Session() as session:
-        with session.as_default(), Session() as inner:
-            assert get_default_session() is inner
-        assert get_default_session() is session
-        assert not session.is_closed
-    assert session.is_closed
 
 
 def test_other_threads_see_the_session_that_the_program_has_open():
