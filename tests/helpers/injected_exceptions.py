@@ -1,8 +1,8 @@
 """Exceptions as in signal handlers, raised at the n-th possible place in the package.
 
-"Possible" is either a place where Python checks for signals, or any line. Only files of the package count. Tests and
-this file are excluded: the number of places in a test depends on the load of the machine, and no handler would expect
-an exception in an ``__exit__`` of a test.
+"Possible" is a place where Python checks for signals. Only files of the package count. Tests and this file are excluded:
+the number of places in a test depends on the load of the machine, and no handler would expect an exception in an
+``__exit__`` of a test.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import weakref
 import mpqueue
 from helpers.sweeps import step_of
 from mpqueue.system.signals import collected
-from mpqueue.system.signals.deferred import are_signals_deferred, deliver_after_return
+from mpqueue.system.signals.deferred import deliver_after_return
 
 _PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
@@ -186,39 +186,6 @@ class Strike:
         elif self.left == 0:
             sys.settrace(None)
             signal.raise_signal(signal.SIGUSR1)
-
-
-class StrikeBeforeLine:
-    """Call a handler that raises before the n-th line of the package in this thread, but not in finalizers."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __enter__(self):
-        self._handler = signal.signal(signal.SIGUSR1, _raise_struck)
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_):
-        sys.settrace(None)
-        signal.signal(signal.SIGUSR1, self._handler)
-
-    def _enter(self, frame, _event, _argument):
-        return self._step if _can_be_struck(frame) else None
-
-    def _step(self, frame, event, _argument):
-        # No handler runs while signals are deferred. A strike before the end of that block would lose the handler of
-        # SIGINT, and a later test of Ctrl-C would hang.
-        if event == "line" and not are_signals_deferred() and not (self.left == 1 and in_finalizer(frame)):
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                _raise_struck()
-        return self._step
-
-
-def _raise_struck(*_):
-    raise Struck
 
 
 def each_strike(step=1, *, first=1, least=50, make=Strike):

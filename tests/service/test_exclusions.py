@@ -56,28 +56,6 @@ def some(batches, count):
     return [next(batches).tolist() for _ in range(count)]
 
 
-@pytest.mark.parametrize(("mode", "shuffle"), [("broadcast", True), ("split", False), ("split", True)])
-def test_batches_lack_excluded_samples_like_those_of_a_loader(mode, shuffle):
-    expected = loaded(num_epochs=2, exclude=EXCLUDED, shuffle=shuffle)
-    with served(mode=mode, shuffle=shuffle, exclude=EXCLUDED), attached() as consumer:
-        assert [rows(consumer) for _ in range(2)] == expected
-
-
-@pytest.mark.parametrize("options", [{}, {"epoch_batches": 9}], ids=str)
-def test_stream_lacks_excluded_samples_like_that_of_a_loader(options):
-    expected = loaded(numbers(), 3, batch_size=None, lanes=4, exclude=EXCLUDED, **options)
-    with stream_of(exclude=EXCLUDED, **options), attached() as consumer:
-        assert [rows(consumer) for _ in range(3)] == expected
-
-
-@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"sampler": SAMPLES}], ids=str)
-def test_ranks_get_equally_many_batches_if_one_is_empty(options):
-    ranks = [loaded(shard=(rank, 2), exclude=range(20, 24), **options)[0] for rank in range(2)]
-    assert len(ranks[0]) == len(ranks[1])
-    with served(**RANKS, **options, exclude=range(20, 24)), attached(rank=0) as first, attached(rank=1) as second:
-        assert in_threads(lambda: rows(first), lambda: rows(second)) == ranks
-
-
 @pytest.mark.parametrize(
     ("make", "ids", "error", "text"),
     [
@@ -111,17 +89,6 @@ def test_late_consumer_chooses_the_next_batch_or_epoch():
 
 
 # -- Restarts
-
-
-@pytest.mark.parametrize("is_stream", [False, True], ids=["index", "stream"])
-def test_restarted_server_continues_with_the_same_exclusions(tmp_path, is_stream):
-    options = {"mode": "split", "exclude": EXCLUDED, "journal": tmp_path / "journal"}
-    start = stream_of if is_stream else served
-    expected = loaded(numbers() if is_stream else SAMPLES, 2, exclude=EXCLUDED, **LANES if is_stream else {})
-    with start(**options), attached() as consumer:
-        found = some(iter(consumer), 4)
-    with start(**options), attached() as consumer:  # the last batch was not taken, and is delivered again
-        assert [found[:-1] + rows(consumer), rows(consumer)] == expected
 
 
 LANES = {"batch_size": None, "lanes": 4}

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from helpers import injected_exceptions
 from helpers.alarms import AGAIN_S, Alarm
-from helpers.injected_exceptions import Alarms, Strike, StrikeBeforeLine, Struck, StruckLimit, each_strike
+from helpers.injected_exceptions import Alarms, Strike, Struck, StruckLimit, each_strike
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 from helpers.service_parts import stream_of
 from helpers.wrapped_functions import wrap
@@ -59,16 +59,15 @@ StrikeWithLimit = partial(Strike, error=StruckLimit)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithLimit, 17), (StrikeBeforeLine, 9)])
+@pytest.mark.parametrize(("make_strike", "step"), [(Strike, 5), (StrikeWithLimit, 17)])
 def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
     for after, strike, server in struck(tmp_path, step, least=200, make=make_strike):
         assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after
 
 
-@pytest.mark.parametrize("make_strike", [Strike, StrikeBeforeLine])
-def test_interrupt_anywhere_loses_nothing_if_taken_batches_are_counted_in_memory(tmp_path, monkeypatch, make_strike):
+def test_interrupt_anywhere_loses_nothing_if_taken_batches_are_counted_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
-    for after, strike, server in struck(tmp_path, 17, make=make_strike, shares_taken=True):
+    for after, strike, server in struck(tmp_path, 17, shares_taken=True):
         assert taken_with(strike, server.path) == [0, 1, 2, 3] * 3, after
 
 
@@ -199,24 +198,9 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
         assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
 
 
-def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
-    for after, strike in each_strike(least=30):
-        with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
-            for position in range(2):
-                server.offer(batch_of(position), position=position)
-            batches = iter(consumer)
-            next(batches)
-            with strike, contextlib.suppress(Struck):
-                next(batches)
-            if strike.left <= 0:
-                array, _ = next(batches)
-                assert array[0, 0] == 1, after
-
-
-@pytest.mark.parametrize("make_strike", [Strike, StrikeBeforeLine])
-def test_interrupted_loop_over_nothing_but_the_end_of_an_epoch_becomes_the_next_epoch(tmp_path, make_strike):
+def test_interrupted_loop_over_nothing_but_the_end_of_an_epoch_becomes_the_next_epoch(tmp_path):
     """It never ends as an empty epoch, wherever the handler of a signal raises."""
-    for after, strike in each_strike(3, least=30, make=make_strike):
+    for after, strike in each_strike(3, least=30):
         with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
             server.offer(batch_of(0))
             assert next(iter(consumer))[0][0, 0] == 0

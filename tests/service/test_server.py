@@ -547,26 +547,6 @@ def test_all_requests_of_killed_consumer_count(puppets, start_server):
     assert sorted(taken[:-1] + again) == list(range(300))
 
 
-@pytest.mark.parametrize("options", [{"world": 2}, {"world": None}, {"mode": "broadcast"}], ids=str)
-def test_restarted_server_continues_where_killed_one_was(puppets, start_server, options):
-    has_ranks = options == {"world": 2}
-    server = start_server(30, **options)
-    both = [puppets("s", rank=rank if has_ranks else None, reconnect=True).attached() for rank in range(2)]
-    all_do(both, "loop")
-    for _ in range(2):
-        for _ in range(3):
-            all_do(both, "take")
-        crash(server)
-        server = start_server(30, **options)
-    all_do(both, "take_all")
-    taken = [firsts(one.taken) for one in both]
-    if "mode" in options:
-        assert taken[0] == taken[1]
-        assert sorted(taken[0]) == list(range(30))
-    else:
-        assert sorted(taken[0] + taken[1]) == list(range(30)), "no batch is lost or duplicated"
-
-
 _RAISES = """
 import sys
 import mpqueue
