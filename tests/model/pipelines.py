@@ -20,7 +20,7 @@ def stage_of(pipeline, before=0):
     stage = _root_of(pipeline[0], before)
     for index, link in enumerate(pipeline[1:], 1):
         if link[0] == "sort":  # its keys do not depend on the rest of the tree
-            stage = stages.Picked(stage.stage_index + 1, stage, stages.sorted_by(stage_of(pipeline[:index]), link[1]))
+            stage = stages.Picked(stage.stage_index + 1, [stage], stages.sorted_by(stage_of(pipeline[:index]), link[1]))
         elif link[0] == "cache":  # neither do its elements
             stage = stages.Cache(stage.stage_index + 1, [stage_of(pipeline[:index])])
         else:
@@ -38,8 +38,8 @@ def _root_of(root, before):
         kind = {"zip": stages.Zip, "concatenate": stages.Concatenate, "mix": stages.Mix}[name]
         return kind(before, inputs, *rest)
     if name == "stream":
-        return stages.Stream(before, given)
-    return stages.Source(before, {"range": range, "list": letters}.get(name, lambda source: source)(given))
+        return stages.Stream(before, [], given)
+    return stages.Source(before, [], {"range": range, "list": letters}.get(name, lambda source: source)(given))
 
 
 def letters(length):
@@ -50,17 +50,15 @@ def letters(length):
 def _linked(stage, name, *given):
     stage_index = stage.stage_index + 1
     if name == "shuffle":
-        return stages.Picked(stage_index, stage, stages.shuffled_whole)
+        return stages.Picked(stage_index, [stage], stages.shuffled_whole)
     if name == "split":
-        return stages.Picked(stage_index, stage, stages.part_of_split(*given))
+        return stages.Picked(stage_index, [stage], stages.part_of_split(*given))
     if name == "pack":
         function, *rest = given
-        packed = stages.Pack(stage_index + 1, stages.Map(stage_index, stage, function), *rest)
-        return stages.Map(stage_index + 2, packed, rows_plain)
-    if name == "enumerate":
-        return stages.Enumerate(stage_index, [stage])
+        packed = stages.Pack(stage_index + 1, [stages.Map(stage_index, [stage], function)], *rest)
+        return stages.Map(stage_index + 2, [packed], rows_plain)
     kind = "".join(word.title() for word in name.split("_"))  # "flat_map" is `stages.FlatMap`
-    return getattr(stages, kind)(stage_index, stage, *given)
+    return getattr(stages, kind)(stage_index, [stage], *given)
 
 
 def code_of(pipeline):

@@ -40,12 +40,15 @@ class Stage:
     """A stage. Its inputs have the indices before its own, and its random numbers depend on its index.
 
     `element` returns the element at an index, `elements` yields the elements of a lane. ``parts`` are the names of its
-    inputs in the ids of samples.
+    inputs in the ids of samples. ``fields`` are the names of its other arguments.
     """
 
-    def __init__(self, stage_index, inputs, *, is_stream=False):
+    fields, is_stream, threads = (), False, 1
+
+    def __init__(self, stage_index, inputs, *given):
         self.stage_index, self.inputs, self.parts = stage_index, inputs, [None] * len(inputs)
-        self.is_indexed = not is_stream and all(each.is_indexed for each in inputs)
+        self.is_indexed = not self.is_stream and all(each.is_indexed for each in inputs)
+        vars(self).update(zip(self.fields, given, strict=False))
 
     def length(self, run):
         """Return the number of elements of an indexed stage; None: endless."""
@@ -54,16 +57,34 @@ class Stage:
     def key(self, run):
         return seed_of_stage(run.seed, self.stage_index), run.epoch
 
+    def element(self, position, run):
+        return self.inputs[0].element(position, run)
+
+    def elements(self, lane):
+        """Yield the errors of the input, what `each` makes of its elements, and the `rest` at the end."""
+        for one in ahead(lane, self.threads):
+            yield from [one] if isinstance(one, Failed) else self.each(lane, one)
+        yield from self.rest(lane)
+
+    def rest(self, _lane):
+        return ()
+
+    def nothing(self):
+        """Return what a lane holds before its first element."""
+        return []
+
 
 class Lane:
     """The elements of a stage in a lane, one by one, with errors in place of elements.
 
-    ``weights`` are the new weights of the only mixture that hold now, the latest last.
+    The stage holds ``held`` for later, and takes the places of its elements from ``places``. ``weights`` are the new
+    weights of the only mixture that hold now, the latest last.
     """
 
     def __init__(self, stage, run, excluded=frozenset(), gate=frozenset, weights=()):
         self.stage, self.run, self.excluded, self.gate, self.key = stage, run, excluded, gate, stage.key(run)
-        self.held, self.inputs, self.fruitless, self.is_entered, self.weights = [], {}, 0, False, weights
+        self.held, self.places, self.weights = stage.nothing(), itertools.count(), weights
+        self.inputs, self.fruitless, self.is_entered = {}, 0, False
         self._elements = indices(self) if stage.is_indexed and not picks_in_lanes(stage) else stage.elements(self)
 
     def __iter__(self):
@@ -145,9 +166,7 @@ def again(run, pass_index, times):
 class Source(Stage):
     """The id of a sample is its index, and so is the place that its random numbers are derived from."""
 
-    def __init__(self, stage_index, source):
-        super().__init__(stage_index, [])
-        self.source = source
+    fields = ("source",)
 
     def length(self, run):
         return len(self.source)
@@ -159,13 +178,11 @@ class Source(Stage):
 class Stream(Stage):
     """The id of a sample is (lane, index). An excluded sample is read, because later ones may depend on it."""
 
-    def __init__(self, stage_index, source):
-        super().__init__(stage_index, [], is_stream=True)
-        self._source = source
+    fields, is_stream = ("source",), True
 
     def elements(self, lane):
         run = lane.run
-        items = call((*lane.key, run.lane), lambda: iter(self._source.share(run.lane, run.lanes)))
+        items = call((*lane.key, run.lane), lambda: iter(self.source.share(run.lane, run.lanes)))
         for index in itertools.count():
             element = Single(index * run.lanes + run.lane, [(run.lane, index)], lambda: item)  # noqa: B023
             item, errors = lane.called(next, element, items, END)
@@ -187,17 +204,13 @@ def is_over(items):
 class Map(Stage):
     """`map` calls a function for each element. The element keeps its token."""
 
-    def __init__(self, stage_index, input_, function, threads=1, with_id=False):
-        super().__init__(stage_index, [input_])
-        self._function, self._threads, self._with_id = function, threads, with_id
+    fields, with_id = ("function", "threads", "with_id"), False
 
     def element(self, position, run):
-        return Mapped(self.inputs[0].element(position, run), self.key(run), self._function, self._with_id)
+        return Mapped(self.inputs[0].element(position, run), self.key(run), self.function, self.with_id)
 
-    def elements(self, lane):
-        for one in ahead(lane, self._threads):
-            is_error = isinstance(one, Failed)
-            yield from [one] if is_error else lane.tried(Mapped(one, lane.key, self._function, self._with_id))
+    def each(self, lane, one):
+        return lane.tried(Mapped(one, lane.key, self.function, self.with_id))
 
 
 def ahead(lane, threads):
@@ -229,21 +242,15 @@ def ahead(lane, threads):
 class Calling(Stage):
     """A stage of a stream that calls a function."""
 
-    def __init__(self, stage_index, input_, function, threads=1):
-        super().__init__(stage_index, [input_], is_stream=True)
-        self.function, self.threads = function, threads
+    fields, is_stream = ("function", "threads"), True
 
 
 class Filter(Calling):
     """`filter` keeps the elements that a function accepts."""
 
-    def elements(self, lane):
-        for one in ahead(lane, self.threads):
-            if isinstance(one, Failed):
-                yield one
-                continue
-            verdict, errors = lane.called(self.function, one, one.value())
-            yield from (errors or ()) if verdict is END or not verdict else [one]
+    def each(self, lane, one):
+        verdict, errors = lane.called(self.function, one, one.value())
+        return (errors or ()) if verdict is END or not verdict else [one]
 
 
 class TakeWhile(Calling):
@@ -263,46 +270,40 @@ class FlatMap(Calling):
     Which samples an item is made of is unknown: it has all samples of its element.
     """
 
-    def elements(self, lane):
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            items, errors = lane.called(lambda value: iter(self.function(value)), one, one.value())
-            yield from errors or ()
-            for index in itertools.count() if items is not END else ():
-                token = one.token, index
-                item, errors = lane.called(next, one, items, END, token=token)
-                if item is END:  # or an error, which ends a generator
-                    yield from errors or ()
-                    break
-                yield Single(token, one.ids(), lambda item=item: item)
+    def each(self, lane, one):
+        items, errors = lane.called(lambda value: iter(self.function(value)), one, one.value())
+        yield from errors or ()
+        for index in itertools.count() if items is not END else ():
+            token = one.token, index
+            item, errors = lane.called(next, one, items, END, token=token)
+            if item is END:  # or an error, which ends a generator
+                yield from errors or ()
+                return
+            yield Single(token, one.ids(), lambda item=item: item)
 
 
 class Scan(Calling):
     """`scan` calls a function with a state. The state changes only if the function succeeds."""
 
-    def elements(self, lane):
+    def nothing(self):
+        return 0
+
+    def each(self, lane, one):
         def result(element, before):
             return call((*lane.key, element.token), self.function, before, element.value())
 
-        state = 0
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            made = Scanned(one, state, result)
-            found = lane.tried(made)
-            if found == [made]:
-                state = result(one, state)[0]
-            yield from found
+        made = Scanned(one, lane.held, result)
+        found = lane.tried(made)
+        if found == [made]:
+            lane.held = result(one, lane.held)[0]
+        return found
 
 
 class Picked(Stage):
     """The elements of its input at other indices, which a function returns for the length of the input."""
 
-    def __init__(self, stage_index, input_, indices_of):
-        super().__init__(stage_index, [input_])
+    def __init__(self, stage_index, inputs, indices_of):
+        super().__init__(stage_index, inputs)
         self._indices_of, self._known = indices_of, {}
 
     def _at(self, run):
@@ -329,8 +330,8 @@ class Blocks(Picked):
     Its numbers for a group do not depend on the request; its numbers for a request depend on the first place.
     """
 
-    def __init__(self, stage_index, input_, size, count):
-        super().__init__(stage_index, input_, shuffled_by_blocks(size, count))
+    def __init__(self, stage_index, inputs, size, count):
+        super().__init__(stage_index, inputs, shuffled_by_blocks(size, count))
         self._span = size, count
 
     def draws(self):
@@ -414,39 +415,35 @@ class Buffer(Stage):
     At the end, the rest of the buffer is shuffled.
     """
 
-    def __init__(self, stage_index, input_, size):
-        super().__init__(stage_index, [input_], is_stream=True)
-        self._size = size
+    fields, is_stream = ("size",), True
 
-    def elements(self, lane):
-        picks, indices = Picks(*lane.key, lane.run.lane), itertools.count()
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-            elif len(lane.held) < self._size:
-                lane.held.append(one)
-            else:
-                at = int(picks.take(next(indices), 1, self._size)[0])
-                picked, lane.held[at] = lane.held[at], one
-                yield picked
-        lane.held = [lane.held[at] for at in picks.order(len(lane.held))]
+    def each(self, lane, one):
+        if len(lane.held) < self.size:
+            lane.held.append(one)
+            return []
+        at = int(picks_of(lane).take(next(lane.places), 1, self.size)[0])
+        picked, lane.held[at] = lane.held[at], one
+        return [picked]
+
+    def rest(self, lane):
+        lane.held = [lane.held[at] for at in picks_of(lane).order(len(lane.held))]
         while lane.held:
             yield lane.held.pop()
+
+
+def picks_of(lane):
+    """Return the random picks of a buffer."""
+    return Picks(*lane.key, lane.run.lane)
 
 
 class Take(Stage):
     """`take` returns the first elements; of a stream, a lane's share of them. Errors are not counted."""
 
-    def __init__(self, stage_index, input_, count):
-        super().__init__(stage_index, [input_])
-        self.count = count
+    fields = ("count",)
 
     def length(self, run):
         length = self.inputs[0].length(run)
         return self.count if length is None else min(length, self.count)
-
-    def element(self, position, run):
-        return self.inputs[0].element(position, run)
 
     def elements(self, lane):
         left = share(self.count, lane.run)
@@ -457,8 +454,10 @@ class Take(Stage):
                 return
 
 
-class Skip(Take):
+class Skip(Stage):
     """`skip` leaves out the first elements; of a stream, a lane's share of them. Errors are not counted."""
+
+    fields = ("count",)
 
     def length(self, run):
         length = self.inputs[0].length(run)
@@ -467,13 +466,8 @@ class Skip(Take):
     def element(self, position, run):
         return Numbered(self.inputs[0].element(position + self.count, run), 0, position=position)
 
-    def elements(self, lane):
-        left = share(self.count, lane.run)
-        for one in lane.read():
-            if isinstance(one, Failed) or not left:
-                yield one
-            else:
-                left -= 1
+    def each(self, lane, one):
+        return [one] if next(lane.places) >= share(self.count, lane.run) else []
 
 
 class Enumerate(Stage):
@@ -482,49 +476,62 @@ class Enumerate(Stage):
     def element(self, position, run):
         return Numbered(self.inputs[0].element(position, run), position, position=position, shows=True)
 
-    def elements(self, lane):
-        positions = itertools.count(lane.run.lane, lane.run.lanes)
-        for one in lane.read():
-            yield one if isinstance(one, Failed) else Numbered(one, next(positions), shows=True)
+    def each(self, lane, one):
+        return [Numbered(one, next(lane.places) * lane.run.lanes + lane.run.lane, shows=True)]
 
 
 class Repeat(Stage):
     """`repeat` opens its input for each pass. Without a number of passes, one without elements is the last."""
 
-    def __init__(self, stage_index, input_, times):
-        super().__init__(stage_index, [input_])
-        self._times = times
+    fields = ("times",)
 
     def length(self, run):
         length = self.inputs[0].length(run)
-        return length and (None if self._times is None else length * self._times)
+        return length and (None if self.times is None else length * self.times)
 
     def element(self, position, run):
         length = self.inputs[0].length(run)
         if length is None:
             return self.inputs[0].element(position, run)
         pass_index, inside = divmod(position, length)
-        return Numbered(self.inputs[0].element(inside, again(run, pass_index, self._times)), 0, position=position)
+        return Numbered(self.inputs[0].element(inside, again(run, pass_index, self.times)), 0, position=position)
 
     def elements(self, lane):
-        for pass_index in itertools.count() if self._times is None else range(self._times):
+        for pass_index in itertools.count() if self.times is None else range(self.times):
             has_given = False
-            for one in lane.read(0, again(lane.run, pass_index, self._times)):
+            for one in lane.read(0, again(lane.run, pass_index, self.times)):
                 has_given |= not isinstance(one, Failed)
                 yield one if isinstance(one, Failed) else Numbered(one, pass_index)
-            if self._times is None and not has_given:
+            if self.times is None and not has_given:
                 return
 
 
-class Batch(Stage):
+class Grouping(Stage):
+    """A stage that makes an element of ``size`` neighbours, or of fewer at the end without ``drop_last``."""
+
+    def neighbours(self, first, run):
+        """Return the elements of the input from an index on, fewer at the end."""
+        (source,), end = self.inputs, first + self.size
+        length = source.length(run)
+        return [source.element(each, run) for each in range(first, end if length is None else min(end, length))]
+
+    def each(self, lane, one):
+        lane.held = [*lane.kept(lane.held), *lane.kept([one])]
+        return self.grouped(lane) if len(lane.held) == self.size else []
+
+    def rest(self, lane):
+        while (held := lane.kept(lane.held)) and not self.drop_last:
+            lane.held = held
+            yield from self.grouped(lane)
+
+
+class Batch(Grouping):
     """`batch` joins consecutive elements. By index, samples that are left out leave a gap in their batch.
 
     In a lane, later elements take their places. An error does not end a batch.
     """
 
-    def __init__(self, stage_index, input_, size, drop_last, collate):
-        super().__init__(stage_index, [input_])
-        self.size, self.drop_last, self.collate = size, drop_last, collate
+    fields = "size", "drop_last", "collate"
 
     def length(self, run):
         length = self.inputs[0].length(run)
@@ -532,41 +539,20 @@ class Batch(Stage):
 
     def element(self, position, run):
         first = position * self.size
-        return Joined(neighbours(self, first, run), self.collate, self.key(run), position, ~first)
+        return Joined(self.neighbours(first, run), self.collate, self.key(run), position, ~first)
 
-    def elements(self, lane):
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            lane.held = [*lane.kept(lane.held), *lane.kept([one])]
-            if len(lane.held) == self.size:
-                yield from self._batch(lane)
-        lane.held = lane.kept(lane.held)
-        if lane.held and not self.drop_last:
-            yield from self._batch(lane)
-
-    def _batch(self, lane):
+    def grouped(self, lane):
         batch, lane.held = Joined(lane.held, self.collate, lane.key), []
         return lane.tried(batch)
 
 
-def neighbours(stage, first, run):
-    """Return the elements of the input of a `batch` or `window` from an index on, fewer at the end."""
-    (source,), end = stage.inputs, first + stage.size
-    length = source.length(run)
-    return [source.element(each, run) for each in range(first, end if length is None else min(end, length))]
-
-
-class Window(Stage):
+class Window(Grouping):
     """`window` makes lists of neighbours, which overlap if ``stride`` is below ``size``.
 
     In a lane, later stages use the random numbers of the first element.
     """
 
-    def __init__(self, stage_index, input_, size, stride, drop_last):
-        super().__init__(stage_index, [input_])
-        self.size, self.stride, self.drop_last, self.collate = size, stride, drop_last, list
+    fields = "size", "stride", "drop_last"
 
     def length(self, run):
         length = self.inputs[0].length(run)
@@ -574,25 +560,12 @@ class Window(Stage):
         return length and sum(start + self.size <= length or not self.drop_last for start in starts)
 
     def element(self, position, run):
-        return Joined(neighbours(self, position * self.stride, run), self.collate, self.key(run), position)
+        return Joined(self.neighbours(position * self.stride, run), list, self.key(run), position)
 
-    def elements(self, lane):
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            lane.held = [*lane.kept(lane.held), *lane.kept([one])]
-            if len(lane.held) == self.size:
-                yield from self._window(lane)
-        lane.held = lane.kept(lane.held)
-        while lane.held and not self.drop_last:
-            yield from self._window(lane)
-            lane.held = lane.kept(lane.held)
-
-    def _window(self, lane):
+    def grouped(self, lane):
         window, lane.held = lane.held[: self.size], lane.held[self.stride :]
         first, *others = [one.token for one in window]
-        return lane.tried(Joined(window, self.collate, lane.key, (first, 0, *others)))
+        return lane.tried(Joined(window, list, lane.key, (first, 0, *others)))
 
 
 class Bucket(Calling):
@@ -601,36 +574,33 @@ class Bucket(Calling):
     With ``max_tokens``, the greatest length times the number of elements is at most that.
     """
 
-    def __init__(self, stage_index, input_, function, boundaries, batch_sizes, max_tokens, drop_last, collate):
-        super().__init__(stage_index, input_, function)
-        self._boundaries, self._sizes, self._most = boundaries, batch_sizes, max_tokens
-        self._drop_last, self._collate = drop_last, collate
+    fields = "function", "boundaries", "batch_sizes", "max_tokens", "drop_last", "collate"
 
-    def elements(self, lane):
-        lane.held = [[], [[] for _ in range(len(self._boundaries) + 1)]]  # full buckets, and open ones
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            if not lane.kept([one]):
-                continue
-            length, errors = lane.called(self.function, one, one.value())
-            yield from errors or ()
-            if length is not END:
-                self._put(one, length, *lane.held)
-                yield from self._batches(lane)
-        lane.held = [[] if self._drop_last else lane.held[1], []]
-        yield from self._batches(lane)
+    def nothing(self):
+        return [[], [[] for _ in range(len(self.boundaries) + 1)]]  # full buckets, and open ones
+
+    def each(self, lane, one):
+        if not lane.kept([one]):
+            return
+        length, errors = lane.called(self.function, one, one.value())
+        yield from errors or ()
+        if length is not END:
+            self._put(one, length, *lane.held)
+            yield from self._batches(lane)
+
+    def rest(self, lane):
+        lane.held = [[] if self.drop_last else lane.held[1], []]
+        return self._batches(lane)
 
     def _put(self, one, length, full, buckets):
-        at = bisect_right(self._boundaries, length)
+        at = bisect_right(self.boundaries, length)
         for _ in range(2):
-            if self._sizes:
-                size = self._sizes[at]
-            elif at < len(self._boundaries):
-                size = max(1, self._most // self._boundaries[at])
+            if self.batch_sizes:
+                size = self.batch_sizes[at]
+            elif at < len(self.boundaries):
+                size = max(1, self.max_tokens // self.boundaries[at])
             else:
-                size = self._most // max(1, length, *[self.function(each.value()) for each in buckets[at]])
+                size = self.max_tokens // max(1, length, *[self.function(each.value()) for each in buckets[at]])
             if len(buckets[at]) < size:
                 break
             full.append(buckets[at])  # this one is too long to fit with the others
@@ -643,29 +613,26 @@ class Bucket(Calling):
     def _batches(self, lane):
         while lane.held[0]:
             bucket = lane.kept(lane.held[0].pop(0))
-            yield from lane.tried(Joined(bucket, self._collate, lane.key)) if bucket else []
+            yield from lane.tried(Joined(bucket, self.collate, lane.key)) if bucket else []
 
 
 class Pack(Stage):
     """`pack` fills rows of one length with sequences. Excluded samples leave the rows when these are returned."""
 
-    def __init__(self, stage_index, input_, size, strategy, bins, long):
-        super().__init__(stage_index, [input_], is_stream=True)
-        self._size, self._long = size, long
-        self._new_rows = lambda: BestFit(size, bins) if strategy == "best_fit" else Concatenation(size)
+    fields, is_stream = ("size", "strategy", "bins", "long"), True
 
-    def elements(self, lane):
-        rows = self._new_rows()
-        for one in lane.read():
-            if isinstance(one, Failed):
-                yield one
-                continue
-            size = len(sequence_of(one)) if lane.kept([one]) else 0
-            if size and (size <= self._size or self._long == "cut"):
-                rows.add(Piece(one, 0, size))
-            yield from rows.closed(lane)
-        rows.finish()
-        yield from rows.closed(lane)
+    def nothing(self):
+        return BestFit(self.size, self.bins) if self.strategy == "best_fit" else Concatenation(self.size)
+
+    def each(self, lane, one):
+        size = len(sequence_of(one)) if lane.kept([one]) else 0
+        if size and (size <= self.size or self.long == "cut"):
+            lane.held.add(Piece(one, 0, size))
+        return lane.held.closed(lane)
+
+    def rest(self, lane):
+        lane.held.finish()
+        return lane.held.closed(lane)
 
 
 class Cache(Stage):
@@ -678,9 +645,8 @@ class Cache(Stage):
         return self.inputs[0].element(position, run.of_cache())
 
     def elements(self, lane):
-        indices = itertools.count()
         for one in Lane(self.inputs[0], lane.run.of_cache()):
-            yield one if isinstance(one, Failed) else Numbered(one, next(indices))
+            yield one if isinstance(one, Failed) else Numbered(one, next(lane.places))
 
 
 class Joining(Stage):
