@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.computed_source import Computed
 from helpers.deadlock import DEADLOCK_S
+from helpers.faults import Fault, StrikesWhenUnpickled
 from helpers.one_epoch import one_epoch
 from helpers.quiet_trainers import lines_of
 from helpers.trainer_processes import ran
@@ -316,16 +317,7 @@ def test_error_of_a_torch_loader_names_its_own_argument(method):
         from_torch(source, method)
 
 
-class Unloadable(Holding):
-    def __reduce__(self):
-        return refuse, ()
-
-
-def refuse():
-    raise ConnectionError("the source cannot connect")
-
-
 @FRESH
 def test_error_of_unpickling_is_the_error_of_a_torch_loop(method):
-    with pytest.raises(ConnectionError, match="the source cannot connect"):
-        from_torch(Unloadable(0), method)
+    with pytest.raises(ValueError, match="a bad record"):
+        from_torch(StrikesWhenUnpickled(Fault("raise")), method)

@@ -10,7 +10,7 @@ import pytest
 from backends.test_fork_server import fork_servers
 from helpers.declared_hangs import TIMEOUT_S, judge_by
 from helpers.engine_parts import pipeline_of
-from helpers.faults import Numbers, burns, numbers
+from helpers.faults import Numbers, StrikesAt, StrikesWhenUnpickled, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.memory_groups import is_removed
 from helpers.started_enqueuer import started
@@ -49,17 +49,10 @@ def freezer():
     until(lambda: is_removed(folder), "a process does not exit")
 
 
-class AtGate(Numbers):
-    """Passes a gate when it computes index 3 for the first time."""
-
-    def __init__(self, gate, fuse):
-        super().__init__()
-        self.gate, self.fuse = gate.address, str(fuse)
-
-    def __getitem__(self, index):
-        if index == 3 and burns(self.fuse):
-            pass_gate(self.gate)
-        return super().__getitem__(index)
+def passing_once(gate, fuse):
+    """Return a source that passes a gate when it computes index 3 for the first time."""
+    address = gate.address
+    return StrikesAt(lambda: burns(fuse) and pass_gate(address))
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
@@ -69,7 +62,7 @@ def test_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_exit(
     frozen = set()
     judge_by(frozen, monkeypatch)
     options = {"batch_timeout": TIMEOUT_S, "start_method": method}
-    with Gate() as gate, started(AtGate(gate, tmp_path / "fuse"), 1, 4, **options) as enqueuer:
+    with Gate() as gate, started(passing_once(gate, tmp_path / "fuse"), 1, 4, **options) as enqueuer:
         batches = enqueuer.get()
         assert numbers(batches, 3) == [0, 1, 2]
         stuck = gate.arrival()
@@ -95,7 +88,7 @@ def test_stop_names_a_worker_stuck_in_the_kernel_and_does_not_hang(method, freez
     for name in ("processes.roster.STUCK_S", "processes.roster._TERM_S", "start.forker._REAP_S"):
         monkeypatch.setattr(f"mpqueue.backends.{name}", 0.1)
     with Gate() as gate:
-        enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
+        enqueuer = OrderedEnqueuer(passing_once(gate, tmp_path / "fuse"), True, start_method=method)
         enqueuer.start(1, 4)
         stuck = gate.arrival()
         freezer.freeze(stuck.pid)
@@ -129,7 +122,7 @@ def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp
     # As if the killed workers did not get a CPU for that time.
     monkeypatch.setattr("mpqueue.backends.processes.roster._TERM_S", 0.0)
     with Gate() as gate:
-        enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
+        enqueuer = OrderedEnqueuer(passing_once(gate, tmp_path / "fuse"), True, start_method=method)
         enqueuer.start(1, 4)
         killed = gate.arrival()
         enqueuer.stop(0)
@@ -137,25 +130,13 @@ def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp
         assert not enqueuer.is_running()
 
 
-class UnpickledAtGate(Numbers):
-    """A source that blocks while it is unpickled in the fork server, as long as the fuse exists."""
-
-    def __init__(self, gate, fuse):
-        super().__init__()
-        self._gate, self._fuse = gate.address, str(fuse)
-
-    def __setstate__(self, state):
-        vars(self).update(state)
-        if os.path.exists(self._fuse):
-            pass_gate(self._gate)
-
-
 def test_stop_does_not_wait_for_a_new_fork_server_that_has_not_started_its_workers(tmp_path, monkeypatch):
     for name in ("STUCK_S", "_TERM_S"):
         monkeypatch.setattr(f"mpqueue.backends.processes.roster.{name}", 0.1)
     fuse = tmp_path / "fuse"
     with Gate() as gate:
-        enqueuer = OrderedEnqueuer(UnpickledAtGate(gate, fuse), True)
+        address = gate.address
+        enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(lambda: fuse.exists() and pass_gate(address)), True)
         enqueuer.start(1)
         (fork_server,) = fork_servers()
         fuse.touch()

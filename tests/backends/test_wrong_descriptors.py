@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import simulated_pool
 from helpers.batch_trees import same
-from helpers.faults import Numbers, burns, numbers
+from helpers.faults import StrikesAt, burns, numbers
 from helpers.forked_calls import exit_at_once
 from helpers.simulated_pool import Source, World, endless_epoch, word_of
 from helpers.started_enqueuer import started
@@ -49,56 +49,34 @@ def reports():
     raise AssertionError("no such pipe")
 
 
-class WritesAstray(Numbers):
-    """Writes to its own reports before it computes index 3, once."""
-
-    def __init__(self, fuse):
-        super().__init__()
-        self.fuse = str(fuse)
-
-    def astray(self):
-        os.write(reports(), b"hello")
-
-    def __getitem__(self, index):
-        if index == 3 and burns(self.fuse):
-            self.astray()
-        return super().__getitem__(index)
+def write_astray():
+    os.write(reports(), b"hello")
 
 
-class FillsThePipe(WritesAstray):
-    def astray(self):
-        for _ in range(100):  # more than a pipe holds: it blocks until it is killed
-            os.write(reports(), bytes(4096))
+def fill_the_pipe():
+    for _ in range(100):  # more than a pipe holds: it blocks until it is killed
+        os.write(reports(), bytes(4096))
 
 
-class ClosesThePipe(WritesAstray):
-    def astray(self):
-        os.close(reports())
+def close_the_pipe():
+    os.close(reports())
 
 
-class CutsTheRecord(WritesAstray):
-    """Writes the first half of a report, and exits: as if a write had been cut in two."""
-
-    def astray(self):
-        os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
-        exit_at_once(0)
+def cut_the_record():
+    """Write the first half of a report, and exit: as if a write had been cut in two."""
+    os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
+    exit_at_once(0)
 
 
-@pytest.mark.parametrize("kind", [WritesAstray, FillsThePipe, ClosesThePipe, CutsTheRecord])
-def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(kind, tmp_path):
-    with started(kind(tmp_path / "fuse"), 2) as enqueuer:
+@pytest.mark.parametrize("astray", [write_astray, fill_the_pipe, close_the_pipe, cut_the_record])
+def test_wrong_write_to_the_pipe_ends_its_worker_and_loses_nothing(astray, tmp_path):
+    with started(StrikesAt(lambda: burns(tmp_path / "fuse") and astray()), 2) as enqueuer:
         assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
         assert enqueuer.statistics().deaths == 1
 
 
-def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
-    class Always(WritesAstray):
-        def __getitem__(self, index):
-            if index == 3:
-                self.astray()
-            return Numbers.__getitem__(self, index)
-
-    with Loader(Always(tmp_path / "fuse"), workers=2, restarts=2) as loader:
+def test_code_that_always_writes_to_the_pipe_is_named_with_its_index():
+    with Loader(StrikesAt(write_astray), workers=2, restarts=2) as loader:
         batches = iter(loader)
         assert numbers(batches, 3) == [0, 1, 2]
         with pytest.raises(WorkerDied, match="while it computed index 3 of epoch 0") as caught:

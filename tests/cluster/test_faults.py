@@ -1,6 +1,7 @@
 """Crashes of workers, agents and nodes in the middle of a stream: the batches remain the same."""
 
 import contextlib
+import functools
 import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ class WithFault(RandomBatches):
         if index == 5:
             self.fault()
         return super().__getitem__(index)
+
+
+def waiting_at(gate):
+    return WithFault(functools.partial(pass_gate, gate.address))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def test_hanging_call_raises_timeout_with_its_stack(other):
 
 
 def test_crash_of_fork_server_of_node_costs_no_batch(other, expected, taken):
-    with Gate() as gate, Loader(Waiting(gate.address), workers=1, **other, **OPTIONS) as loader:
+    with Gate() as gate, Loader(waiting_at(gate), workers=1, **other, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         psutil.Process(arrival.pid).parent().kill()
@@ -102,19 +107,6 @@ def test_crash_of_fork_server_of_node_costs_no_batch(other, expected, taken):
 # -- Agents and nodes
 
 
-class Waiting(RandomBatches):
-    """A `RandomBatches` that waits at a gate at index 5."""
-
-    def __init__(self, gate, length=24):
-        super().__init__(length)
-        self.gate = gate
-
-    def __getitem__(self, index):
-        if index == 5:
-            pass_gate(self.gate)
-        return super().__getitem__(index)
-
-
 @pytest.fixture
 def taken():
     """A call that takes an epoch in a thread, and returns a future of its hash."""
@@ -125,7 +117,7 @@ def taken():
 def test_crashed_agent_costs_no_batch_and_is_restarted(cluster, taken):
     """Its worker is started on the other node in the meantime, and moves back when the agent is running again."""
     reference = Loader(RandomBatches(), workers=0, **OPTIONS)
-    with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
+    with Gate() as gate, Loader(waiting_at(gate), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         agent = agent_at_work()
@@ -171,7 +163,7 @@ def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expect
     for _ in range(2):
         extra_node(resources={"extra": 4})
     options = {"workers": 2, "backend": "ray", "ray_options": EXTRA, "restarts": 0} | OPTIONS
-    with Gate() as gate, Loader(Waiting(gate.address), **options) as loader:
+    with Gate() as gate, Loader(waiting_at(gate), **options) as loader:
         got = taken(loader)
         first = gate.arrival()
         raylet = agent_of(first.pid).parent()
@@ -242,7 +234,7 @@ def relays(monkeypatch):
 
 
 def test_silent_agent_is_given_up(cluster, expected, stopped, relays, taken):
-    with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
+    with Gate() as gate, Loader(waiting_at(gate), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         agent = agent_at_work()
@@ -328,7 +320,7 @@ def test_stop_does_not_wait_for_silent_agent(other, stopped):
 
 
 def test_interrupt_of_waiting_consumer_loses_no_batch(other, expected):
-    with Gate() as gate, Loader(Waiting(gate.address), workers=1, **other, **OPTIONS) as loader:
+    with Gate() as gate, Loader(waiting_at(gate), workers=1, **other, **OPTIONS) as loader:
         seen, batches = [], iter(loader)
         with pytest.raises(KeyboardInterrupt), Alarm(KeyboardInterrupt) as alarm:
             waits = threading.Thread(target=interrupt_at, args=(gate, alarm))

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
 from helpers.computed_source import Computed
 from helpers.engine_parts import pipeline_of
-from helpers.faults import Fault, StrikesAt
+from helpers.faults import Fault, StrikesAt, burns
 from helpers.gates import Gate, pass_gate
 from helpers.numbered_batches import Broken, Numbered
 from helpers.waits import until
@@ -119,18 +119,10 @@ def test_generator_enqueuer_skips_none(run):
     enqueuer.stop()
 
 
-class Gated(Numbered):
-    """A source with a batch 2 that waits at a gate, the first time."""
-
-    def __init__(self, address):
-        super().__init__(LENGTH)
-        self.address = address
-
-    def __getitem__(self, index):
-        if index == 2 and not os.path.exists(f"{self.address}.seen"):
-            with open(f"{self.address}.seen", "x"):
-                pass_gate(self.address)
-        return super().__getitem__(index)
+def gated(gate):
+    """Return a source with a batch 2 that waits at a gate, the first time."""
+    address = gate.address
+    return StrikesAt(lambda: burns(f"{address}.seen") and pass_gate(address), 2, LENGTH)
 
 
 def test_cancelled_wait_takes_no_batch(run, awaited_of):
@@ -145,7 +137,7 @@ def test_cancelled_wait_takes_no_batch(run, awaited_of):
         arrival.let_go()
         return found + [number(batch) async for batch in stream]
 
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+    with Gate() as gate, awaited_of(gated(gate)) as batches:
         assert run(struck, batches, gate) == list(range(LENGTH))
 
 
@@ -178,7 +170,7 @@ def test_other_tasks_run_while_one_waits(run, awaited_of):
             group.start_soon(open_it)
             return await numbers(batches)
 
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+    with Gate() as gate, awaited_of(gated(gate)) as batches:
         assert run(alone, batches, gate) == list(range(LENGTH))
 
 
@@ -228,7 +220,7 @@ def test_later_loop_invalidates_waiting_loop(run, frontend, tmp_path):
             arrival.let_go()
             return [number(batch) async for batch in later]
 
-    with Gate() as gate, made(frontend, Gated(gate.address), tmp_path) as batches:
+    with Gate() as gate, made(frontend, gated(gate), tmp_path) as batches:
         rest = run(both, batches, gate)
         assert rest[-1] == LENGTH - 1
 
@@ -248,7 +240,7 @@ def test_stop_from_another_thread_ends_waiting_loop(run, awaited_of):
             assert await anext(stream, "the end") == "the end"
         arrival.let_go()
 
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+    with Gate() as gate, awaited_of(gated(gate)) as batches:
         run(stopped, batches, gate)
 
 
@@ -288,7 +280,7 @@ def test_killed_worker_is_replaced_while_task_waits(run, frontend, tmp_path):
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_batch_timeout_is_raised_while_task_waits(run, backend):
     options = {"backend": backend, "batch_timeout": 0.1, "restarts": 0}
-    with Gate() as gate, mpqueue.Loader(Gated(gate.address), workers=1, **options) as loader:
+    with Gate() as gate, mpqueue.Loader(gated(gate), workers=1, **options) as loader:
         with pytest.raises(mpqueue.errors.BatchTimeout):
             run(numbers, loader)
         gate.arrival().let_go()
@@ -311,7 +303,7 @@ def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
             if len(found) == 2:
                 are_noted.set()
 
-    with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
+    with Gate() as gate, awaited_of(gated(gate)) as batches:
         stream, found, arrivals = aiter(batches), [], []
         gc.disable()  # an exception in a callback of the collector is ignored, and callbacks of hypothesis exist
         try:
