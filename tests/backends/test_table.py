@@ -13,8 +13,7 @@ from helpers.engine_parts import pipeline_of
 from helpers.fault_table import AT, CELLS, HANGING, LENGTH, PAUSING, PROCESSES, RAISING, outcome_of
 from helpers.faults import Fault, numbers, released
 from helpers.faulty_source import Faulty, FaultyEpochs, WorkerInit
-from helpers.footprint import DEADLOCK_S, Footprint, left_behind
-from helpers.fork_server_parts import parked_fork_servers
+from helpers.footprint import DEADLOCK_S
 from helpers.gates import Gate
 from helpers.trainer_processes import ran
 from helpers.waits import comes_true, until
@@ -30,25 +29,6 @@ pytestmark = [pytest.mark.sample(1), pytest.mark.shared_fork_server]
 _WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-fork_server", "push-to-worker"}
 # One worker only, or the outcome depends on which worker is struck.
 _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}
-
-
-@pytest.fixture(autouse=True)
-def _leaks_nothing(_starts_fork_servers):
-    """As for all tests, except parked fork servers, which the next cell reuses."""
-    before = _footprint()
-    yield
-    left = left_behind(_footprint, before)
-    assert not left, f"the test leaked {left}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ends_parked():
-    yield
-    mpqueue.shutdown()
-
-
-def _footprint():
-    return Footprint(parked_fork_servers())
 
 
 @pytest.fixture(autouse=True)
