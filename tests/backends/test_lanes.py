@@ -81,26 +81,7 @@ def waiting_source(gate, log):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path, moves_only_when_asked):
-    with ThreadPoolExecutor(1) as pool, Gate() as gate:
-        source = waiting_source(gate, tmp_path / "log")
-        with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
-            found = [pipeline.next().tolist() for _ in range(4)]
-            moves_only_when_asked()
-            later = pool.submit(rest, pipeline)
-            first = gate.arrival()
-            second = gate.arrival()  # while the first one waits
-            assert {first.tag, second.tag} == {0, 2}
-            assert first.pid != second.pid
-            second.let_go()
-            first.let_go()
-            found += later.result()
-    assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
-    assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
-
-
-@pytest.mark.usefixtures("always_saved")
-def test_moved_lane_is_released_by_its_old_worker(tmp_path, moves_only_when_asked):
+def test_lane_of_a_slow_worker_moves_to_an_idle_one_and_is_released(tmp_path, moves_only_when_asked):
     """Its buffers may be large, and the epoch long."""
     fifo = tmp_path / "dropped"
     os.mkfifo(fifo)
@@ -118,7 +99,9 @@ def test_moved_lane_is_released_by_its_old_worker(tmp_path, moves_only_when_aske
             assert f"{moved.tag} {owner}\n" in iter(drops.readline, "")
             moved.let_go()
             found += later.result()
+    assert {stays.tag, moved.tag} == {0, 2}
     assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
+    assert found == all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
 
 
 def test_lane_per_worker_does_not_move(tmp_path):
