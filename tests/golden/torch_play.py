@@ -63,7 +63,7 @@ class Play:
         for index, step in enumerate(self.case.get("steps", ()), 1):
             where = f"step {index}, {step['do']}"
             try:
-                got = getattr(self, "_do_" + step["do"].replace(" ", "_"))(step)
+                got = STEPS[step["do"]](self, step)
             except Exception as error:
                 got = error
             self.results.append(got)
@@ -119,32 +119,11 @@ class Play:
             raise AssertionError(f"{where}: {batches}, then {got.then!r}, expected {then}") from cause
         for kind, value in expected.items():
             if kind not in {"then", "numbers"}:
-                assert self._holds(kind, value, batches, expected), f"{where}: {batches}, expected {kind} {value}"
-
-    def _holds(self, kind, value, batches, expected):
-        if kind == "batches":
-            return len(batches) == len(value) and all(map(same, batches, value))
-        if kind == "multiset":
-            return sorted(map(repr, batches)) == sorted(map(repr, value))
-        if kind == "each_of":
-            return all(any(same(batch, one) for one in value) for batch in batches)
-        if kind == "count":
-            return len(batches) == value
-        if kind == "prefix_of":
-            return len(batches) <= len(value) and all(map(same, batches, value))
-        if kind == "all_differ":
-            return len(set(numbers_in(batches))) == len(numbers_in(batches))
-        if kind == "same_as_step":
-            return batches == self.results[value - 1].batches
-        if kind == "not_as_step":
-            return batches != self.results[value - 1].batches
-        assert kind == "completes", kind
-        found = numbers_in(batches) + [n for step in value for n in numbers_in(self.results[step - 1].batches)]
-        return sorted(found) == list(range(expected["numbers"]))
+                assert HOLDS[kind](self, value, batches, expected), f"{where}: {batches}, expected {kind} {value}"
 
     # -- Steps
 
-    def _take(self, iterator, limit):
+    def take(self, iterator, limit):
         """Take so many batches at most (None: all)."""
         batches, then = [], "more"
         while limit is None or len(batches) < limit:
@@ -160,61 +139,25 @@ class Play:
             batches.append(encode(batch))
         return _Taken(batches, then)
 
-    def _do_epoch(self, step):
-        return self._take(iter(self.loader), step.get("take"))
-
-    def _do_iter(self, step):
-        self.iterators[step.get("as", "a")] = iter(self.loader)
-
-    def _do_next(self, step):
-        return self._take(self.iterators[step.get("of", "a")], step.get("n", 1))
-
-    def _do_drop_loader(self, _step):
+    def drop_loader(self, _step):
         self.loader = None
         gc.collect()
 
-    def _do_len(self, step):
-        return len(self.iterators[step["of"]] if "of" in step else self.loader)
-
-    def _do_randint(self, step):
+    def randint(self, step):
         generator = self.generator if step.get("of") == "generator" else None
         return int(torch.randint(0, 2**31 - 1, (1,), generator=generator))
 
-    def _do_other_generators(self, _step):
-        return [random.randrange(2**31), int(np.random.randint(2**31))]
-
-    def _do_seed(self, step):
+    def seed(self, step):
         if step.get("of") == "generator":
             self.generator.manual_seed(step["value"])
         else:
             torch.manual_seed(step["value"])
 
-    def _object(self, step):
-        return getattr(self, step["on"])
-
-    def _do_get(self, step):
-        value = getattr(self._object(step), step["name"])
+    def get(self, step):
+        value = getattr(getattr(self, step["on"]), step["name"])
         return value if isinstance(step["expect"], dict) and "object" in step["expect"] else encode(value)
 
-    def _do_set(self, step):
-        setattr(self._object(step), step["name"], decode(step["value"]))
-
-    def _do_call(self, step):
-        getattr(self._object(step), step["name"])(*map(decode, step.get("args", ())))
-
-    def _do_same_iterator(self, _step):
-        return self.iterators["a"] is self.iterators["b"]
-
-    def _do_is_a_DataLoader(self, _step):
-        return isinstance(self.loader, torch.utils.data.DataLoader)
-
-    def _do_drawn(self, _step):
-        return self.sampler.drawn
-
-    def _do_begun(self, _step):
-        return self.sampler.begun
-
-    def _do_asked(self, _step):
+    def asked(self, _step):
         count, since = -1, time.monotonic()
         while time.monotonic() - since < SETTLED_S:
             now = os.path.getsize(self.log) if os.path.exists(self.log) else 0
@@ -223,20 +166,7 @@ class Play:
             time.sleep(0.02)
         return count
 
-    def _do_kept(self, _step):
-        return _Taken([encode(batch) for batch in self.kept], "end")
-
-    def _do_add_to_kept(self, step):
-        for batch in self.kept:
-            batch += step.get("value", 1)
-
-    def _do_warnings(self, _step):
-        return [(warning.category.__name__, str(warning.message)) for warning in self.seen]
-
-    def _do_save(self, _step):
-        self.state = pickle.dumps(self.loader.state_dict())
-
-    def _do_load(self, step):
+    def load(self, step):
         self.iterators.clear()
         self.loader = self.loader_class(self.dataset, **self.options | step.get("loader", {}))
         self.loader.load_state_dict(pickle.loads(self.state))
@@ -255,3 +185,48 @@ def _unlike(error, expected):
     if not re.search(expected.get("match", ""), str(error), re.DOTALL):
         return f"{error!r} does not match {expected['match']!r}"
     return ""
+
+
+# By name: what a step does, and its outcome.
+STEPS = {
+    "epoch": lambda play, step: play.take(iter(play.loader), step.get("take")),
+    "iter": lambda play, step: play.iterators.update({step.get("as", "a"): iter(play.loader)}),
+    "next": lambda play, step: play.take(play.iterators[step.get("of", "a")], step.get("n", 1)),
+    "drop loader": Play.drop_loader,
+    "len": lambda play, step: len(play.iterators[step["of"]] if "of" in step else play.loader),
+    "randint": Play.randint,
+    "other generators": lambda play, step: [random.randrange(2**31), int(np.random.randint(2**31))],
+    "seed": Play.seed,
+    "get": Play.get,
+    "set": lambda play, step: setattr(getattr(play, step["on"]), step["name"], decode(step["value"])),
+    "call": lambda play, step: getattr(getattr(play, step["on"]), step["name"])(*map(decode, step.get("args", ()))),
+    "same iterator": lambda play, step: play.iterators["a"] is play.iterators["b"],
+    "is a DataLoader": lambda play, step: isinstance(play.loader, torch.utils.data.DataLoader),
+    "drawn": lambda play, step: play.sampler.drawn,
+    "begun": lambda play, step: play.sampler.begun,
+    "asked": Play.asked,
+    "kept": lambda play, step: _Taken([encode(batch) for batch in play.kept], "end"),
+    "warnings": lambda play, step: [(each.category.__name__, str(each.message)) for each in play.seen],
+    "save": lambda play, step: setattr(play, "state", pickle.dumps(play.loader.state_dict())),
+    "load": Play.load,
+}
+
+
+def _completes(play, steps, batches, expected):
+    """Return whether the batches and those of some steps are all numbers together."""
+    found = numbers_in(batches) + [number for step in steps for number in numbers_in(play.results[step - 1].batches)]
+    return sorted(found) == list(range(expected["numbers"]))
+
+
+# By name: whether batches are as expected.
+HOLDS = {
+    "batches": lambda _, value, batches, __: len(batches) == len(value) and all(map(same, batches, value)),
+    "multiset": lambda _, value, batches, __: sorted(map(repr, batches)) == sorted(map(repr, value)),
+    "each_of": lambda _, value, batches, __: all(any(same(batch, one) for one in value) for batch in batches),
+    "count": lambda _, value, batches, __: len(batches) == value,
+    "prefix_of": lambda _, value, batches, __: len(batches) <= len(value) and all(map(same, batches, value)),
+    "all_differ": lambda _, value, batches, __: len(set(numbers_in(batches))) == len(numbers_in(batches)),
+    "same_as_step": lambda play, value, batches, _: batches == play.results[value - 1].batches,
+    "not_as_step": lambda play, value, batches, _: batches != play.results[value - 1].batches,
+    "completes": _completes,
+}
