@@ -155,13 +155,11 @@ def test_views_are_unchanged_at_interpreter_exit():
         class Wide(Numbers):
             def __getitem__(self, index):
                 return np.full(1 << 13, index)
-
         class Last:
             def __init__(self, kept):
                 self.kept = kept
             def __del__(self):
                 os.write(1, b"whole" if all((b == n).all() for n, b in enumerate(self.kept)) else b"changed")
-
         loader = Loader(Wide(20), workers=2)
         batches = iter(loader)
         kept = [next(batches) for _ in range(12)]

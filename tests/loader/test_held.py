@@ -58,13 +58,6 @@ class Changing(mpqueue.Sequence):
     def load_state_dict(self, state):
         self.ends = state["ends"]
 
-    def __getstate__(self):
-        return {"length": self.length, "ends": self.ends}
-
-    def __setstate__(self, state):
-        self.__init__(state["length"])
-        self.ends = state["ends"]
-
 
 def stream(length=60):
     return Dataset(range(length)).filter(lambda number: number % 3 != 1).shuffle(buffer=5).batch(2)

@@ -25,10 +25,8 @@ class Epochs(Numbers):
         if index == 3 and {state!r} == "failed":
             raise OSError("mine")
         return super().__getitem__(index)
-
     def on_epoch_end(self):
         pass
-
 enqueuer = OrderedEnqueuer(Epochs(), {processes})
 if {state!r} != "never started":
     enqueuer.start(2)
@@ -74,13 +72,11 @@ def test_interpreter_exit_is_prompt(state, without_workers_s):
 def test_interpreter_exit_does_not_wait_for_running_batches(prelude, processes):
     script = f"""
         HERE = os.getpid()
-
         class Endless(Numbers):
             def __getitem__(self, index):
                 {prelude}
                 say("there")
                 hang()
-
         enqueuer = OrderedEnqueuer(Endless(), {processes})
         enqueuer.start(1)
         sys.stdin.readline()

@@ -11,6 +11,7 @@ from helpers.computed_source import Computed
 from helpers.drawing_sources import Drawing, copied, drawing, indices
 from helpers.engine_parts import sampler_of
 from helpers.numbered_batches import iter_after
+from helpers.saved_states import OwnGenerator
 
 import mpqueue
 from mpqueue.plan.position import cursors
@@ -102,16 +103,7 @@ class TestExplainAndCompute:
         assert loader.statistics().skipped == 0
 
     def test_sampler_that_draws_is_known_in_two_epochs(self):
-        class Random:
-            def __init__(self):
-                self.generator = random.Random(1)
-
-            def __iter__(self):
-                order = list(range(40))
-                self.generator.shuffle(order)
-                return iter(order)
-
-        with loader_of(sampler=Random()) as loader:
+        with loader_of(sampler=OwnGenerator(random.Random(1))) as loader:
             seen = epochs(loader, 3)
             state = sampler_of(loader).generator.getstate()
             for epoch, number in [(1, 0), (1, 4), (2, 2)]:

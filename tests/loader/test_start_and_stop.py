@@ -3,6 +3,7 @@
 import os
 import threading
 
+import numpy as np
 import pytest
 from helpers.concurrent_calls import in_threads
 from helpers.engine_parts import lock_of, session_of
@@ -11,6 +12,7 @@ from helpers.started_enqueuer import started
 
 import mpqueue.loader.launch
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.engine.epochs import Epochs
 
 
 def test_ten_enqueuers_at_once():
@@ -103,3 +105,36 @@ def test_stop_during_start_stops_new_workers(monkeypatch):
     stopper.join()
     assert list(batches) == []
     assert not loader.is_alive()
+
+
+BACKENDS = pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
+
+
+@BACKENDS
+@pytest.mark.parametrize("place", ["restart_at", "hand_out"])
+def test_stop_during_start_of_loop_ends_loop_only(options, place, monkeypatch):
+    """The stop follows the test whether the workers run."""
+    with Loader(Numbers(3), **options) as loader:
+        batches = iter(loader)
+        assert next(batches)[0] == 0
+        method = getattr(Epochs, place)
+
+        def stopped_before(epochs, *args, **keywords):
+            monkeypatch.setattr(Epochs, place, method)
+            epochs.guard.stop()
+            return method(epochs, *args, **keywords)
+
+        monkeypatch.setattr(Epochs, place, stopped_before)
+        assert [int(batch[0]) for batch in loader] == []
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+
+
+@BACKENDS
+def test_unread_loop_over_generator_is_restarted(options):
+    def numbers():
+        yield from (np.full(2, number) for number in range(3))
+
+    with Loader(numbers, **options) as loader:
+        iter(loader)
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]
+        assert [int(batch[0]) for batch in loader] == [0, 1, 2]

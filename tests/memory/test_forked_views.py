@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.faults import Numbers
 from helpers.forked_calls import fork_of, status_of_fork
+from helpers.plain_memory import PlainMemory
 from helpers.reading_children import fork_reading  # noqa: F401
 
 import mpqueue
@@ -19,15 +20,9 @@ from mpqueue.memory.ring import Leases
 from mpqueue.memory.slots import Slot
 
 
-class PlainSegment:
-    """A segment of plain memory."""
-
-    memory = bytearray(1000)
-
-
 @pytest.fixture
 def leases():
-    leases = Leases(PlainSegment())
+    leases = Leases(PlainMemory(1000))
     yield leases
     forked_views.release(leases)
 

@@ -45,17 +45,14 @@ class InSlot(Big):
         made = mpqueue.empty(self.size, np.int64)
         made[:] = index
         return made
-
 class Late(Big):
     def __getitem__(self, index):
         if index % 10 == 0:
             time.sleep(0.3)
         return super().__getitem__(index)
-
 class Growing(Big):
     def __getitem__(self, index):
         return np.full(self.size // 30 * (index + 1), index)
-
 with {LOADERS[name]} as loader:
     say(*sorted(whole(batch) for batch in loader))
 """,

@@ -1,5 +1,6 @@
 """Workers keep the memory that their items free, and copy large arrays past the caches."""
 
+import os
 import platform
 import resource
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from helpers.computed_source import Computed
 
 from mpqueue import OrderedEnqueuer
+from mpqueue.memory.glibc import LARGE_COPY_BYTES, with_large_copies_uncached
 
 
 def page_faults():
@@ -44,10 +46,8 @@ def test_memory_freed_by_item_is_kept_for_next_item(start_method):
 SHOW = """
 import mmap, resource
 from mpqueue.memory.glibc import keep_freed_memory
-
 def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
 before = page_faults()
 keep_freed_memory()
 shown = page_faults() - before
@@ -66,3 +66,36 @@ def test_block_for_allocator_is_never_touched():
     done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, timeout=60, check=True)
     shown, touched = map(int, done.stdout.split())
     assert shown < touched
+
+
+OURS = f"glibc.cpu.x86_non_temporal_threshold={LARGE_COPY_BYTES:#x}"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("glibc.malloc.check=1", f"glibc.malloc.check=1:{OURS}"),
+        ("glibc.cpu.x86_non_temporal_threshold=0x100000", "glibc.cpu.x86_non_temporal_threshold=0x100000"),
+        ("", OURS),
+    ],
+)
+def test_users_setting_is_kept(chosen, expected):
+    environ = {"HOME": "/", "GLIBC_TUNABLES": chosen}
+    assert with_large_copies_uncached(environ) == {"HOME": "/", "GLIBC_TUNABLES": expected}
+    assert with_large_copies_uncached({"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": OURS}
+
+
+def settings(_):
+    """Return the settings of the worker, and the environment of its code."""
+    with open("/proc/self/environ") as started_with:
+        return [np.array(OURS in started_with.read()), os.environ.get("GLIBC_TUNABLES", "none")]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="another system")
+def test_workers_start_with_setting_and_restore_environment(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    with OrderedEnqueuer(Computed(settings), use_multiprocessing=True) as enqueuer:
+        enqueuer.start()
+        is_set, seen = next(enqueuer.get())
+    assert is_set
+    assert seen == "none"

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers.interleaving import meanwhile
+from helpers.plain_memory import PlainMemory
 from helpers.state_machines import AimingMachine, run_and_require
 
 from mpqueue.memory.ring import Leases
@@ -15,16 +16,15 @@ from mpqueue.telemetry.clock import clock_ns
 TWO_ARRAYS = np.dtype([("a", "<i4", (2,)), ("b", "u1", (3,))])
 
 
-class PlainSegment:
-    """A segment of plain memory."""
-
-    def __init__(self, nbytes):
-        self.memory = bytearray(range(nbytes))
+def numbered_memory():
+    memory = PlainMemory(200)
+    memory.memory[:] = range(200)
+    return memory
 
 
 @pytest.fixture
 def leases():
-    return Leases(PlainSegment(200))
+    return Leases(numbered_memory())
 
 
 def test_end_of_lease_is_timed_and_reported_later(leases):
@@ -56,7 +56,7 @@ def test_lease_that_ends_during_reset_is_reported_afterwards():
     """Otherwise its slot would remain leased forever."""
     numbers_held = set()
     for num_lines in range(20):
-        leases = Leases(PlainSegment(200))
+        leases = Leases(numbered_memory())
         lines, kept = iter(range(num_lines)), [leases.lease(Slot(0, 0), 4, None)]
         held = meanwhile(lambda: next(lines, None) is None and kept.clear(), leases.reset)  # noqa: B023
         kept.clear()
@@ -75,7 +75,7 @@ class LeasesAgainstAnOracle(AimingMachine):
     """A model that knows the views of each slot, and the order of their ends."""
 
     def make(self):
-        self.leases = Leases(PlainSegment(200))
+        self.leases = Leases(numbered_memory())
         self.slots = [Slot(number, 40 * number) for number in range(5)]
         self.views, self.ended, self.had = {}, [], set()
 

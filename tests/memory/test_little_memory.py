@@ -38,19 +38,15 @@ with_mounts = pytest.mark.skipif(not may_mount(), reason="mounting in a new name
 
 BIG = """
 messages = []  # crashes of workers and their signals
-
 class Noting(logging.Handler):
     def emit(self, record):
         messages.append(record.getMessage())
-
 logging.getLogger("mpqueue").addHandler(Noting())
-
 class Big(Numbers):
     def __init__(self, length=12, megabytes=3):
         self.length, self.size = length, megabytes << 17
     def __getitem__(self, index):
         return np.full(self.size, index)
-
 def fill(but, name="fill"):
     fd = os.open("/dev/shm/" + name, os.O_CREAT | os.O_RDWR)
     while True:
@@ -60,7 +56,6 @@ def fill(but, name="fill"):
         except OSError:  # workers have taken some of it in the meantime
             continue
         return fd
-
 def whole(batch):
     assert (batch == batch[0]).all()
     return int(batch[0])

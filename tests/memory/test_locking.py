@@ -33,7 +33,6 @@ import ctypes, os, sys
 import numpy
 from mpqueue.memory.segment import ForeignSegment, Segment
 from mpqueue.system.descriptors import descriptors
-
 SIZE = 1 << 27
 flags, is_mapped = map(int, sys.argv[1:])
 lock_all = ctypes.CDLL(None).mlockall
@@ -91,10 +90,8 @@ LOOP = """
 class Shrinking:
     def __len__(self):
         return 200
-
     def __getitem__(self, index):
         return np.full((100, 100_000 if index == 0 else 1), index, np.uint8)
-
 with mpqueue.Loader(Shrinking(), workers=1, max_queue_size=1) as loader:
     assert [int(batch[0, 0]) for batch in loader] == list(range(200))
     print(largest_file())

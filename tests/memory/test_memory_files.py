@@ -1,13 +1,16 @@
-"""A memory file that other processes receive for reading: they can neither write to it nor reopen it for writing."""
+"""Memory of another process: receivers can neither write to it nor reopen it for writing; core dumps omit the ring."""
 
 import errno
 import mmap
 import os
 
+import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.forked_calls import exit_at_once, status_of_fork
+from helpers.started_enqueuer import started
 
-from mpqueue.memory.segment import Segment, foreign_words, shared_words
+from mpqueue.memory.segment import ForeignSegment, Segment, foreign_words, shared_words
 
 NOBODY = 65534
 
@@ -105,3 +108,59 @@ def test_shared_words_are_shared_and_cannot_shrink():
 def test_file_that_is_too_small_for_words_is_refused(tmp_path):
     with (tmp_path / "file").open("w+b") as file, pytest.raises(OSError, match="expected a page of shared memory"):
         foreign_words(file.fileno())
+
+
+@pytest.fixture
+def two_pages():
+    """Return a descriptor of two pages, as another process would send it."""
+    fd = os.memfd_create("mpqueue-test")
+    os.write(fd, bytes(range(256)) * 32)
+    again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    os.close(fd)
+    return again
+
+
+def test_arrays_are_read_only_and_outlive_segment(two_pages):
+    segment = ForeignSegment(two_pages, 8192)
+    array = np.frombuffer(segment.memory, np.uint8, 4, 4096)
+    del segment
+    assert array.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError):
+        array.flags.writeable = True
+
+
+@pytest.mark.parametrize("size", [8193, 1 << 60])
+def test_wrong_size_raises_and_closes_descriptor(two_pages, size):
+    """Reading beyond the end would raise SIGBUS."""
+    with pytest.raises(OSError, match="got 8,192"):
+        ForeignSegment(two_pages, size)
+    with pytest.raises(OSError):
+        os.fstat(two_pages)
+
+
+def test_descriptor_that_cannot_be_mapped_raises():
+    read_end, write_end = os.pipe()
+    with pytest.raises(OSError):
+        ForeignSegment(read_end, 4096)
+    os.close(write_end)
+
+
+def flags_of_ring(_):
+    """Return the flags of the ring's mapping in the worker."""
+    flags, is_ring = [], False
+    with open("/proc/self/smaps") as maps:
+        for line in maps:
+            if "-" in line.split()[0]:
+                is_ring = "/dev/shm/#" in line or "/dev/shm/psm_" in line or "/memfd:mpqueue" in line
+            elif is_ring and line.startswith("VmFlags:"):
+                flags.append(line.split()[1:])
+    return flags
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+def test_core_dump_of_worker_does_not_contain_ring(method):
+    with started(Computed(flags_of_ring), 1, start_method=method) as enqueuer:
+        mappings = next(enqueuer.get())
+    assert mappings
+    assert all("dd" in flags for flags in mappings)  # "do not include area into core dump", proc(5)

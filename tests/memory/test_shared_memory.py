@@ -105,7 +105,6 @@ def test_loader_runs_in_little_address_space_and_starts_no_resource_tracker():
 import resource
 import psutil
 import mpqueue
-
 with mpqueue.Loader(range(8), workers=1) as loader:  # imports all modules, and opens all files
     assert len(list(loader)) == 8
 mpqueue.shutdown()

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.coroutines import give_way
+from helpers.coroutines import Awaited
 from helpers.loader_runs import batches_of
 from helpers.range_server import range_server
 
@@ -96,15 +96,8 @@ def test_obstore_reads_objects(tmp_path):
     assert (rows_of(Objects(str(tmp_path))) == NUMBERS).all()
 
 
-class Loops:
-    """The name of the event loop's module."""
-
-    def __len__(self):
-        return 4
-
-    async def __getitem__(self, index):
-        await give_way()
-        return type(asyncio.get_running_loop()).__module__
+def loop_module(_):
+    return type(asyncio.get_running_loop()).__module__
 
 
 def _use_uvloop():
@@ -116,4 +109,4 @@ def _use_uvloop():
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="the policies of event loops are deprecated")
 def test_loop_of_the_policy_that_worker_init_sets_runs_the_coroutines():
     pytest.importorskip("uvloop")
-    assert batches_of(Loops(), batch_size=4, workers=1, worker_init=_use_uvloop) == [["uvloop"] * 4]
+    assert batches_of(Awaited(loop_module, 4), batch_size=4, workers=1, worker_init=_use_uvloop) == [["uvloop"] * 4]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.computed_source import AtOnce, Computed
 from helpers.loader_runs import batches_of
 
 import mpqueue
@@ -19,53 +20,40 @@ SAMPLES = [
 ]  # fmt: skip
 
 
-class Photos:
-    """A source of six samples; some are None."""
-
-    def __init__(self, missing, make=int):
-        self.missing, self.make = missing, make
-
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        return None if index in self.missing else self.make(index)
-
-
-class PhotosAtOnce(Photos):
-    thread_safe = True
-
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
+def photos(missing, make=int, kind=Computed):
+    """Return a source of six samples; some are None."""
+    source = kind(lambda index: None if index in missing else make(index), 6)
+    source.thread_safe = True
+    return source
 
 
 @pytest.mark.parametrize(
     ("kind", "missing", "options"),
     [
-        *((Photos, {4}, options) for options in BACKENDS.values()),
-        *((PhotosAtOnce, {4}, BACKENDS[name]) for name in ("caller", "helper threads")),
-        (Photos, range(6), BACKENDS["caller"]),
-        (Photos, {4}, {"workers": 0, "collate": "ragged"}),
+        *((Computed, {4}, options) for options in BACKENDS.values()),
+        *((AtOnce, {4}, BACKENDS[name]) for name in ("caller", "helper threads")),
+        (Computed, range(6), BACKENDS["caller"]),
+        (Computed, {4}, {"workers": 0, "collate": "ragged"}),
     ],
 )
 def test_none_sample_is_type_error_with_source_and_index(missing, kind, options):
-    method = "__getitems__" if kind is PhotosAtOnce else "__getitem__"
+    method = "__getitems__" if kind is AtOnce else "__getitem__"
     text = rf"index {min(missing)} of {kind.__name__} is None: did `{method}` forget to return\?"
     with pytest.raises(TypeError, match=text):
-        batches_of(kind(missing), batch_size=3, **options)
+        batches_of(photos(missing, kind=kind), batch_size=3, **options)
 
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("missing", [0, 2])
 @pytest.mark.parametrize("make", SAMPLES)
 def test_none_sample_raises_among_samples_of_any_type(make, missing):
-    with pytest.raises(TypeError, match=rf"index {missing} of Photos is None: did `__getitem__` forget to return\?"):
-        batches_of(Photos({missing}, make), batch_size=3, workers=0)
+    with pytest.raises(TypeError, match=rf"index {missing} of Computed is None: did `__getitem__` forget to return\?"):
+        batches_of(photos({missing}, make), batch_size=3, workers=0)
 
 
 @pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
 def test_only_none_sample_is_skipped_with_on_error_skip(options):
-    with mpqueue.Loader(Photos({1, 4}), batch_size=3, on_error="skip", **options) as loader:
+    with mpqueue.Loader(photos({1, 4}), batch_size=3, on_error="skip", **options) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 2], [3, 5]]
         assert loader.statistics().skipped == 2
 
@@ -84,16 +72,16 @@ def test_none_in_field_is_kept(value):
 
 
 def test_collate_function_receives_none_samples():
-    assert batches_of(Photos({1}), batch_size=3, workers=0, collate=list)[0] == [0, None, 2]
+    assert batches_of(photos({1}), batch_size=3, workers=0, collate=list)[0] == [0, None, 2]
 
 
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [
-        (Dataset(Photos({4})), "sample 4 of Photos is None: did `__getitem__` forget to return"),
-        (Dataset.range(2).concatenate(Dataset(Photos({4}))), "sample 4 of Photos is None"),
-        (Dataset(Photos({4})).take(5).shuffle(), "sample 4 of Photos is None"),
-        (Dataset(Photos({4})).shuffle(buffer=1), r"stage 1, shuffle\(buffer=1\), is None: did its function forget"),
+        (Dataset(photos({4})), "sample 4 of Computed is None: did `__getitem__` forget to return"),
+        (Dataset.range(2).concatenate(Dataset(photos({4}))), "sample 4 of Computed is None"),
+        (Dataset(photos({4})).take(5).shuffle(), "sample 4 of Computed is None"),
+        (Dataset(photos({4})).shuffle(buffer=1), r"stage 1, shuffle\(buffer=1\), is None: did its function forget"),
         (Dataset.range(6).flat_map(lambda _: [None]), r"of stage 1, flat_map\(.*, is None: did its function forget"),
     ],
 )

@@ -1,9 +1,6 @@
 """on_error="skip" skips samples and batches that raise: counted, logged, bounded."""
 
-import asyncio
-import contextlib
 import logging
-import threading
 from functools import partial
 
 import numpy as np
@@ -14,7 +11,7 @@ from helpers.loader_runs import batches_of
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.errors import TooManyErrors, WorkerRaised
+from mpqueue.errors import TooManyErrors
 
 pytestmark = pytest.mark.sample(2)
 
@@ -147,30 +144,6 @@ def test_sample_that_exits_is_left_out_alone(name, workers, backend):
         found = [number for batch in loader for number in np.ravel(batch).tolist()]
         assert found == [0, 1, 2, 3, 4, *range(6, 12)]
         assert loader.statistics().skipped == 1
-
-
-class Unpicklable(BaseException):
-    def __init__(self):
-        super().__init__(threading.Lock())
-
-
-# The error of `next`, by the error of the source. Without workers a KeyboardInterrupt counts as Ctrl-C.
-RAISED = {GeneratorExit: GeneratorExit, asyncio.CancelledError: asyncio.CancelledError, Unpicklable: WorkerRaised}
-
-
-@backends
-@pytest.mark.parametrize("name", ["samples", "coroutines", "generator", "stream"])
-@pytest.mark.sample(2)
-@pytest.mark.parametrize("kind", [*RAISED, KeyboardInterrupt])
-def test_exception_that_is_not_an_exception_is_raised(name, kind, workers, backend):
-    source, options = SOURCES[name](raising(kind))
-    options = {"batch_size": 4, "on_error": "skip", "workers": min(workers, 1), "backend": backend} | options
-    is_of_coroutine = kind is asyncio.CancelledError and name == "coroutines"  # then it is a RuntimeError
-    expected = RAISED.get(kind, kind) if workers and backend == "process" else kind
-    with mpqueue.Loader(source, **options) as loader:
-        with contextlib.nullcontext() if is_of_coroutine else pytest.raises(expected):
-            list(loader)
-        assert loader.statistics().skipped == is_of_coroutine
 
 
 @backends
