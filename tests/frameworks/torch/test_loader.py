@@ -20,7 +20,6 @@ from helpers.docstrings import OF_TORCH
 from helpers.faults import burns
 from helpers.forked_calls import status_of_fork
 from helpers.gates import Gate, pass_gate
-from helpers.injected_exceptions import Strike, Struck
 from helpers.numbered_batches import iter_after
 from helpers.torch_batches import HasPosition, Numbers, continued, lists
 from helpers.unread_parameters import unread_parameters
@@ -355,15 +354,6 @@ def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
     assert lists(resumed) == lists(loader) != rest
 
 
-def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
-    first, second, third = (DataLoader(Numbers(6), batch_size=2, num_workers=1) for _ in range(3))
-    next(iter(first))
-    second.load_state_dict(first.state_dict())
-    third.load_state_dict(second.state_dict())
-    for loader in (copy.deepcopy(second), third, second):
-        assert lists(loader) == [[2, 3], [4, 5]]
-
-
 @pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
 @pytest.mark.parametrize(
     "options",
@@ -408,23 +398,6 @@ def test_subclass_that_copies_its_dict_can_be_pickled():
     loader = Own(Numbers(4), batch_size=2, num_workers=1)
     next(iter(loader))
     assert lists(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    "changed", [{"batch_size": 5}, {"shuffle": False}, {"generator": torch.Generator()}, {"dataset": list(range(31))}]
-)
-def test_state_of_another_order_or_batch_size_is_rejected_within_a_pass(workers, changed):
-    options = {"dataset": list(range(30)), "batch_size": 4, "shuffle": True, "num_workers": workers}
-    loader = DataLoader(**options)
-    batches = iter_after(loader, 1)
-    other = DataLoader(**options | changed)
-    with pytest.raises(ValueError, match=r"batch_size=4, order='RandomSampler of 30', and this loader has"):
-        other.load_state_dict(loader.state_dict())
-    for _ in batches:
-        pass
-    other.load_state_dict(loader.state_dict())  # the next pass begins with its own order
-    assert len(list(other)) == len(other)
 
 
 def test_object_that_is_not_a_state_is_rejected():
@@ -474,7 +447,6 @@ assert multiprocessing.get_start_method(allow_none=True) is None
 import torch
 from torch.utils import data
 import mpqueue.torch
-
 for strategy in sorted(torch.multiprocessing.get_all_sharing_strategies()):
     torch.multiprocessing.set_sharing_strategy(strategy)
     shared = torch.arange(6.0).share_memory_()
@@ -589,77 +561,6 @@ def test_context_of_multiprocessing_uses_mpqueues_workers(method):
 def test_a_loader_in_a_forked_child_works():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     assert status_of_fork(lambda: lists(loader) == [[0, 1], [2, 3]]) == 1
-
-
-class Epochs(data.IterableDataset):
-    """Pairs of the number of this iteration and a number; counts its iterations, and has a state."""
-
-    def __init__(self):
-        self.epoch, self.at = -1, 0
-
-    def __iter__(self):
-        if not self.at:
-            self.epoch += 1
-        return self._rest()
-
-    def _rest(self):
-        for number in range(self.at, 6):
-            self.at = number + 1
-            yield torch.tensor([self.epoch, number])
-        self.at = 0
-
-    def state_dict(self):
-        return {"epoch": self.epoch, "at": self.at}
-
-    def load_state_dict(self, state):
-        self.epoch, self.at = state["epoch"], state["at"]
-
-
-def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
-    """The interrupts strike at different places of the call for the second batch.
-
-    Some make the loader replace its worker. The worker's dataset has counted the epochs.
-    """
-    for after in range(1, 31, 3):
-        loader = DataLoader(Epochs(), batch_size=2, num_workers=1, persistent_workers=True)
-        lists(loader)
-        batches = iter(loader)
-        found = [next(batches)]
-        with contextlib.suppress(Struck), Strike(after):
-            found.append(next(batches))
-        assert lists([*found, *batches]) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)], after
-        assert [lists(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)], after
-
-
-class EpochsWithTable(Epochs):
-    """Epochs with a tensor, as many datasets of torch have one."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = torch.arange(3)
-
-
-class EpochsWithParent(Epochs):
-    """Epochs that contain themselves."""
-
-    def __init__(self):
-        super().__init__()
-        self.parent = self
-
-
-@pytest.mark.parametrize(("size", "taken"), [(2, 1), (2, 3), (None, 3)])
-@pytest.mark.parametrize("kind", [EpochsWithTable, EpochsWithParent])
-@pytest.mark.usefixtures("many_snapshots")
-def test_epoch_after_a_resumed_one_is_complete(kind, size, taken):
-    """A resumed worker continues the count."""
-    options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork", "batch_size": size}
-    loader = DataLoader(kind(), **options)
-    lists(loader)
-    batches = iter_after(loader, taken)
-    other = continued(DataLoader(kind(), **options), loader.state_dict())
-    assert lists(other) == lists(batches)
-    numbers = torch.tensor(lists(other)).reshape(-1, 2).tolist()
-    assert numbers == [[2, number] for number in range(6)]
 
 
 _ORDERS = {
