@@ -85,20 +85,6 @@ def test_copy_of_a_used_loader_starts_again(options, copy_of):
         assert [batch.tolist() for batch in copied] == [[0, 1], [2, 3], [4, 5]]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_order_and_generator_equal_a_program_without_install(workers):
-    def run():
-        torch.manual_seed(4)
-        epochs = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=workers)] for _ in range(2)]
-        return epochs, torch.rand(1).item()
-
-    with mpqueue.torch.install():
-        ours = run()
-    torch.manual_seed(4)
-    stock = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=0)] for _ in range(2)]
-    assert ours == (stock, torch.rand(1).item())
-
-
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_sampler_is_as_far_as_without_install_when_an_error_is_raised(workers):
     if workers and not hasattr(torch, "accelerator"):

@@ -132,25 +132,6 @@ def test_state_of_another_order_is_a_value_error(loader_class, kind, workers):
     assert "this loader" in str(raised.value)
 
 
-@pytest.mark.parametrize(("before", "now"), [(0, 0), (0, 1), (2, 0), (1, 3)])
-@pytest.mark.parametrize(
-    "kind",
-    ["another seed", "batch sampler, seed", "without a length", "shares of ranks", "ranks", "in order", "shuffled"],
-)
-def test_same_order_resumes_twice(loader_class, kind, before, now):
-    """Also from a state of a resumed loader: there, the fingerprint covers the batches of the first run, too."""
-    options, _, size = OTHERS[kind]
-    torch.manual_seed(1)
-    batches, _, state = after(make(loader_class, options, max(size, 48 if kind == "ranks" else 0), before), 2)
-    expected = [batch.tolist() for batch in batches]
-    for count in (2, 0):
-        loader = continued(make(loader_class, options, max(size, 48 if kind == "ranks" else 0), now), state)
-        assert json.loads(json.dumps(loader.state_dict())) == state
-        batches, seen, state = after(loader, count)
-        assert [*seen, *(batch.tolist() for batch in batches)] == expected
-        expected = expected[count:]
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_dataset_in_order_may_have_grown_after_whole_batches(workers):
     _, _, state = after(make(mpqueue.torch.DataLoader, {}, 22, workers), 4)
