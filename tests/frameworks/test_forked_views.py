@@ -1,4 +1,7 @@
-"""A child that user code forks keeps the batch that it was forked with, in each frontend that returns views."""
+"""A child that user code forks keeps the batch that it was forked with, in each frontend that returns views.
+
+The player forks children of a `mpqueue.Loader`.
+"""
 
 import contextlib
 import itertools
@@ -26,12 +29,6 @@ def number_of(batch):
 
 
 @contextlib.contextmanager
-def loader(**options):
-    with mpqueue.Loader(NUMBERS, **SMALL, **options) as made:
-        yield made
-
-
-@contextlib.contextmanager
 def torch_loader():
     pytest.importorskip("torch")
     from mpqueue.torch import DataLoader
@@ -55,15 +52,7 @@ def consumer(tmp_path, **options):
         yield made
 
 
-FRONTENDS = {
-    "loader": loader,
-    "loader with forked workers": lambda: loader(start_method="fork"),
-    "torch": torch_loader,
-    "enqueuer": enqueuer,
-}
-
-
-@pytest.mark.parametrize("make", FRONTENDS.values(), ids=FRONTENDS)
+@pytest.mark.parametrize("make", [torch_loader, enqueuer])
 def test_forked_child_keeps_its_batch(make, fork_reading):  # noqa: F811
     check(make(), fork_reading)
 

@@ -88,6 +88,18 @@ def test_repeat_and_prefetch_return_whole_epochs():
         assert numbers_of(made) == [1, 2, 3, 4, 5, 6] * 3
 
 
+@pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
+def test_epochs_of_a_stream_equal_the_loaders(options):
+    stream = mpqueue.Dataset.range(200).shuffle().filter(lambda x: bool(x % 4)).shuffle(buffer=10).batch(5)
+    with Loader(stream, workers=0, seed=0, **options) as loader:
+        expected = [[batch.tolist() for batch in loader] for _ in range(2)]
+    with Loader(stream, workers=1, seed=0, **options) as loader:
+        made = dataset(loader)
+        assert [[batch.numpy().tolist() for batch in made] for _ in range(2)] == expected
+        assert int(made.cardinality()) == options.get("epoch_batches", -2)
+        assert loader.state_dict()["epoch"] == 2
+
+
 # -- Types
 
 
@@ -297,7 +309,6 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
 import keras, numpy as np
 from helpers.fit_datasets import Marked
 import mpqueue, mpqueue.tf
-
 assert keras.backend.backend() == {backend!r}
 eagerly = keras.backend.backend() == "tensorflow"  # for short loaders: to trace each fit's graph costs most
 received = []
@@ -318,11 +329,9 @@ def model_of(kind):
         model.build((None, 4))
     model.compile("sgd", "mse", run_eagerly=eagerly)
     return model
-
 class Given(Marked):
     def state_dict(self):
         return self.state
-
 for length in lengths:
     epochs = [[(number, epoch) for number in range(length)] for epoch in range(4)]
     for kind in ("built", "plain"):

@@ -10,8 +10,9 @@ from helpers.engine_parts import work_items_of
 from helpers.mapped_values import Follows
 from helpers.started_enqueuer import started
 
-from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
+from mpqueue import Dataset, GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
+STREAM = Dataset.range(200).shuffle().filter(bool)
 by_way = pytest.mark.parametrize(
     ("processes", "workers"), [(True, 2), (False, 2), (True, 0)], ids=["processes", "threads", "inline"]
 )
@@ -130,16 +131,6 @@ def test_keras_attributes_exist():
     assert repr(two) == "<OrderedEnqueuer of Counting, stopped>"
 
 
-def test_the_length_is_read_again_every_epoch():
-    class Growing(Counting):
-        def on_epoch_end(self):
-            super().on_epoch_end()
-            self.length += 1
-
-    with started(Growing(2), 2) as enqueuer:
-        assert take(enqueuer.get(), 9) == [0, 1, 100, 101, 102, 200, 201, 202, 203]
-
-
 @pytest.mark.parametrize("processes", [True, False])
 def test_length_near_2_to_the_63_does_not_become_a_list(processes):
     with OrderedEnqueuer(Counting(2**63 - 1), processes) as enqueuer:
@@ -248,6 +239,10 @@ def test_sequence_has_only_the_names_of_keras():
         (lambda: OrderedEnqueuer(Counting(-1), True).start(), ValueError, r"len\(Counting\)"),
         (lambda: OrderedEnqueuer(Counting("x"), True).start(), TypeError, "integer"),
         (lambda: GeneratorEnqueuer(iter(()), random_seed=1, seed=2), ValueError, "random_seed"),
+        (lambda: OrderedEnqueuer(STREAM), TypeError, "stage 2, filter.*GeneratorEnqueuer, .*mpqueue.keras.accelerate"),
+        (lambda: GeneratorEnqueuer(Dataset.range(4)), TypeError, "by index.*OrderedEnqueuer"),
+        (lambda: GeneratorEnqueuer(STREAM, lanes=0), ValueError, "lanes must be 1 or more"),
+        (lambda: GeneratorEnqueuer(iter([1]), lanes=2), ValueError, "an iterator"),
     ],
 )
 def test_bad_input_is_rejected_before_any_process_starts(call, error, text):
