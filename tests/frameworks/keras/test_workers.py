@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import psutil
 from helpers import fit_datasets
+from helpers.coroutines import end_out_of_order
 from helpers.keras_fits import BACKEND, as_py_dataset, assert_same, fit, make_model
 
 import mpqueue.keras
@@ -46,7 +47,6 @@ def test_workers_are_kept_across_epochs_and_validations(delivered):
     assert not seen.training & seen.validation
 
 
-@pytest.mark.any_backend
 def test_killed_worker_loses_no_batch_and_causes_no_hang(tmp_path):
     expected = fit(as_py_dataset(fit_datasets.Marked()))
     assert_same(fit(accelerate(fit_datasets.Killing(str(tmp_path)), 2)), expected)
@@ -61,7 +61,6 @@ def raised_by_fit(dataset, **options):
     return type(error), "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
-@pytest.mark.any_backend
 def test_item_that_crashes_every_worker_ends_the_fit_with_an_error():
     kind, text = raised_by_fit(accelerate(fit_datasets.Deadly(), 2, restarts=1))
     assert kind is WorkerDied or BACKEND == "tensorflow"
@@ -87,7 +86,6 @@ def draws(delivered, program_seed=1, **options):
     return [tuple(batch[1:].tolist()) for batch in delivered.batches][-15:]
 
 
-@pytest.mark.any_backend
 def test_batches_draw_different_numbers_that_the_seed_of_keras_reproduces(delivered):
     first = draws(delivered)
     for numbers in zip(*first, strict=True):
@@ -96,7 +94,6 @@ def test_batches_draw_different_numbers_that_the_seed_of_keras_reproduces(delive
     assert not set(draws(delivered, program_seed=2)) & set(first)
 
 
-@pytest.mark.any_backend
 def test_option_seed_makes_draws_independent_of_the_program(delivered):
     first = draws(delivered, seed=3)  # another program has another order
     assert sorted(draws(delivered, program_seed=2, seed=3)) == sorted(first)
@@ -119,7 +116,6 @@ def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(de
     assert pids(marks)
 
 
-@pytest.mark.any_backend
 def test_unpicklable_dataset_is_rejected_with_an_explicit_start_method():
     with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
         fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
@@ -129,7 +125,6 @@ def living_workers():
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.any_backend
 def test_shutdown_leaves_no_process_of_a_finished_fit():
     before = {child.pid for child in living_workers()}
     fit(accelerate(fit_datasets.Marked(), 2), validation_data=accelerate(fit_datasets.Marked(), 1))
@@ -138,7 +133,6 @@ def test_shutdown_leaves_no_process_of_a_finished_fit():
     assert [command for command in left.values() if "resource_tracker" not in " ".join(command)] == []
 
 
-@pytest.mark.any_backend
 def test_shutdown_in_the_middle_of_a_fit_loses_no_batch():
     shutting_down = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: mpqueue.shutdown())
     expected = fit(as_py_dataset(fit_datasets.Marked()))
@@ -170,3 +164,15 @@ def test_batches_are_kept_while_a_model_needs_them():
     model = make_model("built")
     found = model.predict(accelerate(fit_datasets.Still(40), 2, max_queue_size=2), verbose=0)
     np.testing.assert_array_equal(found, model.predict(as_py_dataset(fit_datasets.Still(40)), verbose=0))
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 2, "use_multiprocessing": False}, {"workers": 0}])
+def test_fit_awaits_the_batches_of_coroutines(options):
+    class Awaited(fit_datasets.Marked):
+        async def __getitem__(self, index):
+            await end_out_of_order(index)
+            return super().__getitem__(index)
+
+    awaited = accelerate(Awaited(), **options)
+    assert awaited[3][1].tolist() == fit_datasets.Marked()[3][1].tolist()
+    assert_same(fit(awaited), fit(as_py_dataset(fit_datasets.Marked())))
