@@ -272,7 +272,6 @@ def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
     assert dataset.source is loader
 
 
-@pytest.mark.any_backend
 def test_dataset_of_batches_is_accepted_and_a_stream_is_rejected():
     batches = mpqueue.Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
     accelerated = accelerate(batches, workers=1)

@@ -32,7 +32,6 @@ def order_of(epoch, length):
     return order
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_order_depends_on_the_epoch_and_not_on_the_trainers_generator(processes):
     before = random.getstate()
@@ -41,14 +40,12 @@ def test_order_depends_on_the_epoch_and_not_on_the_trainers_generator(processes)
     assert random.getstate() == before
 
 
-@pytest.mark.any_backend
 def test_epoch_that_has_begun_keeps_its_number():
     enqueuer = PassEnqueuer(fit_datasets.Indices(9), 2, shuffle=True)
     enqueuer.start(3)
     assert taken(enqueuer, 4, 9) == order_of(3, 9)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_processes_divide_the_batches_of_an_order(shuffle):
     order = order_of(5, 10) if shuffle else list(range(10))
@@ -57,7 +54,6 @@ def test_processes_divide_the_batches_of_an_order(shuffle):
         assert taken(enqueuer, 5, len(order[shard::3])) == order[shard::3]
 
 
-@pytest.mark.any_backend
 def test_processes_divide_the_batches_of_an_endless_dataset():
     for shard in range(3):
         enqueuer = PassEnqueuer(fit_datasets.Indices(None), 2, num_data_shards=3, data_shard_id=shard)
