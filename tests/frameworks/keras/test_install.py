@@ -7,7 +7,6 @@ pytest.importorskip("keras.utils")
 import copy
 import functools
 import gc
-import re
 import subprocess
 import sys
 import tempfile
@@ -220,26 +219,6 @@ def test_missing_hooks_of_a_source_are_not_called():
     assert len(fit(accelerate(bare, 2), epochs=1)[1]["loss"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [({"workers": "two"}, TypeError), ({"max_queue_size": 0}, ValueError), ({"start_method": "teleport"}, ValueError)],
-    ids=str,
-)
-def test_invalid_options_are_rejected_immediately(options, error):
-    with pytest.raises(error, match=next(iter(options))):
-        accelerate(fit_datasets.Marked(), **options)
-
-
-def test_object_that_is_not_a_dataset_is_rejected_immediately():
-    with pytest.raises(TypeError, match="needs __getitem__ and __len__"):
-        accelerate(iter([1, 2]))
-
-
-def test_unbounded_queue_of_processes_is_rejected_when_fit_begins():
-    with install(), pytest.raises(ValueError, match="max_queue_size must be at least 1"):
-        enqueuer_for(as_py_dataset(fit_datasets.Marked(), 2, True, max_queue_size=0))
-
-
 class OldEnqueuer:
     """The enqueuer of Keras 3.5."""
 
@@ -339,31 +318,41 @@ def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
     assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
 
 
-@pytest.mark.any_backend
-@pytest.mark.parametrize("kind", [np.asarray, keras.Variable])
-def test_arrays_instead_of_the_number_of_workers_are_rejected(kind):
-    x, y = np.zeros((4, 2)), kind(np.zeros(4))
-    match = rf"accelerate needs one dataset.*got {type(y).__name__}.*call fit\(x, y\).*__getitem__"
-    with pytest.raises(TypeError, match=match):
-        mpqueue.keras.accelerate(x, y)
+ARRAYS = np.zeros((4, 2)), np.zeros(4)
+ONE_DATASET = r"accelerate needs one dataset.*got {}.*call fit\(x, y\).*__getitem__"
+UNEXPECTED = "unexpected keyword argument '{}': .*{}"
 
 
-@pytest.mark.any_backend
-def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
-    arrays = np.zeros((4, 2)), np.zeros(4)
-    words = r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers"
-    with pytest.raises(TypeError, match=words):
-        mpqueue.keras.accelerate([arrays], num_workers=2)
-    hints = {"y": "call fit(x, y)", "batch_size": "mpqueue.Loader(samples, batch_size=", "shuffle": "fit()"}
-    for name, hint in hints.items():
-        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}': .*{re.escape(hint)}"):
-            mpqueue.keras.accelerate([arrays], **{name: 1})
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'nonsense'$"):
-        mpqueue.keras.accelerate([arrays], nonsense=2)
+@pytest.mark.parametrize(
+    ("dataset", "arguments", "options", "error", "text"),
+    [
+        (ARRAYS, (), {"workers": "two"}, TypeError, "workers"),
+        (ARRAYS, (np.float64(1.5),), {}, TypeError, r"workers must be an integer, got np.float64\(1.5\)"),
+        (ARRAYS, (), {"max_queue_size": 0}, ValueError, "max_queue_size"),
+        (ARRAYS, (), {"start_method": "teleport"}, ValueError, "start_method"),
+        (iter([1, 2]), (), {}, TypeError, "needs __getitem__ and __len__"),
+        (ARRAYS[0], (ARRAYS[1],), {}, TypeError, ONE_DATASET.format("ndarray")),
+        (ARRAYS, (), {"num_workers": 2}, TypeError, "'num_workers': torch's argument num_workers is called workers"),
+        (ARRAYS, (), {"y": 1}, TypeError, UNEXPECTED.format("y", r"call fit\(x, y\)")),
+        (ARRAYS, (), {"batch_size": 1}, TypeError, UNEXPECTED.format("batch_size", r"Loader\(samples, batch_size=")),
+        (ARRAYS, (), {"shuffle": 1}, TypeError, UNEXPECTED.format("shuffle", r"fit\(\)")),
+        (ARRAYS, (), {"nonsense": 2}, TypeError, "unexpected keyword argument 'nonsense'$"),
+    ],
+)
+def test_wrong_arguments_of_accelerate_are_rejected_immediately(dataset, arguments, options, error, text):
+    with pytest.raises(error, match=text):
+        accelerate(dataset, *arguments, **options)
 
 
-@pytest.mark.any_backend
+def test_unbounded_queue_of_processes_is_rejected_when_fit_begins():
+    with install(), pytest.raises(ValueError, match="max_queue_size must be at least 1"):
+        enqueuer_for(as_py_dataset(fit_datasets.Marked(), 2, True, max_queue_size=0))
+
+
 def test_number_of_workers_may_be_a_numpy_integer():
-    assert mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.int64(1)).workers == 1
-    with pytest.raises(TypeError, match=r"workers must be an integer, got np.float64\(1.5\)"):
-        mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.float64(1.5))
+    assert accelerate([ARRAYS], np.int64(1)).workers == 1
+
+
+def test_variable_instead_of_the_number_of_workers_is_rejected():
+    with pytest.raises(TypeError, match=ONE_DATASET.format("Variable")):
+        accelerate(ARRAYS[0], keras.Variable(ARRAYS[1]))  # not at the import: it starts threads of the backend
