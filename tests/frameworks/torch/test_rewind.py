@@ -258,6 +258,19 @@ class TestExplainAndCompute:
 
 
 class TestExclude:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_last_explain_and_compute_know_the_exclusion(self, workers):
+        loader = loader_of(workers, "in order")
+        batches = iter_after(loader, 1)
+        loader.exclude([0, 5, *range(8, 12)])
+        assert (loader.last.batch, loader.last.samples) == (0, (0, 1, 2, 3))
+        assert [indices(next(batches)) for _ in range(2)] == [(4, 6, 7), (12, 13, 14, 15)]
+        assert (loader.last.batch, loader.last.step) == (3, 2)
+        assert [loader.explain(0, number).samples for number in range(3)] == [(0, 1, 2, 3), (4, 6, 7), ()]
+        assert indices(loader.compute(0, 1)) == (4, 6, 7)
+        with pytest.raises(LookupError, match="is empty"):
+            loader.compute(0, 2)
+
     def test_copy_has_its_own_exclusions(self):
         loader = loader_of(0, "in order")
         loader.exclude([0])
