@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,14 +13,52 @@ from helpers.package_structure import ROOT
 
 import mpqueue
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
-from mpqueue.errors import CancelledError, InvalidArgumentError
+from mpqueue.errors import InvalidArgumentError
 
 
-@pytest.mark.parametrize("capacity", ["5", 2.5, None, [5]])
-@pytest.mark.parametrize("make", [FIFOQueue, PaddingFIFOQueue, lambda *args: RandomShuffleQueue(args[0], 0, *args[1:])])
-def test_non_integer_capacity_raises_type_error(make, capacity):
-    with pytest.raises(TypeError, match="capacity must be an integer"):
-        make(capacity, ["int32"], [[]])
+def shuffled(capacity, dtypes, shapes):
+    return RandomShuffleQueue(capacity, 0, dtypes, shapes)
+
+
+CLASSES = [FIFOQueue, PaddingFIFOQueue, shuffled]
+PAIR = ["int32", "int32"]
+UNKNOWN = "one for each dtype|fully known shapes|dimension"
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "make", "args"),
+    [
+        *(
+            (TypeError, "capacity must be an integer", make, (capacity, ["int32"], [[]]))
+            for make in CLASSES
+            for capacity in ("5", 2.5, None, [5])
+        ),
+        *(
+            (InvalidArgumentError, "min_after_dequeue", RandomShuffleQueue, (capacity, minimum, "int32"))
+            for capacity, minimum in ((5, 5), (5, 6), (5, -1), (0, 0), (-1, -1))
+        ),
+        (TypeError, "min_after_dequeue", RandomShuffleQueue, (5, "1", "int32")),
+        (TypeError, "seed", partial(RandomShuffleQueue, seed=1.5), (5, 1, "int32")),
+        (ValueError, UNKNOWN, FIFOQueue, (5, ["int32"], [[], []])),
+        (ValueError, UNKNOWN, FIFOQueue, (5, PAIR, [[]])),
+        *((ValueError, UNKNOWN, FIFOQueue, (5, "int32", shapes)) for shapes in ([[None]], [None], [[-1]])),
+        *(
+            (TypeError, "shape|dimension", FIFOQueue, (5, "int32", shapes))
+            for shapes in (5, "ab", [["a"]], [[1.5]], {1})
+        ),
+        *(
+            (ValueError, "PaddingFIFOQueue requires", PaddingFIFOQueue, (5, PAIR, shapes))
+            for shapes in (None, [None, [2]])
+        ),
+        (ValueError, "PaddingFIFOQueue requires", PaddingFIFOQueue, (5, ["int32"], [None])),
+        (ValueError, "at least one component", FIFOQueue, (5, [])),
+        (ValueError, "Expected 2 names, one for each dtype, got 1", partial(FIFOQueue, names=["a"]), (5, PAIR)),
+        (TypeError, "shared_name must be a string", partial(FIFOQueue, shared_name=5), (5, "int32", [[]])),
+    ],
+)
+def test_wrong_argument_of_a_constructor_raises(error, words, make, args):
+    with pytest.raises(error, match=words):
+        make(*args)
 
 
 @pytest.mark.parametrize("capacity", [-1, -7, np.int32(-1)])
@@ -29,56 +68,12 @@ def test_negative_capacity_is_unbounded(capacity):
     assert queue.size() == 100_000
 
 
-@pytest.mark.parametrize(("capacity", "minimum"), [(5, 5), (5, 6), (5, -1), (0, 0), (-1, -1)])
-def test_minimum_not_below_capacity_is_rejected(capacity, minimum):
-    with pytest.raises(InvalidArgumentError, match="min_after_dequeue"):
-        RandomShuffleQueue(capacity, minimum, "int32")
-
-
-@pytest.mark.parametrize(("what", "args"), [("min_after_dequeue", (5, "1", "int32")), ("capacity", ("5", 1, "int32"))])
-def test_non_integer_shuffle_queue_arguments_raise_type_error(what, args):
-    with pytest.raises(TypeError, match=what):
-        RandomShuffleQueue(*args)
-    with pytest.raises(TypeError, match="seed"):
-        RandomShuffleQueue(5, 1, "int32", seed=1.5)
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "shapes"),
-    [(["int32"], [[], []]), (["int32", "int32"], [[]]), ("int32", [[None]]), ("int32", [None]), ("int32", [[-1]])],
-)
-def test_mismatched_or_unknown_shapes_raise_value_error(dtypes, shapes):
-    with pytest.raises(ValueError, match=r"one for each dtype|fully known shapes|dimension"):
-        FIFOQueue(5, dtypes, shapes)
-
-
-@pytest.mark.parametrize("shapes", [5, "ab", [["a"]], [[1.5]], {1}])
-def test_invalid_shape_raises_type_error(shapes):
-    with pytest.raises(TypeError, match=r"shape|dimension"):
-        FIFOQueue(5, "int32", shapes)
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "shapes"), [(["int32"] * 2, None), (["int32"] * 2, [None, [2]]), (["int32"], [None])]
-)
-def test_padding_queue_requires_ranks(dtypes, shapes):
-    with pytest.raises(ValueError, match="PaddingFIFOQueue requires"):
-        PaddingFIFOQueue(5, dtypes, shapes)
-
-
 TENSOR_SHAPE = SimpleNamespace(as_list=lambda: [2, 3])
 
 
 @pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),), TENSOR_SHAPE, [TENSOR_SHAPE]])
 def test_single_shape_is_accepted_instead_of_list(shapes):
     assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
-
-
-def test_missing_dtypes_and_wrong_number_of_names_raise_value_error():
-    with pytest.raises(ValueError, match="at least one component"):
-        FIFOQueue(5, [])
-    with pytest.raises(ValueError, match="Expected 2 names, one for each dtype, got 1"):
-        FIFOQueue(5, ["int32", "int32"], names=["a"])
 
 
 @pytest.mark.parametrize("method", ["enqueue", "enqueue_many"])
@@ -191,6 +186,9 @@ def test_callable_index_of_from_list_is_called_at_each_use():
     queue.enqueue_many([[2, 3]])
     assert [int(one.size()) for one in queues] == [1, 2]
     assert queue.dequeue_up_to(2).tolist() == [2, 3]
+    second = QueueBase.from_list(1, queues)
+    second.close()
+    assert [one.is_closed() for one in (*queues, second)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -205,15 +203,6 @@ def test_callable_index_of_from_list_is_called_at_each_use():
 def test_shapes_of_from_list_are_common_shapes_of_all_queues(one, other, common):
     queues = [PaddingFIFOQueue(5, "int32", [shape]) for shape in (one, other)]
     assert QueueBase.from_list(0, queues).shapes == [common]
-
-
-def test_is_closed_of_from_list_follows_selected_queue():
-    one, other = two_queues()
-    queue = QueueBase.from_list(1, [one, other])
-    queue.close()
-    assert (one.is_closed(), other.is_closed(), queue.is_closed()) == (False, True, True)
-    with pytest.raises(CancelledError):
-        other.enqueue(1)
 
 
 def test_source_with_too_few_components_is_rejected_before_it_is_called():
@@ -243,8 +232,3 @@ def test_number_as_name_is_rejected_instead_of_blocking_forever(call):
     ):
         call(queue)
     assert queue.size() == 0
-
-
-def test_shared_name_that_is_not_a_string_raises_type_error():
-    with pytest.raises(TypeError, match="shared_name must be a string"):
-        FIFOQueue(5, "int32", [[]], shared_name=5)

@@ -37,26 +37,24 @@ def test_queues_without_shared_name_are_separate(name):
 
 
 @pytest.mark.parametrize(
-    ("field", "make"),
+    ("field", "make", "args"),
     [
-        ("class_name", lambda: PaddingFIFOQueue(5, "int32", [[]], shared_name="jobs")),
-        ("dtypes", lambda: FIFOQueue(5, "int64", [[]], shared_name="jobs")),
-        ("shapes", lambda: FIFOQueue(5, "int32", [[2]], shared_name="jobs")),
-        ("shapes", lambda: FIFOQueue(5, "int32", shared_name="jobs")),
-        ("capacity", lambda: FIFOQueue(6, "int32", [[]], shared_name="jobs")),
+        ("class_name", PaddingFIFOQueue, (5, "int32", [[]])),
+        ("dtypes", FIFOQueue, (5, "int64", [[]])),
+        ("shapes", FIFOQueue, (5, "int32", [[2]])),
+        ("shapes", FIFOQueue, (5, "int32")),
+        ("capacity", FIFOQueue, (6, "int32", [[]])),
+        ("min_after_dequeue", RandomShuffleQueue, (5, 2, "int32", [[]], None, 3)),
+        ("seed", RandomShuffleQueue, (5, 1, "int32", [[]], None, 4)),
     ],
 )
-def test_conflicting_shared_queue_is_rejected_with_the_differing_field(field, make):
-    FIFOQueue(5, "int32", [[]], shared_name="jobs")
+def test_conflicting_shared_queue_is_rejected_with_the_differing_field(field, make, args):
+    if make is RandomShuffleQueue:
+        RandomShuffleQueue(5, 1, "int32", [[]], seed=3, shared_name="jobs")
+    else:
+        FIFOQueue(5, "int32", [[]], shared_name="jobs")
     with pytest.raises(InvalidArgumentError, match=f"Shared queue 'jobs' exists with {field}"):
-        make()
-
-
-@pytest.mark.parametrize(("field", "minimum", "seed"), [("min_after_dequeue", 2, 3), ("seed", 1, 4)])
-def test_shared_shuffle_queues_must_agree_in_minimum_and_seed(field, minimum, seed):
-    RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs")
-    with pytest.raises(InvalidArgumentError, match=field):
-        RandomShuffleQueue(5, minimum, "int32", seed=seed, shared_name="jobs")
+        make(*args, shared_name="jobs")
 
 
 def test_errors_of_shared_queue_contain_its_shared_name():
