@@ -1,7 +1,5 @@
 """Elements in and out: ownership, form, and memory use."""
 
-import weakref
-
 import numpy as np
 import pytest
 from tf1.helpers.traced_memory import less_than, traced
@@ -100,14 +98,6 @@ def test_waiting_rows_are_not_split_in_advance():
     block = np.zeros(1_000_000, np.int32)
     with less_than(1.1 * 4_000_000), pytest.raises(TimeoutError):
         queue.enqueue_many(block, timeout=0)
-
-
-def test_deleted_queue_is_freed_with_its_elements():
-    queue = queue_of(None)
-    queue.enqueue(np.ones(LARGE))
-    gone = weakref.ref(queue.queue_ref)
-    del queue
-    assert gone() is None
 
 
 def test_queue_ref_with_other_dtypes_is_rejected():
