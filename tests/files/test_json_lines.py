@@ -217,15 +217,6 @@ def test_second_program_does_not_affect_a_reader(tmp_path):
     assert list(lines) == VALUES
 
 
-def test_changed_compressed_file_is_decompressed_again(tmp_path):
-    path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(LINES))
-    assert len(JSONLines(path)) == 500
-    path.write_bytes(gzip.compress(b"1\n2\n"))
-    os.utime(path, ns=(10**18, 10**18))
-    assert list(JSONLines(path)) == [1, 2]
-
-
 def test_error_without_zstandard_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES))
     monkeypatch.setitem(sys.modules, "zstandard", None)
