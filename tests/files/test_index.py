@@ -188,13 +188,6 @@ def test_copy_of_a_source_raises_after_another_program_has_indexed_a_rewritten_f
         pickle.loads(data)[0]
 
 
-def test_replaced_file_raises_when_it_is_read(paths, cache):
-    index = Index("bytes", 1, paths, scan, cache)
-    rewritten(paths[0], b"789", replace=True)
-    with pytest.raises(FileError, match="a: it has changed since it was indexed"):
-        OpenFiles(index.files).read(0, 0, 3)
-
-
 def test_another_inode_alone_does_not_count_as_a_change(paths, cache):
     """Some network file systems change inodes. A change needs another ctime, too."""
     (first, *_) = Index("bytes", 1, paths, scan, cache).files
@@ -204,14 +197,6 @@ def test_another_inode_alone_does_not_count_as_a_change(paths, cache):
     assert not first.is_same(with_other(ctime=7))
     assert not first.is_same(with_other(inode=7, ctime=7))
     assert OpenFiles([with_other(inode=7)]).read(0, 0, 3) == b"123"
-
-
-def test_failed_scan_leaves_no_files(paths, cache):
-    with open(paths[1], "wb") as file:
-        file.write(b"bad")
-    with pytest.raises(FileError, match=r"b, byte 0: it is bad"):
-        Index("bytes", 1, paths, scan, cache)
-    assert os.listdir(cache) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), FileError("a", 0, "it is bad")])
@@ -396,31 +381,24 @@ def test_child_processes_return_scans_in_the_order_of_the_files(paths, cache, tm
     assert str(os.getpid()) not in {line.split()[0] for line in lines}
 
 
-def test_error_in_a_child_process_is_raised_in_the_caller(paths, cache, in_children):
-    with open(paths[2], "wb") as file:
-        file.write(b"bad")
-    with pytest.raises(FileError, match="c, byte 0: it is bad"):
-        Index("bytes", 1, paths, importable("scan"), cache)
+@pytest.mark.parametrize(
+    ("scan", "words"), [("scan", "c, byte 0: it is bad"), ("scan_dying", "the process .* exited .*, with status -9")]
+)
+def test_failed_scan_in_a_child_process_is_raised_and_leaves_no_files(paths, cache, in_children, scan, words):
+    Path(paths[2]).write_bytes(b"bad")
+    with pytest.raises(FileError, match=words):
+        Index("bytes", 1, paths, importable(scan), cache)
     assert os.listdir(cache) == []
 
 
-def test_killed_child_process_raises_an_error_with_the_file(paths, cache, in_children):
-    with pytest.raises(FileError, match=r"the process that indexed it exited unexpectedly, with status -9"):
-        Index("bytes", 1, paths, importable("scan_dying"), cache)
-    assert os.listdir(cache) == []
-
-
-def test_long_scan_shows_a_progress_bar(paths, cache, monkeypatch, capsys):
+def test_only_a_long_scan_shows_a_progress_bar(paths, cache, monkeypatch, capsys):
+    Index("bytes", 1, paths[:2], scan, cache)
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(index_module, "_BAR_AFTER_S", 0)
     real = index_module.bar_class()
     monkeypatch.setattr(index_module, "bar_class", lambda: lambda **given: real(**given | {"disable": False}))
     Index("bytes", 1, paths, scan, cache)
     assert "indexing 3 files: 100%" in capsys.readouterr().err
-
-
-def test_short_scan_or_no_terminal_shows_no_progress_bar(paths, cache, capsys):
-    Index("bytes", 1, paths, scan, cache)
-    assert capsys.readouterr().err == ""
 
 
 def test_index_is_created_without_tqdm(paths, cache, monkeypatch):
