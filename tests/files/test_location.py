@@ -43,6 +43,7 @@ def test_location_has_path_row_and_bytes_and_prints_path_and_row(tmp_path):
     assert location == Location(path, 1, 10, 19) == (path, 1, 10, 19)
     assert str(location) == f"{path}:1"
     assert "stop=19" in repr(location)
+    assert pickle.loads(pickle.dumps(lines)).locate(1) == location
 
 
 def test_rows_of_json_lines_are_counted_in_each_file_without_blank_lines(tmp_path):
@@ -132,11 +133,13 @@ def test_samples_of_plain_mds_shards_have_bytes_and_compressed_ones_have_none():
 
 
 def test_records_of_array_record_have_a_row(tmp_path):
-    for name in ("a", "b"):
-        write_array_record(tmp_path / f"{name}.array_record", [b"0", b"1", b"2"])
+    for name in "ab":
+        write_array_record(tmp_path / f"{name}.array_record", [f"{name}{row}".encode() for row in range(3)])
     source = ArrayRecord(tmp_path / "*.array_record")
     assert rows_by_file(source) == [(f"{name}.array_record", row) for name in "ab" for row in range(3)]
     assert source.locate(4)[2:] == (None, None)
+    assert source.__getitems__([4, 2, -1, 3, 3]) == [b"b1", b"a2", b"b2", b"b0", b"b0"]
+    assert repr(source).startswith("ArrayRecord(2 files, 6 samples, ")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,3 @@ def test_dataset_locates_samples_by_their_ids(tmp_path):
     stream = mpqueue.Dataset(TarStream(write_tar(tmp_path / "a.tar", [])))
     with pytest.raises(LookupError, match="is a stream"):
         stream.locate((0, 0))
-
-
-def test_copy_of_a_source_locates_samples(tmp_path):
-    lines = lines_in(tmp_path)
-    assert pickle.loads(pickle.dumps(lines)).locate(2) == lines.locate(2)

@@ -104,9 +104,6 @@ def test_persistent_failure_raises_an_error_with_file_and_cause(web):
         web.faults[:] = [fault] * 12  # aiohttp retries as well
         with pytest.raises(OSError, match=rf"6 attempts; the last error was .*({cause}).*/a\.bin"):
             files.read(0, 0, 1000)
-    web.faults.clear()
-    with pytest.raises(FileNotFoundError, match=r"/none\.bin"):
-        opened(web.url("none.bin"))
 
 
 def test_missing_file_is_not_retried(web, memory):
