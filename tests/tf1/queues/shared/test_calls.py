@@ -91,14 +91,6 @@ def enqueueing_into_a_full_queue(count=1):
         yield queue, other, *others
 
 
-def test_remote_enqueue_waits_for_room_and_keeps_order():
-    with enqueueing_into_a_full_queue() as (queue, other):
-        here = blocked(queue.enqueue, 2)
-        assert queue.dequeue_many(3).tolist() == [0, 1, 2]
-        here.result()
-        other.end()
-
-
 def test_call_from_before_sharing_continues_with_the_hub():
     queue = FIFOQueue(5, "int32", [[]])
     local = queue.queue_ref.driver
@@ -156,14 +148,15 @@ def test_remote_timeout_keeps_enqueued_elements():
         assert queue.size() == 0
 
 
-def test_close_waits_for_enqueues_of_other_processes():
+def test_close_waits_for_earlier_enqueues_of_any_process_which_keep_their_order():
     with enqueueing_into_a_full_queue() as (queue, other):
-        closing = blocked(queue.close)
-        assert queue.dequeue() == 0
-        closing.result()
+        here, closing = blocked(queue.enqueue, 2), blocked(queue.close)
+        assert queue.dequeue_many(2).tolist() == [0, 1]
+        for call in (here, closing):
+            call.result()
         other.end()
         assert queue.is_closed()
-        assert queue.dequeue() == 1
+        assert queue.dequeue() == 2
         with pytest.raises(OutOfRangeError):
             other.ask(lambda q: q.dequeue())
         with pytest.raises(CancelledError):

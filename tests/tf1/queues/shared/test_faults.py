@@ -154,14 +154,15 @@ def is_without_owner(handle):
     return True
 
 
-def test_exited_owner_cancels_waiting_and_later_calls():
+def test_killed_owner_cancels_waiting_and_later_calls_before_it_is_reaped():
     with Other() as owner:
         handle = pickle.loads(owner.ask(make_and_keep))
         handle.enqueue(1)
         assert handle.size() == 1
         waiting = Background(handle.dequeue_many, 2)
         owner.ask(lambda: in_line(queue_processes.kept))
-        owner.kill()
+        os.kill(owner.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(CancelledError, match="has exited"):
             waiting.finish()
         assert is_without_owner(handle)
@@ -198,14 +199,6 @@ def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monk
         for call in calls:
             with pytest.raises(CancelledError):
                 call.finish()
-
-
-def test_killed_owner_is_detected_before_it_is_reaped():
-    with Other() as owner:
-        handle = pickle.loads(owner.ask(make_and_keep))
-        os.kill(owner.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
-        assert is_without_owner(handle)
 
 
 def test_queue_deleted_by_owner_cancels_calls():
