@@ -3,21 +3,19 @@
 import numpy as np
 import pytest
 from helpers.file_parts import arrays_of
+from helpers.table_files import write_parquet
 from helpers.wrapped_functions import recorded
 
 import mpqueue
 from mpqueue.files.arrow.parquet import Parquet
 from mpqueue.files.sources.rows import TableRows
 
-pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow")
 
 
 def table(tmp_path):
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    parquet.write_table(pa.table({"number": np.arange(1000)}), tmp_path / "rows.parquet", row_group_size=30)
-    return Parquet(tmp_path / "rows.parquet", cache_bytes=0, index=tmp_path)
+    path = write_parquet(tmp_path / "rows.parquet", pa.table({"number": np.arange(1000)}), rows=30)
+    return Parquet(path, cache_bytes=0, index=tmp_path)
 
 
 @pytest.mark.parametrize("block", ["group", 30, 7])
@@ -52,13 +50,15 @@ COLUMNS = {  # pyarrow has no `take` for most of them
 }
 
 
-@pytest.mark.parametrize("form", COLUMNS)
-def test_blocks_of_columns_that_pyarrow_cannot_take_from(tmp_path, form, caplog):
-    import pyarrow as pa
-
+@pytest.fixture
+def column(request):
     if not hasattr(pa, "string_view"):
         pytest.skip("this pyarrow has no views")
-    column = COLUMNS[form](pa)
+    return COLUMNS[request.param](pa)
+
+
+@pytest.mark.parametrize("column", COLUMNS, indirect=True)
+def test_blocks_of_columns_that_pyarrow_cannot_take_from(tmp_path, column, caplog):
     with pa.ipc.new_file(tmp_path / "rows.arrow", pa.schema([("text", column.type)])) as writer:
         writer.write_table(pa.table({"text": column}), max_chunksize=100)
     source = mpqueue.files.Arrow(tmp_path / "rows.arrow", index=tmp_path)
@@ -68,13 +68,11 @@ def test_blocks_of_columns_that_pyarrow_cannot_take_from(tmp_path, form, caplog)
     assert not caplog.records
 
 
-@pytest.mark.parametrize("form", ["string", "string_view", "list", "large list", "matrices", "struct", "runs"])
-def test_a_block_has_its_own_memory(form):
-    import pyarrow as pa
+FORMS = ["string", "string_view", "list", "large list", "matrices", "struct", "runs"]
 
-    if not hasattr(pa, "string_view"):
-        pytest.skip("this pyarrow has no views")
-    column = COLUMNS[form](pa)
+
+@pytest.mark.parametrize("column", FORMS, indirect=True)
+def test_a_block_has_its_own_memory(column):
     for array in (column, pa.chunked_array([column[:15], column[15:]])):
         part = TableRows(["text"], [array], 1000).part(10, 20)
         assert [row["text"] for row in part] == array[10:20].to_pylist()
