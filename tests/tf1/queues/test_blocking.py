@@ -193,18 +193,14 @@ def test_failed_call_creates_no_reference_cycle():
 @pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 3, *args[1:])])
 def test_each_element_is_dequeued_once_with_many_threads(make):
     queue = make(7, ["int64", "string"], [[], []])
-    per_thread, sizes = 300, [1, 2, 3, 5, 11]
+    per_thread, cuts = 300, [1, 3, 6, 11, *range(22, 300, 11), 298]
 
     def produce(start):
-        place, turn = start, 0
-        while place < start + per_thread:
-            size = min(sizes[turn % len(sizes)], start + per_thread - place)
-            block = np.arange(place, place + size)
-            if size == 1:
-                queue.enqueue([block[0], str(place)])
+        for block in np.split(np.arange(start, start + per_thread), cuts):
+            if len(block) == 1:
+                queue.enqueue([block[0], str(block[0])])
             else:
                 queue.enqueue_many([block, [str(number) for number in block]])
-            place, turn = place + size, turn + 1
 
     consumers = [Background(all_until_the_end, partial(queue.dequeue_up_to, size)) for size in (1, 3, 4, 13)]
     in_threads(*(partial(produce, number * per_thread) for number in range(4)))
