@@ -21,7 +21,6 @@ pa = pytest.importorskip("pyarrow")
 ROWS = 1000
 TABLE = table(ROWS)
 WANTED = TABLE.to_pylist()
-WITH_DICTIONARY = TABLE.append_column("kind", pa.array([f"c{i % 4}" for i in range(ROWS)]).dictionary_encode())
 
 
 @pytest.fixture
@@ -85,25 +84,6 @@ def test_damaged_row_of_many_is_named(tmp_path):
     with mpqueue.Loader(source, batch_size=8, workers=1, on_error="skip") as loader:
         seen = [text for batch in loader for text in batch["t"]]
     assert len(seen) == 39 and "text 25" not in seen
-
-
-@pytest.mark.parametrize("form", ["file", "stream"])
-@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-@pytest.mark.parametrize("content", [TABLE, WITH_DICTIONARY], ids=["plain", "dictionary"])
-def test_row_equals_that_of_pyarrow(tmp_path, form, compression, content):
-    source = Arrow(write(tmp_path / "a.arrow", content, form=form, compression=compression))
-    wanted = content.to_pylist()
-    assert len(source) == ROWS
-    chosen = random.Random(0).sample(range(ROWS), 100)
-    assert [plain(source[i]) for i in chosen] == [wanted[i] for i in chosen]
-    several = [*chosen, *range(160, 180), -1, 3, 3]
-    assert [plain(row) for row in source.__getitems__(several)] == [wanted[i] for i in several]
-
-
-def test_sliced_table_is_read(tmp_path):
-    """Its validity and offsets begin in the middle of bytes and buffers."""
-    source = Arrow(write(tmp_path / "a.arrow", TABLE.slice(13, 500), rows=499))
-    assert [plain(row) for row in source.__getitems__(range(500))] == WANTED[13:513]
 
 
 def test_feather_file_is_read(tmp_path):

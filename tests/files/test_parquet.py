@@ -30,16 +30,6 @@ def path(tmp_path):
     return write(tmp_path / "a.parquet", TABLE)
 
 
-@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
-def test_row_equals_that_of_pyarrow(tmp_path, compression):
-    source = Parquet(write(tmp_path / "a.parquet", TABLE, compression=compression))
-    assert len(source) == ROWS
-    chosen = [*random.Random(0).sample(range(ROWS), 100), *range(160, 180), -1, 3, 3]
-    assert [plain(row) for row in source.__getitems__(chosen)] == [WANTED[i] for i in chosen]
-    assert plain(source[-1]) == WANTED[-1]
-    assert type(source[1]["tokens"]) is np.ndarray
-
-
 @pytest.fixture
 def decoded(monkeypatch):
     """The numbers of the row groups that pyarrow has decoded, in order."""
@@ -135,8 +125,6 @@ def test_threads_that_decode_row_groups_do_not_share_a_reader(path, monkeypatch)
 
 def test_reading_starts_no_threads(path):
     code = f"""
-import os
-from mpqueue.errors import FileError
 from mpqueue.files import Parquet
 from mpqueue.system.signals.safe_threads import unsafe_threads
 import numpy

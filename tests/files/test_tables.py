@@ -4,9 +4,10 @@ import random
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.forked_calls import status_of_fork
-from helpers.table_files import rewrite, table, write_arrow, write_parquet
+from helpers.table_files import plain, rewrite, table, write_arrow, write_parquet
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -16,6 +17,7 @@ pa = pytest.importorskip("pyarrow")
 
 ROWS = 1000
 TABLE = table(ROWS)
+WITH_DICTIONARY = TABLE.append_column("kind", pa.array([f"c{i % 4}" for i in range(ROWS)]).dictionary_encode())
 FORMATS = {
     "Parquet": (Parquet, write_parquet),
     "Arrow": (Arrow, write_arrow),
@@ -44,6 +46,28 @@ def write(made, tmp_path):
 @pytest.fixture
 def path(write):
     return write("a.table")
+
+
+ARROW = [
+    (Arrow, write_arrow, {"form": form, "compression": c}) for form in ("file", "stream") for c in (None, "lz4", "zstd")
+]
+PARQUET = [(Parquet, write_parquet, {"compression": compression}) for compression in ("none", "snappy", "zstd")]
+
+
+@pytest.mark.parametrize(
+    "content", [TABLE, WITH_DICTIONARY, TABLE.slice(13, 500)], ids=["plain", "dictionary", "slice"]
+)
+@pytest.mark.parametrize(("make", "write", "options"), [*ARROW, *PARQUET])
+def test_row_equals_that_of_pyarrow(tmp_path, make, write, options, content):
+    """The validity and the offsets of a slice begin in the middle of bytes and buffers."""
+    rows = {"rows": 499} if len(content) < ROWS else {}
+    source, wanted = make(write(tmp_path / "a.table", content, **options, **rows)), content.to_pylist()
+    assert len(source) == len(wanted)
+    chosen = random.Random(0).sample(range(len(wanted)), 100)
+    assert [plain(source[i]) for i in chosen[:20]] == [wanted[i] for i in chosen[:20]]
+    several = [*chosen, *range(160, 180), -1, 3, 3]
+    assert [plain(row) for row in source.__getitems__(several)] == [wanted[i] for i in several]
+    assert type(source[1]["tokens"]) is np.ndarray
 
 
 def test_rows_are_numbered_across_files(write, source_of, tmp_path):
