@@ -1,6 +1,7 @@
 """One coordinator for threads, enqueuers, loaders and their workers."""
 
 import os
+import threading
 from multiprocessing.connection import Client, Listener
 
 import numpy as np
@@ -80,10 +81,11 @@ def test_join_waits_until_enqueuer_is_stopped(coord):
     joining.finish()
 
 
-def test_enqueuer_that_was_never_started_counts_as_finished(coord):
-    coord.register_thread(OrderedEnqueuer(Numbers()))
-    coord.register_thread(Loader(Numbers()))
+def test_members_that_were_never_started_count_as_finished(coord):
+    for member in (OrderedEnqueuer(Numbers()), Loader(Numbers()), threading.Thread(target=print)):
+        coord.register_thread(member)
     coord.join()
+    assert coord.joined
 
 
 def test_enqueuer_can_be_restarted_after_a_stop(coord):

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import logging
 import os
 import select
 import signal
@@ -17,7 +16,6 @@ from golden.outcomes import DEADLOCK_S, Background
 from helpers.coordinator_parts import address_of, listener_of
 from helpers.forked_calls import status_of_fork
 from helpers.injected_exceptions import StruckLimit
-from helpers.other_users import as_of_user
 from helpers.queue_processes import Other
 from helpers.signal_handlers import handling, raising
 from tf1.helpers.scheduled_threads import are_never_scheduled, thread_ids
@@ -26,7 +24,6 @@ from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError, WorkerRaised
 from mpqueue.tf1.coordination import stop_channel
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
-from mpqueue.transport import credentials
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -72,11 +69,6 @@ def idle_threads(coord):
     coord.should_stop()
     threads = thread_ids() - {str(threading.get_native_id())}
     return are_never_scheduled(threads, 0.5) and len(threads)
-
-
-def in_grandchild(coord):
-    """Pass it on to a child of this process."""
-    return status_of_fork(coord.should_stop) == 1
 
 
 @pytest.fixture
@@ -184,9 +176,9 @@ def test_only_owner_can_clear_a_stop(forked):
 
 
 def test_grandchild_process_follows(coord, forked):
-    assert forked.ask(in_grandchild) is False
-    coord.request_stop()
-    assert forked.ask(in_grandchild) is True
+    for stops in (0, 1):
+        assert forked.ask(lambda coord: status_of_fork(coord.should_stop)) == stops
+        coord.request_stop()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -302,23 +294,6 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
         listening.finish()
     assert sum(map(len, received)) == 48  # a challenge and a proof
     assert "another process listens at its address" in caplog.text
-
-
-def follow_an_owner_of_another_user(coord):
-    """Return whether the proxy stops, and its log."""
-    messages = []
-    credentials.credentials_of = as_of_user(os.geteuid() + 1)
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logging.getLogger("mpqueue").addHandler(handler)
-    return coord.should_stop(), messages
-
-
-def test_process_of_other_user_at_the_address_receives_no_data(coord, forked):
-    stops, messages = forked.ask(follow_an_owner_of_another_user)
-    assert stops
-    assert f"of uid {os.geteuid()}, got uid {os.geteuid() + 1}" in "".join(messages)
-    assert not coord.should_stop()
 
 
 def test_report_without_token_is_not_unpickled(tmp_path):
