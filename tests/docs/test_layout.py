@@ -26,7 +26,6 @@ _MISPLACED = (
     const width = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth > width)
         found.push(`the page scrolls to ${document.documentElement.scrollWidth} of ${width} pixels`);
-
     // An element that is wider than the window must be in a box that scrolls.
     const scrolls = (e) => {
         for (let box = e.parentElement; box && box !== document.body; box = box.parentElement)
@@ -37,7 +36,6 @@ _MISPLACED = (
         const box = e.getBoundingClientRect();
         if (box.width && box.height && box.right > width + 1 && !scrolls(e)) found.push(`cut at the right: ${name(e)}`);
     }
-
     // The blocks of the text follow each other.
     for (const parent of [content, ...content.querySelectorAll("section")]) {
         const blocks = [...parent.children].filter((e) => {
@@ -49,7 +47,6 @@ _MISPLACED = (
             if (overlap > 1) found.push(`${Math.round(overlap)} pixels above its predecessor's end: ${name(e)}`);
         });
     }
-
     return found;
 }"""
 )

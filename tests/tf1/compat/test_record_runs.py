@@ -69,12 +69,6 @@ def same_both_ways(files, example, **options):
     return together
 
 
-def test_error_of_a_record_follows_preceding_elements(tmp_path):
-    elements, _, counts = same_both_ways([write(tmp_path / "lines", [*range(20), "bad", *range(30)])], as_number)
-    assert elements == [*range(20)]
-    assert counts[0] == 21
-
-
 def test_record_that_fails_an_assertion_is_named(tmp_path):
     def example(line):
         number = tf.string_to_number(line, tf.int32)

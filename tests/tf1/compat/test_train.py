@@ -164,7 +164,6 @@ def test_invalid_sparse_example_is_an_error_of_its_enqueue(session):
         (lambda: tf.train.batch([1], 2, num_threads=0), ValueError, "num_threads must be 1 or more"),
         (lambda: tf.train.batch([1], 2, num_threads=2.0), TypeError, "num_threads must be an integer"),
         (lambda: tf.train.shuffle_batch([1], 2, "9", 2), TypeError, "capacity must be an integer"),
-        (lambda: tf.train.string_input_producer([]), ValueError, "non-null"),
         (lambda: tf.train.string_input_producer(None), ValueError, "None"),
         (lambda: tf.train.string_input_producer(3), TypeError, "of dtype string, got 3"),
         (lambda: tf.parse_single_example("", ["a"]), TypeError, "features must be a mapping"),

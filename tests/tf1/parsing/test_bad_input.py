@@ -1,7 +1,5 @@
 """Hostile input for each decoder: a documented error or a result, in memory proportional to the input."""
 
-import struct
-
 import numpy as np
 import pytest
 from helpers.example_encoding import bytes_list, example_of, float_list, int64_list, varint
@@ -149,11 +147,3 @@ def test_memory_is_bounded_by_the_input(noise, name):
 def test_long_invalid_input_is_rejected_in_one_pass(name, record):
     """Anything slower than linear in the input would exceed the suite's timeout."""
     attempt(name, record)
-
-
-def test_nan_boxes_and_extreme_numbers_are_read():
-    bits = [0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x00000001, 0x80000000]
-    record = example_of(x=float_list(*(struct.unpack("<f", struct.pack("<I", value))[0] for value in bits)))
-    result = mpqueue.parse_single_example(record, {"x": mpqueue.FixedLenFeature([5], "float32")})["x"]
-    assert np.isnan(result[:3]).all()
-    assert result[3:].view(np.uint32).tolist() == bits[3:]

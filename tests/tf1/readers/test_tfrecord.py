@@ -190,12 +190,6 @@ def writers(tmp_path):
     return writers
 
 
-def test_deleted_writer_writes_its_records(tmp_path, writers):
-    writers.clear()
-    gc.collect()
-    assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
-
-
 def test_writer_open_at_exit_writes_its_records(tmp_path):
     code = "import sys; from mpqueue import python_io; w = python_io.TFRecordWriter(sys.argv[1]); w.write(b'kept')"
     environment = os.environ | {"PYTHONPATH": str(pathlib.Path(mpqueue.__file__).parents[1])}

@@ -33,13 +33,6 @@ def together(batches):
     return parts[0].tolist(), set(parts[1].tolist())
 
 
-def test_one_worker_process_keeps_the_order_of_its_source(numbered_files):
-    batches = train.batch(lines_of(numbered_files), 4, allow_smaller_final_batch=True, workers="process")
-    numbers, pids = together(batches)
-    assert numbers == NUMBERS
-    assert len(pids) == 1 and os.getpid() not in pids
-
-
 def in_order(source, others):
     return train.batch(source, 4, 3, allow_smaller_final_batch=True, workers="process")
 
