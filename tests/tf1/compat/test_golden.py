@@ -1,10 +1,10 @@
 """The golden cases of the eager toolbox, run through nodes: they were made with a graph, and hold there without exception."""
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
+from tf1.compat.deferred import functions, queue_runner, queues, readers
 
 from mpqueue.tf1.compat.train import processes, runners
 
@@ -24,9 +24,12 @@ def cases(*topics):
                 yield pytest.param(interpreter, case, id=case["id"].replace("/", "-"))
 
 
-def play(interpreter, case, monkeypatch):
+@pytest.fixture
+def play(session, monkeypatch):
+    """Return a function that runs a case by an interpreter."""
     monkeypatch.chdir(GOLDEN)
-    importlib.import_module(f"tf1.compat.deferred.{interpreter}").run(case, GOLDEN)
+    scripts = {"queue_runner": queue_runner.run, "queues": queues.run, "readers": readers.run}
+    return lambda name, case: (scripts.get(name) or getattr(functions, f"run_{name}"))(case, session)
 
 
 @pytest.mark.sample(120)
@@ -34,20 +37,20 @@ def play(interpreter, case, monkeypatch):
     ("interpreter", "case"),
     list(cases(*DECODERS, "files", "placeholders", "readers", "producers", *PIPELINES, *QUEUES)),
 )
-def test_a_case_holds_in_a_graph(interpreter, case, monkeypatch):
-    play(interpreter, case, monkeypatch)
+def test_a_case_holds_in_a_graph(interpreter, case, play):
+    play(interpreter, case)
 
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("interpreter", "case"), [one for one in cases(*PIPELINES) if one.values[1]["op"] not in OF_THE_QUEUE]
 )
-def test_a_case_holds_with_worker_processes(interpreter, case, monkeypatch):
+def test_a_case_holds_with_worker_processes(interpreter, case, play, monkeypatch):
     monkeypatch.setattr(processes, "_choice", [True])
-    play(interpreter, case, monkeypatch)
+    play(interpreter, case)
 
 
 @pytest.mark.parametrize(("interpreter", "case"), list(cases("pipelines")))  # other topics do not process records
-def test_a_case_holds_record_by_record(interpreter, case, monkeypatch):
+def test_a_case_holds_record_by_record(interpreter, case, play, monkeypatch):
     monkeypatch.setattr(runners, "record_plan", lambda _plan: None)
-    play(interpreter, case, monkeypatch)
+    play(interpreter, case)

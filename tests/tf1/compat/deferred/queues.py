@@ -7,9 +7,9 @@ from golden.topics import queues
 import mpqueue.compat.v1 as tf
 
 
-def run(case, folder):
-    with tf.Graph().as_default():
-        Script(case.get("random", False)).run(case)
+def run(case, session):
+    tf.no_op()  # a session cannot run an empty graph
+    Script(case.get("random", False), session).run(case)
 
 
 class Made:
@@ -28,24 +28,22 @@ class Made:
 class Script(queues.Script):
     """The same steps on nodes."""
 
-    def __init__(self, is_random):
+    def __init__(self, is_random, session):
         super().__init__(is_random)
-        self.session = tf.Session()
-        self.graph = tf.get_default_graph()
-        tf.no_op()  # a session cannot run an empty graph
+        self.session = session
 
     def made_queue(self, name, *args, **options):
         return Made(getattr(tf, name)(*args, **options), self.session)
 
     def call(self, step):
         self.feeds = {}  # of this step; its nodes exist before the next one starts
-        call = Background(_Caller(self.session, self.feeds).run, lambda: self.made(step))
+        call = Background(_run_made, self.session, self.feeds, lambda: self.made(step))
         self.running.append(call)
         self.settle()
         return call
 
     def made(self, step):
-        with self.graph.as_default():
+        with self.session.graph.as_default():
             return self.body(step)
 
     def enqueue(self, queue, do, vals):
@@ -68,14 +66,7 @@ class Script(queues.Script):
         return node
 
 
-class _Caller:
-    """Run the node that a step created."""
-
-    def __init__(self, session, feeds):
-        self._session, self._feeds = session, feeds
-
-    def run(self, body):
-        made = body()
-        if made is None or isinstance(made, Made):
-            return made
-        return self._session.run(made, self._feeds)
+def _run_made(session, feeds, body):
+    """Run the node that a step creates."""
+    made = body()
+    return made if made is None or isinstance(made, Made) else session.run(made, feeds)

@@ -7,15 +7,13 @@ from golden.topics import readers
 import mpqueue.compat.v1 as tf
 
 
-def run(case, folder):
-    with tf.Graph().as_default(), tf.Session() as session:
+def run(case, session):
+    def make():
+        reader = readers.make_reader(case["reader"], tf)
+        session.run(reader.reader_ref)
+        return reader
 
-        def make():
-            reader = readers.make_reader(case["reader"], tf)
-            session.run(reader.reader_ref)
-            return reader
-
-        readers.play(case, make, partial(Script, session))
+    readers.play(case, make, partial(Script, session))
 
 
 class Script(readers.Script):
