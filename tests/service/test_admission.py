@@ -88,13 +88,3 @@ def test_epoch_waits_for_each_consumer_of_a_process():
     for number, left in ((1, {7: 1}), (2, {})):
         core.attach(number, Hello(), now=0.0, pid=7)
         assert core.awaited == left
-
-
-def test_journal_keeps_each_consumer_of_a_process_that_is_not_back(tmp_path):
-    path, survivor = str(tmp_path / "journal"), Survivor(os.getpid(), started_at(os.getpid()))
-    journal = Journal(path, "job", 7)
-    journal.await_back({-1: survivor, -2: survivor})
-    journal.begin(4, None)
-    journal.note_arrival(1, survivor)
-    journal.close()
-    assert list(read_journal(path).survivors.values()) == [survivor, survivor]

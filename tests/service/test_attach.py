@@ -123,19 +123,6 @@ class TestAnswers:
 
 
 class TestReconnect:
-    def test_loop_continues_with_the_first_untaken_batch(self, tmp_path):
-        """Only offers that were not taken are delivered again."""
-        with AutoServer(tmp_path / "directory", 30, dies_after=12).start() as server:
-            with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
-                kept = []
-                for batch in consumer:
-                    kept.append(batch)
-                assert numbers(kept) == list(range(30))
-                assert numbers(consumer) == list(range(30))
-                assert consumer.statistics().reconnects == 1
-                assert consumer.statistics().batches == 60
-        assert server.faults == []
-
     @pytest.mark.parametrize(
         ("options", "rank", "positions", "count"),
         [({}, None, (4, 6, 9), 7), ({"mode": "split", "world": 3}, 1, (1, 4, 7), 2)],

@@ -82,52 +82,57 @@ def attached_to(server, **options):
     return mpqueue.attach(server.path, timeout=60, **options)
 
 
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    """A server whose consumers count taken batches in memory, and send messages as rarely as possible."""
+    monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
+    with ScriptedServer(tmp_path / "directory", shares_taken=True) as server:
+        yield server
+
+
 class TestRequests:
-    def test_fast_loop_counts_in_memory_and_sends_few_messages(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
-        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
-            server.offer(*map(batch_of, range(6)))
+    def test_fast_loop_counts_in_memory_and_sends_few_messages(self, counting):
+        with attached(counting) as consumer:
+            counting.offer(*map(batch_of, range(6)))
             batches = iter(consumer)
             for number in range(3):
-                assert next(batches)[0][0, 0] == server.word[0] == number
-            assert server.hear_all() == [ConsumerRequest(ToServer.BEGIN, 0), ConsumerRequest(ToServer.ASK, 0)]
+                assert next(batches)[0][0, 0] == counting.word[0] == number
+            assert counting.hear_all() == [ConsumerRequest(ToServer.BEGIN, 0), ConsumerRequest(ToServer.ASK, 0)]
             next(batches)  # half of the offers are left
-            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 3, (1, 2, 3))]
+            assert counting.hear_all() == [ConsumerRequest(ToServer.ASK, 3, (1, 2, 3))]
             consumer.close()
-            *_, last = server.hear_all()
+            *_, last = counting.hear_all()
             assert last == ConsumerRequest(ToServer.LEAVE)
-            assert server.word[0] == 3, "a batch is taken when the next one is requested"
+            assert counting.word[0] == 3, "a batch is taken when the next one is requested"
 
-    def test_first_request_of_a_loop_is_a_message(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
-        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
-            server.end()
-            server.offer(*map(batch_of, range(3)), epoch=1)
+    def test_first_request_of_a_loop_is_a_message(self, counting):
+        with attached(counting) as consumer:
+            counting.end()
+            counting.offer(*map(batch_of, range(3)), epoch=1)
             assert list(consumer) == []  # reads the offers, too
             batches = iter(consumer)
-            server.hear_all()
+            counting.hear_all()
             next(batches)
-            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 0)]
+            assert counting.hear_all() == [ConsumerRequest(ToServer.ASK, 0)]
 
-    def test_server_knows_all_taken_batches_before_the_end_of_the_epoch_is_delivered(self, tmp_path, monkeypatch):
+    def test_server_knows_all_taken_batches_before_the_end_of_the_epoch_is_delivered(self, counting):
         """Not only those before the latest message; the record of missed batches is not one more offer."""
-        monkeypatch.setattr(attachment, "_SILENT_NS", 1 << 62)
-        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
-            server.offer(batch_of(0))
-            server.missed(3)
-            server.end(count=1)
+        with attached(counting) as consumer:
+            counting.offer(batch_of(0))
+            counting.missed(3)
+            counting.end(count=1)
             assert len(list(consumer)) == 1
-            assert server.hear_all()[-1].value == 1
+            assert counting.hear_all()[-1].value == 1
             assert consumer.statistics().skipped == 3
 
-    def test_loop_that_takes_its_time_sends_a_message_for_each_batch(self, tmp_path, monkeypatch):
+    def test_loop_that_takes_its_time_sends_a_message_for_each_batch(self, counting, monkeypatch):
         monkeypatch.setattr(attachment, "_SILENT_NS", -1)
-        with ScriptedServer(tmp_path / "directory", shares_taken=True) as server, attached(server) as consumer:
-            server.offer(*map(batch_of, range(3)))
+        with attached(counting) as consumer:
+            counting.offer(*map(batch_of, range(3)))
             batches = iter(consumer)
             for number in range(3):
                 next(batches)
-                assert server.hear_all()[-1].value == number
+                assert counting.hear_all()[-1].value == number
 
     def test_close_releases_slots_without_views_and_leaves(self, server):
         with attached(server) as consumer:
@@ -189,23 +194,6 @@ class TestBatches:
             assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 1, (offers[0].turn,))
             assert kept[0][0].tolist() == [[5] * 3] * 4
             assert consumer.statistics().copies == 2
-
-    @pytest.mark.parametrize(
-        "batch",
-        [
-            np.arange(6.0),
-            (np.asfortranarray(np.arange(6).reshape(2, 3)), None),
-            {"a": [np.zeros((0, 3)), np.float32(2) * np.ones((), np.float32)], "b": (np.array([b"x", b"yz"]),)},
-        ],
-        ids=["array", "fortran and None", "tree"],
-    )
-    @pytest.mark.parametrize("writable", [False, "copy"])
-    def test_trees_of_arrays_arrive_unchanged(self, server, batch, writable):
-        with attached(server, writable=writable) as consumer:
-            server.offer(batch)
-            received = next(iter(consumer))
-            assert repr(received) == repr(batch)
-            del received
 
     def test_spec_may_arrive_in_parts(self, server):
         batch = {f"key {number}": np.array([number]) for number in range(100)}

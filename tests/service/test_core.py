@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mpqueue.service.protocol.handshake import Hello, Resume
 from mpqueue.service.protocol.records import LOST
 from mpqueue.service.protocol.refusals import Refused
+from mpqueue.service.routing.modes import Frontier, SlowestConsumer
 from mpqueue.service.routing.rules import Rules
 
 FEW = settings(max_examples=part_of(25, 4), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,18 +50,6 @@ def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
     return consumers
 
 
-def test_ranks_wait_for_the_replacement_of_a_lost_rank():
-    simulation = simulated(world=2, window=2, lengths=[40])
-    attached(simulation, 0, 1)
-    simulation.leave(1, died=True)
-    simulation.settle(2)
-    assert len(simulation.consumers[2].taken) <= 3, "the window and one more"
-    assert simulation.attach(3, 0)
-    simulation.next(3)
-    simulation.settle(2, 3)
-    assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
-
-
 def test_rank_that_leaves_after_its_epoch_does_not_disturb_the_others():
     simulation = simulated(world=2, lengths=[4])
     attached(simulation, 0, 1)
@@ -73,16 +62,6 @@ def test_rank_that_leaves_after_its_epoch_does_not_disturb_the_others():
     simulation.next(2)  # its next loop needs the rank that has left
     simulation.core.advance(100.0)
     assert simulation.consumers[2].cut == (LOST, "rank 0 left and was not replaced within grace_s")
-
-
-def test_generator_yields_equal_number_to_each_rank():
-    simulation = simulated(world=2, lengths=[5], known=False)
-    attached(simulation, 0, 1)
-    simulation.settle(1, 2)
-    simulation.next(1), simulation.next(2)
-    assert [len(simulation.consumers[consumer].taken) for consumer in (1, 2)] == [2, 2]
-    assert simulation.finished == [0]
-    assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
 
 
 @pytest.mark.sample(5)
@@ -483,3 +462,27 @@ def test_group_waits_without_a_limit_for_a_rank_with_an_infinite_grace() -> None
     simulation.core.advance(1e12)
     assert simulation.consumers[2].cut is None
     assert simulation.attach(3, 0)
+
+
+# -- Where a restarted server resumes
+
+
+@given(start=st.integers(0, 5), taken=st.lists(st.integers(0, 12)))
+def test_frontier_is_first_untaken_position_if_one_consumer_takes_each_batch(start: int, taken: list[int]):
+    frontier = Frontier(start)
+    for position in taken:
+        frontier.add(position, 1)
+    first = next(position for position in range(start, 20) if position not in taken)
+    assert frontier.position(()) == first
+    assert frontier.ahead() == tuple(sorted({position for position in taken if position > first}))
+
+
+def test_frontier_is_slowest_present_consumer_if_all_take_each_batch():
+    frontier = SlowestConsumer(2)
+    for position, who in ((0, 1), (5, 1), (3, 2), (9, 3)):
+        frontier.add(position, who)
+    assert frontier.position([1, 2]) == 4
+    assert frontier.position([1, 3]) == 6
+    assert frontier.position([1, 4]) == 2, "a consumer without taken batches counts from the start"
+    assert frontier.position([]) == 2
+    assert frontier.ahead() == ()

@@ -115,19 +115,6 @@ def test_intact_records_in_another_order_are_refused(path: str, change: str):
         read_journal(path)
 
 
-def test_each_changed_byte_of_the_head_is_refused(path: str):
-    written(path, (0, 0))
-    data = Path(path).read_bytes()
-    damaged = [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(head_bytes(data))]
-    damaged += [data[:at] for at in range(head_bytes(data))]
-    damaged += [data.replace(b'"epoch": 3', epoch) for epoch in (b'"epoch": 7', b'"epoch": -1', b'"epoch": 1e400')]
-    words = r"is not a journal of this version .* or its header is damaged .*remove it"
-    for content in damaged:
-        Path(path).write_bytes(content)
-        with pytest.raises(ServiceError, match=words):
-            read_journal(path)
-
-
 @pytest.mark.parametrize("text", ["hello\n", '{"journal": 2, "job": "j", "seed": 1, "epoch": 0, "state": null}\n', ""])
 def test_file_of_another_kind_is_refused(path: str, text: str):
     Path(path).write_text(text)
@@ -191,12 +178,12 @@ def test_file_system_without_locks_is_reported(path: str, monkeypatch: pytest.Mo
 
 def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal = Journal(path, "job", 7)
-    journal.await_back({-1: Survivor(100, 5), -2: Survivor(101, 6), -3: Survivor(102, 7)})
+    journal.await_back({-1: Survivor(100, 5), -2: Survivor(100, 5), -3: Survivor(101, 6), -4: Survivor(102, 7)})
     journal.begin(3, None)
     journal.note_arrival(1, Survivor(100, 5))
     journal.note_given_up(102)
     journal.close()
-    assert sorted(read_journal(path).survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
+    assert sorted(read_journal(path).survivors.values()) == [Survivor(100, 5), Survivor(100, 5), Survivor(101, 6)]
 
 
 @pytest.mark.parametrize(("has_ranks", "taken"), [(False, {-1: {5}, -2: {0, 4}, 0: {3, 9}}), (True, None)])
@@ -331,35 +318,6 @@ def mark(tmp_path: Path):
     position = tmp_path / "code_ran"
     yield position
     assert not position.exists()
-
-
-@needs_root
-def test_file_of_another_user_is_not_read(path: str, mark: Path):
-    plant(path, mark)
-    os.chown(path, STRANGER, -1)
-    with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, but this process runs as uid 0 .*: use a "):
-        read_journal(path)
-
-
-@pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_file_writable_by_others_is_not_read(path: str, mark: Path, mode: int):
-    plant(path, mark)
-    os.chmod(path, mode)
-    with pytest.raises(ServiceError, match=rf"other users may write to .*mode {mode:04o}.*chmod go-w {path}"):
-        read_journal(path)
-
-
-def test_target_of_link_is_not_read(path: str, mark: Path):
-    plant(f"{path}.real", mark)
-    os.symlink(f"{path}.real", path)
-    with pytest.raises(ServiceError, match="is a symbolic link, expected a file: use a journal in a folder where only"):
-        read_journal(path)
-
-
-def test_pipe_in_its_place_does_not_block(path: str):
-    os.mkfifo(path)
-    with pytest.raises(ServiceError, match="is not a regular file"):
-        read_journal(path)
 
 
 def test_link_in_place_of_next_file_is_not_followed(path: str, tmp_path: Path):

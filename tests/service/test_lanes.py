@@ -242,8 +242,3 @@ def test_stream_without_elements_has_no_epochs(options, rank):
         pytest.raises(RuntimeError, match=r"of 3 batches is impossible: the stream of Dataset is empty: it returned"),
     ):
         next(iter(consumer))
-
-
-def test_epoch_batches_of_indexed_source_are_refused_as_by_loader():
-    with pytest.raises(ValueError, match="epoch_batches=20 applies to streams"):
-        mpqueue.Server("s", range(40), workers=1, world=4, epoch_batches=20)

@@ -32,18 +32,6 @@ def attach(name, **options):
 
 
 @pytest.fixture
-def use():
-    """Return a call that uses a server."""
-    return attach
-
-
-@pytest.fixture
-def served():
-    """Return the value that `use` returns."""
-    return [[0, 0], [1, 1], [2, 2]]
-
-
-@pytest.fixture
 def server(servers_directory):
     with mpqueue.Server("photos", NUMBERS, mode="broadcast", workers=1) as made:
         yield made
@@ -52,11 +40,11 @@ def server(servers_directory):
 # On any machine: the server belongs to this user, and another user's is expected; or the kernel reports another user
 
 
-def test_own_server_is_found_with_and_without_uid(server, use):
-    assert use("photos") == use("photos", uid=OWN)
+def test_own_server_is_found_with_and_without_uid(server):
+    assert attach("photos") == attach("photos", uid=OWN)
 
 
-def test_folder_of_unexpected_user_is_rejected_immediately(servers_directory, use):
+def test_folder_of_unexpected_user_is_rejected_immediately(servers_directory):
     """Also before a server listens there."""
     folder = f"{servers_directory}/photos"
     os.mkdir(folder, 0o700)
@@ -64,34 +52,34 @@ def test_folder_of_unexpected_user_is_rejected_immediately(servers_directory, us
         rf"{folder} belongs to uid {OWN}, expected a server of uid {OWN + 1}\. .* pass uid={OWN}\. Otherwise, have "
     )
     with pytest.raises(ServiceError, match=wanted):
-        use("photos", uid=OWN + 1)
+        attach("photos", uid=OWN + 1)
 
 
-def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
+def test_kernel_confirms_user_of_listener(server, monkeypatch):
     """The owner of the folder may differ from the listener's user, because the socket may be a link."""
     monkeypatch.setattr(credentials, "credentials_of", as_of_user(OWN + 1))
     wanted = rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"
     with pytest.raises(ServiceError, match=wanted):
-        use("photos")
+        attach("photos")
 
 
-def test_folder_writable_by_others_is_rejected(server, use):
+def test_folder_writable_by_others_is_rejected(server):
     os.chmod(server.folder, 0o722)
     with pytest.raises(ServiceError, match=f"other users may write to the folder {server.folder} .*chmod go-w"):
-        use("photos")
+        attach("photos")
 
 
-def test_own_link_to_folder_is_followed(server, servers_directory, use):
+def test_own_link_to_folder_is_followed(server, servers_directory):
     os.symlink(server.folder, f"{servers_directory}/current")
-    assert use(f"{servers_directory}/current") == use("photos")
+    assert attach(f"{servers_directory}/current") == attach("photos")
 
 
 @pytest.mark.parametrize(
     ("uid", "error"), [("0", TypeError), (True, TypeError), (-1, ValueError), (1 << 32, ValueError)]
 )
-def test_invalid_uid_is_rejected(use, uid, error):
+def test_invalid_uid_is_rejected(uid, error):
     with pytest.raises(error, match=r"uid must be .*user id.*got"):
-        use("photos", uid=uid)
+        attach("photos", uid=uid)
 
 
 def test_servers_of_another_user_are_expected_in_that_users_folder(monkeypatch):
@@ -180,15 +168,15 @@ def test_memory_that_allowed_users_map_has_no_key_of_a_proxy(shared, make):
 
 
 @needs_root
-def test_squatted_name_is_rejected_and_usable_with_uid(shared, use, served):
+def test_squatted_name_is_rejected_and_usable_with_uid(shared):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1, start_method="fork"):
-        use("other")  # the other user may be unable to import it
+        attach("other")  # the other user may be unable to import it
     with Other() as stranger:
         stranger.ask(become, STRANGER)
         stranger.ask(serve, "photos", (OWN,))
         with pytest.raises(ServiceError, match=rf"belongs to uid {STRANGER}, expected a server of uid {OWN}"):
-            use("photos")
-        assert use("photos", uid=STRANGER) == served
+            attach("photos")
+        assert attach("photos", uid=STRANGER) == [[0, 0], [1, 1], [2, 2]]
         refused = rf"belongs to uid {STRANGER}, but this server runs as uid {OWN}: choose"
         with pytest.raises(ServiceError, match=refused):
             mpqueue.Server("photos", NUMBERS, workers=1).start()
@@ -196,15 +184,15 @@ def test_squatted_name_is_rejected_and_usable_with_uid(shared, use, served):
 
 
 @needs_root
-def test_link_of_stranger_is_not_followed(shared, stranger, use):
+def test_link_of_stranger_is_not_followed(shared, stranger):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1) as other:
         stranger.ask(os.symlink, other.folder, f"{shared}/photos")
         with pytest.raises(ServiceError, match=rf"a link that uid {STRANGER} has created"):
-            use("photos")
+            attach("photos")
 
 
 @needs_root
-def test_squatted_parent_folder_is_rejected(shared, stranger, use, monkeypatch):
+def test_squatted_parent_folder_is_rejected(shared, stranger, monkeypatch):
     """The parent folder is the default, in the folder for temporary files."""
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -212,7 +200,7 @@ def test_squatted_parent_folder_is_rejected(shared, stranger, use, monkeypatch):
     stranger.ask(os.mkdir, f"{shared}/mpqueue-{OWN}")
     refused = rf"the folder {shared}/mpqueue-{OWN} belongs to uid {STRANGER}, expected a server"
     with pytest.raises(ServiceError, match=refused):
-        use("photos")
+        attach("photos")
 
 
 @needs_root

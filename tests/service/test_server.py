@@ -3,11 +3,9 @@
 import contextlib
 import errno
 import json
-import math
 import os
 import pickle
 import select
-import shutil
 import signal
 import threading
 import time
@@ -59,18 +57,6 @@ def test_length_of_a_consumer_is_its_number_of_batches_in_an_epoch():
                 continue
             with pytest.raises(TypeError, match="delivers each batch to the consumer that requests it first"):
                 len(consumer)
-
-
-@pytest.mark.parametrize("grace_s", [60, math.inf])
-def test_replacement_of_killed_rank_continues_where_it_was(puppets, grace_s):
-    with mpqueue.Server("s", Indices(12), world=2, workers=2, grace_s=grace_s):
-        first, second = (puppets("s", rank=rank).attached() for rank in range(2))
-        assert firsts(first.take(3)) == [0, 2, 4]
-        second.tell("take_all")
-        first.kill()
-        again = puppets("s", rank=0)
-        assert firsts(again.do("take_all")) == [4, 6, 8, 10], "the batch without a later request is delivered again"
-        assert firsts(second.answer()) == [1, 3, 5, 7, 9, 11]
 
 
 def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
@@ -252,17 +238,6 @@ def test_slow_skip_skips_batches_of_slow_consumer(puppets):
         assert rest == sorted(rest)
         assert second.do("statistics")["skipped"] == skipped  # notified before the end
         assert first.do("statistics")["skipped"] == 0
-
-
-def test_source_exception_is_raised_in_place_and_stream_continues(puppets):
-    with mpqueue.Server("s", Failing(6), mode="broadcast", world=2, workers=1):
-        both = [puppets("s").attached() for _ in range(2)]
-        all_do(both, "loop")
-        for one in both:
-            assert firsts(one.take(3)) == [0, 1, 2]
-            with pytest.raises(Raised, match="KeyError"):
-                one.do("take")
-            assert firsts(one.take(2)) == [4, 5]
 
 
 def test_loop_that_yields_only_exceptions_ends_with_its_epoch():
@@ -450,6 +425,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"grace_s": 10**400}, ValueError, "grace_s must be a number that fits into a float"),
         ({"grace_s": "3"}, TypeError, "grace_s must be a number of seconds, got '3'"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be a number of seconds or None, got '3'"),
+        ({"epoch_batches": 20}, ValueError, "epoch_batches=20 applies to streams"),
         ({"lease_timeout": 0}, ValueError, "lease_timeout must be a number of seconds above 0, or None, got 0"),
         ({"workers": 0}, ValueError, "workers=0"),
         ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
@@ -547,36 +523,6 @@ def test_all_requests_of_killed_consumer_count(puppets, start_server):
     assert sorted(taken[:-1] + again) == list(range(300))
 
 
-_RAISES = """
-import sys
-import mpqueue
-
-def checked(number):
-    if number == 1:
-        raise ValueError(number)
-    return number
-
-source = mpqueue.Dataset.range(4).map(checked)
-with mpqueue.Server("s", source, workers=1, mode="split", world=2, journal=sys.argv[2]):
-    print("serves", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_exception_before_a_crash_is_raised_once(start_server_script, tmp_path):
-    """Only its consumer knows that it was raised. Once more, its rank would have one step more than the others."""
-    process = start_server_script(_RAISES, tmp_path / "journal")
-    with contextlib.ExitStack() as stack:
-        ranks = [stack.enter_context(mpqueue.attach("s", rank=rank, timeout=60, reconnect=True)) for rank in range(2)]
-        loops = [iter(rank) for rank in ranks]
-        assert next(loops[0]) == 0
-        with pytest.raises(ValueError, match="1"):
-            next(loops[1])
-        crash(process)
-        start_server_script(_RAISES, tmp_path / "journal")
-        assert [list(loop) for loop in loops] == [[2], [3]]
-
-
 def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets, start_server, tmp_path):
     server = start_server(12, world=None)
     first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
@@ -641,20 +587,6 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
         assert "No space left on device" in caplog.text, "also without a call of wait()"
         with pytest.raises(ServiceError, match="found no server"):
             mpqueue.attach("s", rank=0, timeout=0.1)
-
-
-def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path):
-    folder = tmp_path / "journals"
-    folder.mkdir()
-    with mpqueue.Server("s", Indices(3), world=1, workers=1, journal=folder / "journal") as server:
-        first = puppets("s", rank=0).attached()
-        first.do("take")
-        shutil.rmtree(folder)
-        assert firsts(first.do("take_all")) == [1, 2]
-        with pytest.raises(Raised, match="the journal cannot be written"):
-            first.do("take_all")
-        with pytest.raises(FileNotFoundError, match="the journal cannot be written"):
-            server.wait(30)
 
 
 def test_changing_structure_of_batches_uses_bounded_memory(monkeypatch):

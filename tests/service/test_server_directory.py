@@ -286,15 +286,6 @@ def test_file_in_place_of_folder_is_refused(claim, servers_directory, make, what
         claim()
 
 
-def test_lock_that_is_a_link_is_not_followed(claim, servers_directory, tmp_path):
-    os.mkdir(f"{servers_directory}/photos", 0o700)
-    os.symlink(tmp_path / "precious", f"{servers_directory}/photos/lock")
-    (tmp_path / "precious").write_text("text")
-    with pytest.raises(ServiceError, match=r"the lock .*photos/lock is a symbolic link"):
-        claim()
-    assert (tmp_path / "precious").read_text() == "text"
-
-
 def test_error_for_impossible_folder_has_remedy(claim, monkeypatch):
     monkeypatch.setenv("MPQUEUE_HOME", "/dev/null/servers")
     with pytest.raises(ServiceError, match=r"cannot serve 'photos' in /dev/null/servers/photos: .*MPQUEUE_HOME"):

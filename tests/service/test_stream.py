@@ -1,6 +1,5 @@
 """The engine as a server drives it: real workers, and a loop that waits for descriptors only."""
 
-import logging
 import mmap
 import os
 import select
@@ -8,7 +7,7 @@ import select
 import numpy as np
 import pytest
 from helpers.engine_parts import work_items_of
-from helpers.faults import Fault, Numbers, StrikesAt
+from helpers.faults import Numbers
 from helpers.mapped_values import Follows
 
 from mpqueue import Dataset
@@ -134,20 +133,6 @@ def test_all_slots_held_by_waiting_holders_is_an_error():
 
 
 # -- Errors and crashes
-
-
-def test_empty_batches_are_skipped(caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    for options in ({}, {"batch_size": 1}):
-        source = StrikesAt(Fault("raise"), at=2, length=5)
-        with Server(source, on_error="skip", workers=1, **options) as server:
-            server.stream.open_epoch(0)
-            handles = [server.take() for _ in range(4)]
-            assert [handle.position for handle in handles] == [0, 1, 3, 4]
-            for handle in handles:
-                server.stream.slots.release(handle)
-            assert server.take() is None
-            assert server.stream.statistics().slots_in_use == 0
 
 
 class HasNoLength(Numbers):

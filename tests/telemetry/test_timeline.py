@@ -1,5 +1,6 @@
 """Traces: valid Trace Event Format, complete, bounded, and readable after any end of the program."""
 
+import itertools
 import json
 import os
 import resource
@@ -15,11 +16,15 @@ import pytest
 from helpers.faults import Fault, StrikesAt
 from helpers.gates import Gate, pass_gate
 from helpers.numbered_batches import iter_after
+from helpers.scripted_server import ScriptedServer, attached
+from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
 from helpers.slow_sources import Slow
 from helpers.started_enqueuer import started
 from helpers.waits import until_main_thread_is_in
 
+import mpqueue
 from mpqueue import Loader
+from mpqueue.errors import ServiceDied
 from mpqueue.telemetry import timeline
 from mpqueue.telemetry.timeline import Timeline
 
@@ -338,3 +343,40 @@ def test_enqueuer_has_trace(tmp_path):
     with started(Slow(6), 1, trace=tmp_path / "enqueuer.json") as enqueuer:
         iter_after(enqueuer.get(), 6)
     assert "compute 5" in named(read(tmp_path / "enqueuer.json"), "X")
+
+
+# -- Consumers of a server
+
+
+@pytest.mark.usefixtures("servers_directory")
+def test_consumer_writes_its_own_trace(tmp_path):
+    with (
+        mpqueue.Server("slow", Slow(5), workers=1),
+        mpqueue.attach("slow", timeout=30, trace=tmp_path / "run.json") as consumer,
+    ):
+        for batch in consumer:
+            assert batch.shape == (100,)
+            time.sleep(0.006)  # the batch is held for this time
+        del batch
+    events = read(tmp_path / "run.json")
+    rows = [event["args"]["name"] for event in events if event["name"] in {"process_name", "thread_name"}]
+    assert rows == ["mpqueue: consumer of slow", "consumer"]
+    slices = [event for event in events if event["ph"] == "X"]
+    used = [event for event in slices if event["name"] != "wait"]
+    assert [event["name"] for event in used] == [f"batch {position}" for position in range(5)]
+    assert used[1]["args"] == {"epoch": 0, "position": 1}
+    assert all(event["dur"] >= 6000 for event in used)
+    in_order = sorted(slices, key=lambda event: event["ts"])
+    assert all(one["ts"] + one["dur"] <= two["ts"] + 1 for one, two in itertools.pairwise(in_order))
+    assert named(events, "b").count("held") == named(events, "e").count("held") == 5
+    assert named(events, "i") == ["epoch 0 begins", "epoch 0 ends"]
+
+
+def test_crash_of_a_server_is_marked(tmp_path):
+    with ScriptedServer(tmp_path / "directory") as server, attached(server, trace=tmp_path / "run.json") as consumer:
+        batches = iter(consumer)
+        server.hang_up()
+        for _ in range(2):
+            with pytest.raises(ServiceDied):
+                next(batches)
+    assert named(read(tmp_path / "run.json"), "i") == ["epoch 0 begins", "the server died"]
