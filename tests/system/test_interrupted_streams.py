@@ -88,16 +88,6 @@ def test_interrupted_epoch_is_complete_with_correct_states(kind, step):
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_new_loop_after_interrupt_starts_at_first_batch(kind):
-    for after, strike in each_strike(3):
-        with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
-            with strike:
-                unless_struck(list, loader)
-            found = [int(batch[0]) for batch in loader]
-        assert found == [0, 1, 2], after
-
-
-@pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_interrupted_epoch_ends_after_last_batch(kind):
     for after, strike in each_strike(2):
         with mpqueue.Loader(Growing(3), **KINDS[kind]) as loader:
@@ -109,18 +99,18 @@ def test_interrupted_epoch_ends_after_last_batch(kind):
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
-def test_interrupt_at_start_keeps_resumed_epoch(kind):
+@pytest.mark.parametrize(("place", "call"), [(0, list), (2, lambda loader: next(iter(loader)))], ids=["new", "resumed"])
+def test_loop_after_an_interrupted_one_starts_at_the_first_batch_or_the_resumed_place(kind, place, call):
     with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
-        batches = iter(loader)
-        assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
+        assert [int(batch[0]) for _, batch in zip(range(place), loader, strict=False)] == list(range(place))
         state = loader.state_dict()
     for after, strike in each_strike(3):
         with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
             loader.load_state_dict(state)
             with strike:
-                unless_struck(lambda loader: next(iter(loader)), loader)
+                unless_struck(call, loader)
             if strike.left <= 0:
-                assert [int(batch[0]) for batch in loader] == [2, 3], after
+                assert [int(batch[0]) for batch in loader] == list(range(4))[place:], after
 
 
 class Lane:

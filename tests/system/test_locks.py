@@ -1,12 +1,16 @@
-"""``with`` acquires a lock and enters its block, or does neither, even if a signal handler raises."""
+"""Locks and the condition: no exception of a signal handler leaves one locked."""
 
+import contextlib
 import gc
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers.injected_exceptions import Struck
+from helpers.deadlock import DEADLOCK_S
+from helpers.injected_exceptions import Struck, each_strike
+from helpers.waits import until
 
+from mpqueue.system.signals.condition import Condition
 from mpqueue.system.signals.locks import Lock, RLock
 
 ROUNDS, AGAIN_S = 200, 0.01
@@ -58,3 +62,35 @@ def test_handler_that_raises_leaves_lock_free(kind):
         signal.signal(signal.SIGALRM, before)
         gc.enable()
     assert struck == ROUNDS
+
+
+def test_change_wakes_all_waiters():
+    condition, requested, done = Condition(), [], []
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(condition.wait_for, lambda: requested.append(1) or done) for _ in range(3)]
+        until(lambda: len(requested) == 3, "no thread waits")
+        with condition:  # acquired only while all of them wait
+            done.append(True)
+            condition.notify_all()
+        for each in waiting:
+            each.result(DEADLOCK_S)
+    assert len(requested) == 6
+
+
+def wait(condition):
+    condition.wait_for(lambda: False, 0.001)
+
+
+def change(condition):
+    with condition:
+        condition.notify_all()
+
+
+@pytest.mark.parametrize("call", [wait, change])
+def test_interrupt_at_any_place_leaves_it_unlocked(call):
+    for _, strike in each_strike(least=5):
+        condition = Condition()
+        with contextlib.suppress(Struck), strike:
+            call(condition)
+        with ThreadPoolExecutor(1) as pool:  # a condition is re-entrant in this thread
+            pool.submit(change, condition).result(DEADLOCK_S)

@@ -1,11 +1,17 @@
-"""A bounded cache of values: made once by concurrent threads, and not shared with a child process."""
+"""Values that a process keeps: made once by concurrent threads, not shared with a child, not decided by an interrupt."""
 
+import contextlib
+import os
+import sys
 import threading
 
 import pytest
+from helpers import injected_exceptions
 from helpers.forked_calls import status_of_fork
+from helpers.injected_exceptions import Strike, Struck, StruckError, StruckLimit, each_strike
 
 import mpqueue
+from mpqueue.memory import main_module as script_names
 from mpqueue.system.process_cache import ProcessCache
 
 
@@ -48,3 +54,20 @@ def test_invalid_cache_bytes_raises(given, error, tmp_path):
     pyarrow_parquet.write_table(pytest.importorskip("pyarrow").table({"a": [1]}), tmp_path / "a.parquet")
     with pytest.raises(error, match="cache_bytes"):
         mpqueue.files.Parquet(tmp_path / "a.parquet", cache_bytes=given, index=tmp_path)
+
+
+DEADLOCK_S = 120
+
+
+@pytest.mark.parametrize("error", [StruckLimit, StruckError], ids=lambda error: error.__name__)
+def test_interrupted_look_for_a_module_is_not_kept(error, monkeypatch):
+    # The library's code, too: it drops exceptions of the kinds that it expects.
+    parts = (injected_exceptions._PACKAGE, "<frozen importlib", "<frozen posixpath", os.path.__file__)
+    monkeypatch.setattr(injected_exceptions, "is_ours", lambda frame: frame.f_code.co_filename.startswith(parts))
+    monkeypatch.setattr(injected_exceptions, "_tables", {})
+    for _after, strike in each_strike(least=0, make=lambda after: Strike(after, error=error)):
+        script_names._findable.clear()
+        sys.path_importer_cache.clear()
+        with contextlib.suppress(Struck), strike:
+            script_names.is_findable(mpqueue)
+        assert script_names.is_findable(mpqueue)

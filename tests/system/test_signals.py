@@ -5,7 +5,6 @@ next line. Other moments are interrupted from outside.
 """
 
 import contextlib
-import itertools
 import signal
 
 import pytest
@@ -92,22 +91,6 @@ os.kill(os.getpid(), signal.SIGINT)
         code, output = trainer.ended()
         assert code in (-signal.SIGINT, 130), output
         assert trainer.left_nothing()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("processes", "step"), [(True, 17), (False, 1)])
-def test_interrupt_in_next_loses_and_repeats_no_batch(processes, step):
-    """The consumer catches the exception of the handler and continues, across the end of an epoch."""
-    expected = (100 * epoch + index for epoch in itertools.count() for index in range(3))
-    with OrderedEnqueuer(Growing(3), processes) as enqueuer:
-        enqueuer.start(2, 2)
-        for after, strike in each_strike(step):
-            found = []
-            with strike:
-                while len(found) < 6:
-                    with contextlib.suppress(Struck):
-                        found.append(int(next(enqueuer.get())[0]))
-            assert found == list(itertools.islice(expected, 6)), after
 
 
 @pytest.mark.slow
