@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import status_at_exit
+from helpers.computed_source import Computed
 from helpers.coroutines import give_way
 from helpers.slow_sources import Slow
 
@@ -55,16 +56,6 @@ class Empty(Numbers):
 def fails():
     raise LookupError("of the factory")
 
-class Texts:
-    def __len__(self):
-        return 64
-    def __getitem__(self, index):
-        raise AssertionError("nothing is loaded")
-    def column(self, name):
-        if name != "length":
-            raise ValueError("there is no column of this name")
-        return [4, 0, 0, 0, 4, 4, 4, 0] * 8
-
 class Plain:
     lengths = np.array([4, 4, 0, 0] * 16)
     equal = [1] * 64
@@ -73,6 +64,12 @@ class Plain:
         return 64
     def __getitem__(self, index):
         raise AssertionError("nothing is loaded")
+
+class Texts(Plain):
+    def column(self, name):
+        if name != "length":
+            raise ValueError("there is no column of this name")
+        return [4, 0, 0, 0, 4, 4, 4, 0] * 8
 """
 
 
@@ -161,23 +158,17 @@ def test_advice_names_a_part_that_may_change_unseen(tmp_path):
     assert "may change" not in advise(replace(found, unseen="")).sentence
 
 
-class Draws:
-    def __init__(self, draw):
-        self._draw = draw
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return np.full(3, self._draw())
-
-
 @pytest.mark.parametrize(
     ("draw", "names"),
     [(random.random, ("Python's random",)), (np.random.rand, ("numpy.random",)), (lambda: mpqueue.rng().random(), ())],
 )
 def test_generators_used_by_the_source_are_detected(draw, names):
-    assert bench_measure.first_batch(Draws(draw), {"batch_size": 2, "shuffle": True}).drawn == names
+    assert (
+        bench_measure.first_batch(
+            Computed(lambda index: np.full(3, draw()), 4), {"batch_size": 2, "shuffle": True}
+        ).drawn
+        == names
+    )
 
 
 @pytest.mark.parametrize(
@@ -396,38 +387,31 @@ def test_equal_ranks_need_no_balance(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("Plain --world 2 --batch-size 2", "--world and --cost are needed together"),
-        ("Plain --cost lengths --batch-size 2", "--world and --cost are needed together"),
-        ("Plain --world 1 --cost lengths --batch-size 2", "--world must be 2 or more, got 1"),
-        ("Plain --world 2 --cost lengths", "pass batch_size"),
-        ("Plain --world 2 --cost tokens --batch-size 2", "'tokens' names a column, and Plain has no columns"),
-        ("Texts --world 2 --cost tokens --batch-size 2", "there is no column of this name"),
-        ("Plain --world 2 --cost wrong --batch-size 2", "must be a finite number of 0 or more"),
-        ("Plain --world 99 --cost equal --batch-size 2 --drop-last", "drop_last leaves no batch"),
-        ("numbers --world 2 --cost lengths --batch-size 2", "balance needs a source with __getitem__"),
-    ],
-)
-def test_invalid_comparisons_of_ranks_exit_with_2_and_a_message(capsys, arguments, words):
-    factory, *options = arguments.split()
-    assert status_at_exit("bench", f"data_of_bench:{factory}", *options) == 2
-    assert words in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["data_of_bench:Numbers", "--threads", "2"], "pass batch_size"),
-        (["data_of_bench"], "expected MODULE:FACTORY"),
-        (["data_of_bench:np.pi"], "a source needs __getitem__"),
-        (["data_of_bench:Numbers", "--batch-size", "0"], "batch_size"),
-        (["data_of_bench:Numbers", "--step-ms", "0"], "expected a number above 0"),
-        (["data_of_bench:Numbers", "--workers", "-1"], "expected an integer of 0 or more"),
-        ([], "FACTORY"),
+        (":Plain --world 2 --batch-size 2", "--world and --cost are needed together"),
+        (":Plain --cost lengths --batch-size 2", "--world and --cost are needed together"),
+        (":Plain --world 1 --cost lengths --batch-size 2", "--world must be 2 or more, got 1"),
+        (":Plain --world 2 --cost lengths", "pass batch_size"),
+        (":Plain --world 2 --cost tokens --batch-size 2", "'tokens' names a column, and Plain has no columns"),
+        (":Texts --world 2 --cost tokens --batch-size 2", "there is no column of this name"),
+        (":Plain --world 2 --cost wrong --batch-size 2", "must be a finite number of 0 or more"),
+        (":Plain --world 99 --cost equal --batch-size 2 --drop-last", "drop_last leaves no batch"),
+        (":numbers --world 2 --cost lengths --batch-size 2", "balance needs a source with __getitem__"),
+        (":Numbers --threads 2", "pass batch_size"),
+        ("", "expected MODULE:FACTORY"),
+        (":np.pi", "a source needs __getitem__"),
+        (":Numbers --batch-size 0", "batch_size"),
+        (":Numbers --step-ms 0", "expected a number above 0"),
+        (":Numbers --workers -1", "expected an integer of 0 or more"),
     ],
 )
 def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, words):
-    assert status_at_exit("bench", *arguments) == 2
+    assert status_at_exit("bench", *f"data_of_bench{arguments}".split()) == 2
     assert words in capsys.readouterr().err
+
+
+def test_missing_factory_exits_with_2_and_its_name(capsys):
+    assert status_at_exit("bench") == 2
+    assert "FACTORY" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

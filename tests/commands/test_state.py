@@ -34,27 +34,36 @@ def write(path, contents):
     return str(path)
 
 
+@pytest.fixture
+def rows(tmp_path, capsys):
+    """Return a function that writes contents to a file, and returns the rows that the command prints for it."""
+
+    def run(contents, *options, status=0):
+        assert main(["state", write(tmp_path / "a.json", contents), "--json", *options]) == status
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
 def test_state_of_a_json_file_is_printed(tmp_path, capsys):
     assert main(["state", write(tmp_path / "a.json", saved(shuffle=True))]) == 0
     assert capsys.readouterr().out == ".\n  seed   3\n  epoch  0\n  batch  3\n  step   3\n"
 
 
-def test_numbers_and_strings_that_json_or_a_terminal_cannot_represent_are_printed(tmp_path, capsys):
-    path = write(tmp_path / "a.json", saved() | {"seed": "\ud800", "step": [float("nan"), float("inf")]})
-    assert main(["state", path]) == 0
+def test_numbers_and_strings_that_json_or_a_terminal_cannot_represent_are_printed(tmp_path, capsys, rows):
+    contents = saved() | {"seed": "\ud800", "step": [float("nan"), float("inf")]}
+    assert rows(contents)[0]["step"] == [None, None]
+    assert main(["state", write(tmp_path / "a.json", contents)]) == 0
     assert "  seed   \\ud800\n" in capsys.readouterr().out
-    assert main(["state", path, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["step"] == [None, None]
 
 
-def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
+def test_states_are_found_in_nested_dicts_and_lists_in_order(rows):
     contents = {
         "model": {"weights": [1.0, 2.0]},
         "loaders": [{"train": saved()}, saved(5, seed=4)],
         "callbacks": {"KeepLoader.v1": {"state": stream_state()}, "7": None},
     }
-    assert main(["state", write(tmp_path / "a.json", contents), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [
+    assert rows(contents) == [
         {"key": "loaders[0].train", "seed": 3, "epoch": 0, "batch": 3, "step": 3},
         {"key": "loaders[1]", "seed": 4, "epoch": 0, "batch": 5, "step": 5},
         {"key": "callbacks['KeepLoader.v1'].state", "seed": 5, "epoch": 0, "batch": 7, "step": 7},
@@ -164,9 +173,10 @@ def made(working_folder):
     return str(working_folder / "make.py")
 
 
-def taken(loader, number):
+def taken(number, **options):
     """Return the state of a loader after some batches, and the samples of the batch after them."""
-    with loader:
+    options = {"batch_size": 4, "shuffle": True} | options
+    with mpqueue.Loader(mpqueue.Dataset.range(40), seed=3, workers=0, **options) as loader:
         batches = iter_after(loader, number)
         state = loader.state_dict()
         next(batches)
@@ -175,22 +185,15 @@ def taken(loader, number):
 
 @pytest.mark.parametrize("number", [0, 3])
 @pytest.mark.parametrize("factory", ["loader", "rank"])
-def test_source_shows_the_ids_of_the_next_batch(tmp_path, capsys, made, factory, number):
-    numbers = mpqueue.Dataset.range(40)
-    options = {"shard": (1, 2)} if factory == "rank" else {}
-    state, following = taken(mpqueue.Loader(numbers, batch_size=4, shuffle=True, seed=3, workers=0, **options), number)
-    path = write(tmp_path / "a.json", [state])
-    assert main(["state", path, "--json", "--source", f"{made}:{factory}"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+def test_source_shows_the_ids_of_the_next_batch(rows, made, factory, number):
+    state, following = taken(number, **{"shard": (1, 2)} if factory == "rank" else {})
+    (row,) = rows([state], "--source", f"{made}:{factory}")
     assert (row["key"], row["next"]) == ("[0]", json.loads(json.dumps(following)))
 
 
-def test_state_of_a_stream_has_its_place_and_says_when_the_next_batch_is_known(tmp_path, capsys, made):
-    state, _ = taken(mpqueue.Loader(mpqueue.Dataset.range(40).filter(bool), seed=3, workers=0, lanes=2), 3)
-    path = write(tmp_path / "a.json", state)
-    assert main(["state", path, "--json", "--source", f"{made}:stream"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["epoch"], row["batch"]) == (0, 3)
+def test_state_of_a_stream_has_its_place_and_says_when_the_next_batch_is_known(rows, made):
+    (row,) = rows(stream_state(), "--source", f"{made}:stream")
+    assert (row["epoch"], row["batch"]) == (0, 7)
     message = "a batch of a stream is known after it was made: load the state, call next, and read loader.last"
     assert row["next"] == message
 
@@ -198,18 +201,15 @@ def test_state_of_a_stream_has_its_place_and_says_when_the_next_batch_is_known(t
 def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, made):
     with mpqueue.Loader(mpqueue.Dataset.range(40), batch_size=4, shuffle=True, seed=3, workers=0) as loader:
         assert len(list(loader)) == 10
-        state = loader.state_dict()
+        path = write(tmp_path / "a.json", loader.state_dict())
         following = next(iter(loader)).tolist()
-    path = write(tmp_path / "a.json", state)
     assert main(["state", path, "--source", f"{made}:loader"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"  next   {following}"
 
 
-def test_state_that_does_not_fit_shows_its_message_in_place_of_the_ids(tmp_path, capsys, made):
-    fits, following = taken(mpqueue.Loader(mpqueue.Dataset.range(40), batch_size=4, shuffle=True, seed=3, workers=0), 2)
-    path = write(tmp_path / "a.json", [saved(), fits])
-    assert main(["state", path, "--json", "--source", f"{made}:loader"]) == 1
-    first, second = json.loads(capsys.readouterr().out)
+def test_state_that_does_not_fit_shows_its_message_in_place_of_the_ids(rows, made):
+    fits, following = taken(2)
+    first, second = rows([saved(), fits], "--source", f"{made}:loader", status=1)
     assert "next" not in first
     assert "the state was saved" in first["error"]
     assert second["next"] == following
