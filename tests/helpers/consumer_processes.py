@@ -14,67 +14,45 @@ from mpqueue.service.serving.journal import read_journal
 
 MODULES = ("numpy", "mpqueue.service.consuming.consumer")  # imported by the consumer's process
 _SCRIPT = """
-import json, os, sys
-import numpy as np
+import json, os, signal, sys
 import mpqueue
-
-consumer = mpqueue.attach(sys.argv[1], **json.loads(sys.argv[2]))
-state = {"batches": None, "kept": []}
-
-
+consumer, batches, batch, kept = mpqueue.attach(sys.argv[1], **json.loads(sys.argv[2])), None, None, []
 def loop():
-    state["batches"] = iter(consumer)
+    global batches
+    batches = iter(consumer)
     return "looping"
-
-
 def take():
-    if state["batches"] is None:
+    global batch
+    if batches is None:
         loop()
-    state["batch"] = batch = next(state["batches"], None)
+    batch = next(batches, None)
     return None if batch is None else batch.tolist()
-
-
 def take_all():
-    if state["batches"] is None:
+    global batches
+    if batches is None:
         loop()
-    taken = [batch.tolist() for batch in state["batches"]]
-    state["batches"] = None
+    taken, batches = [each.tolist() for each in batches], None
     return taken
-
-
 def keep():
-    state["kept"].append(state["batch"])
-    return [batch.tolist() for batch in state["kept"]]
-
-
+    kept.append(batch)
+    return [each.tolist() for each in kept]
 def drop():
-    state["kept"].clear()
-    state["batch"] = None
-    return len(state["kept"])
-
-
+    global batch
+    kept.clear()
+    batch = None
 def close():
     consumer.close()
     return "closed"
-
-
 def fork():
-    child = os.fork()
-    if not child:
-        os.close(0)
-        sys.stdin = None
-        import signal
-        while True:
-            signal.pause()  # until killed; the parent may have ended before this line
-        os._exit(0)
-    return child
-
-
+    if child := os.fork():
+        return child
+    os.close(0)
+    sys.stdin = None
+    while True:
+        signal.pause()  # until killed; the parent may have ended before this line
 def statistics():
     found = consumer.statistics()
     return {"slots_in_use": found.slots_in_use, "copies": found.copies, "skipped": found.skipped}
-
-
 print(json.dumps({"is": consumer.epoch}), flush=True)
 for line in sys.stdin:
     try:

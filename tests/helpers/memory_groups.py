@@ -21,7 +21,6 @@ BIG = (
 import logging
 import numpy as np
 logging.basicConfig(stream=sys.stdout, format="WARNED %(message)s")
-
 class Big:
     def __init__(self, length=30, megabytes=25):
         self.length, self.size = length, megabytes << 17
@@ -29,7 +28,6 @@ class Big:
         return self.length
     def __getitem__(self, index):
         return np.full(self.size, index)
-
 def whole(batch):
     assert (batch == batch[0]).all()
     return int(batch[0])

@@ -188,43 +188,23 @@ def spread(value):
 
 
 def by_index(source, **options):
+    """Return a factory of loaders. It calls a source that is a class, and samplers: each loader has its own."""
+
     def make(rank, world):
-        return Loader(
-            source() if isinstance(source, type) else source, workers=0, seed=3, shard=(rank, world), **options
-        )
+        own = {name: options[name]() for name in ("sampler", "batch_sampler") if name in options}
+        made = source() if isinstance(source, type) else source
+        return Loader(made, **{"workers": 0, "seed": 3, "shard": (rank, world)} | options | own)
 
     return make
 
 
 def sampled(make_sampler, **options):
-    def make(rank, world):
-        return Loader(list(range(40)), sampler=make_sampler(), workers=0, seed=3, shard=(rank, world), **options)
-
-    return make
-
-
-def batch_sampled(rank, world):
-    return Loader(list(range(40)), batch_sampler=Lists(), workers=0, seed=3, shard=(rank, world))
+    return by_index(list(range(40)), sampler=make_sampler, **options)
 
 
 def stream(source, **options):
     """Return a factory of endless streams with epochs of 8 batches, so that all ranks have equal numbers of batches."""
-
-    def make(rank, world):
-        return Loader(
-            source, **{"workers": 0, "seed": 3, "lanes": 6, "epoch_batches": 8, "shard": (rank, world)} | options
-        )
-
-    return make
-
-
-def finite(source, **options):
-    """Return a factory of finite streams."""
-
-    def make(rank, world):
-        return Loader(source, workers=0, seed=3, **options)
-
-    return make
+    return by_index(source, **{"lanes": 6, "epoch_batches": 8} | options)
 
 
 def cached(rank, world):
@@ -256,7 +236,7 @@ CASES = {
     "sampler_with_random_state": Case(sampled(lambda: OwnGenerator(np.random.RandomState(5)), batch_size=3), worlds=(1,)),
     "sampler_of_the_global_generator": Case(sampled(GlobalGenerator, batch_size=3)),
     "sampler_of_batches_of_the_source": Case(sampled(OwnState), worlds=(1, 2)),
-    "batch_sampler": Case(batch_sampled, worlds=(1, 2)),
+    "batch_sampler": Case(by_index(list(range(40)), batch_sampler=Lists), worlds=(1, 2)),
     "stream_filter": Case(stream(FILTERED.batch(2))),
     "stream_buffer": Case(stream(FILTERED.shuffle(buffer=7).batch(2))),
     "stream_two_buffers": Case(stream(FILTERED.shuffle(buffer=7).batch(2).shuffle(buffer=3)), worlds=(1,)),
@@ -284,13 +264,13 @@ CASES = {
     "stream_of_iterable": Case(stream(Dataset(Iterable()).batch(2)), worlds=(1, 2)),
     "stream_in_epoch_1": Case(stream(FILTERED.shuffle(buffer=7).batch(2)), num_before=11),
     "stream_not_begun": Case(stream(FILTERED.shuffle(buffer=7).batch(2)), num_before=0, worlds=(1, 2)),
-    "stream_that_ends": Case(finite(FILTERED.shuffle(buffer=7).batch(2)), worlds=(1,), num_before=40),
-    "stream_at_its_end": Case(finite(RANGE.take(30).filter(kept).batch(2), lanes=4), worlds=(1,), num_before=12),
+    "stream_that_ends": Case(by_index(FILTERED.shuffle(buffer=7).batch(2)), worlds=(1,), num_before=40),
+    "stream_at_its_end": Case(by_index(RANGE.take(30).filter(kept).batch(2), lanes=4), worlds=(1,), num_before=12),
     "lanes_of_function": Case(stream(function)),
     "lanes_of_iterator_with_state": Case(stream(lines), worlds=(1, 2)),
     "lanes_of_samples": Case(stream(function, batch_size=2), worlds=(1, 2)),
-    "function": Case(finite(function), worlds=(1,)),
-    "function_of_samples": Case(finite(function, batch_size=4), worlds=(1,)),
+    "function": Case(by_index(function), worlds=(1,)),
+    "function_of_samples": Case(by_index(function, batch_size=4), worlds=(1,)),
 }  # fmt: skip
 
 

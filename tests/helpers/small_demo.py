@@ -16,7 +16,6 @@ import hashlib, json, runpy, sys
 from pathlib import Path
 from parts.demo import compare
 from parts.photographs import cut, dataset
-
 folder = Path(__file__).parent
 dataset.CACHE, dataset.TRAIN_FILES, dataset.HELD_OUT_FILES = folder / "cache", {}, {}
 cut.photographs = lambda: [(name, folder / f"{{name}}.png") for name in ("left", "right")]

@@ -35,13 +35,11 @@ import faulthandler, logging, os, signal, sys, threading, time
 import numpy as np
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-
 ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
 # Interrupts system calls, see `hears`. A function of the script would keep the script's globals until exit.
 signal.signal(signal.SIGWINCH, {}.get)
 logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # expected reports of worker crashes are not printed
-
 class Numbers:
     def __init__(self, length=8):
         self.length = length
@@ -49,18 +47,15 @@ class Numbers:
         return self.length
     def __getitem__(self, index):
         return np.full(64, index)
-
 def say(*words):
     import socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.sendto(" ".join(map(str, words)).encode(), OUT)
     if os.getpid() == ITSELF:  # a script that makes progress is not deadlocked, however slow the machine is
         faulthandler.dump_traceback_later(50, exit=True)
-
 def hang():  # until this process is killed
     while True:
         signal.pause()
-
 OUT = os.environ["MPQUEUE_TEST_OUT"]
 """
 
