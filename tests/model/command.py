@@ -5,7 +5,6 @@ at fault is known. Its turn ends soon, and the next process has another front en
 imports, such as torch, changes the state of a fork.
 """
 
-import argparse
 import collections
 import contextlib
 import faulthandler
@@ -137,9 +136,8 @@ class _Child:
         self._files = _folder()
         front, batch = next(order)
         left = min(max(1, until - time.monotonic()), turn_s)
-        self._process = _started(
-            package, "--play", batch, left, front, *focus, errors=self._errors, folder=self._files.name
-        )
+        arguments = package, "--play", batch, left, front, *focus
+        self._process = _started(*arguments, errors=self._errors, folder=self._files.name)
         self.output = self._process.stdout
 
     def next(self):
@@ -182,37 +180,35 @@ def _started(package, *arguments, folder, errors=subprocess.DEVNULL):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **options)
 
 
-def shrunk_program(seed, front, focus=(), package="", seconds=240):
-    """Return the smallest program that shows the difference of a play; empty if it takes too long."""
+def _ended(seconds, package, *arguments):
+    """Return the output and the status of a process; its status is "hung" if it takes too long."""
     with _folder() as folder:
-        process = _started(package, "--shrink", seed, front, *focus, folder=folder)
+        process = _started(package, *arguments, folder=folder)
         try:
-            return process.communicate(timeout=seconds)[0].decode()
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return ""
-
-
-def replayed(seed, front, focus=(), package="", seconds=_HANGS_S + 60):
-    """Play a play once more; return its difference, or None."""
-    with _folder() as folder:
-        process = _started(package, "--replay", seed, front, *focus, folder=folder)
-        try:
-            output = process.communicate(timeout=seconds)[0]
+            return process.communicate(timeout=seconds)[0].decode(), process.returncode
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return "the process hung"
-        return f"the process ended with {process.returncode}" if process.returncode else json.loads(output)
+            return "", "hung"
+
+
+def shrunk_program(seed, front, focus=(), package=""):
+    """Return the smallest program that shows the difference of a play; empty if it takes too long."""
+    return _ended(240, package, "--shrink", seed, front, *focus)[0]
+
+
+def replayed(seed, front, focus=()):
+    """Play a play once more; return its difference, or None."""
+    output, status = _ended(_HANGS_S + 60, "", "--replay", seed, front, *focus)
+    return f"the process ended with {status}" if status else json.loads(output)
 
 
 def _play_until(seed, seconds, front, *focus):
     """Play, and write a line before and after each play."""
     from model import drawing
 
-    counts, until, left = Pairs(), time.monotonic() + seconds, Leftovers()
-    drawn = ((number, *drawing.play(number, front, focus)) for number in itertools.count(seed * _CANDIDATES))
+    counts, until, left = Pairs(), time.monotonic() + float(seconds), Leftovers()
+    drawn = ((number, *drawing.play(number, front, focus)) for number in itertools.count(int(seed) * _CANDIDATES))
     drawn = (each for each in drawn if set(focus) <= each[2] | each[3])
     while time.monotonic() < until:
         # Of some candidates, the one with the most pairs that have not met.
@@ -248,52 +244,50 @@ class Leftovers:
 
 def found(given):
     """Return the difference that a play shows, or None."""
-    from model import playing
-
-    try:
-        playing.play(given)
-    except playing.Difference as difference:
-        return str(difference)
-    except Exception as error:
-        return f"the model raised {type(error).__name__}: {error}\n{''.join(traceback.format_exc(limit=-3))}"
-    return None
+    error = _error_of(given)
+    if error is None or hasattr(error, "program"):
+        return error and str(error)
+    return f"the model raised {type(error).__name__}: {error}\n{''.join(traceback.format_exception(error, limit=-3))}"
 
 
-def _replay(number, front, *focus):
+def _replay(seed, front, *focus):
     """Write the difference that a play shows, or null."""
-    from model import drawing
-
     faulthandler.dump_traceback_later(_HANGS_S, exit=True)
-    print(json.dumps(found(drawing.play(number, front, focus)[0])))
+    print(json.dumps(found(_drawn(seed, front, focus))))
 
 
-def _shrink(number, front, *focus):
+def _shrink(seed, front, *focus):
     """Write the smallest program that shows the difference of a play."""
-    from model import drawing, shrinking
+    from model import shrinking
 
-    first = _error_of(drawing.play(number, front, focus)[0])
-    if first is None:
-        print(f'"""Seed {number}, {front}: no difference when it was played again."""')
+    first = _error_of(_drawn(seed, front, focus))
+    if not hasattr(first, "program"):
+        print(f'"""Seed {seed}, {front}: no difference when it was played again."""')
         return
 
     def fails(candidate):
         faulthandler.dump_traceback_later(_HANGS_S, exit=True)
         error = _error_of(candidate)
-        return error is not None and _kind(error) == _kind(first)
+        return hasattr(error, "program") and _kind(error) == _kind(first)
 
-    small = shrinking.shrunk(drawing.play(number, front, focus)[0], fails, most=400)
-    print((_error_of(small) or first).program)
+    small = _error_of(shrinking.shrunk(_drawn(seed, front, focus), fails))  # a play changes its source
+    print((small if hasattr(small, "program") else first).program)
+
+
+def _drawn(seed, front, focus):
+    from model import drawing
+
+    return drawing.play(int(seed), front, focus)[0]
 
 
 def _error_of(given):
+    """Return what a play raises: a difference, which has a program, or an error of the model; None: nothing."""
     from model import playing
 
     try:
         playing.play(given)
-    except playing.Difference as difference:
-        return difference
-    except Exception:
-        return None
+    except Exception as error:
+        return error
     return None
 
 
@@ -305,14 +299,5 @@ def _kind(difference):
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--play", nargs="+")
-    parser.add_argument("--replay", nargs="+")
-    parser.add_argument("--shrink", nargs="+")
-    options = parser.parse_args()
-    if options.play:
-        _play_until(int(options.play[0]), float(options.play[1]), *options.play[2:])
-    elif options.replay:
-        _replay(int(options.replay[0]), *options.replay[1:])
-    else:
-        _shrink(int(options.shrink[0]), *options.shrink[1:])
+    _, option, *values = sys.argv
+    {"--play": _play_until, "--replay": _replay, "--shrink": _shrink}[option](*values)

@@ -54,6 +54,13 @@ class Hashed(Salted):
         return digest(value, self.salt) % 1000
 
 
+class SaltedDraw(NamedTuple):
+    """A function that depends on a salt and on random numbers."""
+
+    salt: int
+    kinds: str = "r"
+
+
 class Drawing(NamedTuple):
     """Append random numbers; ``only`` draws for some values alone."""
 
@@ -72,11 +79,8 @@ class WithId(Salted):
         return value, id
 
 
-class Raising(NamedTuple):
+class Raising(SaltedDraw):
     """Raise for some values, before or after a draw."""
-
-    salt: int
-    kinds: str = "r"
 
     def __call__(self, value):
         numbers = drawn(self.kinds)
@@ -95,11 +99,8 @@ class Kept(Salted):
         return digest(value, self.salt) % 3 > 0
 
 
-class KeptByDraw(NamedTuple):
+class KeptByDraw(SaltedDraw):
     """Keep a random half of the elements."""
-
-    salt: int
-    kinds: str = "r"
 
     def __call__(self, value):
         return drawn(self.kinds)[0] < 500
@@ -121,11 +122,8 @@ class Early(Salted):
         return digest(value, self.salt) % 29 > 0
 
 
-class Items(NamedTuple):
+class Items(SaltedDraw):
     """Return several items for each value, followed by an error for some."""
-
-    salt: int
-    kinds: str = "r"
 
     def __call__(self, value):
         number = digest(value, self.salt)
@@ -556,16 +554,20 @@ class DroppingOrder(LateOrder):
         pass
 
 
-@dataclass(frozen=True)
-class Shards:
-    """A generator function: the share of a lane."""
-
-    length: int
-    kinds: str = "r"
+class Shared:
+    """A function that returns the share of a lane."""
 
     def __call__(self):
         info = mpqueue.worker_info()
         return self.share(info.shard_id, info.num_shards)
+
+
+@dataclass(frozen=True)
+class Shards(Shared):
+    """A generator function: the share of a lane."""
+
+    length: int
+    kinds: str = "r"
 
     def share(self, lane, lanes):
         for number in range(lane, self.length, lanes):
@@ -573,15 +575,11 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class StatefulShards:
+class StatefulShards(Shared):
     """The share of a lane, from an iterator that has a state and raises for some elements."""
 
     length: int
     salt: int = 3
-
-    def __call__(self):
-        info = mpqueue.worker_info()
-        return self.share(info.shard_id, info.num_shards)
 
     def share(self, lane, lanes):
         return _Stateful(self.length, self.salt, lane, lanes)

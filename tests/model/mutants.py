@@ -31,11 +31,9 @@ def main(chosen, minutes, seed, jobs=2, report=print):
             began = time.monotonic()
             found, count = tried(name, folder, minutes * 60, seed, jobs, front, focus, own.append)
             took = time.monotonic() - began
-            lines = (
-                command.shrunk_program(found["seed"], found["front"], focus, folder).count("\n")
-                if found and found["error"][:3] != "the"
-                else 0
-            )
+            is_shrunk = found and found["error"][:3] != "the"
+            program = command.shrunk_program(found["seed"], found["front"], focus, folder) if is_shrunk else ""
+            lines = program.count("\n")
         missed += [] if found else [name]
         if found and not lines:
             report(found["error"][:500])
@@ -51,11 +49,8 @@ def tried(name, folder, seconds, seed, jobs, front, focus, of_package):
 
     A play that also shows a difference without the fault does not detect it: ``of_package`` receives the play.
     """
-    shutil.copytree(
-        os.path.join(command.TESTS, "..", "mpqueue"),
-        os.path.join(folder, "mpqueue"),
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    package, left_out = os.path.join(command.TESTS, "..", "mpqueue"), shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, os.path.join(folder, "mpqueue"), ignore=left_out)
     subprocess.run(["patch", "-p1", "-s", "-i", os.path.join(FOLDER, f"{name}.patch")], cwd=folder, check=True)
     count, plays = 0, command.plays(seconds, seed, jobs, front, folder, focus)
     for found in plays:
