@@ -32,11 +32,6 @@ def pair(index: int) -> tuple[int, int]:
     return index, int(mpqueue.rng().integers(1 << 40))
 
 
-def has_even_index(sample: dict[str, Any]) -> bool:
-    """Return whether the index of a sample is even."""
-    return sample["index"] % 2 == 0
-
-
 def copied(batch: dict[str, Any]) -> dict[str, list[Any]]:
     """Return the contents of a batch, which can be compared."""
     return {name: np.asarray(values).tolist() for name, values in batch.items()}

@@ -28,6 +28,25 @@ def status_of(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def begun_in_fork(call):
+    """Begin a call in a fork; return a function that waits for its end, and returns the `repr` of the result."""
+    reader, writer = os.pipe()
+
+    def tell():
+        os.write(writer, repr(call()).encode())
+
+    child = fork_of(tell)
+    os.close(writer)
+
+    def answer():
+        with os.fdopen(reader) as file:
+            text = file.read()
+        assert status_of(child) == 0
+        return text
+
+    return answer
+
+
 def status_of_fork(call):
     """Call a function in a fork, and return its exit status; see `fork_of`."""
     return status_of(fork_of(call))

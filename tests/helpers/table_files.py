@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 
+from helpers.forked_calls import begun_in_fork
+
 
 def table(num_rows):
     """Return a pyarrow table with columns of common types, with missing values."""
@@ -72,15 +74,4 @@ def rewrite(path, data):
 
 def answer_of_child(compute):
     """Return the `repr` of a result that a forked child computes."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.write(writing, repr(compute()).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading) as file:
-        text = file.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return text
+    return begun_in_fork(compute)()

@@ -1,6 +1,5 @@
 """Waits for conditions without a notification."""
 
-import signal
 import sys
 import threading
 import time
@@ -46,9 +45,3 @@ def until_main_thread_is_in(function):
     """Wait until the main thread runs the function of this name, or sleeps in it."""
     main = threading.main_thread().ident
     until(lambda: sys._current_frames()[main].f_code.co_name == function, f"the main thread is never in {function}")
-
-
-def until_killed():
-    """Block until a signal kills this process, or its handler raises an exception."""
-    while True:
-        signal.pause()

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 import psutil
-from helpers.forked_calls import fork_of
+from helpers.forked_calls import begun_in_fork
 from model.elements import Failed
 from model.functions import simple
 
@@ -131,34 +131,25 @@ def interrupted(batches, after_s):
 
 def forked(batches):
     """Fork this process; return the types of the errors that the child gets for a batch of each rank."""
-    reader, writer = os.pipe()
-    pid = fork_of(lambda: os.write(writer, repr([kind_of(next, each) for each in batches]).encode()))
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    return eval(text)
+    return eval(begun_in_fork(lambda: [kind_of(next, each) for each in batches])())
 
 
 def seen_by_child(batches, count):
     """Return a batch as a child sees it that was forked before this process took the later batches; and those."""
     got = [_raw(next, each) for each in batches]
-    (reader, writer), (read_go, write_go) = os.pipe(), os.pipe()
+    read_go, write_go = os.pipe()
 
     def show(got):
         os.read(read_go, 1)
-        os.write(writer, repr(list(map(plain, got))).encode())
+        return list(map(plain, got))
 
-    pid = fork_of(partial(show, got))
-    os.close(writer)
+    answer = begun_in_fork(partial(show, got))
     del got
     later = [take(batches) for _ in range(count)]
     os.write(write_go, b"x")
-    with os.fdopen(reader) as file:
-        text = file.read()
-    os.waitpid(pid, 0)
+    first = eval(answer())
     os.close(read_go), os.close(write_go)
-    return [eval(text), *later]
+    return [first, *later]
 
 
 @contextlib.contextmanager
