@@ -67,7 +67,6 @@ A module that runs in other processes needs no framework. The modules, by name::
     saved_states.py         loaders of each kind, whose states are saved and loaded
     script_modules.py       import of modules in ``scripts/``, for tests of these
     scripted_server.py      a server that follows the script of a test
-    served_streams.py       a stream with buffers and random numbers, for tests of servers
     server_directories.py   server directories for tests
     server_processes.py     a server in a separate process, and consumers
     service_parts.py        the parts inside a server and its consumers, for tests that must pause them

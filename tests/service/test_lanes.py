@@ -5,17 +5,45 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers.consumer_processes import all_do, await_back, firsts
 from helpers.deadlock import DEADLOCK_S
 from helpers.logged_lanes import Counted, computed
-from helpers.served_streams import loaded, plain, some, stream
 from helpers.server_processes import crash
 
 import mpqueue
 from mpqueue.errors import ServiceError
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
+
+
+def stream(length):
+    """Return a stream of pairs: a number that is not divisible by 4, and a random number."""
+    return (
+        mpqueue.Dataset.range(length)
+        .shuffle()
+        .map(lambda x: np.array([x, mpqueue.rng().random()]))
+        .filter(lambda pair: pair[0] % 4 != 0)
+        .shuffle(buffer=5)
+        .batch(2)
+    )
+
+
+def plain(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def some(loop, count):
+    """Return the next batches of a loop."""
+    return plain(itertools.islice(loop, count))
+
+
+def loaded(source, num_epochs=1, **options):
+    """Return the epochs of a loader."""
+    with mpqueue.Loader(source, workers=0, seed=3, **options) as loader:
+        return [plain(loader) for _ in range(num_epochs)]
+
 
 STREAM, ENDLESS = stream(240), stream(60)
 
