@@ -354,6 +354,15 @@ def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
     assert lists(resumed) == lists(loader) != rest
 
 
+def test_loaded_state_is_kept_in_states_and_copies_until_it_is_used():
+    first, second, third = (DataLoader(Numbers(6), batch_size=2, num_workers=1) for _ in range(3))
+    next(iter(first))
+    second.load_state_dict(first.state_dict())
+    third.load_state_dict(second.state_dict())
+    for loader in (copy.deepcopy(second), third, second):
+        assert lists(loader) == [[2, 3], [4, 5]]
+
+
 @pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
 @pytest.mark.parametrize(
     "options",
