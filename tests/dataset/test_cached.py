@@ -257,21 +257,15 @@ def test_variables_and_defaults_that_are_not_plain_need_a_key(tmp_path):
 
 MODULE = """
 import mpqueue
-
 LIMIT = 3
-
 def helper(number):
     return number * 2 + LIMIT
-
 class Set:
     OFFSET = 10
-
     def __init__(self):
         self.size = 1
-
     def method(self, number):
         return number - 1
-
     @mpqueue.cached(FOLDER, version=VERSION)
     def value(self, number, more=1):
         CALLS.append(number)
@@ -338,13 +332,11 @@ def test_children_of_a_script_have_its_results(tmp_path, calls, name):
 import multiprocessing, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 import mpqueue
-
 @mpqueue.cached({str(tmp_path / "kept")!r})
 def value(number):
     with open({str(calls)!r}, "a") as file:
         file.write(".")
     return number
-
 if __name__ == "__main__":
     value(3)
     process = multiprocessing.get_context("spawn").Process(target=value, args=(3,))

@@ -279,15 +279,11 @@ def test_number_that_gauss_has_stored_counts_as_drawn():
 MODULE = """
 class Generator:
     state = "as imported"
-
     def get_state(self):
         return self.state
-
     def set_state(self, state):
         self.state = state
-
     manual_seed = set_state
-
 default_generator = Generator()
 """
 
