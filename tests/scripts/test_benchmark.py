@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -38,15 +37,6 @@ def test_a_loaded_machine_gets_no_file_of_results(tmp_path):
     assert "run.json is not written: other programs use the machine: " in done.stderr
     assert re.search(rf"\(process {load.pid}\) \d+% of a CPU", done.stderr)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_needs_no_installed_package(tmp_path):
-    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    command = [sys.executable, "-S", "-B", "scripts/benchmark.py", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
-    assert all(option in done.stdout for option in ("--quick", "--only", "--workloads", "--json"))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]
 
 
 def test_a_wrong_option_ends_the_run_before_the_first_measurement():

@@ -1,14 +1,11 @@
 """``scripts/demo``: its trainings run on two small pictures, and give equal results with a service and without."""
 
 import json
-import shutil
-import subprocess
 import sys
 from functools import partial
 
 import pytest
 from helpers import small_demo
-from helpers.script_modules import SCRIPTS
 
 # Without the comparison of loaders. The last line is a digest of the trained model.
 SMALL_DEMO = """
@@ -43,11 +40,3 @@ def test_a_model_trains_equally_with_a_service_which_computes_each_batch_once(ru
     assert len({loss for loss, _ in served}) == 3  # each has its own learning rate
     assert num_computed == 4
     assert "times the images/s" in out
-
-
-def test_help_installs_nothing(tmp_path):
-    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(["sh", "scripts/demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--service", "--ray"):
-        assert option in done.stdout
-    assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]

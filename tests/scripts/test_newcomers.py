@@ -11,23 +11,14 @@ def newcomers():
     return script("parts.newcomers")
 
 
-def interpreter(newcomers, minor):
-    return newcomers.Interpreter((3, minor, 0), f"/usr/bin/python3.{minor}", "/usr")
-
-
-def test_oldest_versions_are_those_of_the_run_time_dependencies(newcomers, tmp_path):
-    project = tmp_path / "pyproject.toml"
-    project.write_text('[project]\ndependencies = ["numpy>=1.26", "psutil >= 5.9"]\n')
-    assert newcomers.oldest_versions(project) == ["numpy==1.26", "psutil==5.9"]
-
-
-def test_oldest_versions_of_extras_follow_those_of_the_dependencies(newcomers, tmp_path):
+def test_oldest_versions_of_extras_follow_those_of_the_run_time_dependencies(newcomers, tmp_path):
     project = tmp_path / "pyproject.toml"
     project.write_text(
-        '[project]\ndependencies = ["numpy>=1.26"]\n'
+        '[project]\ndependencies = ["numpy>=1.26", "psutil >= 5.9"]\n'
         '[project.optional-dependencies]\nkeras = ["keras>=3.6"]\ntorch = ["torch>=2.4"]\n'
     )
-    assert newcomers.oldest_versions(project, ["torch"]) == ["numpy==1.26", "torch==2.4"]
+    assert newcomers.oldest_versions(project) == ["numpy==1.26", "psutil==5.9"]
+    assert newcomers.oldest_versions(project, ["torch"]) == ["numpy==1.26", "psutil==5.9", "torch==2.4"]
 
 
 def test_each_dependency_of_the_project_has_an_oldest_version(newcomers):
@@ -36,17 +27,13 @@ def test_each_dependency_of_the_project_has_an_oldest_version(newcomers):
     assert all(version.partition("==")[2] for version in versions)
 
 
-def test_oldest_python_gets_oldest_packages_and_newest_python_the_newest(newcomers):
-    found = [interpreter(newcomers, minor) for minor in (11, 12, 14)]
+def test_oldest_python_gets_oldest_packages_if_they_have_wheels_and_newest_python_the_newest(newcomers):
+    found = [newcomers.Interpreter((3, minor, 0), f"/usr/bin/python3.{minor}", "/usr") for minor in (11, 12, 14)]
     old, new = newcomers.runs_of(found, SCRIPTS.parent / "pyproject.toml")
     assert (old.interpreter, new.interpreter) == (found[0], found[2])
     assert old.constraints
     assert not new.constraints
-
-
-def test_python_without_wheels_of_the_oldest_packages_is_tried_with_the_newest_only(newcomers):
-    runs = newcomers.runs_of([interpreter(newcomers, 13)], SCRIPTS.parent / "pyproject.toml")
-    assert [run.name for run in runs] == ["newest"]
+    assert [run.name for run in newcomers.runs_of(found[2:], SCRIPTS.parent / "pyproject.toml")] == ["newest"]
 
 
 def test_installed_pythons_are_found_once_for_each_minor_version(newcomers):
