@@ -345,7 +345,7 @@ class Player:
         """Load the state of a rank that alone has left out a batch into the next rank, which refuses it."""
         run, rank = self.run, which % self.run.world
         is_apart = isinstance(run, ApartRun) and run.world > 1 and run.own[rank] == run.epoch
-        if is_apart and run.positions[rank] != run.end(run.epoch):  # at the end of the epoch, it is at the next one
+        if is_apart and run.points[rank] != run.end(run.epoch):  # at the end of the epoch, it is at the next one
             call = f"kind_of(runs[{(rank + 1) % run.world}].load_state_dict, runs[{rank}].state_dict())"
             self.script.check(call, "ValueError")
 
