@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.computed_source import Computed
 from helpers.numbered_batches import taken
 from helpers.signal_handlers import handling, raising
 
@@ -28,14 +29,8 @@ exec("class Thing:\\n    pass", module.__dict__)
 sys.modules[module.__name__] = module
 MAKE = {"object": module.Thing, "spec": lambda: {module.Thing: np.zeros(3)}}[sys.argv[2]]
 
-class Things:
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, index):
-        return np.full(3, index), MAKE() if index == 2 else index
-
-with mpqueue.Server("things", Things(), mode="broadcast", workers=1, start_method="fork") as server:
+things = mpqueue.Dataset.range(6).map(lambda index: (np.full(3, index), MAKE() if index == 2 else index))
+with mpqueue.Server("things", things, mode="broadcast", workers=1, start_method="fork") as server:
     print("ready", flush=True)
     server.wait()
 """
@@ -57,19 +52,13 @@ class Fragile:
                 signal.raise_signal(number)
 
 
-class Source:
-    def __init__(self, at):
-        self.at = at
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return np.full(3, index), Fragile() if index in self.at else index
+def source_of(*at):
+    """Return a source with a `Fragile` in these samples."""
+    return Computed(lambda index: (np.full(3, index), Fragile() if index in at else index), LENGTH)
 
 
 def test_unreadable_batch_is_an_error_in_its_place_and_stream_continues():
-    with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
+    with Server("s", source_of(AT), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         for epoch in range(2):
             results = taken(iter(consumer))
             shown = [each if isinstance(each, int) else str(each) for each in results]
@@ -80,8 +69,10 @@ def test_unreadable_batch_is_an_error_in_its_place_and_stream_continues():
 
 
 def test_kept_errors_keep_no_slots():
-    source = Source(range(LENGTH))
-    with Server("s", source, workers=1, max_queue_size=2) as server, mpqueue.attach("s", timeout=60) as consumer:
+    with (
+        Server("s", source_of(*range(LENGTH)), workers=1, max_queue_size=2) as server,
+        mpqueue.attach("s", timeout=60) as consumer,
+    ):
         kept = [error for _ in range(8) for error in taken(iter(consumer))]
         assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
         assert consumer.statistics().slots_in_use == 0
@@ -112,7 +103,7 @@ def test_exception_of_signal_handler_is_an_interrupt_and_batch_arrives(number, k
     monkeypatch.setattr(Fragile, "strikes", [number, 0, 0])
     with (
         handling(raising(Interrupted), signal.SIGUSR1),
-        Server("s", Source({AT}), workers=1),
+        Server("s", source_of(AT), workers=1),
         mpqueue.attach("s", timeout=60) as consumer,
     ):
         batches = iter(consumer)

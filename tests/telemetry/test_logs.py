@@ -25,16 +25,9 @@ PACKAGE = pathlib.Path(mpqueue.__file__).parent
 PROGRAM = """
 import numpy as np, mpqueue
 
-class Source:
-    def __len__(self):
-        return 4
-    def __getitem__(self, index):
-        return np.full(10, index)
-
 if __name__ == "__main__":
-    with mpqueue.Loader(Source(), workers=1) as loader:
-        for _ in loader:
-            pass
+    with mpqueue.Loader(np.zeros((4, 10)), workers=1) as loader:
+        list(loader)
 """
 
 
