@@ -198,6 +198,20 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
         assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
 
 
+def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
+    for after, strike in each_strike(least=30):
+        with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
+            for position in range(2):
+                server.offer(batch_of(position), position=position)
+            batches = iter(consumer)
+            next(batches)
+            with strike, contextlib.suppress(Struck):
+                next(batches)
+            if strike.left <= 0:
+                array, _ = next(batches)
+                assert array[0, 0] == 1, after
+
+
 def test_interrupted_loop_over_nothing_but_the_end_of_an_epoch_becomes_the_next_epoch(tmp_path):
     """It never ends as an empty epoch, wherever the handler of a signal raises."""
     for after, strike in each_strike(3, least=30):
