@@ -24,11 +24,24 @@ def drawn_of(index):
     return [imported_random(), float(np.random.rand())]
 
 
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    """Return a list of the seedings of a test. Those left would be called by a later import of torch."""
+    seedings = []
+    monkeypatch.setattr(Worker, "begun", seedings)
+    yield seedings
+    for seeding in seedings:
+        seeding.end()
+
+
 class Worker:
     """Computes batches as a worker does; `calls` has the index of each call of the source."""
 
+    begun = []
+
     def __init__(self, source, **options):
         self.seeding, self.source, self.calls = LazySeeding(**options), source, []
+        self.begun.append(self.seeding)
 
     def batch(self, *indices):
         return self.seeding.each(self._compute, indices)
@@ -148,8 +161,9 @@ def test_batch_that_raised_without_draw_is_computed_once():
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_samples_that_share_generators_are_seeded_once_per_batch(raises):
+def test_samples_that_share_generators_are_seeded_once_per_batch(raises, begun):
     seeding, drawn = LazySeeding(can_repeat=False), []
+    begun.append(seeding)
 
     def compute():
         assert not seeding.is_due
@@ -180,20 +194,18 @@ class TorchStandIn:
 
 
 @pytest.mark.parametrize("can_repeat", [True, False])
-def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, can_repeat):
+def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, begun, can_repeat):
     generator = TorchStandIn()
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     seeding = LazySeeding(can_repeat=can_repeat)
-    try:
+    begun.append(seeding)
 
-        def compute():
-            seeding.seed(SEED, 0, 7)
-            seeding._add_torch(types.SimpleNamespace(default_generator=generator))
+    def compute():
+        seeding.seed(SEED, 0, 7)
+        seeding._add_torch(types.SimpleNamespace(default_generator=generator))
 
-        seeding.each(compute)
-        assert generator.seeds == [number_of(SEED, 0, 7) & 0x7FFFFFFFFFFFFFFF]
-    finally:
-        seeding.end()
+    seeding.each(compute)
+    assert generator.seeds == [number_of(SEED, 0, 7) & 0x7FFFFFFFFFFFFFFF]
 
 
 DRAWS = {
