@@ -318,6 +318,16 @@ def test_error_of_a_torch_loader_names_its_own_argument(method):
 
 
 @FRESH
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"workers": "auto"}])
+def test_error_of_unpickling_is_the_error_of_the_loop(options, method):
+    source = StrikesWhenUnpickled(Fault("raise"))
+    with Loader(source, **{"batch_size": 2, "workers": 2, "start_method": method, **options}) as loader:
+        with pytest.raises(ValueError, match="a bad record"):
+            list(loader)
+        assert loader.statistics().deaths == 0
+
+
+@FRESH
 def test_error_of_unpickling_is_the_error_of_a_torch_loop(method):
     with pytest.raises(ValueError, match="a bad record"):
         from_torch(StrikesWhenUnpickled(Fault("raise")), method)

@@ -207,6 +207,31 @@ def counting():
     yield from range(info.shard_id, 12, info.num_shards)
 
 
+def gated(gate):
+    """Elements that wait once, in the middle."""
+    for index in range(12):
+        if index == 5:
+            pass_gate(gate)
+        yield index
+
+
+def test_generator_on_lost_node_continues_at_the_same_element(other):
+    with (
+        Gate() as gate,
+        ThreadPoolExecutor(1) as pool,
+        Loader(functools.partial(gated, gate.address), workers=1, restarts=0, **other) as loader,
+    ):
+        elements = pool.submit(lambda: [int(index) for index in loader])
+        arrival = gate.arrival()
+        (agent,) = agents()
+        psutil.Process(agent).kill()
+        again = gate.arrival()
+        arrival.let_go()
+        again.let_go()
+        assert elements.result(60) == list(range(12))
+        assert loader.statistics().deaths == 1
+
+
 @pytest.fixture
 def looks(monkeypatch):
     """One entry for each time that links have checked the nodes of the cluster."""

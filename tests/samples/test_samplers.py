@@ -28,6 +28,15 @@ class Counting:
             yield number % 100
 
 
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "ordered": False}], ids=str)
+def test_batches_follow_sampler(options):
+    with mpqueue.Loader(INDICES, sampler=[7, 7, 3, 9, 1], batch_size=2, **options) as loader:
+        found = [[batch.tolist() for batch in loader] for _ in range(3)]
+    assert [sorted(epoch) for epoch in found] == [sorted([[7, 7], [3, 9], [1]])] * 3
+    if "ordered" not in options:
+        assert found[0] == [[7, 7], [3, 9], [1]]
+
+
 def test_endless_sampler_is_drawn_lazily():
     sampler = Counting()
     with mpqueue.Loader(INDICES, sampler=sampler, batch_size=10, workers=1, max_queue_size=3) as loader:

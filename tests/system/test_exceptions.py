@@ -4,8 +4,9 @@ import errno
 import traceback
 
 import pytest
-from helpers.unusual_exceptions import BASES, MISBEHAVING, Refusal, Sealed
+from helpers.unusual_exceptions import BASES, MISBEHAVING, Refusal, RefusingClass, Sealed
 
+from mpqueue.errors import WorkerRaised
 from mpqueue.system.signals import exceptions
 from mpqueue.system.signals.contexts import context_manager
 from mpqueue.system.user_code.exception_texts import named_text_of, text_of, traceback_text_of
@@ -40,6 +41,19 @@ def test_any_exception_has_fields_and_texts(make):
     exceptions.set_traceback(error, None)
     assert exceptions.traceback_of(error) is None
     assert exceptions.context_of(error) is None
+
+
+@pytest.mark.sample(4)
+@any_exception
+def test_any_exception_is_packed(make):
+    error = failures.unpack(failures.pack(raised(make(5)), "a note"))
+    kind = type(make(5))
+    if kind is RefusingClass:
+        assert type(error) is WorkerRaised
+    else:
+        assert vars(type)["__name__"].__get__(type(error)) == kind.__name__
+    assert type(exceptions.cause_of(error)) is failures.RemoteTraceback
+    assert exceptions.notes_of(error) in (["a note"], [])
 
 
 def of_own(kind, *args, **options):

@@ -56,6 +56,18 @@ def as_nobody():
         os.seteuid(0)
 
 
+def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_path, reader):
+    write_records(tmp_path / "r", [b"x"])
+    queue = FakeQueue(bytes(tmp_path / "none.dat"), bytes(tmp_path / "r"))
+    with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
+        reader.read(queue)
+    if isinstance(reader, mpqueue.WholeFileReader):
+        with pytest.raises(errors.NotFoundError):
+            reader.read(queue)
+    else:
+        assert reader.read(queue)[0].startswith(bytes(tmp_path / "r"))
+
+
 @pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "socket"])
 def test_non_regular_file_raises_at_each_read_without_blocking(tmp_path, reader, kind):
