@@ -163,12 +163,8 @@ def test_advice_names_a_part_that_may_change_unseen(tmp_path):
     [(random.random, ("Python's random",)), (np.random.rand, ("numpy.random",)), (lambda: mpqueue.rng().random(), ())],
 )
 def test_generators_used_by_the_source_are_detected(draw, names):
-    assert (
-        bench_measure.first_batch(
-            Computed(lambda index: np.full(3, draw()), 4), {"batch_size": 2, "shuffle": True}
-        ).drawn
-        == names
-    )
+    source = Computed(lambda index: np.full(3, draw()), 4)
+    assert bench_measure.first_batch(source, {"batch_size": 2, "shuffle": True}).drawn == names
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,13 @@ def test_generator_enqueuer_starts_without_arguments():
         (lambda: OrderedEnqueuer(Who(), wait_time="x"), TypeError, "wait_time .* a number of seconds or None, got 'x'"),
         (
             lambda: OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3),
-            *(TypeError, "max_q_size=3 and max_queue_size=2 mean the same"),
+            TypeError,
+            "max_q_size=3 and max_queue_size=2 mean the same",
         ),
         (
             lambda: GeneratorEnqueuer(_drawn, False, pickle_safe=True),
-            *(TypeError, "pickle_safe=True and use_multiprocessing=False mean the same"),
+            TypeError,
+            "pickle_safe=True and use_multiprocessing=False mean the same",
         ),
     ],
 )
